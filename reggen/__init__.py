@@ -1,0 +1,1 @@
+"""reggen: regularization images for LoRA and DreamBooth, made overnight on ComfyUI servers."""

@@ -1,0 +1,184 @@
+"""What a run tells while it goes on (`RunEvent`), and where that leaves it (`Progress`, a fold over the events).
+
+Pure: every event carries its own time, in seconds of one steady clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+_RECENT = 32  # commits that the rate is taken from
+_PROBLEMS = 5  # the last few, in words
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The run knows what it has to do: ``done`` of ``total`` slots were filled before it."""
+
+    at: float
+    total: int
+    done: int
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerChanged:
+    """A server came, went, or goes on in another way; ``why`` is empty when all is well."""
+
+    at: float
+    server: str
+    up: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A prompt for these slots went to a server."""
+
+    at: float
+    server: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The prompt left the server, one way or another."""
+
+    at: float
+    server: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An image is in the dataset, durably. ``busy`` is what the server needed for it, in seconds, if it says."""
+
+    at: float
+    server: str
+    name: str
+    busy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something went wrong that the run survives; ``server`` is empty when none is to blame."""
+
+    at: float
+    server: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """A slot stays empty, for this reason."""
+
+    at: float
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """No new prompts from here on, for this reason."""
+
+    at: float
+    why: str
+
+
+RunEvent = Began | ServerChanged | Posted | Left | Committed | Trouble | GaveUp | Stopping
+
+
+@dataclass(slots=True)
+class ServerView:
+    """One server as the faces show it."""
+
+    up: bool = False
+    why: str = "connecting"
+    holds: list[str] = field(default_factory=list)  # names, the running one first
+    made: int = 0
+    busy: float = 0.0
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of a run, folded from its events."""
+
+    total: int = 0
+    before: int = 0
+    made: int = 0
+    given_up: dict[str, str] = field(default_factory=dict)
+    servers: dict[str, ServerView] = field(default_factory=dict)
+    problems: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_PROBLEMS))
+    troubles: int = 0
+    began: float = 0.0
+    stopping: str = ""
+    _commits: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    @property
+    def done(self) -> int:
+        """Slots filled, by this run and before it."""
+        return self.before + self.made
+
+    @property
+    def missing(self) -> int:
+        """Slots still empty."""
+        return self.total - self.done
+
+    def rate(self, now: float) -> float | None:
+        """Images per second over the recent commits; falls when none comes. None before two."""
+        if len(self._commits) < 2:
+            return None
+        span = self._commits[-1] - self._commits[0]
+        mean = span / (len(self._commits) - 1)
+        late = max(0.0, now - self._commits[-1] - mean)
+        return (len(self._commits) - 1) / max(span + late, 1e-6)
+
+    def eta(self, now: float) -> float | None:
+        """Seconds until the last image at the present rate; None when nobody can know."""
+        rate = self.rate(now)
+        left = self.missing - len(self.given_up)
+        return left / rate if rate and left > 0 else None
+
+    def apply(self, event: RunEvent) -> None:
+        """Take in one event."""
+        match event:
+            case Began():
+                self.total, self.before, self.began = event.total, event.done, event.at
+                self.servers = {server: ServerView() for server in event.servers}
+            case ServerChanged():
+                self._server_changed(event)
+            case Posted():
+                self.servers[event.server].holds.extend(event.names)
+            case Left():
+                holds = self.servers[event.server].holds
+                holds[:] = [name for name in holds if name not in event.names]
+            case Committed():
+                self._committed(event)
+            case Trouble():
+                self._note(event.at, event.text)
+                if event.server in self.servers:
+                    self.servers[event.server].failures += 1
+            case GaveUp():
+                self.given_up[event.name] = event.reason
+                self._note(event.at, f"{event.name} is given up: {event.reason}")
+            case Stopping():
+                self.stopping = event.why
+
+    def _server_changed(self, event: ServerChanged) -> None:
+        view = self.servers[event.server]
+        if event.why and (view.up or event.up):
+            self._note(event.at, f"{event.server}: {event.why}")
+        view.up, view.why = event.up, event.why
+
+    def _committed(self, event: Committed) -> None:
+        self.made += 1
+        self._commits.append(event.at)
+        view = self.servers[event.server]
+        view.made += 1
+        view.busy += event.busy or 0.0
+
+    def _note(self, at: float, text: str) -> None:
+        self.troubles += 1
+        self.problems.append((at, text))
