@@ -1,0 +1,299 @@
+"""The sockets: one ComfyUI server over HTTP and WebSocket.
+
+Every foreign exception is translated here, once. What a request may have caused although it failed is
+told by `Unreachable.arrived`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import websockets.asyncio.client
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
+
+from reggen.comfy import wire
+from reggen.errors import Nonsense, NoOutput, Refused, ServerError, Unreachable
+
+_CHUNK = 1 << 16
+_LARGEST_FRAME = 1 << 27  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds: opening a connection, one small request, one picture."""
+
+    connect: float = 5.0
+    request: float = 30.0
+    download: float = 120.0
+
+
+class Socket:
+    """An open WebSocket. Iterate it for the frames; it ends, or raises Unreachable, when it is gone."""
+
+    def __init__(self, server: str, connection: websockets.asyncio.client.ClientConnection) -> None:
+        self._server, self._connection = server, connection
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        try:
+            async for frame in self._connection:
+                yield frame
+        except ConnectionClosed as error:
+            raise Unreachable(self._server, "listening", _words(error)) from error
+
+    async def close(self) -> None:
+        """Close it; takes a second at most."""
+        await self._connection.close()
+
+
+class Download:
+    """One picture on its way: ``length`` in bytes if the server named it; iterate for the chunks."""
+
+    def __init__(self, server: str, response: aiohttp.ClientResponse) -> None:
+        self._server, self._response = server, response
+        self.length = response.content_length
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _Translated(self._server, "downloading an image"):
+            async for chunk in self._response.content.iter_chunked(_CHUNK):
+                yield chunk
+
+
+class Client:
+    """One server. Use as an async context manager. Every method raises ServerError and nothing else."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.url, self.name = url.rstrip("/"), name or url
+        self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._timeouts.request, connect=self._timeouts.connect),
+            connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60),
+            skip_auto_headers=("User-Agent",),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session:
+            await self._session.close()
+
+    # ---- prompts
+
+    async def post(self, body: Mapping[str, Any]) -> wire.Accepted:
+        """POST /prompt. Raises Rejected too; nothing is left queued then."""
+        doing = "queueing a prompt"
+        status, answer = await self._json("POST", "/prompt", doing, body=body, allowed=(200, 400))
+        result = wire.read_submission(self.name, status, answer)
+        if isinstance(result, wire.Accepted):
+            return result
+        if status == 200 and (queued := wire.dropped_prompt(answer)):
+            await self.delete([queued])
+        raise result
+
+    async def queue(self) -> wire.Queue:
+        """GET /queue."""
+        _, body = await self._json("GET", "/queue", "reading the queue")
+        return wire.read_queue(self.name, body)
+
+    async def history(self, prompt_id: str) -> wire.Outcome | None:
+        """GET /history/{id}: how the prompt ended, or None while it has not (or is unknown)."""
+        _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", "reading the history")
+        return wire.read_history(self.name, prompt_id, body)
+
+    async def find(self, prompt_id: str) -> str | None:
+        """The server's own id of a prompt posted under ``prompt_id``, queued or ended; None: it never arrived."""
+        if known := (await self.queue()).find(prompt_id):
+            return known
+        _, body = await self._json("GET", f"/history/{prompt_id}", "reading the history")
+        if known := wire.find_in_history(self.name, body, prompt_id):
+            return known
+        _, body = await self._json("GET", "/history?max_items=100", "reading the history")
+        return wire.find_in_history(self.name, body, prompt_id)
+
+    async def delete(self, prompt_ids: Iterable[str]) -> None:
+        """Take prompts out of the queue, by id. Running and unknown ones are left as they are."""
+        await self._text("POST", "/queue", "taking prompts out of the queue", body={"delete": list(prompt_ids)})
+
+    async def interrupt(self, prompt_id: str) -> None:
+        """Interrupt one prompt. Only for servers that aim interrupts: older ones end whatever runs."""
+        await self._text("POST", "/interrupt", "interrupting a prompt", body={"prompt_id": prompt_id})
+
+    async def free(self) -> None:
+        """Ask the server to unload its models and drop its cache after the current prompt."""
+        body = {"unload_models": True, "free_memory": True}
+        await self._text("POST", "/free", "freeing memory", body=body)
+
+    # ---- facts
+
+    async def remaining(self) -> int:
+        """Prompts running and waiting, everybody's. The cheapest sign of life."""
+        _, body = await self._json("GET", "/prompt", "asking for a sign of life")
+        try:
+            return int(body["exec_info"]["queue_remaining"])
+        except (KeyError, TypeError, ValueError):
+            raise Nonsense(self.name, "asking for a sign of life", "this is no ComfyUI server") from None
+
+    async def version(self) -> str:
+        """ComfyUI's version as it names it, or "unknown"."""
+        _, body = await self._json("GET", "/system_stats", "asking for the version")
+        system = body.get("system") if isinstance(body, dict) else None
+        return str(system.get("comfyui_version", "unknown")) if isinstance(system, dict) else "unknown"
+
+    async def aims_interrupts(self) -> bool:
+        """Whether an interrupt by prompt id spares other prompts. Told by a route that came later."""
+        try:
+            await self._json("GET", "/api/jobs?limit=1", "asking what the server can do")
+        except ServerError:
+            return False
+        return True
+
+    async def node_class(self, name: str) -> dict[str, Any] | None:
+        """A node class as /object_info describes it; None when the server does not have it."""
+        _, body = await self._json("GET", f"/object_info/{quote(name, safe='')}", "asking for its nodes")
+        found = body.get(name) if isinstance(body, dict) else None
+        return found if isinstance(found, dict) else None
+
+    # ---- pictures and frames
+
+    @asynccontextmanager
+    async def view(self, image: wire.ImageRef) -> AsyncIterator[Download]:
+        """GET /view, streamed."""
+        doing = "downloading an image"
+        params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
+        timeout = aiohttp.ClientTimeout(
+            total=self._timeouts.download, connect=self._timeouts.connect, sock_read=self._timeouts.request
+        )
+        with _Translated(self.name, doing):
+            async with self._open.get(
+                f"{self.url}/view", params=params, timeout=timeout, headers={"Accept-Encoding": "identity"}
+            ) as response:
+                if response.status == 404:
+                    raise NoOutput(self.name, 1, 0)  # a cached prompt names a file that is no more
+                await self._refuse(response, doing, (200,))
+                yield Download(self.name, response)
+
+    @asynccontextmanager
+    async def connect(self, client_id: str) -> AsyncIterator[Socket]:
+        """Open /ws. A client id must never be used twice: the server unregisters the new socket with the old."""
+        address = f"ws{self.url.removeprefix('http')}/ws?clientId={client_id}"
+        try:
+            connection = await websockets.asyncio.client.connect(
+                address,
+                additional_headers=self._headers,
+                compression=None,
+                open_timeout=self._timeouts.connect,
+                close_timeout=1,
+                ping_interval=20,
+                ping_timeout=60,  # a node that holds the interpreter lock delays pongs for seconds
+                max_size=_LARGEST_FRAME,
+                max_queue=1024,
+                proxy=None,
+            )
+        except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
+            raise Unreachable(self.name, "connecting", _words(error)) from error
+        try:
+            yield Socket(self.name, connection)
+        finally:
+            await connection.close()
+
+    # ---- HTTP
+
+    @property
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("a Client is used inside `async with`")
+        return self._session
+
+    async def _text(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        allowed: tuple[int, ...] = (200,),
+    ) -> tuple[int, str]:
+        with _Translated(self.name, doing):
+            async with self._open.request(method, self.url + path, json=body) as response:
+                await self._refuse(response, doing, allowed)
+                return response.status, await response.text(errors="replace")
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        allowed: tuple[int, ...] = (200,),
+    ) -> tuple[int, Any]:
+        status, text = await self._text(method, path, doing, body=body, allowed=allowed)
+        try:
+            return status, json.loads(text)
+        except (ValueError, RecursionError):
+            raise Nonsense(self.name, doing, f"the answer is not JSON but {_excerpt(text)!r}") from None
+
+    async def _refuse(self, response: aiohttp.ClientResponse, doing: str, allowed: tuple[int, ...]) -> None:
+        if response.status in allowed:
+            return
+        wait = response.headers.get("Retry-After", "")
+        body = _excerpt(await response.text(errors="replace"))
+        raise Refused(self.name, doing, response.status, body, float(wait) if wait.isdecimal() else 0.0)
+
+
+class _Translated:
+    """Turns what aiohttp raises into ServerError, by a table. ``arrived``: the request may have been executed."""
+
+    def __init__(self, server: str, doing: str) -> None:
+        self._server, self._doing = server, doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        match error:
+            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+                raise Unreachable(self._server, self._doing, _words(error), arrived=False) from error
+            case TimeoutError():
+                raise Unreachable(self._server, self._doing, "no answer in time", arrived=True) from error
+            case aiohttp.ClientError() | OSError() | asyncio.IncompleteReadError():
+                raise Unreachable(self._server, self._doing, _words(error), arrived=True) from error
+
+
+def _words(error: BaseException) -> str:
+    """What happened, in the words of the operating system where it has any."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    if isinstance(cause, ConnectionRefusedError) or "refused" in str(cause).lower():
+        return "connection refused (is ComfyUI running there?)"
+    if isinstance(cause, ConnectionClosed):
+        return "the connection was lost"
+    text = str(getattr(cause, "strerror", None) or cause).strip()
+    return text or type(error).__name__
+
+
+def _excerpt(text: str, most: int = 200) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else flat[: most - 1] + "…"

@@ -1,0 +1,232 @@
+"""One server, kept in conversation: the socket and its reconnects, the looks, and prompts from post to end.
+
+`listen` and `watch` run for as long as the link is used, as tasks of whoever owns it; `execute` is
+called once for each prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from reggen.comfy import wire
+from reggen.comfy.client import Client, Socket
+from reggen.comfy.follow import Follower, Pace
+from reggen.errors import Lost, ServerError, Unreachable
+
+_RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
+_LASTING = 5.0  # a socket that lived so long was a good one
+_DOUBTS = 4  # looks for a prompt whose post had no answer, before the server is called unreachable
+
+
+class Link:
+    """A conversation with one server.
+
+    ``up`` says whether prompts can be posted now; ``on_change`` is called with the link whenever that may have
+    changed, and ``why`` then tells what is wrong, if anything is.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        pace: Pace | None = None,
+        on_change: Callable[[Link], None] = lambda _link: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client, self.name = client, client.name
+        self.up, self.why = False, ""
+        self.away_since: float | None = clock()
+        self._pace = pace or Pace()
+        self._follower = Follower(client.name, self._pace)
+        self.on_change, self._clock = on_change, clock
+        self._client_id = ""
+        self._socket: Socket | None = None
+        self._endings: dict[str, asyncio.Future[wire.Outcome]] = {}
+        self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
+        self._wake, self._sleeps_until = asyncio.Event(), math.inf
+
+    @property
+    def in_flight(self) -> int:
+        """Prompts of ours that the server holds."""
+        return len(self._follower.in_flight)
+
+    # ---- prompts
+
+    async def execute(self, graph: Mapping[str, Any], prompt_id: str, note: Mapping[str, Any]) -> wire.Outcome:
+        """Post a prompt and follow it to its end. Raises Rejected, and ServerError when it could not be posted."""
+        ending: asyncio.Future[wire.Outcome] = asyncio.get_running_loop().create_future()
+        known_as = prompt_id
+        self._follower.posting(prompt_id, self._clock())
+        try:
+            known_as = await self._post(wire.submission(graph, self._client_id, prompt_id, note))
+            self._endings[known_as] = ending
+            self._follower.accepted(prompt_id, known_as, self._clock())
+            self._wake.set()
+            return await ending
+        except (ServerError, asyncio.CancelledError) as error:
+            if not (isinstance(error, Unreachable) and not error.arrived):
+                self._orphans.add(known_as)
+            raise
+        finally:
+            self._follower.forget(prompt_id)
+            self._follower.forget(known_as)
+            self._endings.pop(known_as, None)
+
+    async def _post(self, body: Mapping[str, Any]) -> str:
+        """Post, and after an answer that leaves it open, look before anybody posts again."""
+        try:
+            return (await self.client.post(body)).prompt_id
+        except ServerError as error:
+            if isinstance(error, Unreachable) and not error.arrived:
+                raise
+            if known_as := await self._find(body["prompt_id"]):
+                return known_as
+            raise
+
+    async def _find(self, prompt_id: str) -> str | None:
+        """Whether a prompt arrived. Raises Unreachable(arrived=True) when the server does not tell."""
+        what = "no answer"
+        for pause in range(_DOUBTS):
+            try:
+                return await self.client.find(prompt_id)
+            except ServerError as error:
+                what = error.what
+                await asyncio.sleep(0.5 * 2**pause)
+        raise Unreachable(self.name, "finding out whether a prompt arrived", what, arrived=True)
+
+    def abandon(self, why: str) -> None:
+        """Let go of every prompt in flight: each ends as Lost here, and is taken from the queue when it can be."""
+        for prompt_id, ending in list(self._endings.items()):
+            self._orphans.add(prompt_id)
+            self._follower.forget(prompt_id)
+            if not ending.done():
+                ending.set_result(Lost(self.name, why))
+
+    async def withdraw(self) -> None:
+        """Take our own prompts out of the server's queue by id, and interrupt the running one if that is safe."""
+        mine = {*self._follower.in_flight, *self._orphans}
+        if not mine:
+            return
+        await self.client.delete(sorted(mine))
+        running = mine & set((await self.client.queue()).running)
+        if running and await self.client.aims_interrupts():
+            for prompt_id in running:
+                await self.client.interrupt(prompt_id)
+        self._orphans.clear()
+
+    # ---- the socket
+
+    async def listen(self) -> None:
+        """Keep a socket open, each time under a new client id; without one, see whether the server lives."""
+        pause = _RECONNECT[0]
+        while True:
+            opened = self._clock()
+            try:
+                await self._hear()
+                why = "the server closed the connection"
+            except ServerError as error:
+                why = error.what
+            self._socket = None
+            self._follower.disconnected()
+            self._wake.set()
+            await self._judge(why)
+            if self._clock() - opened > _LASTING and not self._follower.strikes:
+                pause = _RECONNECT[0]
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(_RECONNECT[1], pause * 2)
+
+    async def _hear(self) -> None:
+        client_id = uuid.uuid4().hex
+        async with self.client.connect(client_id) as socket:
+            self._client_id, self._socket = client_id, socket
+            self._follower.connected(self._clock())
+            self._wake.set()
+            await self._sweep()
+            self._is_up("")
+            async for frame in socket:  # dispatches only: nothing in here may wait
+                self._follower.frame(wire.read_frame(frame), self._clock())
+                if self._follower.wake_at() < self._sleeps_until:
+                    self._wake.set()
+
+    async def _judge(self, why: str) -> None:
+        """No socket: a server that answers HTTP can still work, by looking."""
+        try:
+            await self.client.remaining()
+        except ServerError as error:
+            self.why = error.what
+            if self.up or self.away_since is None:
+                self.up, self.away_since = False, self._clock()
+                self.on_change(self)
+        else:
+            self._client_id = self._client_id or uuid.uuid4().hex
+            self._is_up(f"no events ({why}); looking instead")
+
+    def _is_up(self, why: str) -> None:
+        changed = not self.up or why != self.why
+        self.up, self.why, self.away_since = True, why, None
+        if changed:
+            self.on_change(self)
+
+    async def _sweep(self) -> None:
+        """Take back what was left behind when the server went away."""
+        left = self._orphans - set(self._endings) - set(self._follower.in_flight)
+        if left:
+            with suppress(ServerError):
+                await self.client.delete(sorted(left))
+                self._orphans -= left
+
+    # ---- the looks
+
+    async def watch(self) -> None:
+        """Look whenever the follower says so, and replace a socket that hears nothing."""
+        while True:
+            await self._pause()
+            now = self._clock()
+            if self._socket and self._follower.deaf(now):
+                await self._socket.close()
+            looks = self._follower.due(now)
+            if looks.full:
+                await self._look_full(looks.full)
+            if looks.quick:
+                await asyncio.gather(*(self._look(prompt_id, queued=None) for prompt_id in looks.quick))
+
+    async def _pause(self) -> None:
+        self._sleeps_until = self._follower.wake_at()
+        rest = self._sleeps_until - self._clock()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if math.isinf(rest) else max(0.0, rest)):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _look_full(self, prompt_ids: tuple[str, ...]) -> None:
+        """The queue first, the history second: a prompt cannot slip between the two."""
+        try:
+            queue = await self.client.queue()
+        except ServerError:
+            for prompt_id in prompt_ids:
+                self._follower.look_failed(prompt_id, self._clock())
+            return
+        here = {*queue.running, *queue.pending}
+        for prompt_id in prompt_ids:
+            if prompt_id in here:
+                self._follower.looked(prompt_id, None, queued=True, now=self._clock())
+        gone = [prompt_id for prompt_id in prompt_ids if prompt_id not in here]
+        await asyncio.gather(*(self._look(prompt_id, queued=False) for prompt_id in gone))
+
+    async def _look(self, prompt_id: str, queued: bool | None) -> None:
+        try:
+            seen = await self.client.history(prompt_id)
+        except ServerError:
+            self._follower.look_failed(prompt_id, self._clock())
+            return
+        outcome = self._follower.looked(prompt_id, seen, queued, self._clock())
+        ending = self._endings.get(prompt_id)
+        if outcome is not None and ending is not None and not ending.done():
+            ending.set_result(outcome)

@@ -1,0 +1,350 @@
+"""What ComfyUI says, turned into reggen's own types. Pure: no I/O, no clock.
+
+The only module that knows ComfyUI's JSON. Frames are hints and are read leniently (an odd one is
+`Unknown`, never an error); answers settle things and are read strictly (an odd one is `Nonsense`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from reggen.errors import Failed, Interrupted, Nonsense, NoOutput, Rejected, SampleError
+
+# ---- frames ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The server began to execute the prompt."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """Step ``value`` of ``maximum`` of some node of the prompt."""
+
+    prompt_id: str
+    value: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDone:
+    """A node of the prompt is being executed or was executed."""
+
+    prompt_id: str
+
+
+class How(StrEnum):
+    """How certain an ending is, and of which kind."""
+
+    OVER = "over"  # executing node=null: the history entry exists
+    SUCCESS = "success"  # execution_success: the entry follows within milliseconds
+    ERROR = "error"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The prompt ended. Only a look at the history says with what."""
+
+    prompt_id: str
+    how: How
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Prompts running and waiting on the server, everybody's. Sent to every socket."""
+
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A binary frame: somebody's preview picture. Carries nothing we need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A frame of a kind that means nothing here, or no readable frame at all."""
+
+    kind: str
+
+
+Event = Started | Progressed | NodeDone | Ended | QueueDepth | Preview | Unknown
+
+_ENDINGS = {
+    "execution_success": How.SUCCESS,
+    "execution_error": How.ERROR,
+    "execution_interrupted": How.INTERRUPTED,
+}
+# by far the largest and most frequent text frame, and it says nothing that the others do not
+_BULKY = '{"type": "progress_state"'
+
+
+def read_frame(frame: str | bytes) -> Event:
+    """One WebSocket message. Never raises."""
+    if isinstance(frame, bytes):
+        return Preview()
+    if frame.startswith(_BULKY):
+        return Unknown("progress_state")
+    try:
+        message = json.loads(frame)
+        kind, data = message["type"], message["data"]
+        return _event(kind, data) if isinstance(data, dict) else Unknown(str(kind))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Unknown("unreadable")
+
+
+def _event(kind: str, data: dict[str, Any]) -> Event:
+    if kind == "status":
+        return QueueDepth(int(data["status"]["exec_info"]["queue_remaining"]))
+    prompt_id = data.get("prompt_id")  # absent on a frame after a reconnect, and in other clients' frames
+    if not isinstance(prompt_id, str):
+        return Unknown(kind)
+    match kind:
+        case "execution_start":
+            return Started(prompt_id)
+        case "executing":
+            return NodeDone(prompt_id) if data.get("node") is not None else Ended(prompt_id, How.OVER)
+        case "executed" | "execution_cached":
+            return NodeDone(prompt_id)
+        case "progress":
+            return Progressed(prompt_id, float(data["value"]), float(data["max"]))
+        case _ if kind in _ENDINGS:
+            return Ended(prompt_id, _ENDINGS[kind])
+    return Unknown(kind)
+
+
+# ---- submission -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The server queued the prompt under ``prompt_id``, which is the one we chose, or its own."""
+
+    prompt_id: str
+
+
+def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of POST /prompt.
+
+    ``note`` travels twice: beside the prompt, so that it can be found on servers that choose their
+    own prompt ids, and into the PNG, so that a file without a ledger row can say what it is.
+    """
+    return {
+        "prompt": graph,
+        "client_id": client_id,
+        "prompt_id": prompt_id,
+        "extra_data": {
+            "preview_method": "none",
+            "reggen": {"id": prompt_id},
+            "extra_pnginfo": {"reggen": dict(note)},
+        },
+    }
+
+
+def read_submission(server: str, status: int, body: Any) -> Accepted | Rejected:
+    """The answer to POST /prompt with status 200 or 400. Raises Nonsense."""
+    if not isinstance(body, dict):
+        raise Nonsense(server, "queueing a prompt", "the answer is no JSON object")
+    reasons = tuple(_reasons(body))
+    if status == 200 and not body.get("node_errors"):
+        prompt_id = body.get("prompt_id")
+        if not isinstance(prompt_id, str):
+            raise Nonsense(server, "queueing a prompt", "the answer names no prompt_id")
+        return Accepted(prompt_id)
+    stale = all(kind == "value_not_in_list" for kind, _ in _node_errors(body)) and bool(body.get("node_errors"))
+    return Rejected(server, reasons or ("it gave no reason",), stale)
+
+
+def dropped_prompt(body: Any) -> str | None:
+    """The id of a prompt that was queued although some of its outputs were refused."""
+    prompt_id = body.get("prompt_id") if isinstance(body, dict) else None
+    return prompt_id if isinstance(prompt_id, str) else None
+
+
+def _node_errors(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Kind and sentence of every node error. In 2024 ``node_errors`` could be a list: then there are none."""
+    nodes = body.get("node_errors")
+    for node_id, node in nodes.items() if isinstance(nodes, dict) else ():
+        for error in node.get("errors", ()) if isinstance(node, dict) else ():
+            where = f"{node.get('class_type', 'a node')} (node {node_id})"
+            yield str(error.get("type")), f"{where}: {_node_error(error)}"
+
+
+def _reasons(body: Mapping[str, Any]) -> Iterator[str]:
+    yield from (text for _, text in _node_errors(body))
+    error = body.get("error")
+    if isinstance(error, str):
+        yield error
+    elif isinstance(error, dict) and not body.get("node_errors"):
+        yield ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
+
+
+def _node_error(error: Mapping[str, Any]) -> str:
+    extra = error.get("extra_info")
+    extra = extra if isinstance(extra, dict) else {}
+    name, got = extra.get("input_name"), extra.get("received_value")
+    if error.get("type") == "value_not_in_list":
+        choices = choices_of(extra.get("input_config"))
+        return f"{name} {got!r} is not in the server's list{suggestion(str(got), choices)}"
+    return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
+
+
+def choices_of(spec: Any) -> list[str]:
+    """The values an input accepts, from its specification; empty when it is no list of choices."""
+    if isinstance(spec, list | tuple) and spec:
+        if isinstance(spec[0], list | tuple):
+            return [str(choice) for choice in spec[0]]
+        if spec[0] == "COMBO" and len(spec) > 1 and isinstance(spec[1], dict):
+            return [str(choice) for choice in spec[1].get("options", ())]
+    return []
+
+
+def suggestion(got: str, choices: list[str], most: int = 8) -> str:
+    """A clause to append: the nearest choice, or what there is."""
+    folded = {choice.lower(): choice for choice in choices}
+    if near := difflib.get_close_matches(got.lower(), folded, n=1, cutoff=0.5):
+        return f"; did you mean {folded[near[0]]!r}?"
+    shown = ", ".join(choices[:most]) + (f" and {len(choices) - most} more" if len(choices) > most else "")
+    return f"; it has {shown}" if choices else ""
+
+
+# ---- looks ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """Where the server keeps one picture. Never used to form a local path."""
+
+    filename: str
+    subfolder: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The prompt ended well. ``images`` by output node, in batch order; ``seconds`` the server was busy with it."""
+
+    images: Mapping[str, tuple[ImageRef, ...]]
+    seconds: float | None
+
+    def take(self, server: str, node: str, batch: int) -> tuple[ImageRef, ...]:
+        """The pictures of one output node. Raises NoOutput when there are fewer than asked for."""
+        found = self.images.get(node, ())
+        if len(found) < batch:
+            raise NoOutput(server, batch, len(found))
+        return found
+
+
+Outcome = Success | SampleError
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is running and waiting, in order; ``notes`` maps our own ids to the server's where it chose its own."""
+
+    running: tuple[str, ...]
+    pending: tuple[str, ...]
+    notes: Mapping[str, str]
+
+    def find(self, prompt_id: str) -> str | None:
+        """The server's id of a prompt that was sent under ``prompt_id``, if it is here."""
+        if prompt_id in self.running or prompt_id in self.pending:
+            return prompt_id
+        return self.notes.get(prompt_id)
+
+
+def read_queue(server: str, body: Any) -> Queue:
+    """The answer to GET /queue. Raises Nonsense."""
+    try:
+        running, pending = body["queue_running"], body["queue_pending"]
+        notes = {note: item[1] for item in (*running, *pending) if (note := _note(item))}
+        return Queue(tuple(item[1] for item in running), tuple(item[1] for item in pending), notes)
+    except (KeyError, TypeError, IndexError):
+        raise Nonsense(server, "reading the queue", "the answer is no queue") from None
+
+
+def _note(item: Any) -> str | None:
+    extra = item[3] if len(item) > 3 else None
+    note = extra.get("reggen") if isinstance(extra, dict) else None
+    return note.get("id") if isinstance(note, dict) else None
+
+
+def find_in_history(server: str, body: Any, prompt_id: str) -> str | None:
+    """The server's id of a prompt that was sent under ``prompt_id``, in an answer to GET /history."""
+    if not isinstance(body, dict):
+        raise Nonsense(server, "reading the history", "the answer is no JSON object")
+    if prompt_id in body:
+        return prompt_id
+    for own_id, entry in body.items():
+        item = entry.get("prompt") if isinstance(entry, dict) else None
+        if isinstance(item, list) and _note(item) == prompt_id:
+            return str(own_id)
+    return None
+
+
+def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:
+    """The answer to GET /history/{id}: how the prompt ended, or None while it has not. Raises Nonsense."""
+    if not isinstance(body, dict):
+        raise Nonsense(server, "reading the history", "the answer is no JSON object")
+    entry = body.get(prompt_id)
+    if not isinstance(entry, dict):
+        return None
+    status = entry.get("status")
+    status = status if isinstance(status, dict) else {}
+    messages = dict(_messages(status.get("messages")))
+    if "execution_interrupted" in messages:  # status_str says "error" for these too
+        return Interrupted(server)
+    if status.get("status_str") == "error" or "execution_error" in messages:
+        return _failure(server, messages.get("execution_error", {}))
+    return Success(dict(_images(entry.get("outputs"))), _busy_seconds(messages))
+
+
+def _messages(messages: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, list) and len(message) == 2 and isinstance(message[1], dict):
+            yield str(message[0]), message[1]
+
+
+def _images(outputs: Any) -> Iterator[tuple[str, tuple[ImageRef, ...]]]:
+    for node_id, output in outputs.items() if isinstance(outputs, dict) else ():
+        images = output.get("images") if isinstance(output, dict) else None
+        if isinstance(images, list):
+            yield str(node_id), tuple(_image(image) for image in images if _is_image(image))
+
+
+def _is_image(image: Any) -> bool:
+    return isinstance(image, dict) and isinstance(image.get("filename"), str)
+
+
+def _image(image: Mapping[str, Any]) -> ImageRef:
+    return ImageRef(image["filename"], str(image.get("subfolder", "")), str(image.get("type", "output")))
+
+
+def _busy_seconds(messages: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Between two readings of the server's own clock, which need not agree with ours."""
+    try:
+        start = messages["execution_start"]["timestamp"]
+        return max(0.0, float(messages["execution_success"]["timestamp"] - start) / 1000)
+    except (KeyError, TypeError):
+        return None
+
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|allocation on device|allocat.*memory|memory.*allocat", re.IGNORECASE)
+
+
+def _failure(server: str, data: Mapping[str, Any]) -> Failed:
+    kind = str(data.get("exception_type", "an error"))
+    lines = str(data.get("exception_message", "")).strip().splitlines() or ["no message"]
+    node = f"{data.get('node_type', 'a node')} (node {data.get('node_id', '?')})"
+    memory = "OutOfMemory" in kind or bool(_OUT_OF_MEMORY.search(lines[0]))
+    return Failed(server, node, kind, lines[0][:500], memory)
