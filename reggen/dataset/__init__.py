@@ -1,0 +1,1 @@
+"""The dataset on disk: the folder the trainer reads, the checks at its door, the ledger of what is true."""

@@ -1,0 +1,109 @@
+"""The checks an image passes before it enters the dataset. Blocking: call them in a thread.
+
+kohya reads only the header of an image before it trains, so a torn file fails hours later: everything
+is decoded here, whole.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageStat, UnidentifiedImageError
+
+from reggen.errors import BadImage
+
+_BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
+_FLAT = 1.0  # standard deviation of every channel below this
+_MODEL, _DESCRIPTION = 0x0110, 0x010E  # EXIF tags
+FORMATS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What an image must be. ``size`` in pixels, None for any; the flags turn single checks off."""
+
+    size: tuple[int, int] | None
+    black: bool = True
+    flat: bool = True
+    megapixels: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an accepted image is: width and height in pixels, and the note that reggen sent along, if it has one."""
+
+    width: int
+    height: int
+    note: str | None
+
+
+def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Finding:
+    """Decode the image at ``path`` and hold it against ``demands``. Raises BadImage, named ``name``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we count the pixels ourselves
+            with Image.open(path, formats=[FORMATS[kind]]) as image:
+                return _inspect(image, path, name, demands)
+    except UnidentifiedImageError:
+        raise BadImage(name, f"is not a {kind} file (it begins with {_head(path)})", torn=True) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImage(name, f"cannot be decoded: {error}", torn=True) from None
+
+
+def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Finding:
+    width, height = image.size
+    if width * height > demands.megapixels * 1_000_000:
+        raise BadImage(name, f"has {width}x{height} pixels, more than limits.megapixels allows")
+    if demands.size and (width, height) != demands.size:
+        asked = "x".join(map(str, demands.size))
+        raise BadImage(name, f"is {width}x{height} where {asked} was asked for")
+    image.load()
+    if image.format == "PNG" and not _ends_well(path):
+        raise BadImage(name, "is cut off: the end of the PNG is missing", torn=True)
+    picture = image.convert("RGB") if image.mode not in {"RGB", "L"} else image
+    extrema = picture.getextrema()
+    ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    if demands.black and max(high for _, high in ranges) <= _BLACK:
+        raise BadImage(name, "is black")
+    if demands.flat and max(ImageStat.Stat(picture).stddev) < _FLAT:
+        raise BadImage(name, "is of one colour")
+    return Finding(width, height, _note(image))
+
+
+def _note(image: Image.Image) -> str | None:
+    """What reggen wrote into the file: a text of the PNG, or in EXIF's ImageDescription."""
+    text = image.info.get("reggen") or image.getexif().get(_DESCRIPTION)
+    return text.removeprefix("reggen:") if isinstance(text, str) else None
+
+
+def _ends_well(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-12, 2)
+        return file.read(8)[4:] == b"IEND"
+
+
+def _head(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(16)
+    return repr(head.decode("ascii", "replace")) if head else "nothing: it is empty"
+
+
+def convert(source: Path, kind: str) -> Path:
+    """Write the image anew beside ``source`` as webp (lossless) or jpg (quality 95), its graph kept in EXIF."""
+    target = source.with_suffix(f".{kind}.part")
+    with Image.open(source) as image, target.open("wb") as file:
+        exif = image.getexif()
+        for tag, key in (
+            (_MODEL, "prompt"),
+            (_DESCRIPTION, "reggen"),
+        ):  # where ComfyUI itself keeps its graph
+            if isinstance(text := image.info.get(key), str):
+                exif[tag] = f"{key}:{text}"
+        picture = image.convert("RGB")
+        if kind == "webp":
+            picture.save(file, "WEBP", lossless=True, method=4, exif=exif)
+        else:
+            picture.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+    return target

@@ -1,0 +1,239 @@
+"""The image folder and its state folder: part files, the rename that makes an image real, what lies there.
+
+    root/                              the trainer's --reg_data_dir
+      1_anime_character/               images and nothing else
+      .reggen/1_anime_character/       ledger.sqlite, run.log, report.json, lock, parts/, rejected/
+
+No trainer reads ``.reggen``; it lies on the same filesystem, so a part file becomes an image by a rename.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiofiles
+import filelock
+
+from reggen.errors import BadImage, Busy, StorageError
+from reggen.job import Dataset
+
+_CACHES = "{stem}*.npz"  # kohya's latent caches are never compared by time with their image
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A downloaded file that is not yet an image of the dataset: its size in bytes and SHA-256 in hex."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+class Folder:
+    """The folders of one dataset. Names come from the plan alone, never from a server's answer."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.images, self.state = dataset.folder, dataset.state
+        self.parts, self.rejected = self.state / "parts", self.state / "rejected"
+        self.ending = dataset.format
+        self._number = re.compile(rf"{re.escape(dataset.prefix)}_(\d+)\.{dataset.format}")
+
+    def file(self, name: str) -> Path:
+        """Where the image of a slot lies or will lie."""
+        return self.images / f"{name}.{self.ending}"
+
+    def prepare(self) -> None:
+        """Make the folders and clear away part files of earlier runs. Call it while holding the dataset."""
+        with storage("preparing", self.state):
+            self.images.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.parts, ignore_errors=True)
+            self.parts.mkdir(parents=True, exist_ok=True)
+
+    def present(self, count: int) -> bytearray:
+        """One byte for each slot of ``count``: 1 where a file of that number lies (empty ones do not count)."""
+        found = bytearray(count)
+        for index, entry in self._numbered():
+            if 0 <= index < count and entry.stat().st_size:
+                found[index] = 1
+        return found
+
+    def files(self, indices: Collection[int]) -> dict[int, Path]:
+        """The files that lie in these slots, whatever the width of their numbers."""
+        if not indices:
+            return {}
+        return {index: Path(entry.path) for index, entry in self._numbered() if index in indices}
+
+    def strangers(self) -> list[str]:
+        """Files in the image folder that are no slot's: another trainer may count them as images."""
+        with storage("reading", self.images):
+            return sorted(
+                entry.name
+                for entry in os.scandir(self.images)
+                if not self._number.fullmatch(entry.name) and entry.name.rpartition(".")[2].lower() in _IMAGES
+            )
+
+    def _numbered(self) -> Iterator[tuple[int, os.DirEntry[str]]]:
+        with storage("reading", self.images), os.scandir(self.images) as entries:
+            for entry in entries:
+                if match := self._number.fullmatch(entry.name):
+                    yield int(match.group(1)) - 1, entry
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a file that must not stay in the dataset to ``rejected/``, under a name that is free."""
+        with storage("setting aside", path):
+            self.rejected.mkdir(parents=True, exist_ok=True)
+            for copy in range(1_000_000):
+                target = self.rejected / f"{path.stem}.{copy}{path.suffix}"
+                if not target.exists():
+                    path.replace(target)
+                    return target
+        raise StorageError(str(path), "setting aside", "there are too many of its name")
+
+    async def receive(self, name: str, chunks: AsyncIterable[bytes], most: int) -> Part:
+        """Stream a download to a part file, hashing on the way.
+
+        ``most`` is the cap in bytes. Raises BadImage beyond it, StorageError for the disk, and whatever
+        the chunks raise; leaves no part file then.
+        """
+        path = self.parts / f"{name}.part"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with storage("writing", path):
+                async with aiofiles.open(path, "wb") as file:
+                    async for chunk in _capped(chunks, name, most):
+                        size += len(chunk)
+                        digest.update(chunk)
+                        await file.write(chunk)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return Part(path, size, digest.hexdigest())
+
+    def measured(self, path: Path) -> Part:
+        """A part file that was written here: its size and hash. Blocking."""
+        with storage("reading", path), path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            return Part(path, file.tell(), digest.hexdigest())
+
+    def commit(self, part: Part, name: str) -> Path:
+        """Make a part file the image of a slot, durably. Blocking.
+
+        The order is what makes it safe: the bytes reach the disk, then the name appears, then the folder
+        is flushed. Stale latent caches of an earlier picture in this slot go first.
+        """
+        target = self.file(name)
+        with storage("saving", target):
+            with part.path.open("rb+") as file:
+                os.fsync(file.fileno())
+            for stale in self.images.glob(_CACHES.format(stem=name)):
+                stale.unlink()
+            if target.exists():  # somebody put one here meanwhile; nothing is ever overwritten
+                self.set_aside(target)
+            part.path.replace(target)
+            flush_folder(self.images)
+        return target
+
+    def free_bytes(self) -> int:
+        """What the filesystem has left."""
+        path = self.images
+        while not path.exists():
+            path = path.parent
+        with storage("asking for free space at", path):
+            return shutil.disk_usage(path).free
+
+
+async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIterator[bytes]:
+    left = most
+    async for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise BadImage(name, f"is larger than limits.megabytes allows ({most >> 20} MiB)")
+        yield chunk
+
+
+_IMAGES = {"png", "jpg", "jpeg", "webp", "bmp"}
+
+
+@contextmanager
+def held(folder: Folder) -> Iterator[None]:
+    """Hold the dataset for one run. Raises Busy, naming the holder, when another run has it."""
+    with storage("making", folder.state):
+        folder.state.mkdir(parents=True, exist_ok=True)
+    holder = folder.state / "holder.txt"
+    lock = filelock.FileLock(folder.state / "lock", timeout=0)
+    try:
+        with storage("locking", folder.state):
+            lock.acquire()
+    except filelock.Timeout:
+        raise Busy(str(folder.images), _holder(holder)) from None
+    try:
+        with storage("writing", holder):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            holder.unlink()
+        lock.release()
+
+
+def is_held(folder: Folder) -> str | None:
+    """Who is filling the dataset now, in words; None when nobody is. Leaves no trace."""
+    if not (folder.state / "lock").exists():
+        return None
+    lock = filelock.FileLock(folder.state / "lock", timeout=0)
+    try:
+        with lock:
+            return None
+    except filelock.Timeout:
+        return _holder(folder.state / "holder.txt")
+    except OSError:
+        return None
+
+
+def _holder(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return "a process that did not leave its name"
+
+
+_WORDS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EROFS: "the disk is read-only",
+    getattr(errno, "EDQUOT", errno.ENOSPC): "the disk is full, or the quota used up",
+}
+
+
+@contextmanager
+def storage(doing: str, path: Path) -> Iterator[None]:
+    """Turn what the operating system says into StorageError."""
+    try:
+        yield
+    except filelock.Timeout:  # an OSError by ancestry, and no fault of the disk
+        raise
+    except OSError as error:
+        what = _WORDS.get(error.errno or 0) or error.strerror or str(error)
+        raise StorageError(str(path), doing, what) from error
+
+
+def flush_folder(path: Path) -> None:
+    """fsync of a folder, so that a rename survives a power cut. Windows does it by itself and cannot be asked."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network filesystems
+            raise
+    finally:
+        os.close(handle)

@@ -1,0 +1,196 @@
+"""The ledger: one row for each slot that is done, given up or rejected. SQLite, readable while a run goes on.
+
+A slot without a row is missing. ``done`` is written after the image is on the disk and never before;
+``rejected`` says which take the slot is in now; ``given_up`` says why. Blocking: one thread at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from reggen.errors import JobError, Problem, StorageError
+
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS slot (
+    idx INTEGER PRIMARY KEY,   -- from 0
+    state TEXT NOT NULL CHECK (state IN ('done', 'given_up', 'rejected')),
+    take INTEGER NOT NULL,     -- of the picture that is done, or the next one to make
+    name TEXT NOT NULL,
+    reason TEXT,               -- why it was given up or rejected
+    positive TEXT, negative TEXT, seed INTEGER, batch INTEGER, position INTEGER,
+    width INTEGER, height INTEGER, checkpoint TEXT, recipe TEXT,
+    server TEXT, comfyui TEXT, prompt_id TEXT, attempts INTEGER,
+    waited REAL,               -- seconds from the post to the ending
+    busy REAL,                 -- of these, seconds the server was at it
+    fetched REAL,              -- seconds from the ending to the row
+    bytes INTEGER, sha256 TEXT,
+    at TEXT NOT NULL           -- UTC, ISO 8601
+);
+CREATE INDEX IF NOT EXISTS slot_state ON slot (state, idx);
+CREATE TABLE IF NOT EXISTS run (
+    id TEXT PRIMARY KEY, started TEXT NOT NULL, ended TEXT, outcome TEXT
+);
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One slot as the ledger knows it. ``take`` counts pictures, ``attempts`` the prompts spent on them."""
+
+    idx: int
+    state: str
+    take: int
+    name: str
+    at: str
+    reason: str | None = None
+    positive: str | None = None
+    negative: str | None = None
+    seed: int | None = None
+    batch: int | None = None
+    position: int | None = None
+    width: int | None = None
+    height: int | None = None
+    checkpoint: str | None = None
+    recipe: str | None = None
+    server: str | None = None
+    comfyui: str | None = None
+    prompt_id: str | None = None
+    attempts: int | None = None
+    waited: float | None = None
+    busy: float | None = None
+    fetched: float | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+_COLUMNS = tuple(column.name for column in fields(Row))
+_PUT = f"INSERT OR REPLACE INTO slot ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)})"  # noqa: S608 - our own column names
+
+
+class Ledger:
+    """An open ledger. Raises StorageError for whatever the disk or SQLite refuses."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self._db = path, connection
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open for writing, making it when missing. May be used from any one thread at a time."""
+        ledger = cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=rwc"))
+        with ledger._storage("opening"):
+            ledger._db.execute("PRAGMA journal_mode = WAL")  # where the filesystem cannot, SQLite keeps its own
+            ledger._db.execute("PRAGMA synchronous = FULL")
+            version = ledger._db.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise StorageError(str(path), "opening", f"a newer reggen made it (version {version})")
+            with ledger._db:
+                ledger._db.executescript(_SCHEMA)
+                ledger._db.execute(f"PRAGMA user_version = {VERSION}")
+        return ledger
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Open for reading beside a run that goes on; None when there is none yet."""
+        return cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=ro")) if path.exists() else None
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+    # ---- slots
+
+    def put(self, rows: Iterable[Row]) -> None:
+        """Write rows in one durable transaction, over whatever their slots had."""
+        with self._storage("writing"), self._db:
+            self._db.executemany(_PUT, [asdict(row) for row in rows])
+
+    def done(self, start: int, stop: int) -> set[int]:
+        """The slots in ``start <= index < stop`` that are done."""
+        query = "SELECT idx FROM slot WHERE state = 'done' AND idx >= ? AND idx < ?"
+        return {row[0] for row in self._read(query, (start, stop))}
+
+    def takes(self, start: int, stop: int) -> dict[int, int]:
+        """The take of the slots in ``start <= index < stop`` that are not done and beyond their first take."""
+        query = "SELECT idx, take FROM slot WHERE state != 'done' AND take > 0 AND idx >= ? AND idx < ?"
+        return dict(self._read(query, (start, stop)))
+
+    def counts(self, count: int) -> dict[str, int]:
+        """How many slots of the first ``count`` are in each state."""
+        return dict(self._read("SELECT state, count(*) FROM slot WHERE idx < ? GROUP BY state", (count,)))
+
+    def walk(self, *states: str, stop: int | None = None) -> Iterator[Row]:
+        """The rows in the given states, in order; of the first ``stop`` slots only, when given."""
+        marks = ", ".join("?" * len(states))
+        query = f"SELECT {', '.join(_COLUMNS)} FROM slot WHERE state IN ({marks}) AND idx < ? ORDER BY idx"  # noqa: S608
+        return (Row(*row) for row in self._read(query, (*states, stop if stop is not None else 1 << 62)))
+
+    def outline(self, stop: int) -> Iterator[tuple[int, str, int, str]]:
+        """Index, state, take and name of the rows of the first ``stop`` slots; light enough for millions."""
+        return self._read("SELECT idx, state, take, name FROM slot WHERE idx < ?", (stop,))
+
+    def other_recipes(self, recipe: str, count: int) -> int:
+        """How many done slots of the first ``count`` were made with other settings."""
+        query = "SELECT count(*) FROM slot WHERE state = 'done' AND idx < ? AND recipe IS NOT NULL AND recipe != ?"
+        return int(next(self._read(query, (count, recipe)))[0])
+
+    # ---- runs and facts
+
+    def begin_run(self, run_id: str, at: str) -> None:
+        """Note that a run began."""
+        with self._storage("writing"), self._db:
+            self._db.execute("INSERT INTO run (id, started) VALUES (?, ?)", (run_id, at))
+
+    def end_run(self, run_id: str, at: str, outcome: str) -> None:
+        """Note how a run ended."""
+        with self._storage("writing"), self._db:
+            self._db.execute("UPDATE run SET ended = ?, outcome = ? WHERE id = ?", (at, outcome, run_id))
+
+    def claim(self, file: str, facts: Mapping[str, Any]) -> None:
+        """Hold the ledger's lasting facts (the file names' prefix and format) against the job's, or write them.
+
+        Raises JobError when they differ: the same numbers would name other files.
+        """
+        known = {key: json.loads(value) for key, value in self._read("SELECT key, value FROM meta", ())}
+        problems = tuple(
+            Problem(f"dataset.{key}", f"is {value!r}, but this folder was begun with {known[key]!r}", "keep it")
+            for key, value in facts.items()
+            if key in known and known[key] != value
+        )
+        if problems:
+            raise JobError(file, problems)
+        with self._storage("writing"), self._db:
+            rows = [(key, json.dumps(value)) for key, value in facts.items()]
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
+        with self._storage("reading"):
+            yield from self._db.execute(query, values)
+
+    @contextmanager
+    def _storage(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(str(self.path), f"{doing} the ledger", str(error)) from error
+
+
+def _connect(path: Path, uri: str) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(uri, uri=True, timeout=30.0, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise StorageError(str(path), "opening the ledger", str(error)) from error
+
+
+def now_utc() -> str:
+    """The time as the ledger writes it: UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,101 @@
+"""What is already there: the ledger and the folder brought to agree before a run. Blocking.
+
+- A row without its file: somebody deleted the image, which rejects it. The slot goes to its next take.
+- A file without its row: a crash between rename and row, or a set begun by hand. It is checked and adopted;
+  what fails the checks is set aside in ``rejected/``, never deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from reggen.dataset.check import Demands, Finding, inspect
+from reggen.dataset.folder import Folder, Part
+from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.errors import BadImage
+from reggen.plan import MAX_TAKES, Order, Plan
+
+_WINDOW = 1024  # slots looked up in the ledger at a time
+
+
+@dataclass(slots=True)
+class Resumed:
+    """What a run found, by name; each list is as short as its cause is rare."""
+
+    adopted: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)  # "name reason"
+
+
+def reconcile(folder: Folder, ledger: Ledger, plan: Plan, demands: Demands) -> Resumed:
+    """Bring ledger and folder to agree. Raises StorageError."""
+    resumed, count = Resumed(), len(plan)
+    present = folder.present(count)
+    rejected: list[Row] = []
+    takes: dict[int, int] = {}
+    for index, state, take, name in ledger.outline(count):
+        if state != "done":
+            takes[index] = take
+        elif present[index]:
+            present[index] = 0  # settled: row and file
+        else:
+            reason = "the image was deleted"
+            rejected.append(Row(index, "rejected", take + 1, name, now_utc(), reason))
+            resumed.deleted.append(name)
+    ledger.put(rejected)
+    orphans = {index for index, lies_there in enumerate(present) if lies_there}
+    for index, path in sorted(folder.files(orphans).items()):
+        try:
+            finding = inspect(path, path.stem, demands, folder.ending)
+        except BadImage as error:
+            resumed.set_aside.append(f"{path.name} {error.reason}")
+            folder.set_aside(path)
+        else:
+            ledger.put([_adopt(plan, index, takes.get(index, 0), folder.measured(path), finding)])
+            resumed.adopted.append(path.stem)
+    return resumed
+
+
+def missing(ledger: Ledger, plan: Plan) -> Iterator[Order]:
+    """The orders still to be made, read from the ledger window by window while it is walked."""
+    window = plan.aligned(_WINDOW)
+    for start in range(0, len(plan), window):
+        stop = start + window
+        yield from plan.orders(start, stop, ledger.takes(start, stop), ledger.done(start, stop))
+
+
+def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Finding) -> Row:
+    """The row of a file that has none. Only its own note can say which seed made it."""
+    note = _note(finding.note)
+    if 0 <= note.get("take", -1) < MAX_TAKES:
+        take = note["take"]
+    sample = plan.sample(index, take)
+    ours = note.get("index") == index and note.get("seed") == sample.seed
+    return Row(
+        idx=index,
+        state="done",
+        take=take,
+        name=file.path.stem,
+        reason="adopted",
+        positive=sample.positive if ours else None,
+        negative=sample.negative if ours else None,
+        seed=sample.seed if ours else None,
+        batch=sample.batch if ours else None,
+        position=sample.position if ours else None,
+        width=finding.width,
+        height=finding.height,
+        bytes=file.size,
+        sha256=file.sha256,
+        at=now_utc(),
+    )
+
+
+def _note(text: str | None) -> dict[str, int]:
+    try:
+        note = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    keys = ("index", "take", "seed")
+    return {key: note[key] for key in keys if isinstance(note.get(key), int)} if isinstance(note, dict) else {}
