@@ -1,0 +1,191 @@
+"""One attempt: a prompt from its post to images that are in the dataset, or to the error that stopped it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from reggen.comfy.link import Link
+from reggen.comfy.wire import ImageRef, Success
+from reggen.dataset import check
+from reggen.dataset.check import Demands, Finding
+from reggen.dataset.folder import Folder, Part
+from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.engine.fleet import Errand
+from reggen.engine.retry import pause
+from reggen.errors import BadImage, Nonsense, SampleError, ServerError
+from reggen.plan import Sample
+from reggen.workflow import Template
+
+_DOWNLOADS = 5  # tries for one picture: the server has made it, so it is worth some
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is now true on disk. ``busy`` is the server's own time for the picture, in seconds, if it says."""
+
+    sample: Sample
+    server: str
+    busy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of the samples of one prompt."""
+
+    receipts: tuple[Receipt, ...]
+    failures: tuple[tuple[Sample, ServerError | SampleError], ...]
+
+
+class Bench:
+    """What every attempt of a run works with.
+
+    Decoding goes to the default threads; renames and rows go one after another through one thread of
+    their own, each together with its row, so a cancelled run leaves no image without one.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: uuid.UUID,
+        template: Template,
+        folder: Folder,
+        ledger: Ledger,
+        demands: Demands,
+        most_bytes: int,
+        recipe: str,
+        versions: dict[str, str | None],
+    ) -> None:
+        self.run_id, self.folder, self.ledger = run_id, folder, ledger
+        self._template, self._demands, self._most_bytes = template, demands, most_bytes
+        self._recipe, self._versions = recipe, versions
+        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="reggen-scribe")
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._scribe.shutdown(wait=True)
+
+    async def write(self, rows: list[Row]) -> None:
+        """Write ledger rows that belong to no new file."""
+        await asyncio.get_running_loop().run_in_executor(self._scribe, self.ledger.put, rows)
+
+    async def attempt(self, link: Link, errand: Errand, left: Callable[[], None]) -> Result:
+        """Make the images of one errand on one server.
+
+        ``left`` is called as soon as the prompt has left the server, however it ended. Raises ServerError or
+        SampleError for all samples together, StorageError for the disk; failures of single images are in the result.
+        """
+        order, tries = errand.order, errand.tries
+        index, take = order.key
+        prompt_id = str(uuid.uuid5(self.run_id, f"{index}/{take}/{tries.posts}"))
+        prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{order.samples[0].name}.{take}.{tries.posts}"
+        note = {"index": index, "take": take, "seed": order.seed}
+        begun = time.monotonic()
+        try:
+            outcome = await link.execute(self._template.bind(order, prefix), prompt_id, note)
+        finally:
+            left()
+        if not isinstance(outcome, Success):
+            raise outcome
+        ended = time.monotonic()
+        pictures = outcome.take(link.name, self._template.output, order.batch)
+        busy = outcome.seconds / order.batch if outcome.seconds is not None else None
+        receipts: list[Receipt] = []
+        failures: list[tuple[Sample, ServerError | SampleError]] = []
+        for sample in order.samples:
+            origin = _Origin(link.name, prompt_id, tries.attempts + 1, ended - begun, busy, ended)
+            try:
+                await self._keep(link, sample, pictures[sample.position], origin)
+                receipts.append(Receipt(sample, link.name, busy))
+            except (ServerError, SampleError) as error:
+                failures.append((sample, error))
+        return Result(tuple(receipts), tuple(failures))
+
+    async def _keep(self, link: Link, sample: Sample, picture: ImageRef, origin: _Origin) -> None:
+        part, finding = await self._fetch(link, sample, picture)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._scribe, self._settle, sample, part, finding, origin)
+
+    async def _fetch(self, link: Link, sample: Sample, picture: ImageRef) -> tuple[Part, Finding]:
+        """Download and check, again when the way here failed. The last error is raised."""
+        for trial in range(1, _DOWNLOADS + 1):
+            try:
+                part = await self._download(link, sample, picture)
+                return await asyncio.to_thread(self._checked, part, sample)
+            except ServerError:
+                if trial == _DOWNLOADS:
+                    raise
+            except BadImage as error:
+                if not error.torn or trial > 1:
+                    raise
+            await asyncio.sleep(pause(trial) / 2)
+        raise AssertionError("unreachable")
+
+    async def _download(self, link: Link, sample: Sample, picture: ImageRef) -> Part:
+        async with link.client.view(picture) as download:
+            part = await self.folder.receive(sample.name, download, self._most_bytes)
+        if part.size == 0 or (download.length is not None and part.size != download.length):
+            part.path.unlink(missing_ok=True)
+            what = f"{part.size} bytes came of {download.length}"
+            raise Nonsense(link.name, "downloading an image", what)
+        return part
+
+    def _checked(self, part: Part, sample: Sample) -> tuple[Part, Finding]:
+        """Blocking: decode it, hold it against the demands, bring it into the dataset's format."""
+        try:
+            finding = check.inspect(part.path, sample.name, self._demands)
+            return (part if self.folder.ending == "png" else self._converted(part)), finding
+        except BaseException:
+            part.path.unlink(missing_ok=True)
+            raise
+
+    def _converted(self, part: Part) -> Part:
+        converted = check.convert(part.path, self.folder.ending)
+        part.path.unlink()
+        return self.folder.measured(converted)
+
+    def _settle(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> None:
+        """Blocking, never cut in two: the file becomes the image, then the row says so."""
+        self.folder.commit(part, sample.name)
+        row = Row(
+            idx=sample.index,
+            state="done",
+            take=sample.take,
+            name=sample.name,
+            at=now_utc(),
+            positive=sample.positive,
+            negative=sample.negative,
+            seed=sample.seed,
+            batch=sample.batch,
+            position=sample.position,
+            width=finding.width,
+            height=finding.height,
+            checkpoint=self._template.value("checkpoint"),
+            recipe=self._recipe,
+            server=origin.server,
+            comfyui=self._versions.get(origin.server),
+            prompt_id=origin.prompt_id,
+            attempts=origin.attempts,
+            waited=round(origin.waited, 3),
+            busy=origin.busy,
+            fetched=round(time.monotonic() - origin.ended, 3),
+            bytes=part.size,
+            sha256=part.sha256,
+        )
+        self.ledger.put([row])
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a picture comes from, for its row."""
+
+    server: str
+    prompt_id: str
+    attempts: int
+    waited: float
+    busy: float | None
+    ended: float

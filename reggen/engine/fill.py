@@ -1,0 +1,335 @@
+"""Fill a dataset: everything between a valid job and its closing summary, in order.
+
+hold the dataset > reconcile > anything missing? > room on the disk > preflight > run > report
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reggen import progress
+from reggen.comfy.client import Client, Timeouts
+from reggen.comfy.follow import Pace
+from reggen.comfy.link import Link
+from reggen.dataset.check import Demands
+from reggen.dataset.folder import Folder, held
+from reggen.dataset.ledger import Ledger, now_utc
+from reggen.dataset.resume import Resumed, missing, reconcile
+from reggen.engine.attempt import Bench
+from reggen.engine.fleet import Fleet
+from reggen.engine.preflight import Examined, examine
+from reggen.engine.run import Run
+from reggen.errors import (
+    COMPLETE,
+    INCOMPLETE,
+    STOPPED,
+    JobError,
+    NoServers,
+    Problem,
+    ReggenError,
+    StorageError,
+)
+from reggen.job import Job
+from reggen.plan import Plan
+from reggen.progress import Progress, RunEvent
+from reggen.workflow import Template, template
+
+BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
+_WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One slot that stayed empty, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended. Counts are of slots, times in seconds."""
+
+    job_file: str
+    dataset: Path
+    total: int
+    before: int
+    made: int
+    seconds: float
+    started: str
+    given_up: tuple[Given, ...] = ()
+    servers: dict[str, progress.ServerView] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
+    resumed: Resumed = field(default_factory=Resumed)
+    strangers: tuple[str, ...] = ()
+    other_recipes: int = 0
+    stopped: str = ""
+    error: ReggenError | None = None
+
+    @property
+    def missing(self) -> int:
+        """Slots that are still empty."""
+        return self.total - self.before - self.made
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing is missing, the error's own when one ended it, 130 when the user did, 1 otherwise."""
+        if self.error:
+            return self.error.exit_code
+        if not self.missing:
+            return COMPLETE
+        return STOPPED if self.stopped == BY_USER else INCOMPLETE
+
+
+BY_USER = "you asked to stop"
+
+
+class Control:
+    """What a person may ask of a run while it goes on."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._task: asyncio.Task[Summary] | None = None
+        self._asked = 0
+
+    @property
+    def asked(self) -> int:
+        """How often `interrupt` was called."""
+        return self._asked
+
+    def steer(self, run: Run) -> None:
+        """From here on there is a run to steer."""
+        self._run = run
+        if self._asked:
+            run.stop(BY_USER)
+
+    def interrupt(self) -> None:
+        """Once: finish what is in flight. Twice: leave at once, resumable. Before the run: end."""
+        self._asked += 1
+        if self._run is None and self._task is not None:
+            self._task.cancel()
+        elif self._run is not None and self._asked == 1:
+            self._run.stop(BY_USER)
+        elif self._run is not None:
+            self._run.abort()
+
+    async def guard(self, task: asyncio.Task[Summary]) -> Summary:
+        """Await the task that fills the dataset."""
+        self._task = task
+        return await task
+
+
+async def fill(
+    job: Job,
+    job_file: str,
+    *,
+    tell: Callable[[RunEvent], None],
+    note: Callable[[str], None],
+    control: Control | None = None,
+    wait: bool = False,
+    pace: Pace | None = None,
+) -> Summary:
+    """Make what is missing of a job's dataset.
+
+    ``tell`` gets every event, ``note`` a sentence now and then for people. With ``wait`` it waits for a server
+    instead of raising NoServers. Raises JobError, Busy, NoServers, StorageError while nothing is posted; what
+    ends the run later is in the summary, beside what was made by then.
+    """
+    made_of = template(job)
+    plan, folder, demands = Plan(job), Folder(job.dataset), demands_of(job)
+    state = Progress()
+
+    def both(event: RunEvent) -> None:
+        state.apply(event)
+        tell(event)
+
+    with held(folder):
+        folder.prepare()
+        ledger = Ledger.open(folder.state / "ledger.sqlite")
+        try:
+            ledger.claim(job_file, {"prefix": job.dataset.prefix, "format": job.dataset.format})
+            resumed = await asyncio.to_thread(reconcile, folder, ledger, plan, demands)
+            filling = _Filling(job, job_file, made_of, plan, folder, ledger, resumed, state, both, note)
+            return await filling(control or Control(), wait, pace)
+        finally:
+            ledger.close()
+
+
+@dataclass(slots=True)
+class _Filling:
+    """One call of `fill`, with the dataset in hand."""
+
+    job: Job
+    job_file: str
+    template: Template
+    plan: Plan
+    folder: Folder
+    ledger: Ledger
+    resumed: Resumed
+    state: Progress
+    tell: Callable[[RunEvent], None]
+    note: Callable[[str], None]
+    begun: float = field(default_factory=time.monotonic)
+    started: str = field(default_factory=now_utc)
+    versions: dict[str, str | None] = field(default_factory=dict)
+
+    async def __call__(self, control: Control, wait: bool, pace: Pace | None) -> Summary:
+        total = len(self.plan)
+        before = self.ledger.counts(total).get("done", 0)
+        names = tuple(server.name for server in self.job.servers)
+        self.tell(progress.Began(self.begun, total, before, names))
+        if before == total:
+            return self._summary()
+        self._room(total - before)
+        async with connected(self.job) as clients:
+            examined = await self._preflight(clients, wait)
+            self.versions = {one.server: one.version for one in examined}
+            return await self._run(control, clients, pace)
+
+    def _room(self, images: int) -> None:
+        need, free = bytes_needed(self.job, images), self.folder.free_bytes()
+        if free < need / 2:
+            what = f"{images} images need about {mib(need)} and {mib(free)} are free"
+            raise StorageError(str(self.folder.images), "looking for room at", what)
+        if free < need:
+            self.note(f"the disk may become full: {images} images need about {mib(need)}, {mib(free)} are free")
+
+    async def _preflight(self, clients: Sequence[Client], wait: bool) -> list[Examined]:
+        pause, told = _WAIT[0], False
+        while True:
+            examined = await examine(clients, self.template)
+            if any(one.ready for one in examined):
+                for one in examined:
+                    if not one.ready:
+                        self.note(f"{one.server} is left for later: {one.away or '; '.join(one.problems)}")
+                return examined
+            if problems := unfit(examined):
+                raise JobError(self.job_file, problems)
+            if not wait:
+                raise NoServers(tuple((one.server, one.away) for one in examined))
+            if not told:
+                told = True
+                self.note(f"waiting for a server: {'; '.join(f'{one.server}: {one.away}' for one in examined)}")
+            await asyncio.sleep(pause)
+            pause = min(_WAIT[1], pause * 1.5)
+
+    async def _run(self, control: Control, clients: Sequence[Client], pace: Pace | None) -> Summary:
+        run_id = uuid.uuid4()
+        reader = Ledger.read(self.ledger.path)
+        assert reader is not None, "it was opened for writing above"
+        bench = Bench(
+            run_id=run_id,
+            template=self.template,
+            folder=self.folder,
+            ledger=self.ledger,
+            demands=demands_of(self.job),
+            most_bytes=self.job.limits.megabytes << 20,
+            recipe=recipe(self.job, self.template),
+            versions=self.versions,
+        )
+        depths = {server.name: server.depth for server in self.job.servers}
+        pace = pace or Pace(silence=self.job.limits.silence)
+        links = [Link(client, pace=pace) for client in clients]
+        run = Run(
+            job_file=self.job_file,
+            plan=self.plan,
+            bench=bench,
+            fleet=Fleet(depths, missing(reader, self.plan)),
+            links=links,
+            limits=self.job.limits,
+            tell=self.tell,
+        )
+        for link in links:
+            link.on_change = run.link_changed
+        self.ledger.begin_run(str(run_id), now_utc())
+        fatal: ReggenError | None = None
+        try:
+            control.steer(run)
+            await run()
+        except ReggenError as error:
+            fatal = error
+        finally:
+            bench.close()
+            reader.close()
+        with suppress(StorageError):  # a full disk may be what ended it, and has been told
+            self.ledger.end_run(str(run_id), now_utc(), str(fatal or self.state.stopping or "finished"))
+        return self._summary(fatal)
+
+    def _summary(self, error: ReggenError | None = None) -> Summary:
+        total = len(self.plan)
+        given_up = [Given(row.name, row.reason or "") for row in self.ledger.walk("given_up", stop=total)]
+        done = self.ledger.counts(total).get("done", 0)
+        return Summary(
+            job_file=self.job_file,
+            dataset=self.folder.images,
+            total=total,
+            before=self.state.before,
+            made=done - self.state.before,
+            seconds=time.monotonic() - self.begun,
+            started=self.started,
+            given_up=tuple(given_up),
+            servers=self.state.servers,
+            versions=self.versions,
+            resumed=self.resumed,
+            strangers=tuple(self.folder.strangers()),
+            other_recipes=self.ledger.other_recipes(recipe(self.job, self.template), total),
+            stopped=self.state.stopping,
+            error=error,
+        )
+
+
+@asynccontextmanager
+async def connected(job: Job) -> AsyncIterator[list[Client]]:
+    """A client for each of the job's servers. Raises JobError when a header names an unset variable."""
+    problems, headers = [], []
+    for number, server in enumerate(job.servers):
+        try:
+            headers.append(server.resolved_headers())
+        except KeyError as error:
+            key = f"servers[{number}].headers"
+            problems.append(Problem(key, f"the environment has no {error.args[0]}", "set it, or take it out"))
+    if problems:
+        raise JobError("the job", tuple(problems))
+    limits = job.limits
+    timeouts = Timeouts(limits.connect, limits.request, limits.download)
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(Client(server.url, name=server.name, headers=header, timeouts=timeouts))
+            for server, header in zip(job.servers, headers, strict=True)
+        ]
+
+
+def demands_of(job: Job) -> Demands:
+    """What every image of a job must be."""
+    checks = job.checks
+    return Demands(job.size if checks.size else None, checks.black, checks.flat, job.limits.megapixels)
+
+
+def recipe(job: Job, made_of: Template) -> str:
+    """A fingerprint of everything but the seed that decides what the images show."""
+    facts = [made_of.graph, dict(made_of.fixed), job.prompts.positives, job.prompts.negative, job.size]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def bytes_needed(job: Job, images: int) -> int:
+    """What so many images may take on the disk; a guess where the workflow decides on the size."""
+    width, height = job.size or (1024, 1024)
+    return int(images * width * height * BYTES_PER_PIXEL)
+
+
+def mib(size: int) -> str:
+    """A size in bytes as people say it."""
+    return f"{size / (1 << 20):,.0f} MiB" if size < 10 << 30 else f"{size / (1 << 30):,.1f} GiB"
+
+
+def unfit(examined: Sequence[Examined]) -> tuple[Problem, ...]:
+    """What keeps the reachable servers from taking the job."""
+    return tuple(Problem(one.server, problem) for one in examined for problem in one.problems)

@@ -1,0 +1,202 @@
+"""Which errand goes to which server, and when. Pure state: synchronous, ``now`` and the jitter handed in.
+
+A server has ``depth`` slots; an errand holds one from the post until the prompt has ended, not while its
+images are fetched. New errands are taken from the plan only when a slot is free for one and not too many
+are still being fetched, so nothing here grows with the plan.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reggen.engine.retry import Tries, pause
+from reggen.plan import Order
+
+_FETCHING = 4  # errands per server that may be beyond their slot, downloading and checking
+_REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One order and what was spent on it."""
+
+    order: Order
+    tries: Tries = field(default_factory=Tries)
+
+
+@dataclass(slots=True)
+class _Server:
+    depth: int
+    up: bool = False
+    out: bool = False
+    holding: int = 0
+    failures: int = 0
+    refusals: int = 0
+    rests_until: float = -math.inf
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    not_before: float
+    errand: Errand = field(compare=False)
+
+
+class Fleet:
+    """The servers' slots and the errands that wait."""
+
+    def __init__(
+        self,
+        depths: Mapping[str, int],
+        orders: Iterator[Order],
+        jitter: Callable[[float], float] = lambda ceiling: random.uniform(0, ceiling),
+    ) -> None:
+        self._servers = {name: _Server(depth) for name, depth in depths.items()}
+        self._orders, self._jitter = orders, jitter
+        self._waiting: list[_Waiting] = []
+        self._next: Errand | None = None
+        self._exhausted = self._stopped = False
+        self._active = 0
+        self._succeeded = False
+
+    # ---- what to do
+
+    def assign(self, now: float) -> list[tuple[str, Errand]]:
+        """Hand out what can be handed out now; each pair holds a slot until `release` and is active until `finish`."""
+        given: list[tuple[str, Errand]] = []
+        while not self._stopped and self._active < self._most_active() and (pair := self._pair(now)):
+            self._servers[pair[0]].holding += 1
+            self._active += 1
+            given.append(pair)
+        return given
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is active and nothing will be."""
+        idle = self._active == 0
+        return idle and (self._stopped or (self._exhausted and self._next is None and not self._waiting))
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing more is handed out."""
+        return self._stopped
+
+    @property
+    def active(self) -> int:
+        """Errands handed out and not finished."""
+        return self._active
+
+    def wake_at(self, now: float) -> float:
+        """When `assign` may have something new to give, if nothing else happens; may be infinite."""
+        rests = [server.rests_until for server in self._servers.values() if server.rests_until > now]
+        waits = [waiting.not_before for waiting in self._waiting if waiting.not_before > now]
+        return min([math.inf, *rests, *waits])
+
+    def others_up(self, name: str) -> bool:
+        """Whether a server other than ``name`` can take work."""
+        return bool(self.usable - {name})
+
+    @property
+    def usable(self) -> frozenset[str]:
+        """The servers that can take work now."""
+        return frozenset(name for name, server in self._servers.items() if server.up and not server.out)
+
+    # ---- what happened
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        self._stopped = True
+
+    def server_is(self, name: str, up: bool) -> None:
+        """A server came or went."""
+        server = self._servers[name]
+        server.up = up
+        if up:
+            server.failures, server.rests_until = 0, -math.inf
+
+    def accepted(self, name: str) -> None:
+        """A server took a prompt and ended it, well or not."""
+        server = self._servers[name]
+        server.failures = server.refusals = 0
+        self._succeeded = True
+
+    def failed(self, name: str, now: float, at_least: float = 0.0) -> None:
+        """A server could not be used: it rests, longer each time, and at least as long as it asked for."""
+        server = self._servers[name]
+        server.failures += 1
+        rest = max(at_least, 0.1 + self._jitter(pause(server.failures)))
+        server.rests_until = max(server.rests_until, now + rest)
+
+    def refused(self, name: str) -> bool:
+        """A server refused a prompt that others might take. True when it is left out from here on."""
+        server = self._servers[name]
+        server.refusals += 1
+        if server.refusals >= _REFUSALS and not server.out and self.others_up(name):
+            server.out = True
+            return True
+        return False
+
+    @property
+    def hopeless(self) -> bool:
+        """No prompt of this job was ever taken: a refusal now says something about the job, not the sample."""
+        return not self._succeeded
+
+    def release(self, name: str) -> None:
+        """A prompt has left the server: its slot is free."""
+        self._servers[name].holding -= 1
+
+    def finish(self) -> None:
+        """An errand is no longer active: done, given up, or put back with `again`."""
+        self._active -= 1
+
+    def again(self, errand: Errand, now: float, ceiling: float) -> None:
+        """Put an errand back, to be handed out after a pause drawn from 0 to ``ceiling`` seconds."""
+        self._waiting.append(_Waiting(now + self._jitter(ceiling), errand))
+
+    # ---- how
+
+    def _most_active(self) -> int:
+        return sum(server.depth + _FETCHING for server in self._servers.values())
+
+    def _pair(self, now: float) -> tuple[str, Errand] | None:
+        free = [name for name, server in self._servers.items() if self._free(server, now)]
+        if not free:
+            return None
+        free.sort(key=lambda name: self._servers[name].holding / self._servers[name].depth)
+        for waiting in sorted(self._waiting):
+            if waiting.not_before <= now and (name := self._choose(waiting.errand, free)):
+                self._waiting.remove(waiting)
+                return name, waiting.errand
+        if len(self._waiting) > 2 * self._most_active():
+            return None  # more failures than can be worked off: nothing new on top
+        errand = self._peek()
+        name = self._choose(errand, free) if errand else None
+        if errand is None or name is None:
+            return None
+        self._next = None
+        return name, errand
+
+    def _free(self, server: _Server, now: float) -> bool:
+        return server.up and not server.out and server.holding < server.depth and server.rests_until <= now
+
+    def _choose(self, errand: Errand, free: list[str]) -> str | None:
+        """The emptiest server that has not failed it; one that has, only when no other is there at all."""
+        tries = errand.tries
+        fresh = [name for name in free if name not in tries.avoid]
+        if fresh:
+            return fresh[0]
+        if self.usable - tries.avoid:
+            return None  # another is only busy: worth waiting for
+        willing = [name for name in free if name not in tries.refused_by]
+        return willing[0] if willing else None
+
+    def _peek(self) -> Errand | None:
+        if self._next is None and not self._exhausted:
+            order = next(self._orders, None)
+            if order is None:
+                self._exhausted = True
+            else:
+                self._next = Errand(order)
+        return self._next

@@ -1,0 +1,88 @@
+"""Before the first prompt: which servers are there, and whether they can take this job.
+
+Asks each server for the node classes the graph needs and holds the job's values (checkpoint, sampler,
+scheduler and every other choice in the graph) against the lists they name. Generates nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reggen.comfy.client import Client
+from reggen.comfy.wire import choices_of, suggestion
+from reggen.errors import ServerError, Unreachable
+from reggen.workflow import Template
+
+_PATIENCE = 8.0  # seconds for one server to answer everything
+_SEPARATORS = re.compile(r"[\\/]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One server: unreachable (``away`` says how), unfit (``problems``), or ready."""
+
+    server: str
+    version: str | None = None
+    remaining: int = 0
+    away: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """It can take this job."""
+        return not self.away and not self.problems
+
+
+async def examine(clients: Sequence[Client], template: Template) -> list[Examined]:
+    """Examine all servers at once; each gets eight seconds. Never raises ServerError."""
+    return list(await asyncio.gather(*(_examine(client, template) for client in clients)))
+
+
+async def _examine(client: Client, template: Template) -> Examined:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            remaining = await client.remaining()
+            version = await client.version()
+            problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
+        return Examined(client.name, version, remaining, problems=tuple(problems))
+    except TimeoutError:
+        error: ServerError = Unreachable(client.name, "asking what it can do", "no answer in time")
+        return Examined(client.name, away=error.what)
+    except ServerError as error:
+        return Examined(client.name, away=error.what)
+
+
+async def _class(client: Client, template: Template, kind: str) -> list[str]:
+    spec = await client.node_class(kind)
+    nodes = template.classes[kind]
+    if spec is None:
+        labels = ", ".join(template.label(node_id) for node_id in nodes)
+        return [f"it has no node class {kind!r}, which {labels} needs; install the custom node it belongs to"]
+    inputs = _inputs(spec)
+    return [problem for node_id in nodes for problem in _values(template, node_id, inputs)]
+
+
+def _inputs(spec: dict[str, Any]) -> dict[str, Any]:
+    groups = spec.get("input")
+    groups = groups if isinstance(groups, dict) else {}
+    return {name: value for group in ("required", "optional") for name, value in (groups.get(group) or {}).items()}
+
+
+def _values(template: Template, node_id: str, inputs: dict[str, Any]) -> list[str]:
+    problems = []
+    for name, got in template.settled(node_id).items():
+        spec = inputs.get(name)
+        choices = choices_of(spec)
+        is_list = isinstance(spec, list | tuple) and bool(spec) and (isinstance(spec[0], list) or spec[0] == "COMBO")
+        if not is_list or isinstance(got, list) or str(got) in choices:
+            continue
+        what = f"{template.label(node_id)}: {name} {got!r} is not in the server's list"
+        if same := [choice for choice in choices if _SEPARATORS.split(choice) == _SEPARATORS.split(str(got))]:
+            problems.append(f"{what}; it is written {same[0]!r} there")
+        else:
+            problems.append(what + (suggestion(str(got), choices) or "; the list is empty"))
+    return problems

@@ -1,0 +1,244 @@
+"""The run: one task group in which the links talk, the fleet hands out errands, and attempts are made.
+
+What the run survives is a value and ends up in an event or in the ledger; what ends it is an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from reggen import progress
+from reggen.comfy.link import Link
+from reggen.dataset.ledger import Row, now_utc
+from reggen.engine.attempt import Bench, Result
+from reggen.engine.fleet import Errand, Fleet
+from reggen.engine.retry import GiveUp, decide
+from reggen.errors import (
+    BadImage,
+    JobError,
+    Problem,
+    Refused,
+    ReggenError,
+    Rejected,
+    SampleError,
+    ServerError,
+    StorageError,
+)
+from reggen.job import Limits
+from reggen.plan import Order, Plan, Sample
+from reggen.progress import RunEvent
+
+_HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
+_IN_A_ROW = 10  # slots given up with no image in between: something is wrong with the whole run
+_AWAY = 30.0  # seconds a server may be gone before its prompts are given to others
+_WITHDRAW = 5.0  # seconds for taking our prompts from one server
+
+
+class Run:
+    """One run over the missing slots of a plan. Call it once; `stop` and `abort` may be called at any time."""
+
+    def __init__(
+        self,
+        *,
+        job_file: str,
+        plan: Plan,
+        bench: Bench,
+        fleet: Fleet,
+        links: Sequence[Link],
+        limits: Limits,
+        tell: Callable[[RunEvent], None],
+    ) -> None:
+        self._job_file, self._plan, self._bench, self._fleet = job_file, plan, bench, fleet
+        self._links = {link.name: link for link in links}
+        self._limits, self._tell = limits, tell
+        self._changed = asyncio.Event()
+        self._fatal: ReggenError | None = None
+        self._aborted = False
+        self._refusals: list[Rejected] = []
+        self._given_up_in_a_row = 0
+
+    def stop(self, why: str) -> None:
+        """Post nothing more; what is in flight is finished."""
+        self._fleet.stop()
+        self._tell(progress.Stopping(time.monotonic(), why))
+        self._changed.set()
+
+    def abort(self) -> None:
+        """Leave at once: own prompts are taken out of the queues, everything stays resumable."""
+        self._aborted = True
+        self._fleet.stop()
+        self._changed.set()
+
+    def link_changed(self, link: Link) -> None:
+        """A link came up or went away."""
+        self._fleet.server_is(link.name, link.up)
+        self._tell(progress.ServerChanged(time.monotonic(), link.name, link.up, link.why))
+        self._changed.set()
+
+    async def __call__(self) -> None:
+        """Run until nothing is missing, or stopped. Raises what ends a run: JobError, StorageError."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                talks = [talk for link in self._links.values() for talk in (link.listen(), link.watch())]
+                talking = [group.create_task(talk) for talk in talks]
+                working = await self._dispatch(group)
+                for task in (*talking, *working):
+                    task.cancel()
+        finally:
+            if self._aborted or self._fatal:
+                await self._withdraw()
+        if self._fatal:
+            raise self._fatal
+
+    # ---- handing out
+
+    async def _dispatch(self, group: asyncio.TaskGroup) -> set[asyncio.Task[None]]:
+        """Hand out errands until the fleet is finished; returns the attempts that are to be cut short."""
+        working: set[asyncio.Task[None]] = set()
+        while not self._fleet.finished and not self._aborted and not self._fatal:
+            now = time.monotonic()
+            for server, errand in self._fleet.assign(now):
+                task = group.create_task(self._work(self._links[server], errand))
+                working.add(task)
+                task.add_done_callback(working.discard)
+            wake = min(self._fleet.wake_at(now), self._give_away(now))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if math.isinf(wake) else max(0.0, wake - now)):
+                    await self._changed.wait()
+            self._changed.clear()
+        return working
+
+    def _give_away(self, now: float) -> float:
+        """Prompts on a server that stays away go to the others. Returns when to come again."""
+        again = math.inf
+        for link in self._links.values():
+            if link.away_since is None or not link.in_flight:
+                continue
+            patience = 0.0 if self._fleet.stopped else _AWAY if self._fleet.others_up(link.name) else math.inf
+            if now - link.away_since >= patience:
+                link.abandon(f"it has been away for {now - link.away_since:.0f} s")
+            else:
+                again = min(again, link.away_since + patience)
+        return again
+
+    async def _work(self, link: Link, errand: Errand) -> None:
+        names = tuple(sample.name for sample in errand.order.samples)
+        self._tell(progress.Posted(time.monotonic(), link.name, names))
+
+        def left() -> None:
+            self._fleet.release(link.name)
+            self._tell(progress.Left(time.monotonic(), link.name, names))
+            self._changed.set()
+
+        try:
+            result = await self._bench.attempt(link, errand, left)
+            self._fleet.accepted(link.name)
+            await self._took(link, errand, result)
+        except (ServerError, SampleError) as error:
+            self._judge_server(link, error)
+            await self._failed(link, errand, errand.order.samples, error)
+        except StorageError as error:
+            self._fatal = self._fatal or error
+        finally:
+            self._fleet.finish()
+            self._changed.set()
+
+    # ---- what came of it
+
+    async def _took(self, link: Link, errand: Errand, result: Result) -> None:
+        for receipt in result.receipts:
+            self._given_up_in_a_row = 0
+            now = time.monotonic()
+            self._tell(progress.Committed(now, link.name, receipt.sample.name, receipt.busy))
+        same_take = [pair for pair in result.failures if not _wants_new_seed(pair[1])]
+        if same_take:
+            samples = tuple(sample for sample, _ in same_take)
+            await self._failed(link, errand, samples, same_take[0][1])
+        for sample, error in result.failures:
+            if _wants_new_seed(error):
+                await self._failed(link, errand, (sample,), error)
+
+    def _judge_server(self, link: Link, error: ServerError | SampleError) -> None:
+        """What a failed prompt says about the server it was on."""
+        now = time.monotonic()
+        if isinstance(error, ServerError):
+            self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
+        elif isinstance(error, Rejected):
+            if self._fleet.refused(link.name):
+                text = f"{link.name} keeps refusing what others take and is left out of this run: {error}"
+                self._tell(progress.Trouble(now, link.name, text))
+            self._hopeless(error)
+        else:
+            self._fleet.accepted(link.name)
+
+    def _hopeless(self, error: Rejected) -> None:
+        """When the first prompts are all refused, wherever they go, the job itself is wrong."""
+        if not self._fleet.hopeless:
+            return
+        self._refusals.append(error)
+        everywhere = {refusal.server for refusal in self._refusals} >= self._fleet.usable
+        if everywhere and len(self._refusals) >= min(_HOPELESS, len(self._plan)):
+            problems = tuple(Problem(error.server, reason) for reason in error.reasons)
+            self._fatal = JobError(self._job_file, problems)
+
+    async def _failed(
+        self, link: Link, errand: Errand, samples: tuple[Sample, ...], error: ServerError | SampleError
+    ) -> None:
+        now = time.monotonic()
+        verdict = decide(error, link.name, errand.tries, self._limits, self._fleet.usable)
+        if isinstance(verdict, GiveUp):
+            await self._give_up(samples, verdict, errand)
+            return
+        self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
+        if verdict.free_memory:
+            with suppress(ServerError):
+                await link.client.free()
+        if verdict.next_take:
+            samples = tuple(self._plan.sample(sample.index, sample.take + 1) for sample in samples)
+        tries = verdict.tries.counted()
+        self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
+
+    async def _give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, errand: Errand) -> None:
+        rows = [
+            Row(
+                idx=sample.index,
+                state="given_up",
+                take=sample.take + verdict.next_take,
+                name=sample.name,
+                reason=verdict.reason,
+                attempts=errand.tries.posts + 1,
+                at=now_utc(),
+            )
+            for sample in samples
+        ]
+        await self._bench.write(rows)
+        for sample in samples:
+            self._tell(progress.GaveUp(time.monotonic(), sample.name, verdict.reason))
+        self._given_up_in_a_row += len(samples)
+        if self._given_up_in_a_row >= _IN_A_ROW and not self._fleet.stopped:
+            self.stop(f"{self._given_up_in_a_row} images in a row were given up, the last because {verdict.reason}")
+
+    # ---- leaving
+
+    async def _withdraw(self) -> None:
+        """Take our prompts from every server that still answers; within a few seconds, whatever happens."""
+
+        async def one(link: Link) -> None:
+            with suppress(ServerError, TimeoutError):
+                async with asyncio.timeout(_WITHDRAW):
+                    await link.withdraw()
+
+        await asyncio.gather(*(one(link) for link in self._links.values()))
+
+
+def _wants_new_seed(error: ServerError | SampleError) -> bool:
+    return isinstance(error, BadImage) and not error.torn
+
+
+def _sentence(samples: tuple[Sample, ...], error: ServerError | SampleError) -> str:
+    names = samples[0].name if len(samples) == 1 else f"{samples[0].name} and {len(samples) - 1} more"
+    return str(error) if isinstance(error, BadImage) else f"{names}: {error}"
