@@ -1,0 +1,5 @@
+"""python -m reggen."""
+
+from reggen.cli import main
+
+main()

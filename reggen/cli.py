@@ -1,0 +1,254 @@
+"""The command line: the only place that prints and exits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STOPPED, STORAGE, JobError, Problem, ReggenError
+
+if TYPE_CHECKING:
+    from reggen.engine.fill import Control, Summary
+    from reggen.job import Job
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Regularization images for LoRA and DreamBooth, made overnight on ComfyUI servers.",
+)
+
+JobFile = Annotated[str, typer.Argument(metavar="JOB", help="The job file, such as configs/spyke.toml.")]
+Count = Annotated[int | None, typer.Option(min=1, help="How many images, instead of dataset.count.")]
+Output = Annotated[Path | None, typer.Option(help="The folder to fill, instead of dataset.root.")]
+Servers = Annotated[list[str] | None, typer.Option("--server", help="A ComfyUI address; may be given several times.")]
+
+
+def main() -> None:
+    """Entry point: errors become sentences and exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console that cannot show a character must not end a night
+    try:
+        app(standalone_mode=True)
+    except ReggenError as error:
+        print(f"reggen: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def run(
+    job_file: JobFile,
+    count: Count = None,
+    output: Output = None,
+    server: Servers = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Against a built-in stand-in, into rehearsal/.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a server when none answers.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live display.")] = False,
+) -> None:
+    """Make what is missing of a dataset.
+
+    Exit codes: 0 complete, 1 images missing, 2 bad job, 4 no usable server, 5 storage, 130 stopped by you.
+    """
+    from reggen.engine.fill import Control
+
+    if rehearse and server:
+        raise JobError(job_file, (Problem("--server", "makes no sense with --rehearse, which brings its own"),))
+    if rehearse and output is None:
+        output = Path("rehearsal") / Path(job_file).stem
+    job = _load(job_file, count, output, server)
+    control = Control()
+    summary = asyncio.run(_fill(job, job_file, control, rehearse=rehearse, wait=wait, plain=plain))
+    if summary is None:
+        print("Stopped before anything was posted. The same command starts again.")
+        raise typer.Exit(STOPPED)
+    raise typer.Exit(summary.exit_code)
+
+
+async def _fill(
+    job: Job, job_file: str, control: Control, *, rehearse: bool, wait: bool, plain: bool
+) -> Summary | None:
+    from reggen.engine.fill import fill
+    from reggen.report.closing import closing, write_report
+    from reggen.report.console import Display
+    from reggen.report.lines import open_log
+
+    console = Console(force_terminal=False) if plain else Console()
+    async with AsyncExitStack() as stack:
+        if rehearse:
+            job = await _stand_ins(job, stack)
+        title = f"{Path(job_file).stem}{' (rehearsal)' if rehearse else ''}"
+        display = Display(console, title, open_log(job.dataset.state / "run.log"))
+        filling = fill(job, job_file, tell=display.tell, note=display.note, control=control, wait=wait)
+        task = asyncio.create_task(filling)
+        with _signals(control), display.shown():
+            try:
+                summary = await control.guard(task)
+            except asyncio.CancelledError:
+                if control.asked:
+                    return None
+                raise
+        write_report(summary, job.dataset.state / "report.json")
+        print(closing(summary, rehearsal=rehearse))
+        return summary
+
+
+async def _stand_ins(job: Job, stack: AsyncExitStack) -> Job:
+    """The same job with every server replaced by a stand-in of its own."""
+    from reggen import sim
+
+    servers = []
+    for server in job.servers[:8]:
+        checkpoints = (job.sampling.checkpoint,) if job.sampling.checkpoint else ()
+        settings = sim.Settings(seconds=0.05, checkpoints=checkpoints, lenient=True)
+        stand_in = await stack.enter_async_context(sim.serve(settings))
+        servers.append(server.model_copy(update={"url": stand_in.url, "headers": {}}))
+    return job.model_copy(update={"servers": tuple(servers)})
+
+
+@contextmanager
+def _signals(control: Control) -> Iterator[None]:
+    """Ctrl-C asks nicely, then firmly; a termination is firm at once."""
+    loop = asyncio.get_running_loop()
+
+    def asked(*_: object) -> None:
+        loop.call_soon_threadsafe(control.interrupt)
+
+    def ended(*_: object) -> None:
+        asked()
+        asked()
+
+    handlers: dict[int, Callable[..., None]] = {signal.SIGINT: asked, signal.SIGTERM: ended}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@app.command()
+def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
+    """Show what would be made: count, sizes, seeds, first prompts, disk. Needs no server."""
+    from reggen.report.preview import preview
+
+    print(preview(_load(job_file, count, output, None), job_file))
+
+
+@app.command()
+def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
+    """Look whether the job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing."""
+    from reggen.engine.fill import connected, unfit
+    from reggen.engine.preflight import Examined, examine
+    from reggen.report.preview import checked
+    from reggen.workflow import template
+
+    job = _load(job_file, count, output, server)
+    made_of = template(job)
+
+    async def ask() -> list[Examined]:
+        async with connected(job) as clients:
+            return await examine(clients, made_of)
+
+    examined = asyncio.run(ask())
+    text, room = checked(job, job_file, examined)
+    print(text)
+    if not any(one.ready for one in examined):
+        raise typer.Exit(BAD_JOB if unfit(examined) else NO_SERVER)
+    raise typer.Exit(COMPLETE if room else STORAGE)
+
+
+@app.command()
+def status(
+    job_file: JobFile,
+    count: Count = None,
+    output: Output = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show how far a dataset is: done, missing, given up, rejected. Works beside a run."""
+    from reggen.report.state import state_of, words
+
+    state = state_of(_load(job_file, count, output, None))
+    print(json.dumps(state, indent=2, ensure_ascii=False) if as_json else words(state))
+
+
+@app.command()
+def schema() -> None:
+    """Print the job file's JSON schema, for editors."""
+    from reggen import job
+
+    print(json.dumps(job.schema(), indent=2))
+
+
+@app.command(name="sim")
+def stand_in(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The first server's port.")] = 8188,
+    servers: Annotated[int, typer.Option("--servers", min=1, max=4096, help="How many, on consecutive ports.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds an image takes.")] = 0.5,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="A checkpoint it has; may be given several times.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="Which ComfyUI it behaves like.")] = "0.33.0",
+    faults: Annotated[Path | None, typer.Option(help="A fault script, TOML or JSON.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown nodes and names, as ComfyUI does.")] = False,
+) -> None:
+    """A ComfyUI stand-in, for rehearsals and tests: it paints marked pictures and breaks on request."""
+    from reggen import sim
+
+    settings: dict[str, Any] = {"seconds": seconds, "version": version, "lenient": not (strict or checkpoint)}
+    if checkpoint:
+        settings["checkpoints"] = tuple(checkpoint)
+    script = _script(faults)
+
+    def ready(urls: list[str]) -> None:
+        more = f" ... {urls[-1]} ({len(urls)} servers)" if len(urls) > 1 else ""
+        print(f"stand-in at {urls[0]}{more}; Ctrl-C ends it", flush=True)
+
+    serving = sim.run_forever(
+        sim.Settings(**settings), host=host, port=port, count=servers, script=script, on_ready=ready
+    )
+    try:
+        asyncio.run(serving)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    except (OSError, ValueError) as error:
+        print(f"reggen: the stand-in cannot start at {host}:{port}: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _script(file: Path | None) -> Any:
+    from reggen import sim
+
+    if file is None:
+        return sim.Script()
+    try:
+        text = file.read_text(encoding="utf-8")
+        return sim.Script.from_json(text) if file.suffix == ".json" else sim.Script.from_toml(text)
+    except (OSError, ValueError) as error:
+        raise JobError(str(file), (Problem("", f"it is no fault script: {error}"),)) from None
+
+
+def _load(job_file: str, count: int | None, output: Path | None, servers: list[str] | None) -> Job:
+    """The job file with the command line's words over it."""
+    from reggen.job import load
+
+    dataset: dict[str, Any] = {}
+    if count is not None:
+        dataset["count"] = count
+    if output is not None:
+        dataset["root"] = str(output)
+    overrides: dict[str, Any] = {"dataset": dataset} if dataset else {}
+    if servers:
+        overrides["servers"] = list(servers)
+    return load(job_file, overrides)

@@ -1,0 +1,116 @@
+"""The end of a run: the words for the person who comes back, and report.json for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reggen.dataset.folder import storage
+from reggen.engine.fill import Summary
+from reggen.errors import STOPPED
+from reggen.report.lines import span
+
+_SHOWN = 10  # names listed before the rest is only counted
+
+
+def closing(summary: Summary, *, rehearsal: bool = False) -> str:
+    """The closing summary, several lines, with what to do next as the last."""
+    return "\n".join([*_lines(summary), _next(summary, rehearsal=rehearsal)])
+
+
+def _lines(summary: Summary) -> Iterator[str]:
+    done = summary.total - summary.missing
+    head = "Complete" if not summary.missing else "Stopped" if summary.exit_code == STOPPED else "Incomplete"
+    yield f"{head}: {done} of {summary.total} images in {summary.dataset}"
+    yield from _made(summary)
+    found = summary.resumed
+    yield from _named("adopted", "lay there already; checked, and kept", found.adopted)
+    yield from _named("refilled", "had been deleted, so another was made", found.deleted)
+    yield from _named("set aside", "moved to .reggen: no good images", found.set_aside)
+    if summary.other_recipes:
+        yield f"  note         {summary.other_recipes} images were made earlier with other settings, and were kept"
+    yield from _named("note", "in the folder, but not of this set; a trainer reads them too", summary.strangers)
+    yield from (f"  given up     {given.name}: {given.reason}" for given in summary.given_up[:_SHOWN])
+    if len(summary.given_up) > _SHOWN:
+        yield f"  given up     {len(summary.given_up) - _SHOWN} more; report.json names them"
+    if summary.missing and (why := summary.error or summary.stopped):
+        yield f"  ended early  {why}"
+
+
+def _made(summary: Summary) -> Iterator[str]:
+    if summary.made:
+        each = summary.seconds / summary.made
+        yield f"  made now     {summary.made} in {span(summary.seconds)}, {each:.2f} s an image{_busy(summary)}"
+    elif not summary.missing:
+        yield "  made now     none: everything was there"
+    if len(summary.servers) > 1:
+        for name, view in summary.servers.items():
+            yield f"  {name:<12} {view.made} made, {view.failures} failures" + (f"; {view.why}" if view.why else "")
+
+
+def _busy(summary: Summary) -> str:
+    busy = sum(view.busy for view in summary.servers.values())
+    if not busy:
+        return ""
+    share = 100 * busy / (summary.seconds * max(1, len(summary.servers)))
+    return f"; the servers were painting {min(share, 100):.0f} % of the time"
+
+
+def _named(label: str, what: str, names: Any) -> Iterator[str]:
+    if names:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        yield f"  {label:<12} {', '.join(names[:_SHOWN])}{more} ({what})"
+
+
+def _next(summary: Summary, *, rehearsal: bool) -> str:
+    if rehearsal and not summary.missing:
+        return f"This was a rehearsal: marked pictures, no real ones. Next: python -m reggen run {summary.job_file}"
+    if not summary.missing:
+        return f"Next: train with --reg_data_dir {summary.dataset.parent}"
+    if summary.exit_code == STOPPED:
+        return "Next: the same command goes on where this one stopped"
+    return "Next: mend what is named above, then the same command makes only what is missing"
+
+
+def report(summary: Summary) -> dict[str, Any]:
+    """The same for programs; see docs/report.md for what the fields mean."""
+    return {
+        "format": 1,
+        "job": summary.job_file,
+        "dataset": str(summary.dataset),
+        "started": summary.started,
+        "seconds": round(summary.seconds, 3),
+        "exit_code": summary.exit_code,
+        "wanted": summary.total,
+        "there_before": summary.before,
+        "made": summary.made,
+        "kept": summary.total - summary.missing,
+        "missing": summary.missing,
+        "given_up": {given.name: given.reason for given in summary.given_up},
+        "ended_early": str(summary.error) if summary.error else summary.stopped or None,
+        "seconds_per_image": round(summary.seconds / summary.made, 3) if summary.made else None,
+        "adopted": summary.resumed.adopted,
+        "refilled": summary.resumed.deleted,
+        "set_aside": summary.resumed.set_aside,
+        "other_settings": summary.other_recipes,
+        "servers": {
+            name: {
+                "made": view.made,
+                "failures": view.failures,
+                "busy_seconds": round(view.busy, 3),
+                "busy_seconds_per_image": round(view.busy / view.made, 3) if view.made else None,
+                "comfyui": summary.versions.get(name),
+            }
+            for name, view in summary.servers.items()
+        },
+    }
+
+
+def write_report(summary: Summary, file: Path) -> None:
+    """Write report.json whole or not at all. Raises StorageError."""
+    part = file.with_suffix(".part")
+    with storage("writing", file):
+        part.write_text(json.dumps(report(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(file)

@@ -1,0 +1,107 @@
+"""What a person sees while it runs: a live display on a terminal, lines with times everywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging import Logger
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from reggen.progress import Progress, RunEvent, ServerView
+from reggen.report.lines import line, span
+
+
+class Display:
+    """Takes every event; shows it, and writes it to the log."""
+
+    def __init__(self, console: Console, title: str, log: Logger | None) -> None:
+        self.state = Progress()
+        self._console, self._title, self._log = console, title, log
+        self._notes: list[str] = []
+        self._live = console.is_terminal
+
+    def tell(self, event: RunEvent) -> None:
+        """One event of the run."""
+        self.state.apply(event)
+        if text := line(event, self.state):
+            self._say(text)
+
+    def note(self, text: str) -> None:
+        """A sentence for people, from before or beside the run."""
+        self._notes.append(text)
+        del self._notes[:-3]
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        if self._log:
+            self._log.info(text)
+        if not self._live:
+            self._console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show it for as long as the block runs."""
+        if not self._live:
+            yield
+            return
+        with Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True):
+            yield
+
+    def render(self, now: Callable[[], float] = time.monotonic) -> RenderableType:
+        """The display at this moment."""
+        state, at = self.state, now()
+        parts: list[RenderableType] = [self._head(at), self._bar()]
+        if state.servers:
+            parts.append(_servers(state.servers))
+        problems = [*self._notes, *(f"{span(at - when)} ago  {text}" for when, text in state.problems)]
+        parts.extend(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in problems)
+        if state.stopping:
+            parts.append(Text(f"finishing what is in flight: {state.stopping}", style="bold"))
+        parts.append(Text(_keys(state), style="dim"))
+        return Group(*parts)
+
+    def _head(self, at: float) -> Text:
+        state = self.state
+        head = Text(self._title, style="bold")
+        head.append(f"   {state.done:,} of {state.total:,}", style="not bold")
+        if state.given_up:
+            head.append(f"   {len(state.given_up)} given up", style="red")
+        rate, eta = state.rate(at), state.eta(at)
+        if rate:
+            head.append(f"   {1 / rate:.2f} s an image" if rate < 2 else f"   {rate:.1f} images/s", style="not bold")
+        if eta is not None:
+            clock = time.strftime("%H:%M", time.localtime(time.time() + eta))
+            head.append(f"   {span(eta)} left, ready at {clock}", style="cyan")
+        return head
+
+    def _bar(self) -> ProgressBar:
+        return ProgressBar(total=max(1, self.state.total), completed=self.state.done, width=None)
+
+
+def _servers(servers: dict[str, ServerView]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    for title in ("server", "now", "queued", "made", "failures", ""):
+        table.add_column(title, justify="right" if title in {"queued", "made", "failures"} else "left")
+    for name, view in list(servers.items())[:16]:
+        now, *queued = view.holds or ["-"]
+        failures = Text(str(view.failures), style="yellow" if view.failures else "dim")
+        state = Text(view.why, style="yellow" if view.up else "red", overflow="ellipsis", no_wrap=True)
+        mark = Text(name, style="green" if view.up else "red")
+        table.add_row(mark, now, str(len(queued)), f"{view.made:,}", failures, state)
+    if len(servers) > 16:
+        up = sum(view.up for view in servers.values())
+        table.add_row(f"and {len(servers) - 16} more", f"{up} of {len(servers)} ready", "", "", "", "")
+    return table
+
+
+def _keys(state: Progress) -> str:
+    if state.stopping:
+        return "Ctrl-C again leaves at once; everything stays resumable"
+    return "Ctrl-C once: finish what is in flight; twice: leave at once, resumable"

@@ -1,0 +1,58 @@
+"""One event, one line: for the log file, and for a terminal that is none."""
+
+from __future__ import annotations
+
+import logging
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from reggen.progress import Began, Committed, GaveUp, Progress, RunEvent, ServerChanged, Stopping, Trouble
+
+
+def line(event: RunEvent, state: Progress) -> str | None:
+    """The event in words, given the state it led to; None for what only the live display shows."""
+    match event:
+        case Began():
+            already = f", {event.done} are there" if event.done else ""
+            return f"{event.total} images wanted{already}; servers: {', '.join(event.servers)}"
+        case ServerChanged():
+            return f"{event.server} is {'ready' if event.up else 'away'}" + (f": {event.why}" if event.why else "")
+        case Committed():
+            busy = f" in {event.busy:.1f} s" if event.busy is not None else ""
+            return f"{event.name} made on {event.server}{busy} ({state.done}/{state.total}{_left(event.at, state)})"
+        case Trouble():
+            return event.text
+        case GaveUp():
+            return f"{event.name} is given up: {event.reason}"
+        case Stopping():
+            return f"no new prompts: {event.why}"
+    return None
+
+
+def _left(at: float, state: Progress) -> str:
+    eta = state.eta(at)
+    return f", {span(eta)} left" if eta is not None else ""
+
+
+def span(seconds: float) -> str:
+    """A length of time as people say it: 8 s, 4 min 10 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s" if whole >= 10 or seconds == whole else f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class _Quiet(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Say nothing: a full disk must not fill the terminal too."""
+
+
+def open_log(file: Path) -> logging.Logger:
+    """The run's log file. It never grows beyond a few megabytes, and its failures never disturb the run."""
+    logger = logging.Logger("reggen.run")  # noqa: LOG001 - one for each run; it must not join the root's handlers
+    handler = _Quiet(file, maxBytes=4 << 20, backupCount=1, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    return logger

@@ -1,0 +1,71 @@
+"""Before anything is made: the plan in words, and the preflight's findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reggen.dataset.folder import Folder
+from reggen.engine.fill import bytes_needed, mib
+from reggen.engine.preflight import Examined
+from reggen.job import Job
+from reggen.plan import Plan, Sample
+from reggen.workflow import template
+
+_SHOWN = 5
+
+
+def preview(job: Job, job_file: str) -> str:
+    """What a job would make. Raises WorkflowError."""
+    return "\n".join(_preview(job, job_file))
+
+
+def _preview(job: Job, job_file: str) -> Iterator[str]:
+    made_of, plan = template(job), Plan(job)
+    dataset, first, last = job.dataset, plan[0], plan[len(plan) - 1]
+    yield f"{job_file}: {len(plan):,} images"
+    yield f"  folder       {dataset.folder}  ({dataset.repeats} repeats of {dataset.class_words!r})"
+    yield f"  names        {first.name}.{dataset.format} ... {last.name}.{dataset.format}"
+    yield f"  size         {_size(job)}"
+    yield f"  seeds        {first.seed} ... {last.seed}"
+    for name in ("checkpoint", "sampler", "scheduler", "steps", "cfg"):
+        if (value := made_of.value(name)) is not None:
+            yield f"  {name:<12} {value}"
+    if job.sampling.batch > 1:
+        yield f"  batch        {job.sampling.batch} images for each prompt"
+    yield f"  workflow     {job.workflow.file if job.workflow else 'built in'}"
+    yield f"  servers      {', '.join(f'{server.name} (depth {server.depth})' for server in job.servers)}"
+    yield f"  disk         about {mib(bytes_needed(job, len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
+    yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
+    yield f"  the first {min(_SHOWN, len(plan))}:"
+    yield from (_sample(plan[index]) for index in range(min(_SHOWN, len(plan))))
+
+
+def _sample(sample: Sample) -> str:
+    positive = sample.positive if sample.positive is not None else "the workflow's own prompt"
+    return f"    {sample.name}  seed {sample.seed}  {positive}"
+
+
+def _size(job: Job) -> str:
+    return "{} x {}".format(*job.size) if job.size else "as the workflow has it"
+
+
+def checked(job: Job, job_file: str, examined: Sequence[Examined]) -> tuple[str, bool]:
+    """The preflight's findings in words, and whether the disk has room."""
+    folder = Folder(job.dataset)
+    need, free = bytes_needed(job, job.dataset.count), folder.free_bytes()
+    room = free >= need / 2
+    lines = [f"{job_file}: the job file and its workflow are in order"]
+    lines.append(f"  disk         {mib(free)} free, about {mib(need)} needed" + ("" if room else ": TOO LITTLE"))
+    for one in examined:
+        lines.append(f"  {one.server}  {_verdict(one)}")
+        lines.extend(f"      {problem}" for problem in one.problems)
+    return "\n".join(lines), room
+
+
+def _verdict(one: Examined) -> str:
+    if one.away:
+        return f"away: {one.away}"
+    if one.problems:
+        return f"ComfyUI {one.version}: cannot take this job"
+    busy = f"; {one.remaining} prompts are before ours" if one.remaining else ""
+    return f"ComfyUI {one.version}: ready{busy}"

@@ -1,0 +1,55 @@
+"""How far a dataset is, read from its ledger, beside a run or without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reggen.dataset.folder import Folder, is_held
+from reggen.dataset.ledger import Ledger
+from reggen.job import Job
+
+_SHOWN = 20
+
+
+def state_of(job: Job) -> dict[str, Any]:
+    """Counts of slots, the given up and rejected ones by name, and who is filling it now."""
+    folder, count = Folder(job.dataset), job.dataset.count
+    state: dict[str, Any] = {
+        "dataset": str(folder.images),
+        "wanted": count,
+        "done": 0,
+        "missing": count,
+        "given_up": {},
+        "rejected": {},
+        "deleted": [],
+        "filled_by": is_held(folder),
+    }
+    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    if ledger is None:
+        return state
+    try:
+        present = folder.present(count)
+        done = [(index, name) for index, kind, _, name in ledger.outline(count) if kind == "done"]
+        deleted = [name for index, name in done if not present[index]]
+        state["done"] = len(done) - len(deleted)
+        state["missing"] = count - state["done"]
+        state["deleted"] = deleted
+        for kind in ("given_up", "rejected"):
+            state[kind] = {row.name: row.reason for row in ledger.walk(kind, stop=count)}
+    finally:
+        ledger.close()
+    return state
+
+
+def words(state: dict[str, Any]) -> str:
+    """The state for people."""
+    lines = [f"{state['dataset']}: {state['done']:,} of {state['wanted']:,} done, {state['missing']:,} missing"]
+    for kind, label in (("given_up", "given up"), ("rejected", "rejected")):
+        named = list(state[kind].items())
+        lines.extend(f"  {label:<9} {name}: {reason}" for name, reason in named[:_SHOWN])
+        if len(named) > _SHOWN:
+            lines.append(f"  {label:<9} {len(named) - _SHOWN} more")
+    lines.extend(f"  {'deleted':<9} {name}: the next run makes another" for name in state["deleted"][:_SHOWN])
+    filled_by = state["filled_by"]
+    lines.append(f"  being filled now by {filled_by}" if filled_by else "  nobody is filling it now")
+    return "\n".join(lines)
