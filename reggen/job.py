@@ -186,8 +186,11 @@ class Limits(_Section):
     request: float = Field(30.0, gt=0, le=3_600, description="One small request, to its whole answer.")
     download: float = Field(120.0, gt=0, le=36_000, description="One image, to its last byte.")
     silence: float = Field(30.0, gt=0, le=3_600, description="No frame for so long: look at the queue.")
+    away: float = Field(
+        30.0, gt=0, le=86_400, description="A server is gone for so long: its prompts go to the others."
+    )
     megabytes: int = Field(256, ge=1, le=16_384, description="The largest image file taken from a server.")
-    megapixels: int = Field(300, ge=1, le=10_000, description="The largest image decoded.")
+    megapixels: int = Field(100, ge=1, le=178, description="The largest image decoded.")
 
 
 class Job(_Section):

@@ -20,7 +20,7 @@ import websockets.asyncio.client
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
 
 from reggen.comfy import wire
-from reggen.errors import Nonsense, NoOutput, Refused, ServerError, Unreachable
+from reggen.errors import Nonsense, Refused, ServerError, Unreachable
 
 _CHUNK = 1 << 16
 _LARGEST_FRAME = 1 << 27  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
@@ -186,8 +186,6 @@ class Client:
             async with self._open.get(
                 f"{self.url}/view", params=params, timeout=timeout, headers={"Accept-Encoding": "identity"}
             ) as response:
-                if response.status == 404:
-                    raise NoOutput(self.name, 1, 0)  # a cached prompt names a file that is no more
                 await self._refuse(response, doing, (200,))
                 yield Download(self.name, response)
 

@@ -98,6 +98,8 @@ class Link:
                 return await self.client.find(prompt_id)
             except ServerError as error:
                 what = error.what
+                if not self.up:
+                    break  # others need not wait for this server to come back
                 await asyncio.sleep(0.5 * 2**pause)
         raise Unreachable(self.name, "finding out whether a prompt arrived", what, arrived=True)
 
@@ -152,6 +154,8 @@ class Link:
             self._is_up("")
             async for frame in socket:  # dispatches only: nothing in here may wait
                 self._follower.frame(wire.read_frame(frame), self._clock())
+                if not self.up:
+                    self._is_up("")
                 if self._follower.wake_at() < self._sleeps_until:
                     self._wake.set()
 
@@ -160,13 +164,16 @@ class Link:
         try:
             await self.client.remaining()
         except ServerError as error:
-            self.why = error.what
-            if self.up or self.away_since is None:
-                self.up, self.away_since = False, self._clock()
-                self.on_change(self)
+            self._is_away(error.what)
         else:
             self._client_id = self._client_id or uuid.uuid4().hex
             self._is_up(f"no events ({why}); looking instead")
+
+    def _is_away(self, why: str) -> None:
+        self.why = why
+        if self.up or self.away_since is None:
+            self.up, self.away_since = False, self._clock()
+            self.on_change(self)
 
     def _is_up(self, why: str) -> None:
         changed = not self.up or why != self.why
@@ -209,10 +216,14 @@ class Link:
         """The queue first, the history second: a prompt cannot slip between the two."""
         try:
             queue = await self.client.queue()
-        except ServerError:
+        except ServerError as error:
             for prompt_id in prompt_ids:
                 self._follower.look_failed(prompt_id, self._clock())
+            if isinstance(error, Unreachable):
+                self._is_away(error.what)
             return
+        if not self.up:
+            self._is_up("" if self._socket else "no events; looking instead")
         here = {*queue.running, *queue.pending}
         for prompt_id in prompt_ids:
             if prompt_id in here:

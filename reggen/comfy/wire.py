@@ -193,8 +193,8 @@ def _node_error(error: Mapping[str, Any]) -> str:
     extra = error.get("extra_info")
     extra = extra if isinstance(extra, dict) else {}
     name, got = extra.get("input_name"), extra.get("received_value")
-    if error.get("type") == "value_not_in_list":
-        choices = choices_of(extra.get("input_config"))
+    choices = choices_of(extra.get("input_config"))  # left out by the server when the list is long
+    if error.get("type") == "value_not_in_list" and choices:
         return f"{name} {got!r} is not in the server's list{suggestion(str(got), choices)}"
     return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
 

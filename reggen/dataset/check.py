@@ -27,7 +27,7 @@ class Demands:
     size: tuple[int, int] | None
     black: bool = True
     flat: bool = True
-    megapixels: int = 300
+    megapixels: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Findi
                 return _inspect(image, path, name, demands)
     except UnidentifiedImageError:
         raise BadImage(name, f"is not a {kind} file (it begins with {_head(path)})", torn=True) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise BadImage(name, "has far more pixels than any training image") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise BadImage(name, f"cannot be decoded: {error}", torn=True) from None
 
 

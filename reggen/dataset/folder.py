@@ -10,6 +10,7 @@ No trainer reads ``.reggen``; it lies on the same filesystem, so a part file bec
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -26,7 +27,7 @@ import filelock
 from reggen.errors import BadImage, Busy, StorageError
 from reggen.job import Dataset
 
-_CACHES = "{stem}*.npz"  # kohya's latent caches are never compared by time with their image
+_CACHES = (".npz", "_*.npz")  # kohya's latent caches, which are never compared by time with their image
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class Folder:
         with storage("saving", target):
             with part.path.open("rb+") as file:
                 os.fsync(file.fileno())
-            for stale in self.images.glob(_CACHES.format(stem=name)):
+            for stale in [file for ending in _CACHES for file in self.images.glob(glob.escape(name) + ending)]:
                 stale.unlink()
             if target.exists():  # somebody put one here meanwhile; nothing is ever overwritten
                 self.set_aside(target)

@@ -45,7 +45,10 @@ def reconcile(folder: Folder, ledger: Ledger, plan: Plan, demands: Demands) -> R
             rejected.append(Row(index, "rejected", take + 1, name, now_utc(), reason))
             resumed.deleted.append(name)
     ledger.put(rejected)
-    orphans = {index for index, lies_there in enumerate(present) if lies_there}
+    orphans, index = set(), present.find(1)
+    while index >= 0:
+        orphans.add(index)
+        index = present.find(1, index + 1)
     for index, path in sorted(folder.files(orphans).items()):
         try:
             finding = inspect(path, path.stem, demands, folder.ending)

@@ -17,7 +17,7 @@ from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, Row, now_utc
 from reggen.engine.fleet import Errand
 from reggen.engine.retry import pause
-from reggen.errors import BadImage, Nonsense, SampleError, ServerError
+from reggen.errors import BadImage, Nonsense, NoOutput, Refused, SampleError, ServerError
 from reggen.plan import Sample
 from reggen.workflow import Template
 
@@ -116,7 +116,9 @@ class Bench:
             try:
                 part = await self._download(link, sample, picture)
                 return await asyncio.to_thread(self._checked, part, sample)
-            except ServerError:
+            except ServerError as error:
+                if isinstance(error, Refused) and error.status == 404 and trial > 1:
+                    raise NoOutput(link.name, 1, 0) from error  # a cached prompt names a file that is no more
                 if trial == _DOWNLOADS:
                     raise
             except BadImage as error:

@@ -190,9 +190,10 @@ class _Filling:
             return self._summary()
         self._room(total - before)
         async with connected(self.job) as clients:
-            examined = await self._preflight(clients, wait)
-            self.versions = {one.server: one.version for one in examined}
-            return await self._run(control, clients, pace)
+            examined = {one.server: one for one in await self._preflight(clients, wait)}
+            self.versions = {name: one.version for name, one in examined.items()}
+            fit = [client for client in clients if not examined[client.name].problems]
+            return await self._run(control, fit, pace)
 
     def _room(self, images: int) -> None:
         need, free = bytes_needed(self.job, images), self.folder.free_bytes()
@@ -209,7 +210,8 @@ class _Filling:
             if any(one.ready for one in examined):
                 for one in examined:
                     if not one.ready:
-                        self.note(f"{one.server} is left for later: {one.away or '; '.join(one.problems)}")
+                        why = one.away or f"it is left out of this run: {'; '.join(one.problems)}"
+                        self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=why))
                 return examined
             if problems := unfit(examined):
                 raise JobError(self.job_file, problems)
@@ -235,7 +237,8 @@ class _Filling:
             recipe=recipe(self.job, self.template),
             versions=self.versions,
         )
-        depths = {server.name: server.depth for server in self.job.servers}
+        names = {client.name for client in clients}
+        depths = {server.name: server.depth for server in self.job.servers if server.name in names}
         pace = pace or Pace(silence=self.job.limits.silence)
         links = [Link(client, pace=pace) for client in clients]
         run = Run(

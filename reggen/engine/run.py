@@ -34,7 +34,6 @@ from reggen.progress import RunEvent
 
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 _IN_A_ROW = 10  # slots given up with no image in between: something is wrong with the whole run
-_AWAY = 30.0  # seconds a server may be gone before its prompts are given to others
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
 
 
@@ -118,7 +117,9 @@ class Run:
         for link in self._links.values():
             if link.away_since is None or not link.in_flight:
                 continue
-            patience = 0.0 if self._fleet.stopped else _AWAY if self._fleet.others_up(link.name) else math.inf
+            patience = (
+                0.0 if self._fleet.stopped else self._limits.away if self._fleet.others_up(link.name) else math.inf
+            )
             if now - link.away_since >= patience:
                 link.abandon(f"it has been away for {now - link.away_since:.0f} s")
             else:

@@ -10,6 +10,7 @@ from logging import Logger
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -81,8 +82,9 @@ class Display:
             head.append(f"   {span(eta)} left, ready at {clock}", style="cyan")
         return head
 
-    def _bar(self) -> ProgressBar:
-        return ProgressBar(total=max(1, self.state.total), completed=self.state.done, width=None)
+    def _bar(self) -> RenderableType:
+        bar = ProgressBar(total=max(1, self.state.total), completed=self.state.done, width=None)
+        return Padding(bar, 0)  # the bar alone ends no line
 
 
 def _servers(servers: dict[str, ServerView]) -> Table:

@@ -1,0 +1,208 @@
+"""The real command line as a subprocess: what a person sees, signals, and sudden death."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from reggen.job import Job, load
+from reggen.sim import Settings, serve
+from tests.conftest import eventually
+from tests.invariants import assert_sound
+
+ROOT = Path(__file__).parents[2]
+SPYKE = str(ROOT / "configs" / "spyke.toml")
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    file = tmp_path / "job.toml"
+    file.write_text(
+        f"""
+        [dataset]
+        root = '{(tmp_path / "reg").as_posix()}'
+        class = "thing"
+        count = 40
+        [sampling]
+        checkpoint = "AnythingXL_inkBase.safetensors"
+        width = 64
+        height = 64
+        [prompts]
+        positive = ["a cat", "a dog"]
+        negative = ""
+        """,
+        encoding="utf-8",
+    )
+    return file
+
+
+def reggen(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, within a limit."""
+    command = [sys.executable, "-m", "reggen", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=90, check=False)
+
+
+@asynccontextmanager
+async def running(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run it beside the test; killed when the block is left."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "reggen", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+def images(job: Job) -> list[str]:
+    return sorted(file.name for file in job.dataset.folder.glob("*.png"))
+
+
+def test_a_rehearsal_makes_the_dataset_and_again_posts_nothing(tmp_path: Path) -> None:
+    """Twelve decodable 512x512 PNGs, reg_001 to reg_012; again: none; one deleted: just that one."""
+    words = ("run", SPYKE, "--rehearse", "--count", "12", "--output", str(tmp_path))
+    first = reggen(*words)
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "1_anime_character"
+    assert sorted(file.name for file in folder.iterdir()) == [f"reg_{n:03d}.png" for n in range(1, 13)]
+    for file in folder.iterdir():
+        with Image.open(file) as image:
+            image.load()
+            assert (image.format, image.size) == ("PNG", (512, 512))
+    report = tmp_path / ".reggen" / "1_anime_character" / "report.json"
+    assert json.loads(report.read_text())["made"] == 12
+    again = reggen(*words)
+    assert "none: everything was there" in again.stdout
+    assert json.loads(report.read_text())["made"] == 0
+    before = (folder / "reg_007.png").read_bytes()
+    (folder / "reg_007.png").unlink()
+    third = reggen(*words)
+    assert "refilled     reg_007" in third.stdout
+    assert (folder / "reg_007.png").read_bytes() != before
+
+
+def test_a_rehearsal_never_touches_the_real_dataset(tmp_path: Path) -> None:
+    """Without --output it goes to rehearsal/, named after the job."""
+    result = reggen("run", SPYKE, "--rehearse", "--count", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "rehearsal" / "spyke" / "1_anime_character" / "reg_001.png").exists()
+    assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("run", "configs/spike.toml"), 2, "did you mean configs/spyke.toml?"),
+        (("run", "configs/spyke.toml", "--server", "http://127.0.0.1:9", "--output", "{tmp}"), 4, "--rehearse"),
+        (("check", "configs/spyke.toml", "--server", "http://127.0.0.1:9"), 4, "connection refused"),
+        (("run", "configs/spyke.toml", "--rehearse", "--server", "http://127.0.0.1:9"), 2, "brings its own"),
+        (("run", "configs/spyke.toml", "--count", "0"), 2, "count"),
+        (("run", "configs/spyke.toml", "--server", "ftp://here"), 2, "is not an address"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+    ids=["no such job", "no server", "check without a server", "two kinds of server", "no images", "no address", "?"],
+)
+def test_a_mistake_is_answered_with_a_sentence(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
+    """The exit code, what to do about it, and no traceback."""
+    result = reggen(*(word.replace("{tmp}", str(tmp_path)) for word in words), cwd=ROOT)
+    assert result.returncode == code, result.stdout + result.stderr
+    assert said in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
+    """Before, beside and after a run."""
+    job = load(job_file)
+    async with serve(Settings(seconds=0.1)) as sim:
+        checked = await asyncio.to_thread(reggen, "check", str(job_file), "--server", sim.url)
+        assert checked.returncode == 0
+        assert "ComfyUI 0.33.0: ready" in checked.stdout
+        async with running("run", str(job_file), "--count", "20", "--server", sim.url) as process:
+            await eventually(lambda: len(images(job)) >= 2, 30)
+            beside = await asyncio.to_thread(reggen, "status", str(job_file), "--count", "20", "--json")
+            state = json.loads(beside.stdout)
+            assert state["done"] >= 2
+            assert state["done"] + state["missing"] == 20
+            assert f"process {process.pid}" in state["filled_by"]
+            assert await asyncio.wait_for(process.wait(), 60) == 0
+        after = await asyncio.to_thread(reggen, "status", str(job_file), "--count", "20")
+        assert "20 of 20 done, 0 missing" in after.stdout
+        assert "nobody is filling it now" in after.stdout
+
+
+@needs_signals
+async def test_ctrl_c_once_finishes_what_is_in_flight(job_file: Path) -> None:
+    """Exit 130, nothing left on the server, and the same command does the rest."""
+    job = load(job_file)
+    async with serve(Settings(seconds=0.2)) as sim:
+        async with running("run", str(job_file), "--server", sim.url) as process:
+            await eventually(lambda: len(images(job)) >= 2, 30)
+            process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(process.wait(), 30) == 130
+            output = await process.stdout.read() if process.stdout else b""
+        assert b"goes on where this one stopped" in output
+        assert sim.world.remaining == 0
+        assert len(images(job)) == sim.count("POST", "/prompt")
+        assert_sound(job, complete=False)
+
+
+@needs_signals
+@pytest.mark.parametrize("sent", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,)], ids=["twice", "terminated"])
+async def test_ctrl_c_twice_leaves_at_once(job_file: Path, sent: tuple[signal.Signals, ...]) -> None:
+    """Own prompts are taken out of the queue, other people's stay; everything is resumable."""
+    job = load(job_file)
+    log = job.dataset.state / "run.log"
+    async with serve(Settings(seconds=3.0)) as sim:
+        async with running("run", str(job_file), "--server", sim.url) as process:
+            await eventually(lambda: sim.count("POST", "/prompt") == 2, 30)
+            for number in sent:
+                process.send_signal(number)
+                await eventually(lambda: "you asked to stop" in log.read_text(encoding="utf-8"))
+            assert await asyncio.wait_for(process.wait(), 20) == 130
+        await eventually(lambda: sim.world.remaining == 0)
+        assert images(job) == []
+        assert_sound(job, complete=False)
+
+
+async def test_sudden_death_at_any_moment_loses_nothing(job_file: Path) -> None:
+    """kill -9 several times in mid-run; the next run adopts, refills and completes, and none is made twice."""
+    job = load(job_file)
+    async with serve(Settings(seconds=0.04)) as sim:
+        for done in (5, 12, 25):
+            async with running("run", str(job_file), "--server", sim.url) as process:
+                await eventually(lambda done=done: len(images(job)) >= done, 30)  # type: ignore[misc]
+                process.kill()
+                await process.wait()
+        final = await asyncio.to_thread(reggen, "run", str(job_file), "--server", sim.url)
+        assert final.returncode == 0, final.stdout + final.stderr
+        assert_sound(job)
+        posted = sim.count("POST", "/prompt")
+        assert posted <= 40 + 3 * 6, "at most what was in flight at each death is paid for twice"
+        again = await asyncio.to_thread(reggen, "run", str(job_file), "--server", sim.url)
+        assert again.returncode == 0
+        assert sim.count("POST", "/prompt") == posted
+
+
+async def test_the_stand_in_runs_alone(tmp_path: Path) -> None:
+    """`reggen sim` serves on consecutive ports until it is stopped."""
+    async with running("sim", "--port", "0", "--seconds", "0.01") as process:
+        assert process.stdout is not None
+        said = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
+        url = said.split()[2].rstrip(";")
+        result = await asyncio.to_thread(
+            reggen, "run", SPYKE, "--count", "2", "--server", url, "--output", str(tmp_path)
+        )
+        assert result.returncode == 0, result.stderr

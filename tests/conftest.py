@@ -1,0 +1,66 @@
+"""What tests of several floors share: a small job, and a way to fill it that keeps what was told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reggen.comfy.follow import Pace
+from reggen.engine.fill import Control, Summary, fill
+from reggen.job import Job
+from reggen.progress import RunEvent
+
+PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05)
+"""The same rules as in the night, told to be quick."""
+
+JobMaker = Callable[..., Job]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> JobMaker:
+    """A maker of jobs: small pictures, into a folder of this test's own."""
+
+    def make(*urls: str, **sections: dict[str, Any]) -> Job:
+        document: dict[str, dict[str, Any]] = {
+            "dataset": {"root": str(tmp_path / "reg"), "class": "thing", "count": 6},
+            "sampling": {"checkpoint": "AnythingXL_inkBase.safetensors", "width": 64, "height": 64, "steps": 2},
+            "prompts": {"positive": ["a cat", "a dog", "a bird"], "negative": "blurry"},
+            "limits": {"request": 2.0, "connect": 2.0, "download": 5.0, "away": 0.5},
+        }
+        for name, values in sections.items():
+            document[name] = {**document.get(name, {}), **values}
+        return Job.model_validate({**document, "servers": [{"url": url} for url in urls] or [{}]})
+
+    return make
+
+
+@dataclass
+class Told:
+    """One run, and everything it told."""
+
+    summary: Summary
+    events: list[RunEvent] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+async def filled(job: Job, *, control: Control | None = None, limit: float = 30.0, wait: bool = False) -> Told:
+    """Fill a dataset, within a limit of seconds."""
+    events: list[RunEvent] = []
+    notes: list[str] = []
+    async with asyncio.timeout(limit):
+        summary = await fill(
+            job, "test.toml", tell=events.append, note=notes.append, control=control, wait=wait, pace=PACE
+        )
+    return Told(summary, events, notes)
+
+
+async def eventually(what: Callable[[], bool], limit: float = 10.0) -> None:
+    """Wait for a condition. Raises TimeoutError when it does not come true in so many seconds."""
+    async with asyncio.timeout(limit):
+        while not what():
+            await asyncio.sleep(0.002)

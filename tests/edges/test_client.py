@@ -1,0 +1,223 @@
+"""One server over real sockets: what its failures become, and that nothing foreign comes through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from reggen.comfy.client import Client, Timeouts
+from reggen.comfy.wire import Accepted, ImageRef, submission
+from reggen.errors import Nonsense, Refused, Rejected, Unreachable
+from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.workflow import built_in
+
+BRIEF = Timeouts(connect=1.0, request=0.3, download=1.0)
+ID = "00000000-0000-4000-8000-000000000001"
+
+
+def body(prompt_id: str = ID, **changes: object) -> dict[str, object]:
+    graph = built_in()
+    graph["4"]["inputs"]["ckpt_name"] = "AnythingXL_inkBase.safetensors"
+    graph["3"]["inputs"].update(changes)
+    return submission(graph, "me", prompt_id, {"index": 0})
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Sim]:
+    async with serve(Settings(seconds=0.01)) as one:
+        yield one
+
+
+@pytest.fixture
+async def client(sim: Sim) -> AsyncIterator[Client]:
+    async with Client(sim.url, name="here", timeouts=BRIEF) as one:
+        yield one
+
+
+async def test_a_prompt_is_accepted_under_the_id_we_chose(client: Client) -> None:
+    """So that a lost answer can be asked after."""
+    assert await client.post(body()) == Accepted(ID)
+    assert await client.find(ID) == ID
+
+
+async def test_an_old_server_s_own_id_is_found_by_our_note() -> None:
+    """Before July 2025 the server ignored the id and chose one: the note in extra_data tells which."""
+    async with serve(Settings(version="2024-10", seconds=0.01)) as old, Client(old.url, timeouts=BRIEF) as client:
+        accepted = await client.post(body())
+        assert accepted.prompt_id != ID
+        assert await client.find(ID) == accepted.prompt_id
+
+
+async def test_a_prompt_that_never_arrived_is_not_found(client: Client) -> None:
+    """None, and no error: it may be posted."""
+    assert await client.find(ID) is None
+
+
+async def test_a_refused_prompt_tells_why_and_what_exists(client: Client) -> None:
+    """The node, the input, the value, and the nearest one."""
+    posted = body()
+    posted["prompt"]["4"]["inputs"]["ckpt_name"] = "AnythingXL.safetensors"  # type: ignore[index]
+    with pytest.raises(Rejected, match=r"CheckpointLoaderSimple \(node 4\): ckpt_name .* mean 'AnythingXL_inkBase"):
+        await client.post(posted)
+
+
+async def test_a_long_list_of_choices_is_only_counted_by_the_server(client: Client) -> None:
+    """It does not send the 44 samplers along; its own words stand then, and the preflight names the nearest."""
+    with pytest.raises(Rejected, match=r"KSampler \(node 3\): Value not in list: .*'eular' not in \(list of length 44"):
+        await client.post(body(sampler_name="eular"))
+
+
+async def test_a_prompt_that_lost_an_output_is_refused_and_taken_back(client: Client, sim: Sim) -> None:
+    """200 with node errors: the server would quietly make less than was asked for."""
+    posted = body()
+    graph = posted["prompt"]
+    assert isinstance(graph, dict)
+    graph["10"] = {"class_type": "SaveImage", "inputs": {"images": ["99", 0], "filename_prefix": "x"}}
+    with pytest.raises(Rejected):
+        await client.post(posted)
+    assert sim.count("POST", "/queue") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault("status", on="post", status=500), Refused),
+        (Fault("status", on="post", status=503, retry_after=7), Refused),
+        (Fault("html", on="post"), Nonsense),
+        (Fault("reset", on="post"), Unreachable),
+        (Fault("silent", on="post"), Unreachable),
+    ],
+    ids=lambda value: value.do if isinstance(value, Fault) else None,
+)
+async def test_each_failure_becomes_one_of_three(fault: Fault, kind: type[Exception]) -> None:
+    """A status, rubbish, or no answer: and nothing of the libraries beneath."""
+    async with serve(script=Script((fault,)), settings=Settings()) as sim, Client(sim.url, timeouts=BRIEF) as client:
+        with pytest.raises(kind) as caught:
+            await client.post(body())
+        if isinstance(caught.value, Refused):
+            assert caught.value.wait == (fault.retry_after or 0)
+        if isinstance(caught.value, Unreachable):
+            assert caught.value.arrived, "the prompt may be queued: look before you post again"
+
+
+async def test_a_refused_connection_is_known_not_to_have_arrived() -> None:
+    """Nothing needs to be looked up; the sentence asks whether ComfyUI runs."""
+    async with Client("http://127.0.0.1:9", timeouts=BRIEF) as client:
+        with pytest.raises(Unreachable, match="is ComfyUI running there") as caught:
+            await client.post(body())
+        assert not caught.value.arrived
+        with pytest.raises(Unreachable):
+            async with client.connect("me"):
+                pass
+
+
+async def test_a_frozen_server_is_unreachable_in_time(client: Client, sim: Sim) -> None:
+    """It accepts the connection and says nothing: every wait has its limit."""
+    frozen = asyncio.create_task(sim.freeze(1.5))
+    await asyncio.sleep(0)
+    with pytest.raises(Unreachable, match="no answer in time"):
+        await client.remaining()
+    with pytest.raises(Unreachable):
+        async with client.connect("me"):
+            pass
+    await frozen
+
+
+async def test_a_server_that_is_no_comfyui_is_nonsense() -> None:
+    """Some other web server lives at this address: JSON or not, it is told apart from ComfyUI."""
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>It works!</html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        async with Client(f"http://127.0.0.1:{port}", timeouts=BRIEF) as client:
+            for call in (client.remaining(), client.queue(), client.version(), client.post(body())):
+                with pytest.raises(Nonsense, match="It works!"):
+                    await call
+    finally:
+        await runner.cleanup()
+
+
+async def test_headers_go_with_every_request() -> None:
+    """HTTP and WebSocket alike: a proxy asks for its token everywhere."""
+    seen: list[tuple[str, str | None]] = []
+
+    async def page(request: web.Request) -> web.Response:
+        seen.append((request.path, request.headers.get("Authorization")))
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with Client(url, headers={"Authorization": "Bearer s3cret"}, timeouts=BRIEF) as client:
+            await client.version()
+            with pytest.raises(Unreachable) as caught:
+                async with client.connect("me"):
+                    pass
+            assert "s3cret" not in str(caught.value)
+    finally:
+        await runner.cleanup()
+    assert seen == [("/system_stats", "Bearer s3cret"), ("/ws", "Bearer s3cret")]
+
+
+async def test_a_picture_is_streamed_with_its_promised_length(client: Client, sim: Sim) -> None:
+    """What came is compared with it by whoever keeps the file."""
+    await client.post(body())
+    async with asyncio.timeout(10):
+        while (outcome := await client.history(ID)) is None:
+            await asyncio.sleep(0.01)
+    assert not isinstance(outcome, Exception)
+    [picture] = outcome.take("here", "9", 1)
+    async with client.view(picture) as download:
+        chunks = [chunk async for chunk in download]
+    assert download.length == len(b"".join(chunks))
+    with pytest.raises(Refused) as caught:
+        async with client.view(ImageRef("no_such.png", "", "output")):
+            pass
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("do", ["cut", "endless"])
+async def test_a_body_that_breaks_off_is_unreachable(do: str) -> None:
+    """Short of its length, or without an end within the time for a download."""
+    broken = serve(Settings(seconds=0.01), script=Script((Fault(do),)))
+    async with broken as sim, Client(sim.url, timeouts=BRIEF) as client:
+        await client.post(body())
+        async with asyncio.timeout(10):
+            while (outcome := await client.history(ID)) is None:
+                await asyncio.sleep(0.01)
+        assert not isinstance(outcome, Exception)
+        [picture] = outcome.take("here", "9", 1)
+        with pytest.raises(Unreachable):
+            await drained(client, picture)
+
+
+async def drained(client: Client, picture: ImageRef) -> None:
+    async with client.view(picture) as download:
+        async for _ in download:
+            pass
+
+
+async def test_version_nodes_and_abilities_are_asked_for(client: Client) -> None:
+    """What the preflight needs."""
+    assert await client.version() == "0.33.0"
+    assert await client.node_class("NoSuchNode") is None
+    assert await client.node_class("KSampler") is not None
+    assert await client.aims_interrupts()
+    async with serve(Settings(version="2024-07")) as old, Client(old.url, timeouts=BRIEF) as ancient:
+        assert await ancient.version() == "unknown"
+        assert not await ancient.aims_interrupts()

@@ -1,0 +1,421 @@
+"""Filling a dataset over real sockets: the stand-in on loopback, healthy and broken."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from contextlib import AsyncExitStack
+
+import pytest
+from PIL import Image
+
+from reggen import progress
+from reggen.dataset.folder import Folder, held
+from reggen.dataset.ledger import Ledger, Row
+from reggen.engine.fill import BY_USER, Control
+from reggen.errors import Busy, JobError, NoServers
+from reggen.job import Job
+from reggen.sim import Fault, Script, Settings, Sim, serve
+from tests.conftest import JobMaker, Told, eventually, filled
+from tests.invariants import assert_sound, parts
+
+QUICK = Settings(seconds=0.02)
+
+
+def requests(sim: Sim, since: int = 0) -> Counter[str]:
+    """How often each kind of request was answered: ids cut off, the socket left out."""
+    kinds: Counter[str] = Counter()
+    for one in sim.requests[since:]:
+        path = one.path.removeprefix("/api")
+        kinds[f"{one.method} {'/' + path.split('/')[1]}"] += 1
+    return kinds
+
+
+def rows(job: Job, *states: str) -> list[tuple[str, int, int | None]]:
+    ledger = Ledger.read(job.dataset.state / "ledger.sqlite")
+    assert ledger is not None
+    found = [(row.name, row.take, row.seed) for row in ledger.walk(*states)]
+    ledger.close()
+    return found
+
+
+async def test_a_job_becomes_a_finished_dataset(job: JobMaker) -> None:
+    """Every slot has its picture, under the plan's name, with a row that tells all about it."""
+    async with serve(QUICK) as sim:
+        told = await filled(one := job(sim.url))
+        assert_sound(one)
+        assert (told.summary.exit_code, told.summary.made, told.summary.missing) == (0, 6, 0)
+        assert sorted(file.name for file in one.dataset.folder.iterdir()) == [f"reg_{n:03d}.png" for n in range(1, 7)]
+        ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+        assert ledger is not None
+        row = next(ledger.walk("done"))
+        ledger.close()
+        assert (row.positive, row.negative, row.width, row.height) == ("a cat", "blurry", 64, 64)
+        assert (row.server, row.comfyui, row.attempts) == (one.servers[0].name, "0.33.0", 1)
+        assert row.busy is not None
+        assert row.waited is not None
+        assert row.fetched is not None
+
+
+async def test_in_the_steady_state_an_image_costs_three_requests(job: JobMaker) -> None:
+    """POST /prompt, one GET /history/{id}, GET /view, and nothing else: no polling while events flow."""
+    async with serve(QUICK) as sim:
+        await filled(job(sim.url, dataset={"count": 20}))
+        steady = requests(sim)
+        assert {kind: steady[kind] for kind in ("POST /prompt", "GET /history", "GET /view")} == {
+            "POST /prompt": 20,
+            "GET /history": 20,
+            "GET /view": 20,
+        }
+        assert steady["GET /queue"] == 0
+        assert steady["GET /prompt"] == 1, "the preflight's"
+        assert steady["GET /ws"] == 1
+
+
+async def test_two_prompts_are_in_flight_and_the_server_never_waits(job: JobMaker) -> None:
+    """Never more than the depth on the server, and never fewer while there is something to post."""
+    async with serve(Settings(seconds=0.05)) as sim:
+        told = await filled(job(sim.url, dataset={"count": 12}))
+    held_now, seen = 0, []
+    for event in told.events:
+        held_now += isinstance(event, progress.Posted)
+        held_now -= isinstance(event, progress.Left)
+        seen.append(held_now)
+    assert max(seen) == 2
+    between = seen[seen.index(2) : len(seen) - seen[::-1].index(2)]
+    assert min(between) >= 1
+
+
+async def test_slow_downloads_do_not_keep_the_server_waiting(job: JobMaker) -> None:
+    """A download holds no slot: the next prompts run while pictures trickle in."""
+    script = Script((Fault("slow", on="view", seconds=0.3),))
+    async with serve(QUICK, script=script) as sim:
+        told = await filled(job(sim.url, dataset={"count": 8}))
+    posts = [event.at for event in told.events if isinstance(event, progress.Posted)]
+    commits = [event.at for event in told.events if isinstance(event, progress.Committed)]
+    assert posts[3] < commits[0]
+
+
+async def test_a_second_run_of_a_finished_job_posts_nothing(job: JobMaker) -> None:
+    """It does not even ask the server for anything."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        before = len(sim.requests)
+        told = await filled(one)
+        assert len(sim.requests) == before
+        assert (told.summary.made, told.summary.exit_code) == (0, 0)
+
+
+async def test_a_deleted_image_is_rejected_and_made_again_with_another_seed(job: JobMaker) -> None:
+    """Exactly that slot, in its next take."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        seed = {name: seed for name, _, seed in rows(one, "done")}["reg_003"]
+        stale = one.dataset.folder / "reg_003_0064x0064_sd.npz"
+        stale.write_bytes(b"a latent of the old picture")
+        (one.dataset.folder / "reg_003.png").unlink()
+        posted = sim.count("POST", "/prompt")
+        told = await filled(one)
+        assert sim.count("POST", "/prompt") == posted + 1
+        assert not stale.exists(), "kohya would train on the old latent"
+        assert_sound(one)
+        assert told.summary.resumed.deleted == ["reg_003"]
+        again = {name: (take, seed) for name, take, seed in rows(one, "done")}["reg_003"]
+        assert again[0] == 1
+        assert again[1] != seed
+
+
+async def test_the_count_can_be_raised(job: JobMaker) -> None:
+    """What is there stays; only the rest is made."""
+    async with serve(QUICK) as sim:
+        await filled(job(sim.url, dataset={"count": 4}))
+        told = await filled(more := job(sim.url, dataset={"count": 7}))
+        assert told.summary.made == 3
+        assert sim.count("POST", "/prompt") == 7
+        assert_sound(more)
+
+
+async def test_the_same_job_makes_the_same_pictures_on_any_servers(job: JobMaker) -> None:
+    """Seeds and prompts belong to the slots, not to servers or order."""
+    async with AsyncExitStack() as stack:
+        sims = [await stack.enter_async_context(serve(QUICK)) for _ in range(3)]
+        await filled(one := job(sims[0].url, dataset={"count": 9}))
+        first = {file.name: Image.open(file).tobytes() for file in one.dataset.folder.iterdir()}
+        shutil.rmtree(one.dataset.root)
+        await filled(one := job(*(sim.url for sim in sims), dataset={"count": 9}))
+        second = {file.name: Image.open(file).tobytes() for file in one.dataset.folder.iterdir()}
+        assert first == second
+        assert all(sim.painted for sim in sims)
+
+
+async def test_an_image_without_a_row_is_adopted(job: JobMaker) -> None:
+    """A crash between rename and row loses nothing: the file says itself which seed made it."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        shutil.rmtree(one.dataset.state)
+        told = await filled(one)
+        assert sim.count("POST", "/prompt") == 6
+        assert len(told.summary.resumed.adopted) == 6
+        assert_sound(one)
+
+
+async def test_a_file_that_is_no_image_is_set_aside_and_its_slot_filled(job: JobMaker) -> None:
+    """It is moved, never deleted: it may be all that somebody has."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        shutil.rmtree(one.dataset.state)
+        (one.dataset.folder / "reg_002.png").write_bytes(b"<html>not found</html>")
+        await filled(one)
+        assert_sound(one)
+        [aside] = Folder(one.dataset).rejected.iterdir()
+        assert aside.read_bytes() == b"<html>not found</html>"
+
+
+async def test_a_batch_makes_one_prompt_for_several_slots(job: JobMaker) -> None:
+    """batch = 4 posts two prompts for seven slots, each slot with its own position."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, dataset={"count": 7}, sampling={"batch": 4}))
+        assert sim.count("POST", "/prompt") == 2
+        assert_sound(one)
+        (one.dataset.folder / "reg_002.png").unlink()
+        await filled(one)
+        assert sim.count("POST", "/prompt") == 3
+        assert_sound(one)
+
+
+@pytest.mark.parametrize("kind", ["webp", "jpg"])
+async def test_other_formats_are_made_from_what_the_server_saved(job: JobMaker, kind: str) -> None:
+    """The ending says what the file is, and the note survives for the day the ledger is lost."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, dataset={"format": kind, "count": 2}))
+        assert_sound(one)
+        for file in one.dataset.folder.iterdir():
+            with Image.open(file) as image:
+                assert (image.format, image.size) == ({"webp": "WEBP", "jpg": "JPEG"}[kind], (64, 64))
+        before = rows(one, "done")
+        shutil.rmtree(one.dataset.state)
+        await filled(one)
+        assert rows(one, "done") == before
+        assert sim.count("POST", "/prompt") == 2
+
+
+FAULTS = {
+    "socket dropped": Fault("drop", on="start", every=2),
+    "socket closed politely": Fault("drop", on="start", every=3, abrupt=False),
+    "sockets refused for a while": Fault("refuse", on="post", nth=2, seconds=0.5),
+    "deaf": Fault("deafen", on="start", nth=(2, 4)),
+    "final frame lost": Fault("lose", event="executing", every=3),
+    "success frame lost": Fault("lose", event="execution_success"),
+    "all status frames lost": Fault("lose", event="status"),
+    "frames twice": Fault("duplicate", on="event"),
+    "frames late": Fault("delay", on="event", every=5, seconds=0.2),
+    "garbage frames": Fault("garbage", on="start"),
+    "huge frames": Fault("huge", on="start", every=3),
+    "post answered 500 though queued": Fault("status", on="post", every=2, status=500, queued=True),
+    "post answered 502": Fault("status", on="post", every=2, status=502),
+    "post answered 429 with Retry-After": Fault("status", on="post", nth=2, status=429, retry_after=1),
+    "post answered with HTML": Fault("html", on="post", every=3),
+    "post reset though queued": Fault("reset", on="post", every=2),
+    "post never answered though queued": Fault("silent", on="post", nth=2),
+    "history 500": Fault("status", on="history", every=3, status=500),
+    "view 404": Fault("status", on="view", every=2, status=404),
+    "view 503": Fault("status", on="view", every=2, status=503),
+    "view cut": Fault("cut", on="view", every=2),
+    "view HTML": Fault("html", on="view", every=3),
+    "view reset": Fault("reset", on="view", every=3),
+    "node fails once": Fault("fail", on="start", nth=2),
+    "out of memory once": Fault("oom", on="start", nth=2),
+    "success without images": Fault("blank", on="start", nth=2),
+    "interrupted by somebody": Fault("interrupt", on="start", nth=2),
+    "deleted by somebody": Fault("vanish", on="start", nth=3),
+    "restart with amnesia": Fault("restart", on="start", nth=3, seconds=0.3),
+    "frozen for a while": Fault("freeze", on="start", nth=3, seconds=0.7),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+async def test_a_fault_of_the_server_costs_no_image(job: JobMaker, fault: Fault) -> None:
+    """Whatever the server does now and then, the set is complete, each picture right, and none twice."""
+    async with serve(QUICK, script=Script((fault,))) as sim:
+        told = await filled(one := job(sim.url))
+        assert told.summary.exit_code == 0, told
+        assert_sound(one)
+        seeds = [seed for _, _, seed in rows(one, "done")]
+        assert len(set(seeds)) == 6
+
+
+@pytest.mark.parametrize("what", ["black", "flat"])
+async def test_a_bad_picture_is_made_again_with_another_seed(job: JobMaker, what: str) -> None:
+    """Black or of one colour: the next take."""
+    async with serve(QUICK, script=Script((Fault(what, nth=2),))) as sim:
+        told = await filled(one := job(sim.url))
+        assert told.summary.exit_code == 0
+        assert sorted(take for _, take, _ in rows(one, "done")) == [0, 0, 0, 0, 0, 1]
+        assert_sound(one)
+
+
+async def test_a_sample_that_always_fails_is_given_up_and_named(job: JobMaker) -> None:
+    """Bounded tries, then the run goes on; the exit code says that something is missing."""
+    broken = Script((Fault("fail", exception="ValueError", message="this prompt is cursed"),))
+    async with serve(QUICK, script=broken) as sim:
+        told = await filled(one := job(sim.url, dataset={"count": 3}, limits={"attempts": 2}))
+        assert told.summary.exit_code == 1
+        assert sim.count("POST", "/prompt") == 6
+        assert [given.name for given in told.summary.given_up] == ["reg_001", "reg_002", "reg_003"]
+        assert "this prompt is cursed" in told.summary.given_up[0].reason
+        assert parts(one) == []
+
+
+async def test_what_was_given_up_is_tried_again_by_the_next_run(job: JobMaker) -> None:
+    """The fault is mended; nobody has to say which ones."""
+    async with serve(QUICK, script=Script((Fault("fail", times=4),))) as sim:
+        first = await filled(one := job(sim.url, dataset={"count": 2}, limits={"attempts": 2}))
+        assert first.summary.missing == 2
+        second = await filled(one)
+        assert second.summary.exit_code == 0
+        assert_sound(one)
+
+
+async def test_a_run_that_makes_nothing_but_failures_ends_itself(job: JobMaker) -> None:
+    """Ten in a row without one image in between: the night is not burnt on it."""
+    async with serve(QUICK, script=Script((Fault("fail"),))) as sim:
+        told = await filled(job(sim.url, dataset={"count": 500}, limits={"attempts": 1}))
+        assert told.summary.exit_code == 1
+        assert "in a row" in told.summary.stopped
+        assert sim.count("POST", "/prompt") < 20
+
+
+async def test_a_failed_prompt_is_tried_elsewhere_first(job: JobMaker) -> None:
+    """One server cannot; the other one makes them all."""
+    async with serve(QUICK, script=Script((Fault("fail"),))) as bad, serve(QUICK) as good:
+        told = await filled(one := job(bad.url, good.url))
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+        assert {row.server for row in done_rows(one)} == {one.servers[1].name}
+
+
+def done_rows(one: Job) -> list[Row]:
+    ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+    assert ledger is not None
+    found = list(ledger.walk("done"))
+    ledger.close()
+    return found
+
+
+async def test_a_dead_server_leaves_its_work_to_the_other(job: JobMaker) -> None:
+    """Gone for good in mid-run: the rest is made elsewhere, and the run does not wait for it."""
+    async with AsyncExitStack() as stack:
+        mortal = await stack.enter_async_context(serve(Settings(seconds=0.1)))
+        other = await stack.enter_async_context(serve(Settings(seconds=0.1)))
+        one = job(mortal.url, other.url, dataset={"count": 12})
+        running = asyncio.create_task(filled(one, limit=60))
+        await eventually(lambda: mortal.painted >= 1)
+        await mortal.stop()
+        told = await running
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+
+
+async def test_an_unknown_checkpoint_stops_the_run_before_it_starts(job: JobMaker) -> None:
+    """The preflight names the node, the value and the nearest one that exists; nothing is posted."""
+    async with serve(QUICK) as sim:
+        with pytest.raises(JobError) as caught:
+            await filled(job(sim.url, sampling={"checkpoint": "AnythingXL_inkBas.safetensors"}))
+        assert "did you mean 'AnythingXL_inkBase.safetensors'?" in str(caught.value)
+        assert "CheckpointLoaderSimple (node 4)" in str(caught.value)
+        assert caught.value.exit_code == 2
+        assert sim.count("POST", "/prompt") == 0
+
+
+async def test_a_job_that_every_server_refuses_stops_at_once(job: JobMaker) -> None:
+    """What the preflight cannot see, the first rejections tell; the night does not go on for 500 images."""
+    async with serve(QUICK, script=Script((Fault("reject", message="not today"),))) as sim:
+        told = await filled(job(sim.url, dataset={"count": 500}))
+        assert told.summary.exit_code == 2
+        assert "not today" in str(told.summary.error)
+        assert sim.count("POST", "/prompt") <= 5
+
+
+async def test_one_server_without_the_checkpoint_is_left_out(job: JobMaker) -> None:
+    """The other one can: the job is not wrong, the server is."""
+    lacking = Settings(seconds=0.02, checkpoints=("other.safetensors",))
+    async with serve(lacking) as poor, serve(QUICK) as rich:
+        told = await filled(one := job(poor.url, rich.url))
+        assert told.summary.exit_code == 0
+        assert poor.painted == 0
+        assert_sound(one)
+        assert poor.count("POST", "/prompt") == 0
+        changes = [event for event in told.events if isinstance(event, progress.ServerChanged)]
+        assert any("left out" in change.why and "did you mean" in change.why for change in changes)
+
+
+async def test_no_server_is_told_with_what_to_do(job: JobMaker) -> None:
+    """Exit 4, every address with what happened there, and three ways on."""
+    with pytest.raises(NoServers) as caught:
+        await filled(job("http://127.0.0.1:9", "http://127.0.0.1:10"))
+    assert caught.value.exit_code == 4
+    for word in ("127.0.0.1:9", "127.0.0.1:10", "--server", "--wait", "--rehearse"):
+        assert word in str(caught.value)
+
+
+async def test_wait_waits_for_a_server(job: JobMaker) -> None:
+    """It says so once and begins when one is there."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url)
+        await sim.stop()
+        running = asyncio.create_task(filled(one, wait=True))
+        await asyncio.sleep(0)
+        await sim.start()
+        told = await running
+        assert told.summary.exit_code == 0
+
+
+async def test_two_runs_at_once_are_one_too_many(job: JobMaker) -> None:
+    """The second says who holds the dataset."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url)
+        with held(Folder(one.dataset)), pytest.raises(Busy) as caught:
+            await filled(one)
+        assert "process" in str(caught.value)
+        assert (await filled(one)).summary.exit_code == 0
+
+
+async def test_stopping_once_finishes_what_is_in_flight(job: JobMaker) -> None:
+    """No new prompts; what the server has is fetched; the next run does the rest."""
+    control = Control()
+    async with serve(Settings(seconds=0.1)) as sim:
+        one = job(sim.url, dataset={"count": 20})
+        running = asyncio.create_task(filled(one, control=control))
+        await eventually(lambda: sim.painted >= 2)
+        control.interrupt()
+        told = await running
+        assert (told.summary.exit_code, told.summary.stopped) == (130, BY_USER)
+        assert told.summary.made == sim.count("POST", "/prompt") < 20
+        assert (await filled(one)).summary.exit_code == 0
+        assert_sound(one)
+
+
+async def test_stopping_twice_leaves_at_once_and_takes_its_prompts_along(job: JobMaker) -> None:
+    """Own prompts are deleted by id; other people's stay in the queue."""
+    control = Control()
+    async with serve(Settings(seconds=5)) as sim:
+        one = job(sim.url, dataset={"count": 20})
+        running: asyncio.Task[Told] = asyncio.create_task(filled(one, control=control))
+        await eventually(lambda: sim.count("POST", "/prompt") == 2)
+        control.interrupt()
+        control.interrupt()
+        told = await running
+        assert told.summary.exit_code == 130
+        deletes = [request for request in sim.requests if request.method == "POST" and request.path == "/queue"]
+        assert deletes
+        await eventually(lambda: sim.world.remaining == 0)
+        assert parts(one) == []
+
+
+async def test_the_prefix_of_a_folder_cannot_change(job: JobMaker) -> None:
+    """The same numbers would name other files."""
+    async with serve(QUICK) as sim:
+        await filled(job(sim.url, dataset={"count": 1}))
+        with pytest.raises(JobError, match="begun with 'reg'"):
+            await filled(job(sim.url, dataset={"count": 1, "prefix": "img"}))

@@ -1,0 +1,48 @@
+"""What must be true of a dataset after every run, whatever went wrong. One helper, used by all floors."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import Ledger
+from reggen.job import Job
+from reggen.plan import Plan
+from reggen.sim import Mark, read_mark
+
+
+def assert_sound(job: Job, *, complete: bool = True) -> None:
+    """Hold a dataset that the stand-in painted against every promise.
+
+    Each slot is done or given up, once; files and ledger agree; every hash matches; every picture is the
+    right one for its slot and take; nothing half-written is left.
+    """
+    folder, plan = Folder(job.dataset), Plan(job)
+    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    assert ledger is not None
+    try:
+        done = list(ledger.walk("done", stop=len(plan)))
+        given_up = list(ledger.walk("given_up", stop=len(plan)))
+    finally:
+        ledger.close()
+    settled = [row.idx for row in (*done, *given_up)]
+    assert len(settled) == len(set(settled))
+    if complete:
+        assert sorted(settled) == list(range(len(plan)))
+    assert {f"{row.name}.{job.dataset.format}" for row in done} == {file.name for file in folder.images.iterdir()}
+    for row in done:
+        sample = plan.sample(row.idx, row.take)
+        file = folder.file(row.name)
+        assert (row.name, row.seed, row.positive) == (sample.name, sample.seed, sample.positive)
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256
+        if job.dataset.format == "png":
+            assert sample.size is not None
+            mark = Mark.of(sample.positive or "", sample.seed, *sample.size, sample.position)
+            assert read_mark(file.read_bytes()) == mark, f"{file.name} shows another picture"
+    assert parts(job) == []
+
+
+def parts(job: Job) -> list[Path]:
+    """Files that are no longer or not yet images."""
+    return [*job.dataset.state.glob("parts/*"), *job.dataset.folder.glob("*.part")]

@@ -1,0 +1,126 @@
+"""The checks at the dataset's door, with crafted offenders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image, PngImagePlugin
+
+from reggen.dataset.check import Demands, Finding, convert, inspect
+from reggen.errors import BadImage
+from reggen.sim import paint
+
+ANY = Demands(size=None)
+ASKED = Demands(size=(64, 64))
+
+
+def png(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
+    path.write_bytes(paint("a cat", 7, *size))
+    return path
+
+
+def test_a_good_picture_passes_and_tells_its_size(tmp_path: Path) -> None:
+    """What is found is what the ledger will say."""
+    assert inspect(png(tmp_path / "a.png"), "reg_001", ASKED) == Finding(64, 64, None)
+
+
+def test_a_note_in_the_png_is_read(tmp_path: Path) -> None:
+    """It tells which slot and seed a file without a row belongs to."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("reggen", '{"index": 3}')
+    Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
+    assert inspect(tmp_path / "a.png", "reg_001", ASKED).note == '{"index": 3}'
+
+
+@pytest.mark.parametrize("kind", ["webp", "jpg"])
+def test_the_note_survives_a_conversion(tmp_path: Path, kind: str) -> None:
+    """WebP and JPEG keep it in EXIF."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("reggen", '{"index": 3}')
+    texts.add_text("prompt", '{"3": {}}')
+    Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
+    made = convert(tmp_path / "a.png", kind)
+    assert inspect(made, "reg_001", ASKED, kind).note == '{"index": 3}'
+
+
+def cut(path: Path) -> None:
+    png(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def endless(path: Path) -> None:
+    png(path)
+    path.write_bytes(path.read_bytes()[:-12])
+
+
+def html(path: Path) -> None:
+    path.write_text("<html>502 Bad Gateway</html>")
+
+
+def jpeg_in_disguise(path: Path) -> None:
+    Image.effect_noise((64, 64), 80).save(path, "JPEG")
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def flipped(path: Path) -> None:
+    png(path)
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 0xFF
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("offend", [cut, endless, html, jpeg_in_disguise, empty, flipped])
+def test_what_is_no_whole_png_is_torn(tmp_path: Path, offend: object) -> None:
+    """Torn means: the way here may be at fault, so the seed is not to blame."""
+    assert callable(offend)
+    offend(tmp_path / "a.png")
+    with pytest.raises(BadImage) as caught:
+        inspect(tmp_path / "a.png", "reg_001", ASKED)
+    assert caught.value.torn
+    assert caught.value.name == "reg_001"
+
+
+@pytest.mark.parametrize(
+    ("colour", "word"), [((0, 0, 0), "black"), ((5, 3, 8), "black"), ((120, 130, 140), "one colour")]
+)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+def test_black_and_flat_pictures_are_refused(
+    tmp_path: Path, colour: tuple[int, int, int], word: str, mode: str
+) -> None:
+    """In every colour mode; another seed is the remedy, so they are not torn."""
+    Image.new("RGB", (64, 64), colour).convert(mode, palette=Image.Palette.ADAPTIVE).save(tmp_path / "a.png")
+    with pytest.raises(BadImage, match=word) as caught:
+        inspect(tmp_path / "a.png", "reg_001", ASKED)
+    assert not caught.value.torn
+
+
+def test_single_checks_can_be_turned_off(tmp_path: Path) -> None:
+    """A class of black squares is somebody's class."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, black=False, flat=False))
+
+
+def test_another_size_than_asked_for_is_refused(tmp_path: Path) -> None:
+    """ComfyUI rounds odd sizes down without a word."""
+    with pytest.raises(BadImage, match="is 64x56 where 64x64 was asked for"):
+        inspect(png(tmp_path / "a.png", (64, 56)), "reg_001", ASKED)
+
+
+@pytest.mark.parametrize("side", [10_008, 20_000])
+def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path, side: int) -> None:
+    """The header is enough to refuse it: a small file can hold a picture that fills the memory."""
+    Image.new("1", (side, side)).save(tmp_path / "a.png")
+    with pytest.raises(BadImage, match="pixels"):
+        inspect(tmp_path / "a.png", "reg_001", Demands(size=None, megapixels=100))
+
+
+def test_a_picture_with_detail_in_one_channel_is_not_flat(tmp_path: Path) -> None:
+    """The fullest channel decides."""
+    noise = Image.effect_noise((64, 64), 80)
+    still = Image.new("L", (64, 64), 128)
+    Image.merge("RGB", (still, still, noise)).save(tmp_path / "a.png")
+    inspect(tmp_path / "a.png", "reg_001", ANY)

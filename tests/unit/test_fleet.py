@@ -1,0 +1,190 @@
+"""Handing out errands: slots, rests, elsewhere first. No clock, no chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from reggen.engine.fleet import Errand, Fleet
+from reggen.engine.retry import Tries
+from reggen.plan import Order, Sample
+
+
+def order(index: int) -> Order:
+    return Order((Sample(index, 0, f"reg_{index + 1:03d}", "a cat", "", seed=index),))
+
+
+def orders(count: int) -> Iterator[Order]:
+    return (order(index) for index in range(count))
+
+
+def fleet(depths: dict[str, int], count: int) -> Fleet:
+    made = Fleet(depths, orders(count), jitter=lambda ceiling: ceiling)
+    for name in depths:
+        made.server_is(name, up=True)
+    return made
+
+
+def indices(pairs: list[tuple[str, Errand]]) -> list[tuple[str, int]]:
+    return [(name, errand.order.samples[0].index) for name, errand in pairs]
+
+
+def test_a_server_gets_as_many_prompts_as_it_is_deep() -> None:
+    """Two in flight, never more; a freed slot is filled with the next."""
+    two = fleet({"a": 2}, 10)
+    assert indices(two.assign(0)) == [("a", 0), ("a", 1)]
+    assert two.assign(0) == []
+    two.release("a")
+    assert indices(two.assign(0)) == [("a", 2)]
+
+
+def test_servers_are_filled_evenly() -> None:
+    """The emptiest first, so that no GPU waits while another has two."""
+    three = fleet({"a": 2, "b": 2, "c": 2}, 10)
+    assert [name for name, _ in three.assign(0)] == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_slow_downloads_do_not_hold_slots_but_are_bounded() -> None:
+    """A slot is free when the prompt has left; how many may be fetched at once is limited all the same."""
+    one = fleet({"a": 2}, 100)
+    given = 0
+    for _ in range(50):
+        for name, _errand in one.assign(0):
+            given += 1
+            one.release(name)
+    assert given == 6
+
+
+def test_nothing_is_taken_from_the_plan_before_there_is_a_slot() -> None:
+    """Ten million orders are not walked ahead of time."""
+    taken = []
+
+    def watched() -> Iterator[Order]:
+        for one in orders(10_000_000):
+            taken.append(one)
+            yield one
+
+    lazy = Fleet({"a": 2}, watched())
+    assert lazy.assign(0) == []
+    assert taken == []
+    lazy.server_is("a", up=True)
+    lazy.assign(0)
+    assert len(taken) == 2
+
+
+def test_a_failed_errand_goes_elsewhere_first() -> None:
+    """The server that failed it gets it back only when there is no other."""
+    pair = fleet({"a": 1, "b": 1}, 0)
+    errand = Errand(order(0), Tries(avoid=frozenset({"a"})))
+    pair.again(errand, 0, 0)
+    assert indices(pair.assign(0)) == [("b", 0)]
+
+
+def test_a_failed_errand_waits_for_the_other_server_rather_than_go_back() -> None:
+    """The other one is only busy: that is worth waiting for, and new work goes on meanwhile."""
+    pair = fleet({"a": 1, "b": 1}, 2)
+    pair.assign(0)
+    pair.again(Errand(order(9), Tries(avoid=frozenset({"a"}))), 0, 0)
+    pair.release("a")
+    pair.finish()
+    assert pair.assign(0) == []
+    pair.release("b")
+    assert indices(pair.assign(0)) == [("b", 9)]
+
+
+def test_a_failed_errand_goes_back_when_there_is_no_other_server() -> None:
+    """With one server, elsewhere is here."""
+    one = fleet({"a": 1}, 0)
+    one.again(Errand(order(0), Tries(avoid=frozenset({"a"}))), 0, 0)
+    assert indices(one.assign(0)) == [("a", 0)]
+
+
+def test_an_errand_is_never_given_to_a_server_that_refused_it() -> None:
+    """Validation is deterministic."""
+    one = fleet({"a": 1}, 0)
+    one.again(Errand(order(0), Tries(avoid=frozenset({"a"}), refused_by=frozenset({"a"}))), 0, 0)
+    assert one.assign(0) == []
+
+
+def test_a_retry_waits_its_pause() -> None:
+    """And the fleet says when to come again."""
+    one = fleet({"a": 1}, 0)
+    one.again(Errand(order(0)), 10.0, 4.0)
+    assert one.assign(13.9) == []
+    assert one.wake_at(13.9) == 14.0
+    assert indices(one.assign(14.0)) == [("a", 0)]
+
+
+def test_a_server_that_fails_rests_longer_each_time_and_the_other_goes_on() -> None:
+    """Growing pauses with a cap, and an answer in between forgives."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    pair.failed("a", now=0.0)
+    assert [name for name, _ in pair.assign(0.0)] == ["b"]
+    first = pair.wake_at(0.0)
+    pair.failed("a", now=first)
+    second = pair.wake_at(first) - first
+    assert second > first > 0
+    for _ in range(50):
+        pair.failed("a", now=0.0)
+    assert pair.wake_at(0.0) <= 31.0
+    pair.accepted("a")
+    pair.server_is("a", up=True)
+    assert [name for name, _ in pair.assign(0.0)] == ["a"]
+
+
+def test_a_server_that_asks_for_time_gets_it() -> None:
+    """Retry-After is honoured."""
+    one = fleet({"a": 1}, 10)
+    one.failed("a", now=0.0, at_least=90.0)
+    assert one.assign(89.0) == []
+    assert len(one.assign(90.0)) == 1
+
+
+def test_a_server_that_keeps_refusing_is_left_out_when_another_is_there() -> None:
+    """Three in a row, none taken: it lacks something that the others have."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    assert [pair.refused("a") for _ in range(3)] == [False, False, True]
+    assert [name for name, _ in pair.assign(0)] == ["b"]
+    assert not pair.refused("b")
+    assert not pair.refused("b")
+    assert not pair.refused("b"), "the last one is never left out"
+
+
+def test_it_is_finished_when_nothing_is_active_and_nothing_waits() -> None:
+    """An errand put back keeps the run going."""
+    one = fleet({"a": 1}, 1)
+    [(name, errand)] = one.assign(0)
+    assert not one.finished
+    one.release(name)
+    one.again(replace(errand, tries=Tries(attempts=1)), 0, 5)
+    one.finish()
+    assert one.assign(0) == []
+    assert not one.finished
+    [(name, _)] = one.assign(5)
+    one.release(name)
+    one.finish()
+    assert one.assign(6) == []
+    assert one.finished
+
+
+def test_a_stopped_fleet_is_finished_with_its_last_errand() -> None:
+    """What waits for a retry is left for the next run."""
+    one = fleet({"a": 2}, 10)
+    one.assign(0)
+    one.again(Errand(order(5)), 0, 0)
+    one.stop()
+    assert one.assign(0) == []
+    assert not one.finished
+    for _ in range(2):
+        one.release("a")
+        one.finish()
+    assert one.finished
+
+
+def test_more_failures_than_can_be_worked_off_stop_new_work() -> None:
+    """What waits for a retry is bounded, however many samples the plan has."""
+    one = fleet({"a": 1}, 10_000)
+    for number in range(11):
+        one.again(Errand(order(number)), 0, 1000.0)
+    assert one.assign(0) == []
+    assert len(one.assign(1000.0)) == 1

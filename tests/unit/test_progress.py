@@ -1,0 +1,171 @@
+"""Progress is a fold over the events of a run: counts, rate, time left, and each server's view."""
+
+import pytest
+
+from reggen.progress import (
+    Began,
+    Committed,
+    GaveUp,
+    Left,
+    Posted,
+    Progress,
+    RunEvent,
+    ServerChanged,
+    ServerView,
+    Stopping,
+    Trouble,
+)
+
+BEGAN = Began(at=100.0, total=10, done=3, servers=("a", "b"))
+
+
+def after(*events: RunEvent) -> Progress:
+    """The state that the events lead to, after the run began."""
+    state = Progress()
+    for event in (BEGAN, *events):
+        state.apply(event)
+    return state
+
+
+def commits(*times: float, server: str = "a") -> list[RunEvent]:
+    return [Committed(at, server, f"reg_{number:03d}", 1.0) for number, at in enumerate(times)]
+
+
+def test_before_it_begins_a_run_knows_nothing():
+    """An empty state has no images, no rate and no time left."""
+    state = Progress()
+    assert (state.total, state.done, state.missing) == (0, 0, 0)
+    assert (state.rate(5.0), state.eta(5.0)) == (None, None)
+
+
+def test_a_run_begins_with_what_was_there():
+    """Slots filled before count as done; every server is known and connecting."""
+    state = after()
+    assert (state.total, state.done, state.made, state.missing, state.began) == (10, 3, 0, 7, 100.0)
+    assert state.servers == {"a": ServerView(up=False, why="connecting"), "b": ServerView(up=False, why="connecting")}
+
+
+def test_only_a_commit_makes_an_image_done():
+    """What was posted, ended or troubled is not done; what was committed is."""
+    state = after(Posted(101, "a", ("reg_004",)), Left(102, "a", ("reg_004",)), Trouble(102, "a", "oh"))
+    assert state.done == 3
+    state.apply(Committed(103, "a", "reg_004", 1.5))
+    assert (state.done, state.made, state.missing) == (4, 1, 6)
+
+
+def test_a_commit_is_credited_to_its_server():
+    """Images and busy seconds add up for the server that made them; an unknown time counts as none."""
+    state = after(Committed(101, "a", "x", 1.5), Committed(102, "a", "y", None), Committed(103, "b", "z", 2.0))
+    assert [(view.made, view.busy) for view in state.servers.values()] == [(2, 1.5), (1, 2.0)]
+
+
+def test_a_server_holds_what_was_posted_until_it_leaves():
+    """The names a server holds stand in posting order, the running one first."""
+    state = after(Posted(101, "a", ("1", "2")), Posted(102, "a", ("3",)), Posted(102, "b", ("4",)))
+    assert (state.servers["a"].holds, state.servers["b"].holds) == (["1", "2", "3"], ["4"])
+    state.apply(Left(103, "a", ("1", "2")))
+    assert (state.servers["a"].holds, state.servers["b"].holds) == (["3"], ["4"])
+
+
+def test_leaving_twice_is_no_harm():
+    """A prompt that left already leaves nothing behind when it leaves again."""
+    assert after(Posted(101, "a", ("1",)), Left(102, "a", ("1",)), Left(103, "a", ("1",))).servers["a"].holds == []
+
+
+def test_a_server_comes_and_goes():
+    """A server's view follows its changes; only those with a reason are problems."""
+    state = after(ServerChanged(101, "a", True, ""))
+    assert (state.servers["a"].up, state.servers["a"].why, state.troubles) == (True, "", 0)
+    state.apply(ServerChanged(102, "a", False, "no answer"))
+    assert (state.servers["a"].up, state.servers["a"].why) == (False, "no answer")
+    assert list(state.problems) == [(102, "a: no answer")]
+
+
+def test_a_server_that_stays_away_is_one_problem():
+    """A server that was away and is still away is not a new problem each time."""
+    state = after(*(ServerChanged(at, "b", False, "no answer") for at in (101, 102, 103)))
+    assert (state.troubles, state.servers["b"].why) == (0, "no answer")
+
+
+def test_trouble_counts_against_the_server_it_names():
+    """Trouble is a problem in words, and a failure of the server that is to blame, if one is."""
+    state = after(Trouble(101, "a", "boom"), Trouble(102, "", "nobody's fault"), Trouble(103, "stranger", "who?"))
+    assert [view.failures for view in state.servers.values()] == [1, 0]
+    assert [text for _, text in state.problems] == ["boom", "nobody's fault", "who?"]
+
+
+def test_a_slot_given_up_is_missing_and_named_with_its_reason():
+    """A slot that is given up stays missing, with the reason."""
+    state = after(GaveUp(101, "reg_005", "it is black"))
+    assert (state.given_up, state.missing) == ({"reg_005": "it is black"}, 7)
+    assert list(state.problems) == [(101, "reg_005 is given up: it is black")]
+
+
+def test_only_the_last_few_problems_are_kept():
+    """Problems are counted without end, and kept in words only the last five."""
+    state = after(*(Trouble(100 + n, "a", f"t{n}") for n in range(1000)))
+    assert state.troubles == 1000
+    assert [text for _, text in state.problems] == ["t995", "t996", "t997", "t998", "t999"]
+
+
+def test_stopping_keeps_its_reason():
+    """Why no more prompts are posted stands in the state."""
+    assert after(Stopping(101, "you asked to stop")).stopping == "you asked to stop"
+
+
+@pytest.mark.parametrize(
+    ("times", "now", "rate"),
+    [
+        ((), 200, None),
+        ((101.0,), 200, None),
+        ((101.0, 103.0), 103, 0.5),
+        ((101.0, 103.0, 105.0), 105, 0.5),
+        ((101.0, 103.0, 105.0), 107, 0.5),
+        ((101.0, 103.0), 109, 1 / 6),
+    ],
+    ids=["no commit", "one commit", "two", "three", "the next one is not late yet", "the next one is late"],
+)
+def test_the_rate_is_taken_from_recent_commits(times: tuple[float, ...], now: float, rate: float | None):
+    """Images per second between the recent commits, falling when the next one is overdue."""
+    assert after(*commits(*times)).rate(now) == (rate and pytest.approx(rate))
+
+
+def test_the_rate_forgets_what_is_long_ago():
+    """A slow beginning does not count for ever: only the last 32 commits do."""
+    slow = [100.0 + 60 * n for n in range(10)]
+    fast = [700.0 + n for n in range(32)]
+    assert after(*commits(*slow, *fast)).rate(fast[-1]) == pytest.approx(1.0)
+
+
+def test_the_time_left_is_what_is_missing_at_the_present_rate():
+    """Seconds left are the missing images over the rate; given-up slots are not waited for."""
+    state = after(*commits(101, 103, 105))
+    assert state.eta(105) == pytest.approx(4 / 0.5)
+    state.apply(GaveUp(106, "reg_009", "no"))
+    assert state.eta(106) == pytest.approx(3 / 0.5)
+
+
+def test_nothing_left_has_no_time_left():
+    """When every slot is filled or given up there is nothing to wait for."""
+    state = after(*commits(*range(101, 108)))
+    assert (state.missing, state.eta(108)) == (0, None)
+
+
+def test_images_of_one_batch_do_not_make_the_rate_of_a_run():
+    """Images of a batch arrive together: the rate is that of the batches, not of the downloads within one."""
+    state = Progress()
+    state.apply(Began(0.0, 10_000, 0, ("a",)))
+    for batch in (1, 2, 3):
+        for image in range(64):
+            state.apply(Committed(60.0 * batch + 0.01 * image, "a", f"{batch}/{image}", 0.9))
+    # BUG: the window of 32 commits lies within one batch of 64, so the rate is a hundred times too high
+    rate = state.rate(180.64)
+    assert rate is not None
+    assert rate < 2 * 64 / 60
+
+
+def test_two_images_at_once_are_no_endless_speed():
+    """Commits that fall into one tick of the clock give no rate at all rather than a million a second."""
+    # BUG: a span of zero is taken as a microsecond
+    rate = after(*commits(101.0, 101.0)).rate(101.0)
+    assert rate is None or rate < 1000

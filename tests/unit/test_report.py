@@ -1,0 +1,338 @@
+"""What people and programs are told: one line for each event, the closing words, report.json."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reggen.dataset.resume import Resumed
+from reggen.engine.fill import BY_USER, Given, Summary
+from reggen.errors import JobError, Problem, StorageError
+from reggen.progress import (
+    Began,
+    Committed,
+    GaveUp,
+    Left,
+    Posted,
+    Progress,
+    RunEvent,
+    ServerChanged,
+    ServerView,
+    Stopping,
+    Trouble,
+)
+from reggen.report.closing import closing, report, write_report
+from reggen.report.lines import line, open_log, span
+
+BEGAN = Began(0.0, 10, 0, ("a", "b"))
+DATASET = Path("reg") / "1_person"
+
+
+def told(*events: RunEvent) -> str | None:
+    """The line for the last of the events."""
+    state, text = Progress(), None
+    for event in events:
+        state.apply(event)
+        text = line(event, state)
+    return text
+
+
+def a_summary(**changes: Any) -> Summary:
+    facts: dict[str, Any] = {
+        "job_file": "configs/a.toml",
+        "dataset": DATASET,
+        "total": 10,
+        "before": 4,
+        "made": 6,
+        "seconds": 12.0,
+        "started": "2026-11-23T04:00:00Z",
+        "servers": {"a": ServerView(up=True, why="", made=6, busy=9.0, failures=1)},
+    }
+    return Summary(**facts | changes)
+
+
+# ---- lines
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Began(0, 10, 0, ("a", "b")), "10 images wanted; servers: a, b"),
+        (Began(0, 10, 4, ("a",)), "10 images wanted, 4 are there; servers: a"),
+        (ServerChanged(1, "a", True, ""), "a is ready"),
+        (ServerChanged(1, "a", False, "no answer"), "a is away: no answer"),
+        (Trouble(1, "a", "reg_001: boom"), "reg_001: boom"),
+        (GaveUp(1, "reg_001", "it is black"), "reg_001 is given up: it is black"),
+        (Stopping(1, "you asked to stop"), "no new prompts: you asked to stop"),
+        (Committed(1, "a", "reg_001", 1.25), "reg_001 made on a in 1.2 s (1/10)"),
+        (Committed(1, "a", "reg_001", None), "reg_001 made on a (1/10)"),
+        (Posted(1, "a", ("reg_001",)), None),
+        (Left(1, "a", ("reg_001",)), None),
+    ],
+)
+def test_each_event_has_its_line(event: RunEvent, text: str | None):
+    """An event is one sentence; what only the live display shows has none."""
+    assert told(BEGAN, event) == text
+
+
+def test_a_commit_says_how_long_it_will_take():
+    """From the second image on, a line says how much time is left."""
+    events = [Committed(float(at), "a", f"reg_{at:03d}", None) for at in (2, 4)]
+    assert told(BEGAN, *events) == "reg_004 made on a (2/10, 16 s left)"
+
+
+def test_one_event_is_one_line():
+    """A message that has several lines becomes one, so that every line of the log has its time."""
+    # BUG: a message's own line breaks go into the log as they are
+    text = told(BEGAN, Trouble(1, "a", "Traceback:\n  File x\nboom"))
+    assert text is not None
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.04, "0.0 s"),
+        (1.5, "1.5 s"),
+        (8, "8 s"),
+        (9.4, "9.4 s"),
+        (9.6, "10 s"),
+        (12.4, "12 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (250, "4 min 10 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (90_000, "25 h 00 min"),
+    ],
+)
+def test_a_length_of_time_is_said_as_people_say_it(seconds: float, words: str):
+    """Seconds below a minute, minutes below an hour, hours beyond; never 60 of anything."""
+    assert span(seconds) == words
+
+
+# ---- the log file
+
+
+def test_the_log_is_written_with_times(tmp_path: Path):
+    """Each line of the log file begins with the date and the time."""
+    logger = open_log(tmp_path / "run.log")
+    logger.warning("äpfel")
+    for handler in logger.handlers:
+        handler.close()
+    written = (tmp_path / "run.log").read_text(encoding="utf-8")
+    assert written.endswith(" äpfel\n")
+    assert written[:4].isdecimal()
+    assert written[4] == "-"
+
+
+def test_the_log_is_made_only_when_something_is_said(tmp_path: Path):
+    """Opening the log makes no file and needs no folder."""
+    logger = open_log(tmp_path / "not" / "yet" / "run.log")
+    assert list(tmp_path.iterdir()) == []
+    for handler in logger.handlers:
+        handler.close()
+
+
+def test_a_log_that_cannot_be_written_disturbs_nobody(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """A failing log neither raises nor prints: the run goes on."""
+    (tmp_path / "run.log").mkdir()
+    logger = open_log(tmp_path / "run.log")
+    logger.warning("into the void")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_log_joins_nobody_elses(tmp_path: Path):
+    """Two runs in one process have two logs, and neither hangs on the root logger."""
+    one, other = open_log(tmp_path / "1"), open_log(tmp_path / "2")
+    assert one is not other
+    assert one.parent is None
+    assert one not in logging.Logger.manager.loggerDict.values()
+
+
+# ---- the closing words
+
+
+def test_a_complete_run_says_what_to_do_next():
+    """Complete: how many, where, how fast, and the trainer's argument, which is the folder's parent."""
+    assert closing(a_summary()).splitlines() == [
+        f"Complete: 10 of 10 images in {DATASET}",
+        "  made now     6 in 12 s, 2.00 s an image; the servers were painting 75 % of the time",
+        "Next: train with --reg_data_dir reg",
+    ]
+
+
+def test_a_run_that_had_nothing_to_do_says_so():
+    """A second run of a finished job made nothing, and says that everything was there."""
+    lines = closing(a_summary(before=10, made=0, seconds=0.1, servers={})).splitlines()
+    assert lines[1] == "  made now     none: everything was there"
+
+
+def test_a_run_with_images_missing_names_them_with_reasons():
+    """Incomplete: what was given up and why, and that the same command makes only what is missing."""
+    given = (Given("reg_003", "it is black (tried 3 times)"), Given("reg_007", "refused"))
+    lines = closing(a_summary(made=4, given_up=given)).splitlines()
+    assert lines[0] == f"Incomplete: 8 of 10 images in {DATASET}"
+    assert lines[2:] == [
+        "  given up     reg_003: it is black (tried 3 times)",
+        "  given up     reg_007: refused",
+        "Next: mend what is named above, then the same command makes only what is missing",
+    ]
+
+
+def test_a_stopped_run_says_how_to_go_on():
+    """Stopped by the user: not a failure, and the same command goes on."""
+    lines = closing(a_summary(made=1, stopped=BY_USER)).splitlines()
+    assert lines[0] == f"Stopped: 5 of 10 images in {DATASET}"
+    assert lines[-2:] == [
+        "  ended early  you asked to stop",
+        "Next: the same command goes on where this one stopped",
+    ]
+
+
+def test_a_run_that_an_error_ended_says_which():
+    """What ended the run early stands in the closing words."""
+    full = StorageError("/data", "writing", "no space left")
+    assert f"  ended early  {full}" in closing(a_summary(made=1, error=full))
+
+
+def test_a_rehearsal_points_to_the_real_run():
+    """After a rehearsal nobody is told to train with marked pictures."""
+    last = closing(a_summary(), rehearsal=True).splitlines()[-1]
+    assert last == "This was a rehearsal: marked pictures, no real ones. Next: python -m reggen run configs/a.toml"
+
+
+def test_what_the_run_found_is_named():
+    """Adopted, refilled, set aside, strangers and other settings each have a line."""
+    resumed = Resumed(adopted=["reg_001"], deleted=["reg_002", "reg_003"], set_aside=["reg_004.png is torn"])
+    lines = closing(a_summary(resumed=resumed, strangers=("cat.jpg",), other_recipes=2)).splitlines()
+    assert lines[2:-1] == [
+        "  adopted      reg_001 (lay there already; checked, and kept)",
+        "  refilled     reg_002, reg_003 (had been deleted, so another was made)",
+        "  set aside    reg_004.png is torn (moved to .reggen: no good images)",
+        "  note         2 images were made earlier with other settings, and were kept",
+        "  note         cat.jpg (in the folder, but not of this set; a trainer reads them too)",
+    ]
+
+
+def test_long_lists_are_cut_short():
+    """Ten names are shown and the rest is counted."""
+    names = [f"reg_{n:03d}" for n in range(1, 26)]
+    given = tuple(Given(name, "no") for name in names)
+    lines = closing(a_summary(total=50, given_up=given, resumed=Resumed(deleted=names))).splitlines()
+    assert "reg_010 and 15 more (" in lines[2]
+    assert len([text for text in lines if text.startswith("  given up ")]) == 11
+    assert "  given up     15 more; report.json names them" in lines
+
+
+def test_several_servers_are_told_apart():
+    """With more than one server each has a line: what it made, its failures, what is wrong with it now."""
+    servers = {
+        "a:1": ServerView(up=True, why="", made=6, busy=6.0),
+        "b:1": ServerView(up=False, why="no answer", failures=3),
+    }
+    lines = closing(a_summary(servers=servers)).splitlines()
+    assert lines[1].endswith("the servers were painting 25 % of the time")
+    assert lines[2:4] == ["  a:1          6 made, 0 failures", "  b:1          0 made, 3 failures; no answer"]
+
+
+# ---- the exit code
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"made": 5}, 1),
+        ({"made": 5, "stopped": BY_USER}, 130),
+        ({"stopped": BY_USER}, 0),
+        ({"made": 5, "stopped": "10 images in a row were given up"}, 1),
+        ({"made": 5, "error": StorageError("/d", "writing", "full")}, 5),
+        ({"made": 0, "error": JobError("a.toml", (Problem("", "refused"),))}, 2),
+        ({"made": 5, "stopped": BY_USER, "error": StorageError("/d", "writing", "full")}, 5),
+    ],
+    ids=["complete", "missing", "stopped", "stopped at the last", "hopeless", "disk", "job", "disk while stopping"],
+)
+def test_the_exit_code_says_how_it_ended(changes: dict[str, Any], code: int):
+    """0 complete, 1 images missing, 130 stopped by the user, or the code of the error that ended it."""
+    assert a_summary(**changes).exit_code == code
+
+
+# ---- report.json
+
+
+def test_the_report_says_the_same_to_programs():
+    """Every count, the reasons, and each server's own figures."""
+    summary = a_summary(
+        made=5,
+        given_up=(Given("reg_003", "it is black"),),
+        versions={"a": "0.33.0"},
+        resumed=Resumed(adopted=["reg_001"], deleted=["reg_002"], set_aside=["reg_004.png is torn"]),
+        other_recipes=2,
+        stopped=BY_USER,
+    )
+    assert report(summary) == {
+        "format": 1,
+        "job": "configs/a.toml",
+        "dataset": str(DATASET),
+        "started": "2026-11-23T04:00:00Z",
+        "seconds": 12.0,
+        "exit_code": 130,
+        "wanted": 10,
+        "there_before": 4,
+        "made": 5,
+        "kept": 9,
+        "missing": 1,
+        "given_up": {"reg_003": "it is black"},
+        "ended_early": "you asked to stop",
+        "seconds_per_image": 2.4,
+        "adopted": ["reg_001"],
+        "refilled": ["reg_002"],
+        "set_aside": ["reg_004.png is torn"],
+        "other_settings": 2,
+        "servers": {
+            "a": {
+                "made": 6,
+                "failures": 1,
+                "busy_seconds": 9.0,
+                "busy_seconds_per_image": 1.5,
+                "comfyui": "0.33.0",
+            }
+        },
+    }
+
+
+def test_a_report_of_nothing_made_divides_by_nothing():
+    """No image made: no seconds per image, and no early end when there was none."""
+    facts = report(a_summary(before=10, made=0, servers={"a": ServerView()}))
+    assert (facts["seconds_per_image"], facts["ended_early"]) == (None, None)
+    assert facts["servers"]["a"]["busy_seconds_per_image"] is None
+    assert facts["servers"]["a"]["comfyui"] is None
+
+
+def test_the_report_replaces_the_one_before(tmp_path: Path):
+    """report.json is written whole, in UTF-8, and leaves no other file beside it."""
+    file = tmp_path / "report.json"
+    file.write_text("the one before", encoding="utf-8")
+    summary = a_summary(given_up=(Given("reg_003", "Fehler: größe"),), made=5)
+    write_report(summary, file)
+    assert json.loads(file.read_text(encoding="utf-8")) == report(summary)
+    assert "größe" in file.read_text(encoding="utf-8")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path: Path):
+    """Where there is no folder for it, the report says so as every disk failure does."""
+    with pytest.raises(StorageError, match=r"^writing .*report\.json: "):
+        write_report(a_summary(), tmp_path / "not there" / "report.json")
+
+
+def test_a_file_name_that_is_no_text_does_not_cost_the_report(tmp_path: Path):
+    """A folder or file name with bytes that are no UTF-8 is reported as well as it can be."""
+    # BUG: such a name cannot be encoded again, and the run ends in a traceback after its last image
+    file = tmp_path / "report.json"
+    write_report(a_summary(resumed=Resumed(set_aside=["reg_001\udcff.png is torn"])), file)
+    assert json.loads(file.read_text(encoding="utf-8"))["made"] == 6

@@ -1,0 +1,178 @@
+"""What a failure means for a sample: again, or no more."""
+
+import pytest
+
+from reggen.engine.retry import Again, GiveUp, Tries, decide, pause
+from reggen.errors import (
+    BadImage,
+    Failed,
+    Interrupted,
+    Lost,
+    Nonsense,
+    NoOutput,
+    Refused,
+    Rejected,
+    SampleError,
+    ServerError,
+    Unreachable,
+)
+from reggen.job import Limits
+
+LIMITS = Limits(attempts=3, lost=4)
+BOTH = frozenset({"a", "b"})
+
+SERVER_ERRORS = [
+    Unreachable("a", "posting", "no answer"),
+    Refused("a", "posting", 503, "busy"),
+    Nonsense("a", "posting", "HTML"),
+]
+GONE = [Lost("a"), Interrupted("a")]
+OWN_FAULTS = [
+    Failed("a", "KSampler", "RuntimeError", "boom"),
+    Failed("a", "KSampler", "OutOfMemoryError", "no room", True),
+    NoOutput("a", 1, 0),
+    BadImage("reg_001", "is torn", True),
+    BadImage("reg_001", "is black"),
+]
+
+
+def named(error: object) -> str:
+    return type(error).__name__
+
+
+def again(verdict: object) -> Again:
+    assert isinstance(verdict, Again)
+    return verdict
+
+
+def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> int:
+    """How often one sample is tried when every try ends with ``error``."""
+    tries = Tries()
+    for count in range(1, 1_000):
+        verdict = decide(error, "a", tries, limits, BOTH)
+        if isinstance(verdict, GiveUp):
+            return count
+        tries = verdict.tries
+    raise AssertionError("it is tried for ever")
+
+
+@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS], ids=named)
+def test_a_first_failure_is_tried_again_elsewhere_first(error: ServerError | SampleError):
+    """After one failure of any kind but a refusal by all, the sample is tried again and the server avoided."""
+    verdict = again(decide(error, "a", Tries(), LIMITS, BOTH))
+    assert verdict.tries.avoid == {"a"}
+
+
+@pytest.mark.parametrize("error", SERVER_ERRORS, ids=named)
+def test_a_servers_fault_never_counts_against_the_sample(error: ServerError):
+    """A server's fault has a generous count of its own and leaves the sample's attempts as they were."""
+    before = Tries(attempts=LIMITS.attempts - 1, lost=LIMITS.lost - 1)
+    tries = again(decide(error, "a", before, LIMITS, BOTH)).tries
+    assert (tries.attempts, tries.lost, tries.server_errors) == (before.attempts, before.lost, 1)
+    assert times_tried(error) == 50
+
+
+@pytest.mark.parametrize("error", GONE, ids=named)
+def test_a_vanished_prompt_is_bounded_by_its_own_limit(error: SampleError):
+    """A prompt that vanishes or is interrupted is posted again up to limits.lost, whatever limits.attempts is."""
+    assert times_tried(error) == 4
+    assert times_tried(error, Limits(attempts=1, lost=1)) == 1
+
+
+@pytest.mark.parametrize("error", OWN_FAULTS, ids=named)
+@pytest.mark.parametrize("attempts", [1, 3, 7])
+def test_a_samples_own_fault_is_tried_up_to_the_limit(error: SampleError, attempts: int):
+    """A node that raises, a missing output, a torn or a bad image: limits.attempts tries, then no more."""
+    assert times_tried(error, Limits(attempts=attempts)) == attempts
+
+
+@pytest.mark.parametrize(
+    ("attempts", "reason"),
+    [
+        (1, "the image for reg_001 is black (tried once)"),
+        (3, "the image for reg_001 is black (tried 3 times)"),
+    ],
+)
+def test_the_reason_says_what_happened_and_how_often(attempts: int, reason: str):
+    """A sample is given up with the last error's sentence and the number of tries."""
+    tries = Tries(attempts=attempts - 1)
+    verdict = decide(BadImage("reg_001", "is black"), "a", tries, Limits(attempts=attempts), BOTH)
+    assert verdict == GiveUp(reason, next_take=True)
+
+
+def test_a_refused_prompt_goes_once_to_each_other_server():
+    """A refusal is deterministic on its server: the prompt goes elsewhere at once, and ends with the last refusal."""
+    first = again(decide(Rejected("a", ("no",)), "a", Tries(), LIMITS, BOTH))
+    assert first.tries.refused_by == {"a"}
+    assert first.ceiling == 0.0
+    assert decide(Rejected("b", ("no",)), "b", first.tries, LIMITS, BOTH) == GiveUp("b refused the prompt: no")
+
+
+def test_a_prompt_refused_by_the_only_server_is_given_up():
+    """Where there is no elsewhere, one refusal is enough."""
+    assert isinstance(decide(Rejected("a", ("no",)), "a", Tries(), LIMITS, frozenset({"a"})), GiveUp)
+
+
+def test_a_refusal_by_every_usable_server_is_enough():
+    """The order of the refusals does not matter, and neither does what was spent on other failures."""
+    tries = Tries(posts=3, attempts=1, refused_by=frozenset({"b", "gone"}))
+    assert isinstance(decide(Rejected("a", ("no",)), "a", tries, LIMITS, frozenset({"a", "b"})), GiveUp)
+
+
+@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS], ids=named)
+def test_only_a_bad_picture_asks_for_another_seed(error: ServerError | SampleError):
+    """Black or flat pictures ask for the next take; anything else keeps its seed."""
+    is_bad_picture = isinstance(error, BadImage) and not error.torn
+    assert again(decide(error, "a", Tries(), LIMITS, BOTH)).next_take == is_bad_picture
+
+
+@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS], ids=named)
+def test_only_out_of_memory_frees_memory_first(error: ServerError | SampleError):
+    """Before the next try after out of memory the server's memory is freed; otherwise it is left alone."""
+    out_of_memory = isinstance(error, Failed) and error.out_of_memory
+    assert again(decide(error, "a", Tries(), LIMITS, BOTH)).free_memory == out_of_memory
+
+
+def test_given_up_after_bad_pictures_a_later_run_begins_with_another_seed():
+    """The take that made bad pictures to the end is not asked for again by the next run."""
+    spent = Tries(attempts=2)
+    black = decide(BadImage("reg_001", "is black"), "a", spent, LIMITS, BOTH)
+    torn = decide(BadImage("reg_001", "is torn", True), "a", spent, LIMITS, BOTH)
+    assert isinstance(black, GiveUp)
+    assert isinstance(torn, GiveUp)
+    assert (black.next_take, torn.next_take) == (True, False)
+
+
+def test_servers_that_failed_stay_on_the_list_to_avoid():
+    """Each failure adds its server to those tried only when there is no other."""
+    once = again(decide(Lost("a"), "a", Tries(), LIMITS, BOTH)).tries
+    twice = again(decide(NoOutput("b", 1, 0), "b", once, LIMITS, BOTH)).tries
+    assert once.avoid == {"a"}
+    assert twice.avoid == {"a", "b"}
+
+
+def test_a_bad_picture_waits_for_nothing():
+    """A new seed is no strain on a server: it is posted at once, while other failures pause."""
+    assert again(decide(BadImage("x", "is black"), "a", Tries(), LIMITS, BOTH)).ceiling == 0.0
+    assert again(decide(NoOutput("a", 1, 0), "a", Tries(), LIMITS, BOTH)).ceiling == pause(1)
+
+
+def test_the_decision_is_by_class_never_by_text():
+    """An error whose text speaks of something else is judged by what it is."""
+    error = Failed("a", "KSampler", "RuntimeError", "CUDA out of memory, server restarted, connection refused")
+    verdict = again(decide(error, "a", Tries(), LIMITS, BOTH))
+    assert (verdict.free_memory, verdict.tries.attempts, verdict.tries.lost) == (False, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("times", "ceiling"), [(1, 0.5), (2, 1.0), (3, 2.0), (6, 16.0), (7, 30.0), (50, 30.0), (10**9, 30.0)]
+)
+def test_pauses_double_up_to_half_a_minute(times: int, ceiling: float):
+    """The ceiling of the jitter doubles with each failure and never passes thirty seconds."""
+    assert pause(times) == ceiling
+
+
+def test_each_post_is_counted():
+    """Counting a post changes the number that names the next prompt, and nothing else."""
+    before = Tries(posts=4, attempts=1, avoid=frozenset({"a"}))
+    assert before.counted() == Tries(posts=5, attempts=1, avoid=frozenset({"a"}))
