@@ -1,0 +1,29 @@
+"""The ComfyUI stand-in: a server that paints marked pictures, for rehearsals and for tests.
+
+It speaks ComfyUI's protocol as measured, in the dialect of several years, and makes things go wrong
+on request. It shares no code with the client that it serves to try out.
+
+    async with serve(Settings(seconds=0.1)) as sim:
+        print(sim.url)
+"""
+
+from reggen.sim.connections import Request
+from reggen.sim.faults import Fault, Script, ScriptError
+from reggen.sim.machine import Sim
+from reggen.sim.paint import Mark, paint, read_mark
+from reggen.sim.server import run_forever, serve
+from reggen.sim.settings import Settings
+
+__all__ = [
+    "Fault",
+    "Mark",
+    "Request",
+    "Script",
+    "ScriptError",
+    "Settings",
+    "Sim",
+    "paint",
+    "read_mark",
+    "run_forever",
+    "serve",
+]

@@ -1,0 +1,56 @@
+"""A request and its answer as plain values, so that routing can be tested without a socket."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request. `path` has lost its `/api`; header names are in lower case."""
+
+    method: str
+    path: str
+    api: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    at: float = 0.0
+    """When it arrived, by the clock on the wall."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The path's segments."""
+        return tuple(self.path.strip("/").split("/"))
+
+    def json(self) -> Any:
+        """The body as JSON, whatever the content type says. ValueError if it is none."""
+        return json.loads(self.body.decode("utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer. `prompt_id` is the prompt it is about, for the log of requests."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    prompt_id: str | None = None
+
+
+def as_json(value: Any, status: int = 200, prompt_id: str | None = None) -> Reply:
+    """A JSON answer."""
+    return Reply(status, json.dumps(value).encode(), "application/json", {}, prompt_id)
+
+
+def as_text(text: str, status: int) -> Reply:
+    """A plain text answer."""
+    return Reply(status, text.encode(), "text/plain")
+
+
+TROUBLE = as_text("500 Internal Server Error\n\nServer got itself in trouble", 500)
+"""What the server says when a handler raised."""
