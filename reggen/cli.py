@@ -185,9 +185,9 @@ def status(
 @app.command()
 def schema() -> None:
     """Print the job file's JSON schema, for editors."""
-    from reggen import job
+    from reggen import jobfile
 
-    print(json.dumps(job.schema(), indent=2))
+    print(json.dumps(jobfile.schema(), indent=2))
 
 
 @app.command(name="sim")
@@ -241,7 +241,7 @@ def _script(file: Path | None) -> Any:
 
 def _load(job_file: str, count: int | None, output: Path | None, servers: list[str] | None) -> Job:
     """The job file with the command line's words over it."""
-    from reggen.job import load
+    from reggen.jobfile import load
 
     dataset: dict[str, Any] = {}
     if count is not None:

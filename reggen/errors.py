@@ -6,7 +6,8 @@
     ├─ ServerError               this server, now; another may do      (retried)
     │   ├─ Unreachable           no answer came
     │   ├─ Refused               it answered, with a status that is no success
-    │   └─ Nonsense              it answered, with something that cannot be read
+    │   ├─ Nonsense              it answered, with something that cannot be read
+    │   └─ Full                  its own disk is full
     ├─ SampleError               these images, whatever the server     (retried, then given up)
     │   ├─ Rejected              the graph did not pass the server's validation
     │   ├─ Failed                a node raised
@@ -98,6 +99,10 @@ class Refused(ServerError):
 
 class Nonsense(ServerError):
     """The answer cannot be read as what it should be: HTML from a proxy, a short body, a missing field."""
+
+
+class Full(ServerError):
+    """The server's own disk is full: nothing that is sent there can succeed until somebody makes room."""
 
 
 class SampleError(ReggenError):

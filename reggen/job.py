@@ -1,44 +1,59 @@
-"""A TOML file becomes one frozen, validated `Job`, or every one of its problems at once.
+"""The job: what one dataset is to be, frozen and validated.
 
-The models below are the single source of the job file's form: the JSON schema for editors
-(``python -m reggen schema``) and the error messages are made from them.
+These models are the single source of the job file's form: its JSON schema and its error messages are made
+from them (see `reggen.jobfile`).
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from reggen.errors import JobError, Problem
+from reggen.errors import Problem
 
 MAX_COUNT = 1 << 40
 SEED_LIMIT = 1 << 53  # ComfyUI's page reads seeds as doubles: a larger one cannot be reproduced by hand
 DEFAULT_SIZE = (512, 512)
 DEFAULT_URL = "http://127.0.0.1:8188"
 
+SIDES = (64, 16_384)  # pixels
 _FORBIDDEN_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=False)
+class Section(BaseModel):
+    """What all tables of a job file have in common: unknown keys are errors, and `true` is no number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"{str(value).lower()} is no value for it")
+        return value
+
+
+def _home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"nobody here has the home {path.parts[0]}") from None
 
 
 def _file_name_part(value: str, what: str) -> str:
@@ -49,7 +64,7 @@ def _file_name_part(value: str, what: str) -> str:
     return value
 
 
-class Dataset(_Section):
+class Dataset(Section):
     """Where the images go and how many."""
 
     root: Path = Field(description="The folder given to the trainer as --reg_data_dir. Made when missing.")
@@ -65,8 +80,8 @@ class Dataset(_Section):
 
     @field_validator("root")
     @classmethod
-    def _home(cls, root: Path) -> Path:
-        return root.expanduser()
+    def _expanded(cls, root: Path) -> Path:
+        return _home(root)
 
     @field_validator("class_words", "prefix")
     @classmethod
@@ -84,7 +99,14 @@ class Dataset(_Section):
         return self.root / ".reggen" / self.folder.name
 
 
-class Server(_Section):
+def _has_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+class Server(Section):
     """One ComfyUI server."""
 
     url: str = Field(DEFAULT_URL, description="http://host:port, as in the browser.")
@@ -97,10 +119,10 @@ class Server(_Section):
     @classmethod
     def _http(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url!r} is not an address such as {DEFAULT_URL}")
-        if parts.username or parts.password:
+        if "@" in parts.netloc:
             raise ValueError("credentials do not belong in the URL; use headers with ${NAME}")
+        if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", url) or not _has_port(parts):
+            raise ValueError(f"{url!r} is not an address such as {DEFAULT_URL}")
         if parts.query or parts.fragment:
             raise ValueError("an address ends before any ? or #")
         return url.rstrip("/")
@@ -118,12 +140,12 @@ class Server(_Section):
         }
 
 
-class Sampling(_Section):
+class Sampling(Section):
     """What the sampler is told. Left out: the workflow's own value, or the built-in graph's default."""
 
     checkpoint: str | None = Field(None, min_length=1, description="A file name as ComfyUI lists it.")
-    width: int | None = Field(None, ge=64, le=16_384, multiple_of=8, description="Pixels; a multiple of 8.")
-    height: int | None = Field(None, ge=64, le=16_384, multiple_of=8, description="Pixels; a multiple of 8.")
+    width: int | None = Field(None, ge=SIDES[0], le=SIDES[1], multiple_of=8, description="Pixels; a multiple of 8.")
+    height: int | None = Field(None, ge=SIDES[0], le=SIDES[1], multiple_of=8, description="Pixels; a multiple of 8.")
     steps: int | None = Field(None, ge=1, le=10_000)
     cfg: float | None = Field(None, ge=0, le=100)
     sampler: str | None = Field(None, min_length=1, description="As ComfyUI names it: euler_ancestral.")
@@ -132,7 +154,7 @@ class Sampling(_Section):
     batch: int = Field(1, ge=1, le=64, description="Images made by one prompt (EmptyLatentImage.batch_size).")
 
 
-class Prompts(_Section):
+class Prompts(Section):
     """What is painted."""
 
     positive: str | tuple[str, ...] | None = Field(
@@ -154,7 +176,7 @@ class Prompts(_Section):
         return (self.positive,) if isinstance(self.positive, str) else self.positive or ()
 
 
-class Workflow(_Section):
+class Workflow(Section):
     """A ComfyUI graph of your own instead of the built-in one."""
 
     file: Path = Field(description="API-format JSON, or a PNG made by ComfyUI that carries one.")
@@ -165,11 +187,11 @@ class Workflow(_Section):
 
     @field_validator("file")
     @classmethod
-    def _home(cls, file: Path) -> Path:
-        return file.expanduser()
+    def _expanded(cls, file: Path) -> Path:
+        return _home(file)
 
 
-class Checks(_Section):
+class Checks(Section):
     """What an image must be before it enters the dataset. Each always decodes whole."""
 
     size: bool = Field(True, description="Exactly width x height. Turn off for a workflow that upscales.")
@@ -177,7 +199,7 @@ class Checks(_Section):
     flat: bool = Field(True, description="Refuse images of one colour.")
 
 
-class Limits(_Section):
+class Limits(Section):
     """Time-outs in seconds, and how often something is tried."""
 
     attempts: int = Field(3, ge=1, le=100, description="Tries per image before it is given up.")
@@ -193,7 +215,26 @@ class Limits(_Section):
     megapixels: int = Field(100, ge=1, le=178, description="The largest image decoded.")
 
 
-class Job(_Section):
+def gaps(document: Mapping[str, Any]) -> list[Problem]:
+    """What is missing only in view of what else the job says."""
+
+    def section(name: str) -> Mapping[str, Any]:
+        found = document.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    sampling, problems = section("sampling"), []
+    if not document.get("workflow"):
+        hint = "the built-in workflow needs it"
+        if "checkpoint" not in sampling:
+            problems.append(Problem("sampling.checkpoint", "is missing", hint))
+        if "positive" not in section("prompts"):
+            problems.append(Problem("prompts.positive", "is missing", hint))
+    if ("width" in sampling) != ("height" in sampling):
+        problems.append(Problem("sampling", "width and height are given together or not at all"))
+    return problems
+
+
+class Job(Section):
     """One dataset to make. Frozen; hand each room the section it needs."""
 
     dataset: Dataset
@@ -214,14 +255,14 @@ class Job(_Section):
     @field_validator("servers")
     @classmethod
     def _each_once(cls, servers: tuple[Server, ...]) -> tuple[Server, ...]:
-        urls = [server.url for server in servers]
-        if twice := {url for url in urls if urls.count(url) > 1}:
+        names = [server.name.lower() for server in servers]
+        if twice := {server.url for server in servers if names.count(server.name.lower()) > 1}:
             raise ValueError(f"{', '.join(sorted(twice))} is named twice; raise its depth instead")
         return servers
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if problems := _gaps(self.model_dump(exclude_none=True)):
+        if problems := gaps(self.model_dump(exclude_none=True)):
             raise ValueError("; ".join(str(problem) for problem in problems))
         return self
 
@@ -239,131 +280,3 @@ class Job(_Section):
             return self.sampling.seed
         digest = hashlib.sha256(self.dataset.class_words.encode()).digest()
         return int.from_bytes(digest[:4], "big")
-
-
-def load(path: str | PurePath, overrides: Mapping[str, Mapping[str, Any] | list[Any]] | None = None) -> Job:
-    """Read and validate a job file.
-
-    ``overrides`` are the command line's: sections merged over the file's (a list replaces one whole).
-    Raises JobError with every problem found.
-    """
-    document = _read(Path(path))
-    for section, values in (overrides or {}).items():
-        if isinstance(values, Mapping) and isinstance(document.get(section, {}), dict):
-            document[section] = {**document.get(section, {}), **values}
-        else:
-            document[section] = values
-    try:
-        return Job.model_validate(document)
-    except ValidationError as error:
-        problems = {problem.key: problem for problem in (*_gaps(document), *_problems(error))}
-        raise JobError(str(path), tuple(problems.values())) from None
-
-
-def schema() -> dict[str, Any]:
-    """The job file's JSON schema, for editors."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "reggen job file",
-        **Job.model_json_schema(by_alias=True),
-    }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, _neighbours(path), n=1, cutoff=0.4)
-        hint = f"did you mean {path.parent / near[0]}?" if near else "name a job file such as configs/spyke.toml"
-        raise JobError(str(path), (Problem("", "there is no such file", hint),)) from None
-    except UnicodeDecodeError as error:
-        raise JobError(str(path), (Problem("", f"it is not UTF-8 (byte {error.start})"),)) from None
-    except OSError as error:
-        raise JobError(str(path), (Problem("", f"it cannot be read: {error.strerror}"),)) from None
-    except tomllib.TOMLDecodeError as error:
-        hint = "on Windows write paths with / or in 'single quotes'" if "\\" in str(error) else ""
-        raise JobError(str(path), (Problem("", f"it is not TOML: {error}", hint),)) from None
-
-
-def _neighbours(path: Path) -> list[str]:
-    try:
-        return [entry.name for entry in path.parent.iterdir() if entry.suffix == ".toml"]
-    except OSError:
-        return []
-
-
-def _gaps(document: Mapping[str, Any]) -> list[Problem]:
-    """What is missing only in view of what else the job says."""
-
-    def section(name: str) -> Mapping[str, Any]:
-        found = document.get(name)
-        return found if isinstance(found, Mapping) else {}
-
-    sampling, problems = section("sampling"), []
-    if not document.get("workflow"):
-        hint = "the built-in workflow needs it"
-        if "checkpoint" not in sampling:
-            problems.append(Problem("sampling.checkpoint", "is missing", hint))
-        if "positive" not in section("prompts"):
-            problems.append(Problem("prompts.positive", "is missing", hint))
-    if ("width" in sampling) != ("height" in sampling):
-        problems.append(Problem("sampling", "width and height are given together or not at all"))
-    return problems
-
-
-def _problems(error: ValidationError) -> Iterable[Problem]:
-    """Translate what pydantic found into the words of the job file's author."""
-    found = error.errors(include_url=False)
-    inner = {item["loc"][0] for item in found if len(item["loc"]) > 1}
-    for item in found:
-        if not item["loc"] or item["loc"] in {(name,) for name in inner}:
-            continue  # the gaps say it better; a section's own fault is only the echo of its parts'
-        location = [part for part in item["loc"] if part not in {"str", "tuple[str, ...]"}]
-        key = ".".join(str(part) for part in location).replace("class_words", "class")
-        yield _problem(re.sub(r"\.(\d+)", r"[\1]", key), location, item)
-
-
-def _problem(key: str, location: list[int | str], item: Any) -> Problem:
-    kind, context = item["type"], item.get("ctx", {})
-    got = item.get("input")
-    match kind:
-        case "extra_forbidden":
-            return Problem(key, "is not a key of the job file", _nearest_key(location))
-        case "missing":
-            return Problem(key, "is missing", "")
-        case "multiple_of":
-            low = got - got % context["multiple_of"]
-            return Problem(
-                key,
-                f"{got} is not a multiple of {context['multiple_of']}",
-                f"{low} and {low + context['multiple_of']} are",
-            )
-        case "literal_error":
-            choices = re.findall(r"'([^']*)'", context["expected"])
-            near = difflib.get_close_matches(str(got).lower(), choices, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else ""
-            return Problem(key, f"{got!r} is none of {', '.join(choices)}", hint)
-        case "value_error":
-            return Problem(key, str(context["error"]))
-    message = item["msg"][:1].lower() + item["msg"][1:]
-    shown = "" if isinstance(got, dict | list) else f"{got!r}: "
-    return Problem(key, shown + message.replace("input", "it"))
-
-
-def _nearest_key(location: list[int | str]) -> str:
-    model: Any = Job
-    for part in location[:-1]:
-        if isinstance(part, str):
-            model = {"servers": Server, "workflow": Workflow}.get(part) or model.model_fields[part].annotation
-    keys = [field.alias or name for name, field in model.model_fields.items()]
-    near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    home = [
-        f"{section}.{name}"
-        for section, field in Job.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
-        for name in field.annotation.model_fields
-        if name == location[-1]
-    ]
-    return f"it belongs to {home[0]}" if home else f"the keys here are {', '.join(keys)}"

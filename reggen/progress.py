@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-_RECENT = 32  # commits that the rate is taken from
+_RECENT = 32  # prompts that the rate is taken from
 _PROBLEMS = 5  # the last few, in words
 
 
@@ -52,12 +52,17 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """An image is in the dataset, durably. ``busy`` is what the server needed for it, in seconds, if it says."""
+    """An image is in the dataset, durably.
+
+    ``busy`` is what the server needed for it, in seconds, if it says; ``prompt`` is the same for the images of
+    one batch.
+    """
 
     at: float
     server: str
     name: str
     busy: float | None
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,15 @@ RunEvent = Began | ServerChanged | Posted | Left | Committed | Trouble | GaveUp 
 
 
 @dataclass(slots=True)
+class _Commits:
+    """The images of one prompt, which are committed within moments of each other: one step of the rate."""
+
+    at: float
+    prompt: str
+    images: int = 1
+
+
+@dataclass(slots=True)
 class ServerView:
     """One server as the faces show it."""
 
@@ -114,7 +128,7 @@ class Progress:
     troubles: int = 0
     began: float = 0.0
     stopping: str = ""
-    _commits: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    _commits: deque[_Commits] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     @property
     def done(self) -> int:
@@ -127,13 +141,15 @@ class Progress:
         return self.total - self.done
 
     def rate(self, now: float) -> float | None:
-        """Images per second over the recent commits; falls when none comes. None before two."""
+        """Images per second over the recent commits; falls when none comes. None before two prompts."""
         if len(self._commits) < 2:
             return None
-        span = self._commits[-1] - self._commits[0]
+        first, last = self._commits[0], self._commits[-1]
+        span = last.at - first.at
         mean = span / (len(self._commits) - 1)
-        late = max(0.0, now - self._commits[-1] - mean)
-        return (len(self._commits) - 1) / max(span + late, 1e-6)
+        late = max(0.0, now - last.at - mean)
+        images = sum(commits.images for commits in self._commits) - first.images
+        return images / (span + late) if span + late > 0 else None
 
     def eta(self, now: float) -> float | None:
         """Seconds until the last image at the present rate; None when nobody can know."""
@@ -174,7 +190,11 @@ class Progress:
 
     def _committed(self, event: Committed) -> None:
         self.made += 1
-        self._commits.append(event.at)
+        same = (commits for commits in reversed(self._commits) if event.prompt and commits.prompt == event.prompt)
+        if commits := next(same, None):  # prompts of several servers arrive in turns
+            commits.images += 1
+        else:
+            self._commits.append(_Commits(event.at, event.prompt))
         view = self.servers[event.server]
         view.made += 1
         view.busy += event.busy or 0.0

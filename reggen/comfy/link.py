@@ -51,6 +51,7 @@ class Link:
         self._endings: dict[str, asyncio.Future[wire.Outcome]] = {}
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
+        self._back = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
@@ -141,7 +142,10 @@ class Link:
             await self._judge(why)
             if self._clock() - opened > _LASTING and not self._follower.strikes:
                 pause = _RECONNECT[0]
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
+                    await self._back.wait()  # a look found the server again: no reason to wait longer
+            self._back.clear()
             pause = min(_RECONNECT[1], pause * 2)
 
     async def _hear(self) -> None:
@@ -224,6 +228,7 @@ class Link:
             return
         if not self.up:
             self._is_up("" if self._socket else "no events; looking instead")
+            self._back.set()
         here = {*queue.running, *queue.pending}
         for prompt_id in prompt_ids:
             if prompt_id in here:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from reggen.errors import Failed, Interrupted, Nonsense, NoOutput, Rejected, SampleError
+from reggen.errors import Failed, Full, Interrupted, Nonsense, NoOutput, Rejected, SampleError
 
 # ---- frames ---------------------------------------------------------------------------------------
 
@@ -98,8 +98,10 @@ def read_frame(frame: str | bytes) -> Event:
     try:
         message = json.loads(frame)
         kind, data = message["type"], message["data"]
-        return _event(kind, data) if isinstance(data, dict) else Unknown(str(kind))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if not isinstance(kind, str):
+            return Unknown("unreadable")
+        return _event(kind, data) if isinstance(data, dict) else Unknown(kind)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return Unknown("unreadable")
 
 
@@ -155,13 +157,13 @@ def read_submission(server: str, status: int, body: Any) -> Accepted | Rejected:
     """The answer to POST /prompt with status 200 or 400. Raises Nonsense."""
     if not isinstance(body, dict):
         raise Nonsense(server, "queueing a prompt", "the answer is no JSON object")
-    reasons = tuple(_reasons(body))
+    reasons = tuple(reason for reason in _reasons(body) if reason.strip())
     if status == 200 and not body.get("node_errors"):
         prompt_id = body.get("prompt_id")
         if not isinstance(prompt_id, str):
             raise Nonsense(server, "queueing a prompt", "the answer names no prompt_id")
         return Accepted(prompt_id)
-    stale = all(kind == "value_not_in_list" for kind, _ in _node_errors(body)) and bool(body.get("node_errors"))
+    stale = {kind for kind, _ in _node_errors(body)} == {"value_not_in_list"}
     return Rejected(server, reasons or ("it gave no reason",), stale)
 
 
@@ -175,17 +177,20 @@ def _node_errors(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Kind and sentence of every node error. In 2024 ``node_errors`` could be a list: then there are none."""
     nodes = body.get("node_errors")
     for node_id, node in nodes.items() if isinstance(nodes, dict) else ():
-        for error in node.get("errors", ()) if isinstance(node, dict) else ():
-            where = f"{node.get('class_type', 'a node')} (node {node_id})"
-            yield str(error.get("type")), f"{where}: {_node_error(error)}"
+        errors = node.get("errors") if isinstance(node, dict) else None
+        for error in errors if isinstance(errors, list) else ():
+            if isinstance(error, dict):
+                where = f"{node.get('class_type', 'a node')} (node {node_id})"
+                yield str(error.get("type")), f"{where}: {_node_error(error)}"
 
 
 def _reasons(body: Mapping[str, Any]) -> Iterator[str]:
-    yield from (text for _, text in _node_errors(body))
+    told = [text for _, text in _node_errors(body)]
+    yield from told
     error = body.get("error")
     if isinstance(error, str):
         yield error
-    elif isinstance(error, dict) and not body.get("node_errors"):
+    elif isinstance(error, dict) and not told:
         yield ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
 
 
@@ -205,7 +210,8 @@ def choices_of(spec: Any) -> list[str]:
         if isinstance(spec[0], list | tuple):
             return [str(choice) for choice in spec[0]]
         if spec[0] == "COMBO" and len(spec) > 1 and isinstance(spec[1], dict):
-            return [str(choice) for choice in spec[1].get("options", ())]
+            options = spec[1].get("options")
+            return [str(choice) for choice in options] if isinstance(options, list) else []
     return []
 
 
@@ -245,7 +251,7 @@ class Success:
         return found
 
 
-Outcome = Success | SampleError
+Outcome = Success | SampleError | Full
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,17 +272,30 @@ class Queue:
 def read_queue(server: str, body: Any) -> Queue:
     """The answer to GET /queue. Raises Nonsense."""
     try:
-        running, pending = body["queue_running"], body["queue_pending"]
-        notes = {note: item[1] for item in (*running, *pending) if (note := _note(item))}
-        return Queue(tuple(item[1] for item in running), tuple(item[1] for item in pending), notes)
+        running, pending = _items(body["queue_running"]), _items(body["queue_pending"])
+        notes = {note: _own_id(item) for item in (*running, *pending) if (note := _note(item))}
+        return Queue(tuple(map(_own_id, running)), tuple(map(_own_id, pending)), notes)
     except (KeyError, TypeError, IndexError):
         raise Nonsense(server, "reading the queue", "the answer is no queue") from None
+
+
+def _items(listed: Any) -> list[Any]:
+    if not isinstance(listed, list):
+        raise TypeError("no list")
+    return listed
+
+
+def _own_id(item: Any) -> str:
+    if not isinstance(item, list) or not isinstance(item[1], str):
+        raise TypeError("no queue item")
+    return item[1]
 
 
 def _note(item: Any) -> str | None:
     extra = item[3] if len(item) > 3 else None
     note = extra.get("reggen") if isinstance(extra, dict) else None
-    return note.get("id") if isinstance(note, dict) else None
+    name = note.get("id") if isinstance(note, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def find_in_history(server: str, body: Any, prompt_id: str) -> str | None:
@@ -335,16 +354,18 @@ def _busy_seconds(messages: Mapping[str, Mapping[str, Any]]) -> float | None:
     try:
         start = messages["execution_start"]["timestamp"]
         return max(0.0, float(messages["execution_success"]["timestamp"] - start) / 1000)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|allocation on device|allocat.*memory|memory.*allocat", re.IGNORECASE)
 
 
-def _failure(server: str, data: Mapping[str, Any]) -> Failed:
+def _failure(server: str, data: Mapping[str, Any]) -> Failed | Full:
     kind = str(data.get("exception_type", "an error"))
     lines = str(data.get("exception_message", "")).strip().splitlines() or ["no message"]
     node = f"{data.get('node_type', 'a node')} (node {data.get('node_id', '?')})"
+    if kind == "OSError" and "[Errno 28]" in lines[0]:
+        return Full(server, "saving an image", "its disk is full")
     memory = "OutOfMemory" in kind or bool(_OUT_OF_MEMORY.search(lines[0]))
     return Failed(server, node, kind, lines[0][:500], memory)

@@ -29,7 +29,7 @@ class Receipt:
     """What is now true on disk. ``busy`` is the server's own time for the picture, in seconds, if it says."""
 
     sample: Sample
-    server: str
+    prompt_id: str
     busy: float | None
 
 
@@ -100,7 +100,7 @@ class Bench:
             origin = _Origin(link.name, prompt_id, tries.attempts + 1, ended - begun, busy, ended)
             try:
                 await self._keep(link, sample, pictures[sample.position], origin)
-                receipts.append(Receipt(sample, link.name, busy))
+                receipts.append(Receipt(sample, prompt_id, busy))
             except (ServerError, SampleError) as error:
                 failures.append((sample, error))
         return Result(tuple(receipts), tuple(failures))

@@ -318,7 +318,9 @@ def demands_of(job: Job) -> Demands:
 
 def recipe(job: Job, made_of: Template) -> str:
     """A fingerprint of everything but the seed that decides what the images show."""
-    facts = [made_of.graph, dict(made_of.fixed), job.prompts.positives, job.prompts.negative, job.size]
+    bindings = {name: str(bound) for name, bound in made_of.bindings.items()}
+    asked = [dict(made_of.fixed), job.prompts.positives, job.prompts.negative, job.size]
+    facts = [made_of.graph, bindings, made_of.output, *asked]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

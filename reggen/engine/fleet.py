@@ -155,6 +155,13 @@ class Fleet:
         """Put an errand back, to be handed out after a pause drawn from 0 to ``ceiling`` seconds."""
         self._waiting.append(_Waiting(now + self._jitter(ceiling), errand))
 
+    def stranded(self) -> list[Errand]:
+        """Take out what every server that is there has refused: nobody would ever take it."""
+        usable = self.usable
+        lost = [one for one in self._waiting if usable and one.errand.tries.refused_by >= usable]
+        self._waiting = [one for one in self._waiting if one not in lost]
+        return [one.errand for one in lost]
+
     # ---- how
 
     def _most_active(self) -> int:

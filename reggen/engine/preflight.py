@@ -63,7 +63,10 @@ async def _class(client: Client, template: Template, kind: str) -> list[str]:
         labels = ", ".join(template.label(node_id) for node_id in nodes)
         return [f"it has no node class {kind!r}, which {labels} needs; install the custom node it belongs to"]
     inputs = _inputs(spec)
-    return [problem for node_id in nodes for problem in _values(template, node_id, inputs)]
+    problems = [problem for node_id in nodes for problem in _values(template, node_id, inputs)]
+    if template.output in nodes and spec.get("output_node") is False:
+        problems.append(f"{template.label(template.output)} saves nothing: choose another output")
+    return problems
 
 
 def _inputs(spec: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 By class and fields of the error, never by its text:
 
-    ServerError           again, elsewhere first. Not the sample's fault: it has a generous count of its own
+    ServerError           again, elsewhere first. Not the sample's fault: it has a generous count of its own,
+                          but for HTTP 500, which some graphs cause for ever: that counts as an attempt
     Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose
     Rejected              elsewhere, once for each server that has not refused it; the same server, never
     Failed                again up to limits.attempts, elsewhere first; out of memory: memory is freed first
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reggen.errors import BadImage, Failed, Interrupted, Lost, Rejected, SampleError, ServerError
+from reggen.errors import BadImage, Failed, Interrupted, Lost, Refused, Rejected, SampleError, ServerError
 from reggen.job import Limits
 
 _SERVER_ERRORS = 50  # tries of one sample that ended in a server's fault
@@ -64,6 +65,8 @@ def decide(
     """What follows from ``error`` on ``server``, given what was spent before and the servers usable now."""
     tries = replace(tries, avoid=tries.avoid | {server})
     match error:
+        case Refused(status=500):
+            pass
         case ServerError():
             tries = replace(tries, server_errors=tries.server_errors + 1)
             spent = tries.server_errors >= _SERVER_ERRORS
@@ -73,7 +76,7 @@ def decide(
             return GiveUp(str(error)) if tries.lost >= limits.lost else Again(tries, pause(tries.lost))
         case Rejected():
             tries = replace(tries, refused_by=tries.refused_by | {server})
-            return GiveUp(str(error)) if tries.refused_by >= usable else Again(tries)
+            return GiveUp(str(error)) if tries.refused_by >= usable | {server} else Again(tries)
     tries = replace(tries, attempts=tries.attempts + 1)
     next_take = isinstance(error, BadImage) and not error.torn
     if tries.attempts >= limits.attempts:

@@ -104,6 +104,8 @@ class Run:
                 task = group.create_task(self._work(self._links[server], errand))
                 working.add(task)
                 task.add_done_callback(working.discard)
+            for errand in self._fleet.stranded():
+                await self._give_up(errand.order.samples, GiveUp("every server refused it"), errand)
             wake = min(self._fleet.wake_at(now), self._give_away(now))
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if math.isinf(wake) else max(0.0, wake - now)):
@@ -154,7 +156,7 @@ class Run:
         for receipt in result.receipts:
             self._given_up_in_a_row = 0
             now = time.monotonic()
-            self._tell(progress.Committed(now, link.name, receipt.sample.name, receipt.busy))
+            self._tell(progress.Committed(now, link.name, receipt.sample.name, receipt.busy, receipt.prompt_id))
         same_take = [pair for pair in result.failures if not _wants_new_seed(pair[1])]
         if same_take:
             samples = tuple(sample for sample, _ in same_take)

@@ -112,5 +112,6 @@ def write_report(summary: Summary, file: Path) -> None:
     """Write report.json whole or not at all. Raises StorageError."""
     part = file.with_suffix(".part")
     with storage("writing", file):
-        part.write_text(json.dumps(report(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(report(summary), indent=2, ensure_ascii=False) + "\n"
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file name may be no text
         part.replace(file)

@@ -11,6 +11,11 @@ from reggen.progress import Began, Committed, GaveUp, Progress, RunEvent, Server
 
 def line(event: RunEvent, state: Progress) -> str | None:
     """The event in words, given the state it led to; None for what only the live display shows."""
+    text = _words(event, state)
+    return " ".join(text.split()) if text is not None else None
+
+
+def _words(event: RunEvent, state: Progress) -> str | None:
     match event:
         case Began():
             already = f", {event.done} are there" if event.done else ""

@@ -4,8 +4,10 @@
 
 Runs against the live ComfyUI named by REGGEN_LIVE_URL, or else against the stand-in at half a second an
 image. *Busy* is the server's own word: the sum of its execution times, from the timestamps in its
-history. The other side, measured in the same run on the same server, is a bare loop: everything queued
-at once over HTTP, the ends awaited by looking at the queue's length, nothing downloaded.
+history. *Pauses* are gaps of more than 0.1 s between one prompt's end and the next one's start while
+the next one was queued: ComfyUI's worker collects garbage for a third of a second every ten seconds,
+whoever the client is. The other side, measured in the same run on the same server, is a bare loop:
+everything queued at once over HTTP, the ends awaited by looking at the queue's length, nothing downloaded.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ import tempfile
 import time
 import uuid
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -51,32 +55,64 @@ def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
     )
 
 
-async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> float:
-    """One dataset, whole, checks on. Returns wall ÷ busy."""
+@dataclass(frozen=True)
+class Round:
+    """One round: seconds from the first post to the end, the server's share of it, its pauses and its gaps."""
+
+    wall: float
+    busy: float
+    pauses: float
+    gap: float
+
+    @classmethod
+    async def of(cls, url: str, wall: float, images: int) -> Round:
+        """Ask the server for the times of its newest prompts."""
+        newest = f"/history?max_items={3 * images}"  # others may use the server too
+        async with aiohttp.ClientSession(url) as session, session.get(newest) as response:
+            entries = [entry for entry in (await response.json()).values() if _is_ours(entry)]
+        spans = sorted(map(_span, entries))[-images:]
+        gaps = [after[0] - before[1] for before, after in pairwise(spans)]
+        busy = sum(end - start for start, end in spans)
+        return cls(wall, busy, sum(gap for gap in gaps if gap > 0.1), statistics.median(gaps))
+
+
+def _is_ours(entry: dict[str, Any]) -> bool:
+    savers = [node for node in entry["prompt"][2].values() if node["class_type"] == "SaveImage"]
+    done = entry["status"]["status_str"] == "success"
+    return done and any(node["inputs"]["filename_prefix"].startswith(("reggen/", "bench/")) for node in savers)
+
+
+def _span(entry: dict[str, Any]) -> tuple[float, float]:
+    messages = dict(entry["status"]["messages"])
+    return messages["execution_start"]["timestamp"] / 1000, messages["execution_success"]["timestamp"] / 1000
+
+
+async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Round:
+    """One dataset, whole, checks on: from the first post to the last durable commit."""
     events: list[progress.RunEvent] = []
     with tempfile.TemporaryDirectory() as root:
         summary = await fill(job_for(url, root, options, seed), "bench", tell=events.append, note=print)
     if summary.made != options.images:
         sys.exit(f"the round failed: {summary}")
     first = next(event.at for event in events if isinstance(event, progress.Posted))
-    commits = [event for event in events if isinstance(event, progress.Committed)]
-    return (commits[-1].at - first) / sum(commit.busy or 0.0 for commit in commits)
+    last = max(event.at for event in events if isinstance(event, progress.Committed))
+    return await Round.of(url, last - first, options.images)
 
 
-async def bare_round(url: str, options: argparse.Namespace, seed: int) -> float:
-    """The same graphs, all queued at once and nothing downloaded. Returns wall ÷ busy."""
+async def bare_round(url: str, options: argparse.Namespace, seed: int) -> Round:
+    """The same graphs, all queued at once and nothing downloaded."""
     job = job_for(url, "nowhere", options, seed)
     graphs = template(job)
     async with aiohttp.ClientSession(url) as session:
-        begun, ids = time.monotonic(), []
+        begun = time.monotonic()
         for order in Plan(job).orders(0, options.images, {}, ()):
             body = {"prompt": graphs.bind(order, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
             async with session.post("/prompt", json=body) as response:
-                ids.append((await response.json())["prompt_id"])
+                await response.read()
         while await _remaining(session):
             await asyncio.sleep(0.005)
         wall = time.monotonic() - begun
-        return wall / sum([await _busy(session, prompt_id) for prompt_id in ids])
+    return await Round.of(url, wall, options.images)
 
 
 async def _remaining(session: aiohttp.ClientSession) -> int:
@@ -84,10 +120,16 @@ async def _remaining(session: aiohttp.ClientSession) -> int:
         return int((await response.json())["exec_info"]["queue_remaining"])
 
 
-async def _busy(session: aiohttp.ClientSession, prompt_id: str) -> float:
-    async with session.get(f"/history/{prompt_id}") as response:
-        messages = dict((await response.json())[prompt_id]["status"]["messages"])
-    return float(messages["execution_success"]["timestamp"] - messages["execution_start"]["timestamp"]) / 1000
+def side(rounds: list[Round]) -> dict[str, Any]:
+    """Medians over the rounds, and the rounds themselves."""
+    return {
+        "wall / busy": round(statistics.median(one.wall / one.busy for one in rounds), 4),
+        "wall / (busy + the server's own pauses)": round(
+            statistics.median(one.wall / (one.busy + one.pauses) for one in rounds), 4
+        ),
+        "gap between prompts, median, ms": round(1000 * statistics.median(one.gap for one in rounds), 2),
+        "rounds, wall / busy": [round(one.wall / one.busy, 4) for one in rounds],
+    }
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -106,11 +148,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "server": "live ComfyUI" if live else "stand-in",
         "images": options.images,
         "graph": f"{options.size} px, {options.steps} steps",
-        "reggen": {"median": round(statistics.median(ours), 4), "rounds": [round(one, 4) for one in ours]},
-        "bare, nothing downloaded": {
-            "median": round(statistics.median(bare), 4),
-            "rounds": [round(one, 4) for one in bare],
-        },
+        "reggen": side(ours),
+        "bare, nothing downloaded": side(bare),
         "machine": {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("aiohttp", "websockets", "Pillow")},
     }

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reggen.job import Job, load
+from reggen.job import Job
+from reggen.jobfile import load
 from reggen.sim import Settings, serve
 from tests.conftest import eventually
 from tests.invariants import assert_sound

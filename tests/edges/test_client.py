@@ -11,8 +11,8 @@ from aiohttp import web
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.wire import Accepted, ImageRef, submission
 from reggen.errors import Nonsense, Refused, Rejected, Unreachable
+from reggen.graph import built_in
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.workflow import built_in
 
 BRIEF = Timeouts(connect=1.0, request=0.3, download=1.0)
 ID = "00000000-0000-4000-8000-000000000001"

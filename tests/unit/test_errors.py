@@ -11,6 +11,7 @@ from reggen.errors import (
     BadImage,
     Busy,
     Failed,
+    Full,
     Interrupted,
     JobError,
     Lost,
@@ -64,6 +65,7 @@ SENTENCES = [
         4,
         "reading the queue at 127.0.0.1:8188: the answer is no queue",
     ),
+    (Full(SERVER, "saving an image", "its disk is full"), 4, "saving an image at 127.0.0.1:8188: its disk is full"),
     (SampleError("these images"), 1, "these images"),
     (
         Rejected(SERVER, ("KSampler (node 3): bad", "VAE (node 8): worse"), True),

@@ -14,6 +14,9 @@ ROOT = Path(reggen.__file__).parent
 FLOORS = {
     "errors": 0,
     "job": 0,
+    "jobfile": 0,
+    "graph": 0,
+    "bindings": 0,
     "plan": 0,
     "workflow": 0,
     "progress": 0,
@@ -31,9 +34,9 @@ FLOORS = {
 KNOWS = {
     "aiohttp": {"comfy.client", "sim.server"},
     "websockets": {"comfy.client"},
-    "PIL": {"dataset.check", "workflow", "sim.paint"},
+    "PIL": {"dataset.check", "graph", "sim.paint"},
     "sqlite3": {"dataset.ledger"},
-    "pydantic": {"job"},
+    "pydantic": {"job", "jobfile"},
     "typer": {"cli"},
 }
 

@@ -7,7 +7,19 @@ import math
 import pytest
 
 from reggen.comfy.follow import Follower, Looks, Pace
-from reggen.comfy.wire import Ended, Event, How, NodeDone, Outcome, Preview, Progressed, QueueDepth, Started, Success, Unknown
+from reggen.comfy.wire import (
+    Ended,
+    Event,
+    How,
+    NodeDone,
+    Outcome,
+    Preview,
+    Progressed,
+    QueueDepth,
+    Started,
+    Success,
+    Unknown,
+)
 from reggen.errors import Interrupted, Lost
 
 PACE = Pace(silence=30, patience=300, canary=10, blind=2, grace=0.1, race=(0.05, 0.25, 1.0))
@@ -29,7 +41,13 @@ def hearing(*prompts: str) -> Follower:
 def test_a_prompt_that_ends_costs_one_look() -> None:
     """From post to end, with every frame arriving, the history is looked at once and nothing else is."""
     follower = hearing("a")
-    frames: tuple[Event, ...] = (Started("a"), NodeDone("a"), Progressed("a", 1, 20), Ended("a", How.SUCCESS), QueueDepth(0))
+    frames: tuple[Event, ...] = (
+        Started("a"),
+        NodeDone("a"),
+        Progressed("a", 1, 20),
+        Ended("a", How.SUCCESS),
+        QueueDepth(0),
+    )
     for step, frame in enumerate(frames):
         follower.frame(frame, 1.0 + step / 1000)
         assert not follower.due(1.0 + step / 1000)

@@ -157,15 +157,27 @@ def test_images_of_one_batch_do_not_make_the_rate_of_a_run():
     state.apply(Began(0.0, 10_000, 0, ("a",)))
     for batch in (1, 2, 3):
         for image in range(64):
-            state.apply(Committed(60.0 * batch + 0.01 * image, "a", f"{batch}/{image}", 0.9))
-    # BUG: the window of 32 commits lies within one batch of 64, so the rate is a hundred times too high
+            state.apply(Committed(60.0 * batch + 0.01 * image, "a", f"{batch}/{image}", 0.9, f"prompt {batch}"))
     rate = state.rate(180.64)
+    assert rate is not None
+    assert rate < 2 * 64 / 60
+
+
+def test_batches_of_two_servers_that_arrive_together_do_not_make_the_rate_either():
+    """Images of two prompts come in turns: each prompt is still one step of the rate."""
+    state = Progress()
+    state.apply(Began(0.0, 10_000, 0, ("a", "b")))
+    for batch in (1, 2, 3):
+        for image in range(32):
+            for server in ("a", "b"):
+                at = 60.0 * batch + 0.01 * image
+                state.apply(Committed(at, server, f"{batch}{server}{image}", 0.9, f"{batch}{server}"))
+    rate = state.rate(180.32)
     assert rate is not None
     assert rate < 2 * 64 / 60
 
 
 def test_two_images_at_once_are_no_endless_speed():
     """Commits that fall into one tick of the clock give no rate at all rather than a million a second."""
-    # BUG: a span of zero is taken as a microsecond
     rate = after(*commits(101.0, 101.0)).rate(101.0)
     assert rate is None or rate < 1000

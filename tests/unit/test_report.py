@@ -85,7 +85,6 @@ def test_a_commit_says_how_long_it_will_take():
 
 def test_one_event_is_one_line():
     """A message that has several lines becomes one, so that every line of the log has its time."""
-    # BUG: a message's own line breaks go into the log as they are
     text = told(BEGAN, Trouble(1, "a", "Traceback:\n  File x\nboom"))
     assert text is not None
     assert "\n" not in text
@@ -332,7 +331,6 @@ def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path: Path):
 
 def test_a_file_name_that_is_no_text_does_not_cost_the_report(tmp_path: Path):
     """A folder or file name with bytes that are no UTF-8 is reported as well as it can be."""
-    # BUG: such a name cannot be encoded again, and the run ends in a traceback after its last image
     file = tmp_path / "report.json"
     write_report(a_summary(resumed=Resumed(set_aside=["reg_001\udcff.png is torn"])), file)
     assert json.loads(file.read_text(encoding="utf-8"))["made"] == 6

@@ -1,0 +1,154 @@
+"""A TOML file becomes a `Job`, or every one of its problems at once, in the words of the file's author."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from reggen.errors import JobError, Problem
+from reggen.job import DEFAULT_URL, SIDES, Job, Server, Workflow, gaps
+
+
+def load(path: str | PurePath, overrides: Mapping[str, Mapping[str, Any] | list[Any]] | None = None) -> Job:
+    """Read and validate a job file.
+
+    ``overrides`` are the command line's: sections merged over the file's (a list replaces one whole).
+    Raises JobError with every problem found.
+    """
+    document = _read(Path(path))
+    for section, values in (overrides or {}).items():
+        if isinstance(values, Mapping) and isinstance(document.get(section, {}), dict):
+            document[section] = {**document.get(section, {}), **values}
+        else:
+            document[section] = values
+    try:
+        return Job.model_validate(document)
+    except ValidationError as error:
+        problems = {problem.key: problem for problem in (*gaps(document), *_problems(error))}
+        raise JobError(str(path), tuple(problems.values())) from None
+
+
+def schema() -> dict[str, Any]:
+    """The job file's JSON schema, for editors."""
+    made = Job.model_json_schema(by_alias=True)
+    servers = made["properties"]["servers"]
+    servers["items"] = {"anyOf": [{"type": "string", "description": "A plain address."}, servers["items"]]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "reggen job file"}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, _neighbours(path), n=1, cutoff=0.4)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "name a job file such as configs/spyke.toml"
+        raise JobError(str(path), (Problem("", "there is no such file", hint),)) from None
+    except UnicodeDecodeError as error:
+        raise JobError(str(path), (Problem("", f"it is not UTF-8 (byte {error.start})"),)) from None
+    except OSError as error:
+        raise JobError(str(path), (Problem("", f"it cannot be read: {error.strerror}"),)) from None
+    except tomllib.TOMLDecodeError as error:
+        escape = "\\" in str(error) or "hex value" in str(error)  # the latter is C:\Users
+        hint = "on Windows write paths with / or in 'single quotes'" if escape else ""
+        raise JobError(str(path), (Problem("", f"it is not TOML: {error}", hint),)) from None
+
+
+def _neighbours(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in path.parent.iterdir() if entry.suffix == ".toml"]
+    except OSError:
+        return []
+
+
+def _problems(error: ValidationError) -> Iterable[Problem]:
+    """Translate what pydantic found into the words of the job file's author."""
+    found = error.errors(include_url=False)
+    inner = {item["loc"][0] for item in found if len(item["loc"]) > 1}
+    inside = {item["loc"][:-2] for item in found if "tuple[str, ...]" in item["loc"][:-1]}
+    for item in found:
+        if item["loc"][-1:] == ("str",) and item["loc"][:-1] in inside:
+            continue  # a list with a wrong part is no wrong text as well
+        if not item["loc"] or item["loc"] in {(name,) for name in inner}:
+            continue  # the gaps say it better; a section's own fault is only the echo of its parts'
+        location = [part for part in item["loc"] if part not in {"str", "tuple[str, ...]"}]
+        key = ".".join(str(part) for part in location)
+        yield _problem(re.sub(r"\.(\d+)", r"[\1]", key), location, item)
+
+
+def _problem(key: str, location: list[int | str], item: Any) -> Problem:
+    kind, context = item["type"], item.get("ctx", {})
+    got = item.get("input")
+    match kind:
+        case "extra_forbidden":
+            return Problem(key, "is not a key of the job file", _nearest_key(location))
+        case "missing":
+            return Problem(key, "is missing", "")
+        case "multiple_of":
+            return Problem(key, f"{got} is not a multiple of {context['multiple_of']}", _nearest_size(got))
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", context["expected"])
+            near = difflib.get_close_matches(str(got).lower(), choices, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else ""
+            return Problem(key, f"{got!r} is none of {', '.join(choices)}", hint)
+        case "value_error":
+            return Problem(key, str(context["error"]))
+    if form := _form(kind, key, str(location[-1])):
+        return form
+    message = item["msg"][:1].lower() + item["msg"][1:]
+    shown = "" if isinstance(got, dict | list) or "headers" in location else f"{got!r}: "
+    return Problem(key, shown + message.replace("input", "it"))
+
+
+def _form(kind: str, key: str, name: str) -> Problem | None:
+    """What is of the wrong form, in TOML's words."""
+    match kind:
+        case "tuple_type" if key == "servers":
+            return Problem(key, "are a list", f"write [[servers]] above each, or servers = ['{DEFAULT_URL}']")
+        case "too_short" if key == "servers":
+            return Problem(key, "at least one is needed", "leave it out for the one on this machine")
+        case "model_type" if key.startswith("servers"):
+            return Problem(key, "is neither an address nor a table")
+        case "model_type":
+            return Problem(key, "is a section", f"write [{key}] and its keys below")
+        case "dict_type":
+            return Problem(key, "is a table", f"{name} = {{NAME = 'value'}}")
+        case "tuple_type" | "string_type" if name == "positive":
+            return Problem(key, "is neither a text nor a list of texts")
+    return None
+
+
+def _nearest_size(got: Any) -> str:
+    if not isinstance(got, int | float):
+        return ""
+    low = int(got) // 8 * 8
+    sizes = [str(size) for size in (low, low + 8) if SIDES[0] <= size <= SIDES[1]]
+    return f"{' and '.join(sizes)} {'are' if len(sizes) > 1 else 'is'}" if sizes else ""
+
+
+def _nearest_key(location: list[int | str]) -> str:
+    model: Any = Job
+    for part in location[:-1]:
+        if isinstance(part, str):
+            model = {"servers": Server, "workflow": Workflow}.get(part) or model.model_fields[part].annotation
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    if home := _home_of(location[-1]):
+        return f"it belongs to {home}"
+    near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"the keys here are {', '.join(keys)}"
+
+
+def _home_of(key: int | str) -> str:
+    """The section that has such a key."""
+    for section, field in Job.model_fields.items():
+        model: Any = {"servers": Server, "workflow": Workflow}.get(section) or field.annotation
+        if key in {inner.alias or name for name, inner in model.model_fields.items()}:
+            return f"{section}.{key}"
+    return ""

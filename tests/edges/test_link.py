@@ -1,0 +1,194 @@
+"""One server in conversation: sockets that break in every way, prompts that go astray."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from reggen.comfy.client import Client, Timeouts
+from reggen.comfy.link import Link
+from reggen.comfy.wire import Outcome, Success
+from reggen.errors import Interrupted, Lost, Unreachable
+from reggen.graph import Graph, built_in
+from reggen.sim import Fault, Script, Settings, Sim, serve
+from tests.conftest import PACE, eventually
+
+BRIEF = Timeouts(connect=1.0, request=1.0, download=2.0)
+
+
+@asynccontextmanager
+async def linked(settings: Settings | None = None, *faults: Fault) -> AsyncIterator[tuple[Sim, Link]]:
+    """A stand-in and a link to it that is up."""
+    settings = settings or Settings(seconds=0.02)
+    async with serve(settings, script=Script(faults)) as sim, Client(sim.url, timeouts=BRIEF) as client:
+        link = Link(client, pace=PACE)
+        async with asyncio.TaskGroup() as group:
+            talking = [group.create_task(link.listen()), group.create_task(link.watch())]
+            await eventually(lambda: link.up)
+            yield sim, link
+            for task in talking:
+                task.cancel()
+
+
+def graph(seed: int) -> Graph:
+    made = built_in()
+    made["4"]["inputs"]["ckpt_name"] = "AnythingXL_inkBase.safetensors"
+    made["3"]["inputs"]["seed"] = seed
+    made["5"]["inputs"].update(width=64, height=64)
+    return made
+
+
+async def run(link: Link, seed: int = 1) -> Outcome:
+    async with asyncio.timeout(20):
+        return await link.execute(graph(seed), str(uuid.uuid4()), {"index": seed})
+
+
+async def test_a_prompt_comes_back_with_its_images() -> None:
+    """Posted, followed, and looked at once."""
+    async with linked() as (sim, link):
+        outcome = await run(link)
+        assert isinstance(outcome, Success)
+        assert len(outcome.images["9"]) == 1
+        assert outcome.seconds is not None
+        assert sum("/history" in request.path for request in sim.requests) == 1
+        assert link.in_flight == 0
+
+
+async def test_every_socket_has_a_client_id_of_its_own() -> None:
+    """Reused, the server would unregister the new socket together with the old one."""
+    async with linked() as (sim, link):
+        for number in (1, 2, 3):
+            sim.drop_sockets()
+            await eventually(lambda: sim.sockets == 0)
+            await eventually(lambda: sim.sockets == 1)
+            assert isinstance(await run(link, number), Success)
+        ids = [request.query["clientId"] for request in sim.requests if request.path == "/ws"]
+        assert len(ids) == len(set(ids)) >= 2
+
+
+async def test_a_deaf_socket_is_found_out_and_replaced() -> None:
+    """It is open, pings are answered, and nothing is heard: the missing canary tells."""
+    async with linked() as (sim, link):
+        sim.deafen()
+        assert isinstance(await run(link), Success)
+        await eventually(lambda: sim.count("GET", "/ws") >= 2 or sim.sockets == 1)
+        await eventually(lambda: not link.why)
+        looks = sum("/queue" in request.path for request in sim.requests)
+        assert isinstance(await run(link, 2), Success)
+        assert sum("/queue" in request.path for request in sim.requests) == looks, "hearing again: no more looking"
+
+
+async def test_without_any_socket_prompts_are_followed_by_looking() -> None:
+    """HTTP works, /ws does not: gently, and every image comes."""
+    async with linked() as (sim, link):
+        sim.refuse_sockets(60)
+        sim.drop_sockets()
+        await eventually(lambda: "looking instead" in link.why)
+        assert link.up
+        assert isinstance(await run(link), Success)
+
+
+async def test_a_prompt_that_ends_while_the_socket_is_gone_is_settled_after() -> None:
+    """Nothing is replayed: what was in flight is looked after."""
+    async with linked(Settings(seconds=0.2)) as (sim, link):
+        running = asyncio.create_task(run(link))
+        await eventually(lambda: link.in_flight == 1)
+        sim.refuse_sockets(0.5)
+        sim.drop_sockets()
+        assert isinstance(await running, Success)
+
+
+async def test_a_restart_with_amnesia_loses_the_prompt_and_says_so() -> None:
+    """It is neither queued nor in the history any more."""
+    async with linked(Settings(seconds=5.0)) as (sim, link):
+        running = asyncio.create_task(run(link))
+        await eventually(lambda: link.in_flight == 1)
+        await sim.restart(down=0.2)
+        assert isinstance(await running, Lost)
+        await eventually(lambda: link.up)
+
+
+async def test_a_server_that_goes_away_is_told_and_comes_back() -> None:
+    """`up` says whether there is any point in posting."""
+    async with linked() as (sim, link):
+        await sim.stop()
+        await eventually(lambda: not link.up and link.away_since is not None)
+        await sim.start()
+        await eventually(lambda: link.up and link.away_since is None)
+        assert isinstance(await run(link), Success)
+
+
+async def test_somebody_s_interrupt_is_told_apart_from_a_failure() -> None:
+    """The history says "error" for both; the last message decides."""
+    async with linked(Settings(seconds=2.0)) as (sim, link):
+        running = asyncio.create_task(run(link))
+        await eventually(lambda: sim.world.running is not None)
+        sim.interrupt()
+        assert isinstance(await running, Interrupted)
+
+
+@pytest.mark.parametrize("version", ["0.33.0", "0.3.64", "2024-10", "2024-07"])
+async def test_servers_of_all_years_are_followed(version: str) -> None:
+    """Own ids, no execution_success, no frames for cached outputs: the ending is found all the same."""
+    async with linked(Settings(seconds=0.02, version=version)) as (_, link):
+        for seed in (1, 2, 2):
+            outcome = await run(link, seed)
+            assert isinstance(outcome, Success)
+            assert len(outcome.images["9"]) == 1
+
+
+async def test_a_post_without_an_answer_is_looked_for_and_not_repeated() -> None:
+    """The prompt was queued although the answer never came: it is found by its id, and runs once."""
+    async with linked(None, Fault("silent", on="post", nth=1)) as (sim, link):
+        assert isinstance(await run(link), Success)
+        assert sim.executed == 1
+
+
+async def test_letting_go_ends_every_prompt_as_lost_and_takes_it_back_later() -> None:
+    """The server stays away, others do the work; when it is back, it must not do it as well."""
+    async with linked(Settings(seconds=5.0)) as (sim, link):
+        running = [asyncio.create_task(run(link, seed)) for seed in (1, 2)]
+        await eventually(lambda: link.in_flight == 2)
+        link.abandon("tested")
+        assert [type(await one) for one in running] == [Lost, Lost]
+        sim.drop_sockets()
+        await eventually(lambda: not sim.world.pending)
+
+
+async def test_withdrawing_takes_own_prompts_and_leaves_other_people_s() -> None:
+    """By id: the queue may be shared."""
+    async with linked(Settings(seconds=5.0)) as (sim, link), Client(sim.url, timeouts=BRIEF) as other:
+        theirs = await other.post({"prompt": graph(99), "client_id": "x"})
+        running = [asyncio.create_task(run(link, seed)) for seed in (1, 2)]
+        await eventually(lambda: link.in_flight == 2)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await link.withdraw()
+        assert (await other.queue()).running == (theirs.prompt_id,)
+        assert (await other.queue()).pending == ()
+
+
+async def test_an_old_server_is_not_interrupted() -> None:
+    """Before September 2025 an interrupt ended whatever ran: better let our own finish than hit a stranger's."""
+    async with linked(Settings(seconds=1.0, version="2024-10")) as (sim, link):
+        running = asyncio.create_task(run(link))
+        await eventually(lambda: sim.world.running is not None)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await link.withdraw()
+        assert sim.count("POST", "/interrupt") == 0
+
+
+async def test_a_post_to_a_dead_server_is_unreachable_at_once() -> None:
+    """Known not to have arrived: nothing to look for."""
+    async with linked() as (sim, link):
+        await sim.stop()
+        with pytest.raises(Unreachable) as caught:
+            await run(link)
+        assert not caught.value.arrived
+        await sim.start()

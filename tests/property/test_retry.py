@@ -1,0 +1,113 @@
+"""What holds for every sequence of failures: it ends, and its counts only grow."""
+
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reggen.engine.retry import Again, GiveUp, Tries, decide
+from reggen.errors import (
+    BadImage,
+    Failed,
+    Interrupted,
+    Lost,
+    Nonsense,
+    NoOutput,
+    Refused,
+    Rejected,
+    SampleError,
+    ServerError,
+    Unreachable,
+)
+from reggen.job import Limits
+
+SERVERS = ("a", "b", "c")
+
+limits = st.builds(Limits, attempts=st.integers(1, 12), lost=st.integers(1, 12))
+usable = st.frozensets(st.sampled_from(SERVERS))
+kinds = st.sampled_from(
+    (
+        lambda server: Unreachable(server, "posting", "no answer", True),
+        lambda server: Refused(server, "posting", 500, "sorry", 3.0),
+        lambda server: Nonsense(server, "posting", "HTML"),
+        Lost,
+        Interrupted,
+        lambda server: Rejected(server, ("no",)),
+        lambda server: Failed(server, "KSampler", "RuntimeError", "boom"),
+        lambda server: Failed(server, "KSampler", "OutOfMemoryError", "no room", True),
+        lambda server: NoOutput(server, 2, 1),
+        lambda _: BadImage("reg_001", "is torn", True),
+        lambda _: BadImage("reg_001", "is black"),
+    )
+)
+errors = st.builds(lambda kind, server: (kind(server), server), kinds, st.sampled_from(SERVERS))
+
+
+def most_tries(limit: Limits) -> int:
+    """The count no sample can pass: each kind of failure just short of its end, and the one that ends it."""
+    return 49 + (limit.lost - 1) + (limit.attempts - 1) + len(SERVERS) + 1
+
+
+def played(
+    failures: Iterable[tuple[ServerError | SampleError, str]], limit: Limits, up: Iterable[frozenset[str]]
+) -> tuple[int, bool]:
+    """How many tries were spent, and whether the sample was given up."""
+    tries, count = Tries(), 0
+    for (error, server), servers in zip(failures, up, strict=False):
+        if server in tries.refused_by:
+            continue  # nobody posts to a server that refused the very same prompt
+        count += 1
+        verdict = decide(error, server, tries, limit, servers)
+        if isinstance(verdict, GiveUp):
+            return count, True
+        tries = verdict.tries
+    return count, False
+
+
+@given(st.data(), limits)
+def test_every_sequence_of_failures_ends(data, limit):
+    """Whatever fails, wherever, with whichever servers up, a sample is given up after a bounded number of tries."""
+    most = most_tries(limit)
+    cycle = data.draw(st.lists(st.tuples(errors, usable), min_size=1, max_size=30))
+    endless = cycle * (most + 1)
+    count, given_up = played((one for one, _ in endless), limit, (up for _, up in endless))
+    refusing = {server for (error, server), _ in cycle if isinstance(error, Rejected)}
+    assert count <= most
+    assert given_up or {server for (_, server), _ in cycle} <= refusing
+
+
+@given(errors, limits, usable, st.tuples(*[st.integers(0, 60)] * 3))
+def test_a_try_is_never_forgotten(failure, limit, up, counts):
+    """Each failure adds one to exactly one count, and to the servers that failed; nothing is ever taken back."""
+    attempts, lost, server_errors = counts
+    before = Tries(attempts=attempts, lost=lost, server_errors=server_errors)
+    error, server = failure
+    verdict = decide(error, server, before, limit, up)
+    if isinstance(verdict, Again):
+        after = verdict.tries
+        spent = (
+            (after.attempts - attempts)
+            + (after.lost - lost)
+            + (after.server_errors - server_errors)
+            + len(after.refused_by)
+        )
+        assert spent == 1
+        assert after.avoid == {server}
+
+
+@given(errors, limits, usable, st.integers(0, 10**9))
+def test_a_pause_is_never_long(failure, limit, up, spent):
+    """However often something failed, the next pause is at most half a minute."""
+    error, server = failure
+    tries = Tries(attempts=0, lost=0, server_errors=min(spent, 48))
+    verdict = decide(error, server, tries, limit, up)
+    assert isinstance(verdict, GiveUp) or 0.0 <= verdict.ceiling <= 30.0
+
+
+@given(errors, limits, usable)
+def test_a_sample_given_up_has_a_reason(failure, limit, up):
+    """Nobody finds an empty slot without a sentence that says why."""
+    error, server = failure
+    verdict = decide(error, server, Tries(attempts=99, lost=999, server_errors=99), limit, up)
+    if isinstance(verdict, GiveUp):
+        assert verdict.reason.startswith(str(error))

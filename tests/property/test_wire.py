@@ -1,0 +1,265 @@
+"""What holds for every message: frames never raise, answers raise Nonsense or nothing."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reggen.comfy.wire import (
+    Accepted,
+    Ended,
+    NodeDone,
+    Preview,
+    Progressed,
+    Queue,
+    QueueDepth,
+    Started,
+    Success,
+    Unknown,
+    choices_of,
+    find_in_history,
+    read_frame,
+    read_history,
+    read_queue,
+    read_submission,
+    suggestion,
+)
+from reggen.errors import Nonsense, Rejected, SampleError
+
+EVENTS = (Started, Progressed, NodeDone, Ended, QueueDepth, Preview, Unknown)
+
+KINDS = st.sampled_from(
+    (
+        "status",
+        "progress",
+        "progress_state",
+        "executing",
+        "executed",
+        "execution_start",
+        "execution_cached",
+        "execution_success",
+        "execution_error",
+        "execution_interrupted",
+    )
+)
+KEYS = st.sampled_from(
+    [
+        "status",
+        "exec_info",
+        "queue_remaining",
+        "prompt_id",
+        "node",
+        "value",
+        "max",
+        "images",
+        "filename",
+        "outputs",
+        "messages",
+        "status_str",
+        "queue_running",
+        "queue_pending",
+        "node_errors",
+        "errors",
+        "error",
+        "type",
+        "message",
+        "details",
+        "extra_info",
+        "input_name",
+        "input_config",
+        "received_value",
+        "class_type",
+        "reggen",
+        "id",
+        "prompt",
+        "timestamp",
+        "exception_message",
+        "exception_type",
+        "options",
+        "p",
+    ]
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.just(10**400) | st.text(max_size=8) | KEYS
+values: st.SearchStrategy[Any] = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(KEYS | st.text(max_size=4), inner, max_size=5),
+    max_leaves=12,
+)
+# what may stand where a number should, the awkward ones first
+numbers = st.sampled_from((float("inf"), float("-inf"), float("nan"), 10**400, -1, None, "5")) | values
+
+
+def shaped(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A dictionary that may have each of these keys."""
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+near_frames = st.fixed_dictionaries(
+    {
+        "type": KINDS,
+        "data": st.fixed_dictionaries(
+            {
+                "prompt_id": st.just("p"),
+                "value": numbers,
+                "max": numbers,
+                "status": st.fixed_dictionaries({"exec_info": st.fixed_dictionaries({"queue_remaining": numbers})}),
+            },
+            optional={"node": values},
+        ),
+    }
+)
+frames = st.fixed_dictionaries(
+    {
+        "type": KINDS | values,
+        "data": values
+        | shaped(
+            prompt_id=st.just("p") | values,
+            node=values,
+            value=numbers,
+            max=numbers,
+            status=values | shaped(exec_info=values | shaped(queue_remaining=numbers)),
+        ),
+    }
+)
+node_error = values | shaped(
+    type=st.just("value_not_in_list") | values,
+    message=values,
+    details=values,
+    extra_info=values
+    | shaped(
+        input_name=values,
+        received_value=values,
+        input_config=values | st.tuples(st.just("COMBO"), values | shaped(options=values)),
+    ),
+)
+submissions = shaped(
+    prompt_id=values,
+    error=values | shaped(message=values, details=values),
+    node_errors=values
+    | st.dictionaries(
+        st.text(max_size=3),
+        values | shaped(class_type=values, errors=values | st.lists(node_error, max_size=3)),
+        max_size=3,
+    ),
+)
+queue_items = values | st.lists(values, min_size=1, max_size=5)
+queues = shaped(
+    queue_running=values | st.lists(queue_items, max_size=3), queue_pending=values | st.lists(queue_items, max_size=3)
+)
+timed = st.fixed_dictionaries({"timestamp": numbers})
+near_histories = st.fixed_dictionaries(
+    {
+        "p": st.fixed_dictionaries(
+            {
+                "status": st.fixed_dictionaries(
+                    {
+                        "messages": st.tuples(
+                            st.tuples(st.just("execution_start"), timed).map(list),
+                            st.tuples(st.just("execution_success") | KINDS, timed).map(list),
+                        ).map(list)
+                    }
+                )
+            }
+        )
+    }
+)
+messages = st.lists(
+    values
+    | st.tuples(KINDS, values | shaped(timestamp=numbers, exception_message=values, exception_type=values)).map(list),
+    max_size=4,
+)
+histories = shaped(
+    p=values
+    | shaped(
+        prompt=values,
+        outputs=values | st.dictionaries(st.text(max_size=2), values | shaped(images=values), max_size=3),
+        status=values | shaped(status_str=st.sampled_from(("success", "error")) | values, messages=values | messages),
+    )
+)
+
+
+def as_sent(body: Any) -> Any:
+    """Through JSON and back, as every answer comes."""
+    return json.loads(json.dumps(body))
+
+
+@given(st.text() | st.binary())
+def test_reading_a_frame_never_raises(frame):
+    """Any text and any bytes are some event."""
+    assert isinstance(read_frame(frame), EVENTS)
+
+
+@given(values | frames | near_frames)
+def test_reading_anything_like_a_frame_never_raises(message):
+    """Any JSON, and above all JSON that is nearly a frame, is some event."""
+    assert isinstance(read_frame(json.dumps(message)), EVENTS)
+
+
+@given(st.binary())
+def test_bytes_are_previews(frame):
+    """No binary frame is ever anything else."""
+    assert read_frame(frame) == Preview()
+
+
+@given(KINDS, st.text(), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_frame_speaks_of_the_prompt_it_names(kind, prompt_id, value, most):
+    """No event is ever about another prompt than its frame's."""
+    data = {"prompt_id": prompt_id, "node": "3", "value": value, "max": most}
+    event = read_frame(json.dumps({"type": kind, "data": data}))
+    assert isinstance(event, Unknown) or getattr(event, "prompt_id", None) == prompt_id
+
+
+@given(st.sampled_from((200, 400)), values | submissions)
+def test_an_answer_to_a_post_is_taken_refused_or_nonsense(status, body):
+    """Whatever comes back from a post, nothing but Nonsense is raised, and a refusal has a reason."""
+    try:
+        answer = read_submission("server", status, as_sent(body))
+    except Nonsense:
+        return
+    assert isinstance(answer, Accepted | Rejected)
+    if isinstance(answer, Rejected):
+        assert answer.reasons
+        assert all(reason.strip() for reason in answer.reasons)
+    else:
+        assert status == 200
+
+
+@given(values | queues)
+def test_an_answer_about_the_queue_is_a_queue_or_nonsense(body):
+    """Whatever comes back, nothing but Nonsense is raised, and ids are text."""
+    try:
+        queue = read_queue("server", as_sent(body))
+    except Nonsense:
+        return
+    assert isinstance(queue, Queue)
+    assert all(isinstance(name, str) for name in (*queue.running, *queue.pending, *queue.notes.values()))
+
+
+@given(values | histories | near_histories)
+def test_an_answer_about_a_prompt_is_an_outcome_or_nonsense(body):
+    """Whatever comes back, nothing but Nonsense is raised."""
+    try:
+        outcome = read_history("server", "p", as_sent(body))
+        found = find_in_history("server", as_sent(body), "p")
+    except Nonsense:
+        return
+    assert outcome is None or isinstance(outcome, Success | SampleError)
+    assert found is None or isinstance(found, str)
+    if isinstance(outcome, Success):
+        assert outcome.seconds is None or outcome.seconds >= 0
+
+
+@given(values | st.tuples(st.just("COMBO"), shaped(options=values)))
+def test_choices_of_anything_are_texts(spec):
+    """Whatever stands where a specification should, its choices are a list of texts."""
+    assert all(isinstance(choice, str) for choice in choices_of(as_sent(spec)))
+
+
+@given(st.text(max_size=30), st.lists(st.text(max_size=30), max_size=30))
+def test_a_suggestion_names_only_what_there_is(got, choices):
+    """A suggestion is empty or begins a clause, and what it proposes exists."""
+    clause = suggestion(got, choices)
+    assert (clause == "") == (not choices)
+    if clause.startswith("; did you mean "):
+        assert clause in {f"; did you mean {choice!r}?" for choice in choices}
