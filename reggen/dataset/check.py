@@ -6,6 +6,7 @@ is decoded here, whole.
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from reggen.errors import BadImage
 _BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
 _FLAT = 1.0  # standard deviation of every channel below this
 _MODEL, _DESCRIPTION = 0x0110, 0x010E  # EXIF tags
+Note = dict[str, int]
+"""Slot, take and seed ("index", "take", "seed") of the order a picture was made for."""
+
 FORMATS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}
 
 
@@ -32,11 +36,11 @@ class Demands:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an accepted image is: width and height in pixels, and the note that reggen sent along, if it has one."""
+    """What an accepted image is: width and height in pixels, and the note reggen sent along, empty when it has none."""
 
     width: int
     height: int
-    note: str | None
+    note: Note
 
 
 def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Finding:
@@ -74,10 +78,17 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
     return Finding(width, height, _note(image))
 
 
-def _note(image: Image.Image) -> str | None:
+def _note(image: Image.Image) -> Note:
     """What reggen wrote into the file: a text of the PNG, or in EXIF's ImageDescription."""
     text = image.info.get("reggen") or image.getexif().get(_DESCRIPTION)
-    return text.removeprefix("reggen:") if isinstance(text, str) else None
+    if not isinstance(text, str):
+        return {}
+    try:
+        note = json.loads(text.removeprefix("reggen:"))
+    except ValueError:
+        return {}
+    keys = ("index", "take", "seed")
+    return {key: note[key] for key in keys if isinstance(note.get(key), int)} if isinstance(note, dict) else {}
 
 
 def _ends_well(path: Path) -> bool:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -71,11 +70,11 @@ def missing(ledger: Ledger, plan: Plan) -> Iterator[Order]:
 
 def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Finding) -> Row:
     """The row of a file that has none. Only its own note can say which seed made it."""
-    note = _note(finding.note)
+    note = finding.note
     if 0 <= note.get("take", -1) < MAX_TAKES:
         take = note["take"]
     sample = plan.sample(index, take)
-    ours = note.get("index") == index and note.get("seed") == sample.seed
+    ours = note.get("seed") == sample.seed
     return Row(
         idx=index,
         state="done",
@@ -93,12 +92,3 @@ def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Finding) -> R
         sha256=file.sha256,
         at=now_utc(),
     )
-
-
-def _note(text: str | None) -> dict[str, int]:
-    try:
-        note = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    keys = ("index", "take", "seed")
-    return {key: note[key] for key in keys if isinstance(note.get(key), int)} if isinstance(note, dict) else {}

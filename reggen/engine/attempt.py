@@ -140,6 +140,7 @@ class Bench:
         """Blocking: decode it, hold it against the demands, bring it into the dataset's format."""
         try:
             finding = check.inspect(part.path, sample.name, self._demands)
+            _demand_note(finding, sample)
             return (part if self.folder.ending == "png" else self._converted(part)), finding
         except BaseException:
             part.path.unlink(missing_ok=True)
@@ -179,6 +180,12 @@ class Bench:
             sha256=part.sha256,
         )
         self.ledger.put([row])
+
+
+def _demand_note(finding: Finding, sample: Sample) -> None:
+    """A server whose file names came back serves an old picture under a new name; only the note tells."""
+    if finding.note.get("seed", sample.seed) != sample.seed:
+        raise BadImage(sample.name, "is another prompt's picture", torn=True)
 
 
 @dataclass(frozen=True, slots=True)

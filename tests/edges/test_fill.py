@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import aiohttp
 import pytest
+from aiohttp import web
 from PIL import Image
 
 from reggen import progress
@@ -419,3 +422,44 @@ async def test_the_prefix_of_a_folder_cannot_change(job: JobMaker) -> None:
         await filled(job(sim.url, dataset={"count": 1}))
         with pytest.raises(JobError, match="begun with 'reg'"):
             await filled(job(sim.url, dataset={"count": 1, "prefix": "img"}))
+
+
+async def test_another_prompts_picture_never_enters_a_slot(job: JobMaker) -> None:
+    """A server whose file names came back serves an old picture with HTTP 200: the note in it tells."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, dataset={"count": 2}))
+        stolen = (one.dataset.folder / "reg_001.png").read_bytes()
+    asked: Counter[str] = Counter()
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        """A proxy that answers the first look at every picture with the stolen one."""
+        target = f"{sim.url}{request.path_qs}"
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(
+                request.method, target, data=await request.read(), headers={"Content-Type": "application/json"}
+            ) as answer,
+        ):
+            asked[request.path_qs] += 1
+            stale = request.path == "/view" and asked[request.path_qs] == 1
+            return web.Response(status=answer.status, body=stolen if stale else await answer.read())
+
+    shutil.rmtree(one.dataset.root)
+    async with serve(QUICK) as sim, proxied(page) as url:
+        told = await filled(one := job(url, dataset={"count": 3}, sampling={"seed": 5}))
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+        assert {count for path, count in asked.items() if path.startswith("/view")} == {2}
+
+
+@asynccontextmanager
+async def proxied(page: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

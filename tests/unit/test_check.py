@@ -22,7 +22,7 @@ def png(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
 
 def test_a_good_picture_passes_and_tells_its_size(tmp_path: Path) -> None:
     """What is found is what the ledger will say."""
-    assert inspect(png(tmp_path / "a.png"), "reg_001", ASKED) == Finding(64, 64, None)
+    assert inspect(png(tmp_path / "a.png"), "reg_001", ASKED) == Finding(64, 64, {})
 
 
 def test_a_note_in_the_png_is_read(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_note_in_the_png_is_read(tmp_path: Path) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("reggen", '{"index": 3}')
     Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
-    assert inspect(tmp_path / "a.png", "reg_001", ASKED).note == '{"index": 3}'
+    assert inspect(tmp_path / "a.png", "reg_001", ASKED).note == {"index": 3}
 
 
 @pytest.mark.parametrize("kind", ["webp", "jpg"])
@@ -41,7 +41,7 @@ def test_the_note_survives_a_conversion(tmp_path: Path, kind: str) -> None:
     texts.add_text("prompt", '{"3": {}}')
     Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
     made = convert(tmp_path / "a.png", kind)
-    assert inspect(made, "reg_001", ASKED, kind).note == '{"index": 3}'
+    assert inspect(made, "reg_001", ASKED, kind).note == {"index": 3}
 
 
 def cut(path: Path) -> None:
