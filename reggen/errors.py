@@ -171,24 +171,27 @@ class Interrupted(SampleError):
 
 
 class Lost(SampleError):
-    """The prompt is neither queued nor in the history: deleted by a person, or the server restarted."""
+    """The prompt is neither queued nor in the history: deleted by a person, or the server restarted.
 
-    def __init__(self, server: str, what: str = "restarted, or somebody deleted it") -> None:
-        super().__init__(server, what)
-        self.server, self.what = server, what
+    ``running``: it was being executed, which nobody can delete: the server died over it.
+    """
+
+    def __init__(self, server: str, what: str = "restarted, or somebody deleted it", running: bool = False) -> None:
+        super().__init__(server, what, running)
+        self.server, self.what, self.running = server, what, running
 
     def __str__(self) -> str:
         return f"the prompt vanished from {self.server} ({self.what})"
 
 
 class StorageError(ReggenError):
-    """The local disk refused. Never a sample's failure: the run stops, and goes on when there is room."""
+    """The local disk refused. Never a sample's failure. ``full``: there is no room, which can change."""
 
     exit_code = STORAGE
 
-    def __init__(self, path: str, doing: str, what: str) -> None:
-        super().__init__(path, doing, what)
-        self.path, self.doing, self.what = path, doing, what
+    def __init__(self, path: str, doing: str, what: str, full: bool = False) -> None:
+        super().__init__(path, doing, what, full)
+        self.path, self.doing, self.what, self.full = path, doing, what, full
 
     def __str__(self) -> str:
         return f"{self.doing} {self.path}: {self.what}. Nothing is lost; run the same command again when it is mended"

@@ -208,6 +208,9 @@ class Limits(Section):
     request: float = Field(30.0, gt=0, le=3_600, description="One small request, to its whole answer.")
     download: float = Field(120.0, gt=0, le=36_000, description="One image, to its last byte.")
     silence: float = Field(30.0, gt=0, le=3_600, description="No frame for so long: look at the queue.")
+    stall: float = Field(
+        1200.0, gt=0, le=86_400, description="No sign of a prompt that runs: it is interrupted, then its server rests."
+    )
     away: float = Field(
         30.0, gt=0, le=86_400, description="A server is gone for so long: its prompts go to the others."
     )

@@ -91,7 +91,15 @@ class Stopping:
     why: str
 
 
-RunEvent = Began | ServerChanged | Posted | Left | Committed | Trouble | GaveUp | Stopping
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Nothing is posted for now, for this reason; empty when it goes on."""
+
+    at: float
+    why: str
+
+
+RunEvent = Began | ServerChanged | Posted | Left | Committed | Trouble | GaveUp | Stopping | Paused
 
 
 @dataclass(slots=True)
@@ -128,6 +136,7 @@ class Progress:
     troubles: int = 0
     began: float = 0.0
     stopping: str = ""
+    paused: str = ""
     _commits: deque[_Commits] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     @property
@@ -165,11 +174,8 @@ class Progress:
                 self.servers = {server: ServerView() for server in event.servers}
             case ServerChanged():
                 self._server_changed(event)
-            case Posted():
-                self.servers[event.server].holds.extend(event.names)
-            case Left():
-                holds = self.servers[event.server].holds
-                holds[:] = [name for name in holds if name not in event.names]
+            case Posted() | Left():
+                self._moved(event)
             case Committed():
                 self._committed(event)
             case Trouble():
@@ -181,12 +187,21 @@ class Progress:
                 self._note(event.at, f"{event.name} is given up: {event.reason}")
             case Stopping():
                 self.stopping = event.why
+            case Paused():
+                self.paused = event.why
 
     def _server_changed(self, event: ServerChanged) -> None:
         view = self.servers[event.server]
         if event.why and (view.up or event.up):
             self._note(event.at, f"{event.server}: {event.why}")
         view.up, view.why = event.up, event.why
+
+    def _moved(self, event: Posted | Left) -> None:
+        holds = self.servers[event.server].holds
+        if isinstance(event, Posted):
+            holds.extend(event.names)
+        else:
+            holds[:] = [name for name in holds if name not in event.names]
 
     def _committed(self, event: Committed) -> None:
         self.made += 1

@@ -15,7 +15,7 @@ from reggen.engine.fill import Control, Summary, fill
 from reggen.job import Job
 from reggen.progress import RunEvent
 
-PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05)
+PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, idle=0.3, rest=(1.0, 4.0))
 """The same rules as in the night, told to be quick."""
 
 JobMaker = Callable[..., Job]
@@ -41,22 +41,29 @@ def job(tmp_path: Path) -> JobMaker:
 
 @dataclass
 class Told:
-    """One run, and everything it told."""
+    """One run, and everything it told; the events and notes grow while it goes on."""
 
-    summary: Summary
     events: list[RunEvent] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _summary: Summary | None = None
+
+    @property
+    def summary(self) -> Summary:
+        """How it ended."""
+        assert self._summary is not None, "the run is not over"
+        return self._summary
 
 
-async def filled(job: Job, *, control: Control | None = None, limit: float = 30.0, wait: bool = False) -> Told:
+async def filled(
+    job: Job, *, control: Control | None = None, limit: float = 30.0, wait: bool = False, told: Told | None = None
+) -> Told:
     """Fill a dataset, within a limit of seconds."""
-    events: list[RunEvent] = []
-    notes: list[str] = []
+    told = told or Told()
     async with asyncio.timeout(limit):
-        summary = await fill(
-            job, "test.toml", tell=events.append, note=notes.append, control=control, wait=wait, pace=PACE
+        told._summary = await fill(
+            job, "test.toml", tell=told.events.append, note=told.notes.append, control=control, wait=wait, pace=PACE
         )
-    return Told(summary, events, notes)
+    return told
 
 
 async def eventually(what: Callable[[], bool], limit: float = 10.0) -> None:

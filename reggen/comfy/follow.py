@@ -40,6 +40,10 @@ class Pace:
     blind: float = 2.0
     grace: float = 0.1  # between a hint that something ended and the doubt about it
     race: tuple[float, ...] = (0.05, 0.25, 1.0)  # the history entry may come late; then doubt
+    stall: float = 1200.0  # nothing of a prompt that runs: somebody is asked to interrupt it
+    mercy: float = 60.0  # how long an interrupt may take to show
+    idle: float = 6.0  # prompts wait and none runs: how long that may last between two prompts
+    rest: tuple[float, float] = (300.0, 1800.0)  # for a server whose worker is dead: first, longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +236,7 @@ class Follower:
         if flight is None:
             return None
         if outcome is None and queued is False:
-            outcome = Lost(self._server)
+            outcome = Lost(self._server, running=flight.started)
         if outcome is not None:
             del self._flights[prompt_id]
             return outcome
@@ -241,6 +245,16 @@ class Follower:
         else:
             flight.ended, flight.misses, flight.looked, flight.due = False, 0, now, _NEVER
         return None
+
+    def heard(self, prompt_id: str) -> float:
+        """When a prompt last gave a sign of life; minus infinity for one that is not followed."""
+        flight = self._flights.get(prompt_id)
+        return flight.heard if flight else -math.inf
+
+    def look_again(self, when: float) -> None:
+        """Look at everything in flight, at the latest then."""
+        for flight in self._flights.values():
+            self._doubt(flight, when)
 
     def look_failed(self, prompt_id: str, now: float) -> None:
         """The server did not answer a look: not before ``pace.blind`` again."""

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from enum import Enum, auto
 from typing import Any
 
 from reggen.comfy import wire
@@ -50,6 +51,7 @@ class Link:
         self._socket: Socket | None = None
         self._endings: dict[str, asyncio.Future[wire.Outcome]] = {}
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
+        self._worker = _Worker(self._pace)
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
 
@@ -137,6 +139,7 @@ class Link:
             except ServerError as error:
                 why = error.what
             self._socket = None
+            self._worker.replaced()  # if the process died, its worker is a new one
             self._follower.disconnected()
             self._wake.set()
             await self._judge(why)
@@ -180,6 +183,8 @@ class Link:
             self.on_change(self)
 
     def _is_up(self, why: str) -> None:
+        if self._worker.rests_until > self._clock():
+            return
         changed = not self.up or why != self.why
         self.up, self.why, self.away_since = True, why, None
         if changed:
@@ -200,6 +205,10 @@ class Link:
         while True:
             await self._pause()
             now = self._clock()
+            if self._worker.rests_until <= now and self._worker.resting:
+                self._worker.resting = False
+                await self._sweep()
+                self._is_up("")
             if self._socket and self._follower.deaf(now):
                 await self._socket.close()
             looks = self._follower.due(now)
@@ -209,7 +218,8 @@ class Link:
                 await asyncio.gather(*(self._look(prompt_id, queued=None) for prompt_id in looks.quick))
 
     async def _pause(self) -> None:
-        self._sleeps_until = self._follower.wake_at()
+        rest = self._worker.rests_until if self._worker.resting else math.inf
+        self._sleeps_until = min(self._follower.wake_at(), rest)
         rest = self._sleeps_until - self._clock()
         with suppress(TimeoutError):
             async with asyncio.timeout(None if math.isinf(rest) else max(0.0, rest)):
@@ -233,8 +243,28 @@ class Link:
         for prompt_id in prompt_ids:
             if prompt_id in here:
                 self._follower.looked(prompt_id, None, queued=True, now=self._clock())
+        await self._examine_worker(queue)
         gone = [prompt_id for prompt_id in prompt_ids if prompt_id not in here]
         await asyncio.gather(*(self._look(prompt_id, queued=False) for prompt_id in gone))
+
+    async def _examine_worker(self, queue: wire.Queue) -> None:
+        """A worker thread that died leaves a server that answers everything and does nothing."""
+        now = self._clock()
+        ours = [prompt_id for prompt_id in queue.running if prompt_id in self._endings]
+        heard = max((self._follower.heard(prompt_id) for prompt_id in ours), default=None)
+        match self._worker.seen(queue, heard, now):
+            case _Verdict.DEAD:
+                why = "it accepts prompts and does none of them: its worker is dead; restart that ComfyUI"
+                self._is_away(why)
+                self.abandon(why)
+                self._wake.set()
+            case _Verdict.LOOK_AGAIN:
+                self._follower.look_again(now + self._pace.idle)
+            case _Verdict.INTERRUPT:
+                self._follower.look_again(now + self._pace.mercy)
+                with suppress(ServerError):
+                    if await self.client.aims_interrupts():
+                        await self.client.interrupt(ours[0])
 
     async def _look(self, prompt_id: str, queued: bool | None) -> None:
         try:
@@ -246,3 +276,57 @@ class Link:
         ending = self._endings.get(prompt_id)
         if outcome is not None and ending is not None and not ending.done():
             ending.set_result(outcome)
+
+
+class _Verdict(Enum):
+    FINE = auto()
+    LOOK_AGAIN = auto()
+    INTERRUPT = auto()
+    DEAD = auto()
+
+
+class _Worker:
+    """Whether the server's only worker thread is alive, judged from one look at the queue after the other.
+
+    It has two ways of being dead: a prompt runs for ever, and an interrupt changes nothing; or prompts wait
+    and none runs. Only a restart of the server helps; until then it rests, longer each time, and is then given
+    prompts on trial.
+    """
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._idle_since: float | None = None
+        self._interrupted_at: float | None = None
+        self._rest = pace.rest[0]
+        self.resting = False
+        self.rests_until = -math.inf
+
+    def replaced(self) -> None:
+        """The server may have been restarted: nothing is known against its worker."""
+        self._idle_since = self._interrupted_at = None
+        self.rests_until = -math.inf
+
+    def seen(self, queue: wire.Queue, heard: float | None, now: float) -> _Verdict:
+        """One look: ``heard`` is the last sign of life of our running prompt, None when none of ours runs."""
+        if queue.running:
+            self._idle_since = None
+        if heard is None or now - heard < self._pace.stall:
+            self._interrupted_at = None
+        elif self._interrupted_at is None:
+            self._interrupted_at = now
+            return _Verdict.INTERRUPT
+        elif now - self._interrupted_at >= self._pace.mercy:
+            return self._dead(now)
+        if queue.running or not queue.pending:
+            return _Verdict.FINE
+        if self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= self._pace.idle:
+            return self._dead(now)
+        return _Verdict.LOOK_AGAIN
+
+    def _dead(self, now: float) -> _Verdict:
+        self.replaced()
+        self.resting, self.rests_until = True, now + self._rest
+        self._rest = min(self._pace.rest[1], 2 * self._rest)
+        return _Verdict.DEAD

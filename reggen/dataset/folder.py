@@ -207,6 +207,7 @@ def _holder(file: Path) -> str:
         return "a process that did not leave its name"
 
 
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _WORDS = {
     errno.ENOSPC: "the disk is full",
     errno.EROFS: "the disk is read-only",
@@ -223,7 +224,7 @@ def storage(doing: str, path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         what = _WORDS.get(error.errno or 0) or error.strerror or str(error)
-        raise StorageError(str(path), doing, what) from error
+        raise StorageError(str(path), doing, what, error.errno in _FULL) from error
 
 
 def flush_folder(path: Path) -> None:

@@ -181,7 +181,9 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            raise StorageError(str(self.path), f"{doing} the ledger", str(error)) from error
+            full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+            what = "the disk is full" if full else str(error)
+            raise StorageError(str(self.path), f"{doing} the ledger", what, full) from error
 
 
 def _connect(path: Path, uri: str) -> sqlite3.Connection:

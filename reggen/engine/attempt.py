@@ -17,7 +17,7 @@ from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, Row, now_utc
 from reggen.engine.fleet import Errand
 from reggen.engine.retry import pause
-from reggen.errors import BadImage, Nonsense, NoOutput, Refused, SampleError, ServerError
+from reggen.errors import BadImage, Nonsense, NoOutput, Refused, SampleError, ServerError, StorageError
 from reggen.plan import Sample
 from reggen.workflow import Template
 
@@ -153,8 +153,15 @@ class Bench:
 
     def _settle(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> None:
         """Blocking, never cut in two: the file becomes the image, then the row says so."""
-        self.folder.commit(part, sample.name)
-        row = Row(
+        image = self.folder.commit(part, sample.name)
+        try:
+            self.ledger.put([self._row(sample, part, finding, origin)])
+        except StorageError:
+            image.unlink(missing_ok=True)  # without its row it is not done, and will be made again
+            raise
+
+    def _row(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> Row:
+        return Row(
             idx=sample.index,
             state="done",
             take=sample.take,
@@ -179,7 +186,6 @@ class Bench:
             bytes=part.size,
             sha256=part.sha256,
         )
-        self.ledger.put([row])
 
 
 def _demand_note(finding: Finding, sample: Sample) -> None:

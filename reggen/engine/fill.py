@@ -43,6 +43,7 @@ from reggen.progress import Progress, RunEvent
 from reggen.workflow import Template, template
 
 BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
+_SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 
 
@@ -239,7 +240,7 @@ class _Filling:
         )
         names = {client.name for client in clients}
         depths = {server.name: server.depth for server in self.job.servers if server.name in names}
-        pace = pace or Pace(silence=self.job.limits.silence)
+        pace = pace or Pace(silence=self.job.limits.silence, stall=self.job.limits.stall)
         links = [Link(client, pace=pace) for client in clients]
         run = Run(
             job_file=self.job_file,
@@ -248,6 +249,7 @@ class _Filling:
             fleet=Fleet(depths, missing(reader, self.plan)),
             links=links,
             limits=self.job.limits,
+            room=bytes_needed(self.job, sum(depths.values())) + _SPARE,
             tell=self.tell,
         )
         for link in links:

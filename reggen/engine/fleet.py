@@ -57,7 +57,7 @@ class Fleet:
         self._orders, self._jitter = orders, jitter
         self._waiting: list[_Waiting] = []
         self._next: Errand | None = None
-        self._exhausted = self._stopped = False
+        self._exhausted = self._stopped = self._held = False
         self._active = 0
         self._succeeded = False
 
@@ -66,7 +66,7 @@ class Fleet:
     def assign(self, now: float) -> list[tuple[str, Errand]]:
         """Hand out what can be handed out now; each pair holds a slot until `release` and is active until `finish`."""
         given: list[tuple[str, Errand]] = []
-        while not self._stopped and self._active < self._most_active() and (pair := self._pair(now)):
+        while not (self._stopped or self._held) and self._active < self._most_active() and (pair := self._pair(now)):
             self._servers[pair[0]].holding += 1
             self._active += 1
             given.append(pair)
@@ -77,6 +77,11 @@ class Fleet:
         """Nothing is active and nothing will be."""
         idle = self._active == 0
         return idle and (self._stopped or (self._exhausted and self._next is None and not self._waiting))
+
+    @property
+    def held(self) -> bool:
+        """Nothing is handed out for now."""
+        return self._held
 
     @property
     def stopped(self) -> bool:
@@ -108,6 +113,14 @@ class Fleet:
     def stop(self) -> None:
         """Hand out nothing more."""
         self._stopped = True
+
+    def hold(self) -> None:
+        """Hand out nothing until `resume`."""
+        self._held = True
+
+    def resume(self) -> None:
+        """Go on after `hold`."""
+        self._held = False
 
     def server_is(self, name: str, up: bool) -> None:
         """A server came or went."""

@@ -4,9 +4,12 @@ By class and fields of the error, never by its text:
 
     ServerError           again, elsewhere first. Not the sample's fault: it has a generous count of its own,
                           but for HTTP 500, which some graphs cause for ever: that counts as an attempt
-    Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose
+    Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose; a sample over
+                          which servers died twice is parked, and not tried a third time
     Rejected              elsewhere, once for each server that has not refused it; the same server, never
-    Failed                again up to limits.attempts, elsewhere first; out of memory: memory is freed first
+    Failed                again up to limits.attempts, elsewhere first
+      out of memory       memory is freed and the same server tried once more; then a batch is made one by one;
+                          then elsewhere
     NoOutput, torn image  again up to limits.attempts
     BadImage              again up to limits.attempts, with the next take's seed
 """
@@ -29,6 +32,8 @@ class Tries:
     posts: int = 0  # prompts posted or tried to post; names the next prompt id
     attempts: int = 0  # of these, failures that are the sample's own
     lost: int = 0
+    deaths: int = 0  # servers that died while they were at it
+    memory: int = 0  # times a server ran out of memory
     server_errors: int = 0
     refused_by: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()  # servers to try only when there is no other
@@ -40,7 +45,10 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Try again: after a pause drawn from 0 to ``ceiling`` seconds, perhaps with the next take, or freed memory."""
+    """Try again: after a pause drawn from 0 to ``ceiling`` seconds, perhaps with the next take, or freed memory.
+
+    The next take of a batch is its pictures one by one.
+    """
 
     tries: Tries
     ceiling: float = 0.0
@@ -60,9 +68,18 @@ Verdict = Again | GiveUp
 
 
 def decide(
-    error: ServerError | SampleError, server: str, tries: Tries, limits: Limits, usable: frozenset[str]
+    error: ServerError | SampleError,
+    server: str,
+    tries: Tries,
+    limits: Limits,
+    usable: frozenset[str],
+    *,
+    batch: int = 1,
 ) -> Verdict:
-    """What follows from ``error`` on ``server``, given what was spent before and the servers usable now."""
+    """What follows from ``error`` on ``server`` for the samples of one prompt, a ``batch`` of so many pictures.
+
+    Given what was spent on them before, and the servers usable now.
+    """
     tries = replace(tries, avoid=tries.avoid | {server})
     match error:
         case Refused(status=500):
@@ -71,7 +88,10 @@ def decide(
             tries = replace(tries, server_errors=tries.server_errors + 1)
             spent = tries.server_errors >= _SERVER_ERRORS
             return GiveUp(str(error)) if spent else Again(tries, pause(tries.server_errors))
+        case Lost(running=True) if tries.deaths:
+            return GiveUp(f"{server} died over it, as a server did before; it is not tried a third time")
         case Lost() | Interrupted():
+            tries = replace(tries, deaths=tries.deaths + (isinstance(error, Lost) and error.running))
             tries = replace(tries, lost=tries.lost + 1)
             return GiveUp(str(error)) if tries.lost >= limits.lost else Again(tries, pause(tries.lost))
         case Rejected():
@@ -81,8 +101,18 @@ def decide(
     next_take = isinstance(error, BadImage) and not error.torn
     if tries.attempts >= limits.attempts:
         return GiveUp(f"{error} ({_times(tries.attempts)})", next_take)
-    free_memory = isinstance(error, Failed) and error.out_of_memory
-    return Again(tries, 0.0 if next_take else pause(tries.attempts), next_take, free_memory)
+    if isinstance(error, Failed) and error.out_of_memory:
+        return _short_of_memory(server, tries, batch)
+    return Again(tries, 0.0 if next_take else pause(tries.attempts), next_take)
+
+
+def _short_of_memory(server: str, tries: Tries, batch: int) -> Again:
+    """Never the same thing unchanged for ever: freed, then smaller, then elsewhere."""
+    tries = replace(tries, memory=tries.memory + 1)
+    if tries.memory == 1:
+        tries = replace(tries, avoid=tries.avoid - {server})
+    smaller = tries.memory > 1 and batch > 1
+    return Again(tries, pause(tries.memory), next_take=smaller, free_memory=True)
 
 
 def pause(times: int) -> float:

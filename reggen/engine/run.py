@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -34,6 +35,9 @@ from reggen.progress import RunEvent
 
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 _IN_A_ROW = 10  # slots given up with no image in between: something is wrong with the whole run
+_ROOM_PAUSE = 5.0  # seconds between looks for room on a full disk
+_SICK = 3  # bad pictures in a row from one server: its memory is freed; twice as many: it rests
+_SICK_REST = 60.0
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
 
 
@@ -49,6 +53,7 @@ class Run:
         fleet: Fleet,
         links: Sequence[Link],
         limits: Limits,
+        room: int,
         tell: Callable[[RunEvent], None],
     ) -> None:
         self._job_file, self._plan, self._bench, self._fleet = job_file, plan, bench, fleet
@@ -59,6 +64,9 @@ class Run:
         self._aborted = False
         self._refusals: list[Rejected] = []
         self._given_up_in_a_row = 0
+        self._bad_in_a_row: Counter[str] = Counter()
+        self._look_for_room_at = -math.inf
+        self._room = room
 
     def stop(self, why: str) -> None:
         """Post nothing more; what is in flight is finished."""
@@ -106,7 +114,7 @@ class Run:
                 task.add_done_callback(working.discard)
             for errand in self._fleet.stranded():
                 await self._give_up(errand.order.samples, GiveUp("every server refused it"), errand)
-            wake = min(self._fleet.wake_at(now), self._give_away(now))
+            wake = min(self._fleet.wake_at(now), self._give_away(now), self._look_for_room(now))
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if math.isinf(wake) else max(0.0, wake - now)):
                     await self._changed.wait()
@@ -145,16 +153,42 @@ class Run:
             self._judge_server(link, error)
             await self._failed(link, errand, errand.order.samples, error)
         except StorageError as error:
-            self._fatal = self._fatal or error
+            self._no_storage(errand, error)
         finally:
             self._fleet.finish()
             self._changed.set()
+
+    # ---- the local disk
+
+    def _no_storage(self, errand: Errand, error: StorageError) -> None:
+        """A full disk is waited for, and costs no sample a try; whatever else it refuses ends the run."""
+        if not error.full or self._fleet.stopped:
+            self._fatal = self._fatal or error
+            return
+        now = time.monotonic()
+        self._fleet.again(Errand(errand.order, errand.tries.counted()), now, 0.0)
+        self._look_for_room_at = now + _ROOM_PAUSE
+        if not self._fleet.held:
+            self._fleet.hold()
+            self._tell(progress.Paused(now, f"{error.doing} {error.path}: {error.what}; waiting for room"))
+
+    def _look_for_room(self, now: float) -> float:
+        """Go on when there is room again. Returns when to come again."""
+        if not self._fleet.held:
+            return math.inf
+        if now >= self._look_for_room_at:
+            if self._bench.folder.free_bytes() >= self._room:
+                self._fleet.resume()
+                self._tell(progress.Paused(now, ""))
+                return now
+            self._look_for_room_at = now + _ROOM_PAUSE
+        return self._look_for_room_at
 
     # ---- what came of it
 
     async def _took(self, link: Link, errand: Errand, result: Result) -> None:
         for receipt in result.receipts:
-            self._given_up_in_a_row = 0
+            self._given_up_in_a_row = self._bad_in_a_row[link.name] = 0
             now = time.monotonic()
             self._tell(progress.Committed(now, link.name, receipt.sample.name, receipt.busy, receipt.prompt_id))
         same_take = [pair for pair in result.failures if not _wants_new_seed(pair[1])]
@@ -163,7 +197,17 @@ class Run:
             await self._failed(link, errand, samples, same_take[0][1])
         for sample, error in result.failures:
             if _wants_new_seed(error):
+                await self._is_sick(link)
                 await self._failed(link, errand, (sample,), error)
+
+    async def _is_sick(self, link: Link) -> None:
+        """Black pictures in a row are a server's sickness more often than the seeds' fault."""
+        self._bad_in_a_row[link.name] += 1
+        if self._bad_in_a_row[link.name] % _SICK == 0:
+            with suppress(ServerError):
+                await link.client.free()
+        if self._bad_in_a_row[link.name] % (2 * _SICK) == 0:
+            self._fleet.failed(link.name, time.monotonic(), _SICK_REST)
 
     def _judge_server(self, link: Link, error: ServerError | SampleError) -> None:
         """What a failed prompt says about the server it was on."""
@@ -192,7 +236,7 @@ class Run:
         self, link: Link, errand: Errand, samples: tuple[Sample, ...], error: ServerError | SampleError
     ) -> None:
         now = time.monotonic()
-        verdict = decide(error, link.name, errand.tries, self._limits, self._fleet.usable)
+        verdict = decide(error, link.name, errand.tries, self._limits, self._fleet.usable, batch=errand.order.batch)
         if isinstance(verdict, GiveUp):
             await self._give_up(samples, verdict, errand)
             return
@@ -200,10 +244,13 @@ class Run:
         if verdict.free_memory:
             with suppress(ServerError):
                 await link.client.free()
-        if verdict.next_take:
-            samples = tuple(self._plan.sample(sample.index, sample.take + 1) for sample in samples)
         tries = verdict.tries.counted()
-        self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
+        if verdict.next_take:  # each on its own from here on
+            for sample in samples:
+                single = Order((self._plan.sample(sample.index, sample.take + 1),))
+                self._fleet.again(Errand(single, tries), now, verdict.ceiling)
+        else:
+            self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
 
     async def _give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, errand: Errand) -> None:
         rows = [

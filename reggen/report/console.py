@@ -63,6 +63,8 @@ class Display:
             parts.append(_servers(state.servers))
         problems = [*self._notes, *(f"{span(at - when)} ago  {text}" for when, text in state.problems)]
         parts.extend(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in problems)
+        if state.paused:
+            parts.append(Text(f"paused: {state.paused}", style="bold yellow"))
         if state.stopping:
             parts.append(Text(f"finishing what is in flight: {state.stopping}", style="bold"))
         parts.append(Text(_keys(state), style="dim"))

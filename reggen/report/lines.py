@@ -6,7 +6,7 @@ import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from reggen.progress import Began, Committed, GaveUp, Progress, RunEvent, ServerChanged, Stopping, Trouble
+from reggen.progress import Began, Committed, GaveUp, Paused, Progress, RunEvent, ServerChanged, Stopping, Trouble
 
 
 def line(event: RunEvent, state: Progress) -> str | None:
@@ -29,6 +29,8 @@ def _words(event: RunEvent, state: Progress) -> str | None:
             return event.text
         case GaveUp():
             return f"{event.name} is given up: {event.reason}"
+        case Paused():
+            return f"paused: {event.why}" if event.why else "going on"
         case Stopping():
             return f"no new prompts: {event.why}"
     return None

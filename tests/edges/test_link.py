@@ -192,3 +192,40 @@ async def test_a_post_to_a_dead_server_is_unreachable_at_once() -> None:
             await run(link)
         assert not caught.value.arrived
         await sim.start()
+
+
+async def drop_dead(link: Link, running: asyncio.Task[Outcome]) -> None:
+    """The prompt comes back as lost, and the link says what is wrong with the server."""
+    ending = await running
+    assert isinstance(ending, Lost)
+    assert "its worker is dead" in ending.what
+    assert not link.up
+    assert "restart that ComfyUI" in link.why
+
+
+async def test_a_server_that_takes_prompts_and_runs_none_is_found_out() -> None:
+    """Its worker thread died: HTTP answers, the queue does not move."""
+    async with linked(None, Fault("zombie", on="start", nth=1, face="idle")) as (_, link):
+        await drop_dead(link, asyncio.create_task(run(link)))
+
+
+async def test_a_prompt_that_runs_for_ever_is_interrupted_and_its_server_found_out() -> None:
+    """Nothing is heard of it, and the interrupt changes nothing."""
+    async with linked(None, Fault("zombie", on="start", nth=1, face="running")) as (sim, link):
+        await drop_dead(link, asyncio.create_task(run(link)))
+        assert sim.count("POST", "/interrupt") == 1
+
+
+async def test_a_dead_worker_s_server_is_used_again_once_it_was_restarted() -> None:
+    """The new process has a new worker."""
+    async with linked(None, Fault("zombie", on="start", nth=1)) as (sim, link):
+        await drop_dead(link, asyncio.create_task(run(link)))
+        await sim.restart(down=0.1)
+        await eventually(lambda: link.up)
+        assert isinstance(await run(link), Success)
+
+
+async def test_a_slow_prompt_is_not_taken_for_a_dead_worker() -> None:
+    """Silent for long, as model loading is, and well: judged by looking, not by silence."""
+    async with linked(Settings(seconds=1.2)) as (_, link):
+        assert isinstance(await run(link), Success)

@@ -24,6 +24,7 @@ FLOORS = {
     "comfy.follow": 1,
     "comfy.client": 2,
     "comfy.link": 2,
+    "comfy.launch": 2,
     "dataset": 2,
     "engine": 3,
     "report": 4,

@@ -60,7 +60,30 @@ def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> in
 def test_a_first_failure_is_tried_again_elsewhere_first(error: ServerError | SampleError):
     """After one failure of any kind but a refusal by all, the sample is tried again and the server avoided."""
     verdict = again(decide(error, "a", Tries(), LIMITS, BOTH))
-    assert verdict.tries.avoid == {"a"}
+    memory_first = isinstance(error, Failed) and error.out_of_memory
+    assert verdict.tries.avoid == (set() if memory_first else {"a"})
+
+
+def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
+    """Never the same thing unchanged for ever."""
+    error = Failed("a", "KSampler (node 3)", "torch.OutOfMemoryError", "CUDA out of memory", out_of_memory=True)
+    many = LIMITS.model_copy(update={"attempts": 5})
+    first = again(decide(error, "a", Tries(), many, BOTH, batch=4))
+    assert (first.free_memory, first.next_take, first.tries.avoid) == (True, False, frozenset())
+    second = again(decide(error, "a", first.tries, many, BOTH, batch=4))
+    assert (second.free_memory, second.next_take, second.tries.avoid) == (True, True, {"a"})
+    third = again(decide(error, "b", second.tries, many, BOTH, batch=1))
+    assert (third.next_take, third.tries.avoid) == (False, {"a", "b"})
+
+
+def test_a_sample_over_which_servers_die_is_not_tried_a_third_time():
+    """It vanished while it was running: the server died. Twice is no accident."""
+    death = Lost("a", running=True)
+    once = again(decide(death, "a", Tries(), LIMITS, BOTH))
+    assert again(decide(Lost("b"), "b", once.tries, LIMITS, BOTH)).tries.deaths == 1, "deleted while it waited"
+    twice = decide(death, "b", once.tries, LIMITS, BOTH)
+    assert isinstance(twice, GiveUp)
+    assert "not tried a third time" in twice.reason
 
 
 @pytest.mark.parametrize("error", SERVER_ERRORS, ids=named)

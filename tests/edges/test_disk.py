@@ -1,0 +1,72 @@
+"""A full disk, for real: a small filesystem of its own, where this machine lets us make one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reggen import progress
+from reggen.errors import StorageError
+from reggen.sim import Settings, serve
+from tests.conftest import JobMaker, Told, eventually, filled
+from tests.invariants import assert_sound
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 24 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
+    if os.name == "nt" or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let us mount a small filesystem")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill_up(place: Path) -> Path:
+    """Take all the room there is."""
+    ballast = place / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+        except OSError:
+            pass
+    return ballast
+
+
+async def test_a_disk_that_becomes_full_is_waited_for(
+    job: JobMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run pauses, says so once, costs no sample a try, and goes on by itself when there is room."""
+    monkeypatch.setattr("reggen.engine.run._ROOM_PAUSE", 0.2)
+    async with serve(Settings(seconds=0.05)) as sim:
+        one = job(sim.url, dataset={"root": str(small_disk / "reg"), "count": 15})
+        told = Told()
+        running = asyncio.create_task(filled(one, limit=60, told=told))
+        await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3)
+        ballast = fill_up(small_disk)
+        await eventually(lambda: any(isinstance(event, progress.Paused) for event in told.events))
+        ballast.unlink()
+        await running
+    assert told.summary.exit_code == 0
+    assert told.summary.given_up == ()
+    paused = [event.why for event in told.events if isinstance(event, progress.Paused)]
+    assert paused[-1] == ""
+    assert_sound(one)
+
+
+async def test_a_job_that_cannot_fit_does_not_begin(job: JobMaker, small_disk: Path) -> None:
+    """The room is looked at before the first prompt."""
+    async with serve(Settings(seconds=0.02)) as sim:
+        big = {"width": 2048, "height": 2048}
+        one = job(sim.url, dataset={"root": str(small_disk / "reg"), "count": 1000}, sampling=big)
+        with pytest.raises(StorageError, match="are free"):
+            await filled(one)
+        assert sim.count("POST", "/prompt") == 0
