@@ -1,5 +1,10 @@
 """python -m reggen."""
 
-from reggen.cli import main
+import sys
+
+try:
+    from reggen.cli import main
+except KeyboardInterrupt:  # asked to stop before it began
+    sys.exit(130)
 
 main()

@@ -28,10 +28,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "batch": ("batch_size",),
     "prefix": ("filename_prefix",),
 }
-_OPTIONAL = (
-    "prefix",
-    "batch",
-)  # set wherever they exist: a unique file name, no more pictures than asked for
+# set wherever they exist (a unique file name, no more pictures than asked for), or at least shown
+_OPTIONAL = ("prefix", "batch", "checkpoint", "sampler", "scheduler", "steps", "cfg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Finder:
             if found:
                 bindings[name] = found
             elif name in wanted and name not in self.named:
-                self._missing(name)
+                self._missing(name, bound="positive" in bindings)
         if shared := set(bindings.get("positive", ())) & set(bindings.get("negative", ())):
             where = ", ".join(f"{one.node}.{one.input}" for one in shared)
             hint = "leave the negative prompt out, or name its own input"
@@ -194,7 +192,11 @@ class Finder:
         self.problems.append(Problem(f"workflow.bindings.{name}", f"no node has the id or title {wanted!r}", hint))
         return None
 
-    def _missing(self, name: str) -> None:
+    def _missing(self, name: str, *, bound: bool) -> None:
+        if name == "negative" and bound:
+            hint = "leave prompts.negative out; this graph has none"
+            self.problems.append(Problem("prompts.negative", "the graph has no input for it", hint))
+            return
         nodes = [node_id for node_id in self.graph if self._first([node_id], name)]
         example = f"{nodes[0]}.{self._first(nodes[:1], name)[0].input}" if nodes else f"ID.{INPUTS[name][0]}"
         hint = f"name it: [workflow.bindings] {name} = {example!r}"

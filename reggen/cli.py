@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STOPPED, STORAGE, JobError, Problem, ReggenError
+from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STOPPED, STORAGE, JobError, Problem, ReggenError, StorageError
 
 if TYPE_CHECKING:
     from reggen.engine.fill import Control, Summary
     from reggen.job import Job
+    from reggen.progress import RunEvent
 
 app = typer.Typer(
     add_completion=False,
@@ -41,9 +45,26 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a console that cannot show a character must not end a night
     try:
         app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
     except ReggenError as error:
         print(f"reggen: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"reggen {version('reggen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Which reggen.")] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -54,6 +75,8 @@ def run(
     server: Servers = None,
     rehearse: Annotated[bool, typer.Option("--rehearse", help="Against a built-in stand-in, into rehearsal/.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a server when none answers.")] = False,
+    until: Annotated[str | None, typer.Option(metavar="HH:MM", help="Be done by then; post nothing too late.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="8h30m", help="Be done after so long.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live display.")] = False,
 ) -> None:
     """Make what is missing of a dataset.
@@ -67,8 +90,8 @@ def run(
     if rehearse and output is None:
         output = Path("rehearsal") / Path(job_file).stem
     job = _load(job_file, count, output, server)
-    control = Control()
-    summary = asyncio.run(_fill(job, job_file, control, rehearse=rehearse, wait=wait, plain=plain))
+    control, seconds = Control(), seconds_left(job_file, until, for_)
+    summary = asyncio.run(_fill(job, job_file, control, rehearse=rehearse, wait=wait, plain=plain, seconds=seconds))
     if summary is None:
         print("Stopped before anything was posted. The same command starts again.")
         raise typer.Exit(STOPPED)
@@ -76,30 +99,55 @@ def run(
 
 
 async def _fill(
-    job: Job, job_file: str, control: Control, *, rehearse: bool, wait: bool, plain: bool
+    job: Job, job_file: str, control: Control, *, rehearse: bool, wait: bool, plain: bool, seconds: float | None
 ) -> Summary | None:
+    from wakepy import keep
+
     from reggen.engine.fill import fill
+    from reggen.job import Notify
     from reggen.report.closing import closing, write_report
     from reggen.report.console import Display
     from reggen.report.lines import open_log
+    from reggen.report.notify import Notices
 
     console = Console(force_terminal=False) if plain else Console()
     async with AsyncExitStack() as stack:
         if rehearse:
             job = await _stand_ins(job, stack)
+        else:
+            stack.enter_context(keep.running(on_fail="pass"))
         title = f"{Path(job_file).stem}{' (rehearsal)' if rehearse else ''}"
         display = Display(console, title, open_log(job.dataset.state / "run.log"))
-        filling = fill(job, job_file, tell=display.tell, note=display.note, control=control, wait=wait)
+        notices = Notices(Notify() if rehearse else job.notify, job_file, os.environ)
+
+        def tell(event: RunEvent) -> None:
+            display.tell(event)
+            notices.tell(event)
+
+        filling = fill(
+            job,
+            job_file,
+            tell=tell,
+            note=display.note,
+            control=control,
+            wait=wait,
+            seconds=seconds,
+            rehearsal=rehearse,
+        )
         task = asyncio.create_task(filling)
-        with _signals(control), display.shown():
+        with _signals(control, display.detach), display.shown():
             try:
                 summary = await control.guard(task)
             except asyncio.CancelledError:
                 if control.asked:
                     return None
                 raise
-        write_report(summary, job.dataset.state / "report.json")
-        print(closing(summary, rehearsal=rehearse))
+        display.close(closing(summary, rehearsal=rehearse))
+        try:
+            write_report(summary, job.dataset.state / "report.json")
+        except StorageError as error:
+            display.close(f"The images are there, but their report is not: {error}")
+        await notices.finished(summary)
         return summary
 
 
@@ -117,8 +165,8 @@ async def _stand_ins(job: Job, stack: AsyncExitStack) -> Job:
 
 
 @contextmanager
-def _signals(control: Control) -> Iterator[None]:
-    """Ctrl-C asks nicely, then firmly; a termination is firm at once."""
+def _signals(control: Control, hung_up: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C asks nicely, then firmly; a termination is firm at once; a closed terminal ends only the display."""
     loop = asyncio.get_running_loop()
 
     def asked(*_: object) -> None:
@@ -128,7 +176,12 @@ def _signals(control: Control) -> Iterator[None]:
         asked()
         asked()
 
+    def closed(*_: object) -> None:
+        loop.call_soon_threadsafe(hung_up)
+
     handlers: dict[int, Callable[..., None]] = {signal.SIGINT: asked, signal.SIGTERM: ended}
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = closed
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -206,18 +259,20 @@ def stand_in(
     """A ComfyUI stand-in, for rehearsals and tests: it paints marked pictures and breaks on request."""
     from reggen import sim
 
-    settings: dict[str, Any] = {"seconds": seconds, "version": version, "lenient": not (strict or checkpoint)}
+    chosen: dict[str, Any] = {"seconds": seconds, "version": version, "lenient": not (strict or checkpoint)}
     if checkpoint:
-        settings["checkpoints"] = tuple(checkpoint)
+        chosen["checkpoints"] = tuple(checkpoint)
     script = _script(faults)
+    try:
+        settings = sim.Settings(**chosen)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
     def ready(urls: list[str]) -> None:
         more = f" ... {urls[-1]} ({len(urls)} servers)" if len(urls) > 1 else ""
         print(f"stand-in at {urls[0]}{more}; Ctrl-C ends it", flush=True)
 
-    serving = sim.run_forever(
-        sim.Settings(**settings), host=host, port=port, count=servers, script=script, on_ready=ready
-    )
+    serving = sim.run_forever(settings, host=host, port=port, count=servers, script=script, on_ready=ready)
     try:
         asyncio.run(serving)
     except KeyboardInterrupt:
@@ -225,6 +280,27 @@ def stand_in(
     except (OSError, ValueError) as error:
         print(f"reggen: the stand-in cannot start at {host}:{port}: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def seconds_left(job_file: str, until: str | None, for_: str | None, now: datetime | None = None) -> float | None:
+    """The time a run has, from ``--until 07:00`` (the next one) or ``--for 8h30m``. Raises JobError."""
+    if until and for_:
+        raise JobError(job_file, (Problem("--until", "and --for say the same thing twice"),))
+    if for_:
+        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", for_.replace(" ", ""))
+        if not match or not any(match.groups()):
+            raise JobError(job_file, (Problem("--for", f"{for_!r} is no length of time", "write 8h, 90m or 1h30m"),))
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return float(3600 * hours + 60 * minutes + seconds)
+    if until:
+        now = now or datetime.now().astimezone()
+        try:
+            clock = time.fromisoformat(until)
+        except ValueError:
+            raise JobError(job_file, (Problem("--until", f"{until!r} is no time of day", "write 07:00"),)) from None
+        end = now.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0)
+        return ((end if end > now else end + timedelta(days=1)) - now).total_seconds()
+    return None
 
 
 def _script(file: Path | None) -> Any:

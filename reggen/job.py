@@ -50,6 +50,8 @@ class Section(BaseModel):
 
 
 def _home(path: Path) -> Path:
+    if any(ord(letter) < 32 for letter in str(path)):
+        raise ValueError("it has a control character; in TOML write Windows paths with / or in 'single quotes'")
     try:
         return path.expanduser()
     except RuntimeError:
@@ -123,6 +125,10 @@ class Server(Section):
             raise ValueError("credentials do not belong in the URL; use headers with ${NAME}")
         if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", url) or not _has_port(parts):
             raise ValueError(f"{url!r} is not an address such as {DEFAULT_URL}")
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise ValueError(f"{parts.hostname!r} is no name of a computer") from None
         if parts.query or parts.fragment:
             raise ValueError("an address ends before any ? or #")
         return url.rstrip("/")
@@ -134,10 +140,7 @@ class Server(Section):
 
     def resolved_headers(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         """The headers with every ``${NAME}`` replaced. Raises KeyError(NAME) for one that is not set."""
-        return {
-            key: _ENV.sub(lambda match: environ[match.group(1)], value.get_secret_value())
-            for key, value in self.headers.items()
-        }
+        return {key: _with_environment(value, environ).strip() for key, value in self.headers.items()}
 
 
 class Sampling(Section):
@@ -214,8 +217,33 @@ class Limits(Section):
     away: float = Field(
         30.0, gt=0, le=86_400, description="A server is gone for so long: its prompts go to the others."
     )
+    give_up_after: float | None = Field(
+        None, gt=0, description="All servers away for so long: the run ends. Left out, it waits without limit."
+    )
     megabytes: int = Field(256, ge=1, le=16_384, description="The largest image file taken from a server.")
     megapixels: int = Field(100, ge=1, le=178, description="The largest image decoded.")
+
+
+class Notify(Section):
+    """Who is told, through Apprise, when the run is over, stuck or out of room."""
+
+    urls: tuple[SecretStr, ...] = Field(
+        (), description="Apprise addresses such as ntfy://topic; ${NAME} is taken from the environment."
+    )
+
+    def resolved(self, environ: Mapping[str, str] = os.environ) -> list[str | KeyError]:
+        """The addresses with every ``${NAME}`` replaced, or the KeyError of the one that is not set."""
+        found: list[str | KeyError] = []
+        for url in self.urls:
+            try:
+                found.append(_with_environment(url, environ))
+            except KeyError as error:
+                found.append(error)
+        return found
+
+
+def _with_environment(secret: SecretStr, environ: Mapping[str, str]) -> str:
+    return _ENV.sub(lambda match: environ[match.group(1)], secret.get_secret_value())
 
 
 def gaps(document: Mapping[str, Any]) -> list[Problem]:
@@ -247,6 +275,7 @@ class Job(Section):
     workflow: Workflow | None = None
     checks: Checks = Checks()
     limits: Limits = Limits()
+    notify: Notify = Notify()
 
     @field_validator("servers", mode="before")
     @classmethod

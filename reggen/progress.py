@@ -81,6 +81,7 @@ class GaveUp:
     at: float
     name: str
     reason: str
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class ServerView:
     up: bool = False
     why: str = "connecting"
     holds: list[str] = field(default_factory=list)  # names, the running one first
+    since: float = 0.0  # when the first of them came to be first
     made: int = 0
     busy: float = 0.0
     failures: int = 0
@@ -180,15 +182,19 @@ class Progress:
                 self._committed(event)
             case Trouble():
                 self._note(event.at, event.text)
-                if event.server in self.servers:
-                    self.servers[event.server].failures += 1
+                self._failed_on(event.server)
             case GaveUp():
                 self.given_up[event.name] = event.reason
+                self._failed_on(event.server)
                 self._note(event.at, f"{event.name} is given up: {event.reason}")
             case Stopping():
                 self.stopping = event.why
             case Paused():
                 self.paused = event.why
+
+    def _failed_on(self, server: str) -> None:
+        if server in self.servers:
+            self.servers[server].failures += 1
 
     def _server_changed(self, event: ServerChanged) -> None:
         view = self.servers[event.server]
@@ -197,7 +203,10 @@ class Progress:
         view.up, view.why = event.up, event.why
 
     def _moved(self, event: Posted | Left) -> None:
-        holds = self.servers[event.server].holds
+        view = self.servers[event.server]
+        holds = view.holds
+        if isinstance(event, Left) or not holds:
+            view.since = event.at
         if isinstance(event, Posted):
             holds.extend(event.names)
         else:

@@ -13,6 +13,8 @@ from reggen.graph import Graph, built_in, read_graph, title
 from reggen.job import Job
 from reggen.plan import Order
 
+_OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
@@ -57,7 +59,7 @@ class Template:
             for binding in bound:
                 if binding.node == node_id and name in self.fixed:
                     inputs[binding.input] = self.fixed[name]
-                elif binding.node == node_id:
+                elif binding.node == node_id and name in _OF_EACH_ORDER:
                     inputs.pop(binding.input, None)
         return inputs
 

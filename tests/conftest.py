@@ -55,13 +55,26 @@ class Told:
 
 
 async def filled(
-    job: Job, *, control: Control | None = None, limit: float = 30.0, wait: bool = False, told: Told | None = None
+    job: Job,
+    *,
+    control: Control | None = None,
+    limit: float = 30.0,
+    wait: bool = False,
+    seconds: float | None = None,
+    told: Told | None = None,
 ) -> Told:
     """Fill a dataset, within a limit of seconds."""
     told = told or Told()
     async with asyncio.timeout(limit):
         told._summary = await fill(
-            job, "test.toml", tell=told.events.append, note=told.notes.append, control=control, wait=wait, pace=PACE
+            job,
+            "test.toml",
+            tell=told.events.append,
+            note=told.notes.append,
+            control=control,
+            wait=wait,
+            seconds=seconds,
+            pace=PACE,
         )
     return told
 

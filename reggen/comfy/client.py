@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from reggen.comfy import wire
 from reggen.errors import Nonsense, Refused, ServerError, Unreachable
 
+_LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
 _CHUNK = 1 << 16
 _LARGEST_FRAME = 1 << 27  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
 
@@ -58,7 +59,8 @@ class Download:
 
     def __init__(self, server: str, response: aiohttp.ClientResponse) -> None:
         self._server, self._response = server, response
-        self.length = response.content_length
+        packed = "Content-Encoding" in response.headers  # the length is that of what was packed
+        self.length = None if packed else response.content_length
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _Translated(self._server, "downloading an image"):
@@ -106,7 +108,7 @@ class Client:
         if isinstance(result, wire.Accepted):
             return result
         if status == 200 and (queued := wire.dropped_prompt(answer)):
-            await self.delete([queued])
+            await self.take_back([queued])
         raise result
 
     async def queue(self) -> wire.Queue:
@@ -136,6 +138,17 @@ class Client:
     async def interrupt(self, prompt_id: str) -> None:
         """Interrupt one prompt. Only for servers that aim interrupts: older ones end whatever runs."""
         await self._text("POST", "/interrupt", "interrupting a prompt", body={"prompt_id": prompt_id})
+
+    async def take_back(self, prompt_ids: Iterable[str]) -> None:
+        """Take our own prompts out of the queue, and interrupt one that runs where interrupts can be aimed."""
+        mine = set(prompt_ids)
+        queue = await self.queue()
+        here = {known for prompt_id in mine if (known := queue.find(prompt_id))}
+        await self.delete(sorted(mine | here))
+        running = here & set((await self.queue()).running)
+        if running and await self.aims_interrupts():
+            for prompt_id in running:
+                await self.interrupt(prompt_id)
 
     async def free(self) -> None:
         """Ask the server to unload its models and drop its cache after the current prompt."""
@@ -184,7 +197,11 @@ class Client:
         )
         with _Translated(self.name, doing):
             async with self._open.get(
-                f"{self.url}/view", params=params, timeout=timeout, headers={"Accept-Encoding": "identity"}
+                f"{self.url}/view",
+                params=params,
+                timeout=timeout,
+                headers={"Accept-Encoding": "identity"},
+                allow_redirects=False,
             ) as response:
                 await self._refuse(response, doing, (200,))
                 yield Download(self.name, response)
@@ -231,7 +248,8 @@ class Client:
         allowed: tuple[int, ...] = (200,),
     ) -> tuple[int, str]:
         with _Translated(self.name, doing):
-            async with self._open.request(method, self.url + path, json=body) as response:
+            request = self._open.request(method, self.url + path, json=body, allow_redirects=False)
+            async with request as response:
                 await self._refuse(response, doing, allowed)
                 return response.status, await response.text(errors="replace")
 
@@ -253,9 +271,11 @@ class Client:
     async def _refuse(self, response: aiohttp.ClientResponse, doing: str, allowed: tuple[int, ...]) -> None:
         if response.status in allowed:
             return
-        wait = response.headers.get("Retry-After", "")
-        body = _excerpt(await response.text(errors="replace"))
-        raise Refused(self.name, doing, response.status, body, float(wait) if wait.isdecimal() else 0.0)
+        after = response.headers.get("Retry-After", "")
+        wait = min(_LONGEST_WAIT, float(after)) if after.isdecimal() else 0.0
+        if elsewhere := response.headers.get("Location"):
+            raise Refused(self.name, doing, response.status, f"it sends us to {elsewhere}; name that address", wait)
+        raise Refused(self.name, doing, response.status, _excerpt(await response.text(errors="replace")), wait)
 
 
 class _Translated:
@@ -275,7 +295,7 @@ class _Translated:
                 raise Unreachable(self._server, self._doing, _words(error), arrived=False) from error
             case TimeoutError():
                 raise Unreachable(self._server, self._doing, "no answer in time", arrived=True) from error
-            case aiohttp.ClientError() | OSError() | asyncio.IncompleteReadError():
+            case aiohttp.ClientError() | OSError() | UnicodeError() | asyncio.IncompleteReadError():
                 raise Unreachable(self._server, self._doing, _words(error), arrived=True) from error
 
 

@@ -119,11 +119,7 @@ class Link:
         mine = {*self._follower.in_flight, *self._orphans}
         if not mine:
             return
-        await self.client.delete(sorted(mine))
-        running = mine & set((await self.client.queue()).running)
-        if running and await self.client.aims_interrupts():
-            for prompt_id in running:
-                await self.client.interrupt(prompt_id)
+        await self.client.take_back(mine)
         self._orphans.clear()
 
     # ---- the socket
@@ -195,7 +191,7 @@ class Link:
         left = self._orphans - set(self._endings) - set(self._follower.in_flight)
         if left:
             with suppress(ServerError):
-                await self.client.delete(sorted(left))
+                await self.client.take_back(left)
                 self._orphans -= left
 
     # ---- the looks

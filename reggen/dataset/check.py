@@ -17,6 +17,7 @@ from reggen.errors import BadImage
 
 _BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
 _FLAT = 1.0  # standard deviation of every channel below this
+_MOST_EXIF = 60_000  # bytes; a JPEG holds no more than 65,533 in all
 _MODEL, _DESCRIPTION = 0x0110, 0x010E  # EXIF tags
 Note = dict[str, int]
 """Slot, take and seed ("index", "take", "seed") of the order a picture was made for."""
@@ -64,7 +65,8 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
         raise BadImage(name, f"has {width}x{height} pixels, more than limits.megapixels allows")
     if demands.size and (width, height) != demands.size:
         asked = "x".join(map(str, demands.size))
-        raise BadImage(name, f"is {width}x{height} where {asked} was asked for")
+        cure = "a workflow that upscales wants [checks] size = false"
+        raise BadImage(name, f"is {width}x{height} where {asked} was asked for; {cure}")
     image.load()
     if image.format == "PNG" and not _ends_well(path):
         raise BadImage(name, "is cut off: the end of the PNG is missing", torn=True)
@@ -108,11 +110,9 @@ def convert(source: Path, kind: str) -> Path:
     target = source.with_suffix(f".{kind}.part")
     with Image.open(source) as image, target.open("wb") as file:
         exif = image.getexif()
-        for tag, key in (
-            (_MODEL, "prompt"),
-            (_DESCRIPTION, "reggen"),
-        ):  # where ComfyUI itself keeps its graph
-            if isinstance(text := image.info.get(key), str):
+        for tag, key in ((_DESCRIPTION, "reggen"), (_MODEL, "prompt")):  # where ComfyUI itself keeps its graph
+            text = image.info.get(key)
+            if isinstance(text, str) and len(text.encode()) < _MOST_EXIF:
                 exif[tag] = f"{key}:{text}"
         picture = image.convert("RGB")
         if kind == "webp":

@@ -56,16 +56,26 @@ class Folder:
         """Make the folders and clear away part files of earlier runs. Call it while holding the dataset."""
         with storage("preparing", self.state):
             self.images.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self.parts, ignore_errors=True)
+            self.tidy()
             self.parts.mkdir(parents=True, exist_ok=True)
+            (self.state / "report.json").unlink(missing_ok=True)  # it tells of an earlier run
 
-    def present(self, count: int) -> bytearray:
-        """One byte for each slot of ``count``: 1 where a file of that number lies (empty ones do not count)."""
-        found = bytearray(count)
+    def tidy(self) -> None:
+        """Clear away what was on its way."""
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+    def present(self, count: int) -> dict[int, int]:
+        """The slots of ``count`` in which a file lies, with its size in bytes; empty files do not count."""
+        found: dict[int, int] = {}
         for index, entry in self._numbered():
-            if 0 <= index < count and entry.stat().st_size:
-                found[index] = 1
+            with suppress(OSError):  # gone meanwhile, or a link to nowhere
+                if 0 <= index < count and (size := entry.stat().st_size):
+                    found[index] = size
         return found
+
+    def beyond(self, count: int) -> int:
+        """How many images lie in slots beyond ``count``: the trainer reads them all the same."""
+        return sum(index >= count for index, _ in self._numbered())
 
     def files(self, indices: Collection[int]) -> dict[int, Path]:
         """The files that lie in these slots, whatever the width of their numbers."""
@@ -146,7 +156,7 @@ class Folder:
     def free_bytes(self) -> int:
         """What the filesystem has left."""
         path = self.images
-        while not path.exists():
+        while not path.exists() and path.parent != path:
             path = path.parent
         with storage("asking for free space at", path):
             return shutil.disk_usage(path).free

@@ -134,9 +134,9 @@ class Ledger:
         query = f"SELECT {', '.join(_COLUMNS)} FROM slot WHERE state IN ({marks}) AND idx < ? ORDER BY idx"  # noqa: S608
         return (Row(*row) for row in self._read(query, (*states, stop if stop is not None else 1 << 62)))
 
-    def outline(self, stop: int) -> Iterator[tuple[int, str, int, str]]:
-        """Index, state, take and name of the rows of the first ``stop`` slots; light enough for millions."""
-        return self._read("SELECT idx, state, take, name FROM slot WHERE idx < ?", (stop,))
+    def outline(self, stop: int) -> Iterator[tuple[int, str, int, str, int | None]]:
+        """Index, state, take, name and bytes of the rows of the first ``stop`` slots; light enough for millions."""
+        return self._read("SELECT idx, state, take, name, bytes FROM slot WHERE idx < ?", (stop,))
 
     def other_recipes(self, recipe: str, count: int) -> int:
         """How many done slots of the first ``count`` were made with other settings."""
@@ -160,17 +160,19 @@ class Ledger:
 
         Raises JobError when they differ: the same numbers would name other files.
         """
-        known = {key: json.loads(value) for key, value in self._read("SELECT key, value FROM meta", ())}
-        problems = tuple(
-            Problem(f"dataset.{key}", f"is {value!r}, but this folder was begun with {known[key]!r}", "keep it")
-            for key, value in facts.items()
-            if key in known and known[key] != value
-        )
+        problems = self.conflicts(facts)
         if problems:
             raise JobError(file, problems)
         with self._storage("writing"), self._db:
             rows = [(key, json.dumps(value)) for key, value in facts.items()]
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def conflicts(self, facts: Mapping[str, Any]) -> tuple[Problem, ...]:
+        """Which of the facts differ from what this dataset was begun with."""
+        known = {key: json.loads(value) for key, value in self._read("SELECT key, value FROM meta", ())}
+        return tuple(
+            _conflict(key, known[key], value) for key, value in facts.items() if known.get(key, value) != value
+        )
 
     def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
         with self._storage("reading"):
@@ -184,6 +186,13 @@ class Ledger:
             full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
             what = "the disk is full" if full else str(error)
             raise StorageError(str(self.path), f"{doing} the ledger", what, full) from error
+
+
+def _conflict(key: str, known: Any, value: Any) -> Problem:
+    if key == "rehearsal":
+        holds = "a rehearsal's marked pictures" if known else "real pictures"
+        return Problem("--output", f"this folder holds {holds}, and the two must not mix", "name another folder")
+    return Problem(f"dataset.{key}", f"is {value!r}, but this folder was begun with {known!r}", "keep it")
 
 
 def _connect(path: Path, uri: str) -> sqlite3.Connection:

@@ -1,6 +1,7 @@
 """What is already there: the ledger and the folder brought to agree before a run. Blocking.
 
 - A row without its file: somebody deleted the image, which rejects it. The slot goes to its next take.
+- A file that is not the one of its row any more: checked anew. Somebody may have mended it, or the disk broke it.
 - A file without its row: a crash between rename and row, or a set begun by hand. It is checked and adopted;
   what fails the checks is set aside in ``rejected/``, never deleted.
 """
@@ -34,26 +35,24 @@ def reconcile(folder: Folder, ledger: Ledger, plan: Plan, demands: Demands) -> R
     present = folder.present(count)
     rejected: list[Row] = []
     takes: dict[int, int] = {}
-    for index, state, take, name in ledger.outline(count):
+    for index, state, take, name, size in ledger.outline(count):
         if state != "done":
             takes[index] = take
-        elif present[index]:
-            present[index] = 0  # settled: row and file
-        else:
-            reason = "the image was deleted"
-            rejected.append(Row(index, "rejected", take + 1, name, now_utc(), reason))
+        elif index not in present:
+            rejected.append(Row(index, "rejected", take + 1, name, now_utc(), "the image was deleted"))
             resumed.deleted.append(name)
+        elif size in {None, present[index]}:
+            del present[index]  # settled: row and file
+        else:  # changed since: mended by hand, or damaged
+            takes[index] = take + 1
     ledger.put(rejected)
-    orphans, index = set(), present.find(1)
-    while index >= 0:
-        orphans.add(index)
-        index = present.find(1, index + 1)
-    for index, path in sorted(folder.files(orphans).items()):
+    for index, path in sorted(folder.files(present).items()):
         try:
             finding = inspect(path, path.stem, demands, folder.ending)
         except BadImage as error:
             resumed.set_aside.append(f"{path.name} {error.reason}")
             folder.set_aside(path)
+            ledger.put([Row(index, "rejected", takes.get(index, 0), path.stem, now_utc(), error.reason)])
         else:
             ledger.put([_adopt(plan, index, takes.get(index, 0), folder.measured(path), finding)])
             resumed.adopted.append(path.stem)

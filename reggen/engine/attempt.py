@@ -13,7 +13,7 @@ from reggen.comfy.link import Link
 from reggen.comfy.wire import ImageRef, Success
 from reggen.dataset import check
 from reggen.dataset.check import Demands, Finding
-from reggen.dataset.folder import Folder, Part
+from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Row, now_utc
 from reggen.engine.fleet import Errand
 from reggen.engine.retry import pause
@@ -35,10 +35,12 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of the samples of one prompt."""
+    """What became of the samples of one prompt; ``storage`` is why those from some point on are ``unsaved``."""
 
     receipts: tuple[Receipt, ...]
     failures: tuple[tuple[Sample, ServerError | SampleError], ...]
+    unsaved: tuple[Sample, ...] = ()
+    storage: StorageError | None = None
 
 
 class Bench:
@@ -77,7 +79,7 @@ class Bench:
         """Make the images of one errand on one server.
 
         ``left`` is called as soon as the prompt has left the server, however it ended. Raises ServerError or
-        SampleError for all samples together, StorageError for the disk; failures of single images are in the result.
+        SampleError for all samples together; failures of single images, and of the disk, are in the result.
         """
         order, tries = errand.order, errand.tries
         index, take = order.key
@@ -96,13 +98,15 @@ class Bench:
         busy = outcome.seconds / order.batch if outcome.seconds is not None else None
         receipts: list[Receipt] = []
         failures: list[tuple[Sample, ServerError | SampleError]] = []
-        for sample in order.samples:
-            origin = _Origin(link.name, prompt_id, tries.attempts + 1, ended - begun, busy, ended)
+        for number, sample in enumerate(order.samples):
+            origin = _Origin(link.name, prompt_id, tries.posts + 1, ended - begun, busy, ended)
             try:
                 await self._keep(link, sample, pictures[sample.position], origin)
                 receipts.append(Receipt(sample, prompt_id, busy))
             except (ServerError, SampleError) as error:
                 failures.append((sample, error))
+            except StorageError as error:
+                return Result(tuple(receipts), tuple(failures), order.samples[number:], error)
         return Result(tuple(receipts), tuple(failures))
 
     async def _keep(self, link: Link, sample: Sample, picture: ImageRef, origin: _Origin) -> None:
@@ -147,13 +151,18 @@ class Bench:
             raise
 
     def _converted(self, part: Part) -> Part:
-        converted = check.convert(part.path, self.folder.ending)
+        with storage("converting", part.path):
+            converted = check.convert(part.path, self.folder.ending)
         part.path.unlink()
         return self.folder.measured(converted)
 
     def _settle(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> None:
         """Blocking, never cut in two: the file becomes the image, then the row says so."""
-        image = self.folder.commit(part, sample.name)
+        try:
+            image = self.folder.commit(part, sample.name)
+        except StorageError:
+            part.path.unlink(missing_ok=True)
+            raise
         try:
             self.ledger.put([self._row(sample, part, finding, origin)])
         except StorageError:

@@ -11,6 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,7 @@ class Summary:
     resumed: Resumed = field(default_factory=Resumed)
     strangers: tuple[str, ...] = ()
     other_recipes: int = 0
+    beyond: int = 0
     stopped: str = ""
     error: ReggenError | None = None
 
@@ -136,13 +138,16 @@ async def fill(
     note: Callable[[str], None],
     control: Control | None = None,
     wait: bool = False,
+    seconds: float | None = None,
+    rehearsal: bool = False,
     pace: Pace | None = None,
 ) -> Summary:
     """Make what is missing of a job's dataset.
 
     ``tell`` gets every event, ``note`` a sentence now and then for people. With ``wait`` it waits for a server
-    instead of raising NoServers. Raises JobError, Busy, NoServers, StorageError while nothing is posted; what
-    ends the run later is in the summary, beside what was made by then.
+    instead of raising NoServers; ``seconds`` is the time it has. Raises JobError, Busy, NoServers, StorageError
+    while nothing is posted; what ends the run later is in the summary, beside what was made by then.
+    A ``rehearsal`` and a real run never share a dataset.
     """
     made_of = template(job)
     plan, folder, demands = Plan(job), Folder(job.dataset), demands_of(job)
@@ -156,12 +161,31 @@ async def fill(
         folder.prepare()
         ledger = Ledger.open(folder.state / "ledger.sqlite")
         try:
-            ledger.claim(job_file, {"prefix": job.dataset.prefix, "format": job.dataset.format})
-            resumed = await asyncio.to_thread(reconcile, folder, ledger, plan, demands)
-            filling = _Filling(job, job_file, made_of, plan, folder, ledger, resumed, state, both, note)
+            ledger.claim(job_file, lasting(job, rehearsal=rehearsal))
+            done = ledger.counts(len(plan)).get("done", 0)
+            demand_room(job, folder, len(plan) - done)
+            with ThreadPoolExecutor(1) as thread:  # leaving waits for it, whatever happens: the dataset is held
+                resumed = await asyncio.get_running_loop().run_in_executor(
+                    thread, reconcile, folder, ledger, plan, demands
+                )
+            filling = _Filling(job, job_file, made_of, plan, folder, ledger, resumed, state, both, note, seconds)
             return await filling(control or Control(), wait, pace)
         finally:
             ledger.close()
+            folder.tidy()
+
+
+def lasting(job: Job, *, rehearsal: bool = False) -> dict[str, object]:
+    """What must stay the same for as long as a dataset lives."""
+    return {"prefix": job.dataset.prefix, "format": job.dataset.format, "rehearsal": rehearsal}
+
+
+def demand_room(job: Job, folder: Folder, images: int) -> None:
+    """Raises StorageError when so many images cannot fit."""
+    need, free = bytes_needed(job, images), folder.free_bytes()
+    if free < need / 2:
+        what = f"{images:,} images need about {mib(need)} and {mib(free)} are free"
+        raise StorageError(str(folder.images), "looking for room at", what)
 
 
 @dataclass(slots=True)
@@ -178,6 +202,7 @@ class _Filling:
     state: Progress
     tell: Callable[[RunEvent], None]
     note: Callable[[str], None]
+    seconds: float | None
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -197,10 +222,8 @@ class _Filling:
             return await self._run(control, fit, pace)
 
     def _room(self, images: int) -> None:
+        demand_room(self.job, self.folder, images)
         need, free = bytes_needed(self.job, images), self.folder.free_bytes()
-        if free < need / 2:
-            what = f"{images} images need about {mib(need)} and {mib(free)} are free"
-            raise StorageError(str(self.folder.images), "looking for room at", what)
         if free < need:
             self.note(f"the disk may become full: {images} images need about {mib(need)}, {mib(free)} are free")
 
@@ -214,13 +237,15 @@ class _Filling:
                         why = one.away or f"it is left out of this run: {'; '.join(one.problems)}"
                         self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=why))
                 return examined
-            if problems := unfit(examined):
+            problems = unfit(examined)
+            if problems and not (wait and any(one.away for one in examined)):
                 raise JobError(self.job_file, problems)
             if not wait:
                 raise NoServers(tuple((one.server, one.away) for one in examined))
             if not told:
                 told = True
-                self.note(f"waiting for a server: {'; '.join(f'{one.server}: {one.away}' for one in examined)}")
+                missing_ones = (f"{one.server}: {one.away}" for one in examined if one.away)
+                self.note(f"waiting for a server: {'; '.join(missing_ones)}")
             await asyncio.sleep(pause)
             pause = min(_WAIT[1], pause * 1.5)
 
@@ -246,9 +271,10 @@ class _Filling:
             job_file=self.job_file,
             plan=self.plan,
             bench=bench,
-            fleet=Fleet(depths, missing(reader, self.plan)),
+            fleet=Fleet(depths, missing(reader, self.plan), patience=self.job.limits.away),
             links=links,
             limits=self.job.limits,
+            until=None if self.seconds is None else self.begun + self.seconds,
             room=bytes_needed(self.job, sum(depths.values())) + _SPARE,
             tell=self.tell,
         )
@@ -285,6 +311,7 @@ class _Filling:
             versions=self.versions,
             resumed=self.resumed,
             strangers=tuple(self.folder.strangers()),
+            beyond=self.folder.beyond(total),
             other_recipes=self.ledger.other_recipes(recipe(self.job, self.template), total),
             stopped=self.state.stopping,
             error=error,
@@ -298,6 +325,8 @@ async def connected(job: Job) -> AsyncIterator[list[Client]]:
     for number, server in enumerate(job.servers):
         try:
             headers.append(server.resolved_headers())
+            if any(set(value) & set("\r\n\0") for value in headers[-1].values()):
+                problems.append(Problem(f"servers[{number}].headers", "has a value of more than one line"))
         except KeyError as error:
             key = f"servers[{number}].headers"
             problems.append(Problem(key, f"the environment has no {error.args[0]}", "set it, or take it out"))

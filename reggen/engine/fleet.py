@@ -33,15 +33,17 @@ class _Server:
     up: bool = False
     out: bool = False
     holding: int = 0
+    active: int = 0
+    down_since: float | None = None
     failures: int = 0
     refusals: int = 0
     rests_until: float = -math.inf
 
 
-@dataclass(order=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Waiting:
     not_before: float
-    errand: Errand = field(compare=False)
+    errand: Errand
 
 
 class Fleet:
@@ -52,9 +54,11 @@ class Fleet:
         depths: Mapping[str, int],
         orders: Iterator[Order],
         jitter: Callable[[float], float] = lambda ceiling: random.uniform(0, ceiling),
+        *,
+        patience: float = 30.0,
     ) -> None:
         self._servers = {name: _Server(depth) for name, depth in depths.items()}
-        self._orders, self._jitter = orders, jitter
+        self._orders, self._jitter, self._patience = orders, jitter, patience
         self._waiting: list[_Waiting] = []
         self._next: Errand | None = None
         self._exhausted = self._stopped = self._held = False
@@ -66,8 +70,9 @@ class Fleet:
     def assign(self, now: float) -> list[tuple[str, Errand]]:
         """Hand out what can be handed out now; each pair holds a slot until `release` and is active until `finish`."""
         given: list[tuple[str, Errand]] = []
-        while not (self._stopped or self._held) and self._active < self._most_active() and (pair := self._pair(now)):
+        while not (self._stopped or self._held) and (pair := self._pair(now)):
             self._servers[pair[0]].holding += 1
+            self._servers[pair[0]].active += 1
             self._active += 1
             given.append(pair)
         return given
@@ -97,7 +102,8 @@ class Fleet:
         """When `assign` may have something new to give, if nothing else happens; may be infinite."""
         rests = [server.rests_until for server in self._servers.values() if server.rests_until > now]
         waits = [waiting.not_before for waiting in self._waiting if waiting.not_before > now]
-        return min([math.inf, *rests, *waits])
+        downs = [server.down_since + self._patience for server in self._servers.values() if server.down_since]
+        return min([math.inf, *rests, *waits, *(down for down in downs if down > now)])
 
     def others_up(self, name: str) -> bool:
         """Whether a server other than ``name`` can take work."""
@@ -108,11 +114,38 @@ class Fleet:
         """The servers that can take work now."""
         return frozenset(name for name, server in self._servers.items() if server.up and not server.out)
 
+    def candidates(self, now: float) -> frozenset[str]:
+        """The servers that can take work, or went away so lately that they are worth waiting for."""
+        return frozenset(
+            name
+            for name, server in self._servers.items()
+            if not server.out and (server.up or self._is_expected(server, now))
+        )
+
+    def _is_expected(self, server: _Server, now: float) -> bool:
+        if server.down_since is None:
+            server.down_since = now
+        return now - server.down_since < self._patience
+
+    @property
+    def closed(self) -> bool:
+        """Every server was left out: nothing more can be handed out in this run."""
+        return all(server.out for server in self._servers.values())
+
+    @property
+    def nothing_else(self) -> bool:
+        """There is no errand but the one that is active now."""
+        return self._active <= 1 and not self._waiting and self._peek() is None
+
     # ---- what happened
 
     def stop(self) -> None:
         """Hand out nothing more."""
         self._stopped = True
+
+    def leave_out(self, name: str) -> None:
+        """Give a server nothing more in this run."""
+        self._servers[name].out = True
 
     def hold(self) -> None:
         """Hand out nothing until `resume`."""
@@ -122,10 +155,10 @@ class Fleet:
         """Go on after `hold`."""
         self._held = False
 
-    def server_is(self, name: str, up: bool) -> None:
+    def server_is(self, name: str, up: bool, now: float = 0.0) -> None:
         """A server came or went."""
         server = self._servers[name]
-        server.up = up
+        server.up, server.down_since = up, None if up else now
         if up:
             server.failures, server.rests_until = 0, -math.inf
 
@@ -160,20 +193,21 @@ class Fleet:
         """A prompt has left the server: its slot is free."""
         self._servers[name].holding -= 1
 
-    def finish(self) -> None:
-        """An errand is no longer active: done, given up, or put back with `again`."""
+    def finish(self, name: str) -> None:
+        """An errand of a server is no longer active: done, given up, or put back with `again`."""
+        self._servers[name].active -= 1
         self._active -= 1
 
     def again(self, errand: Errand, now: float, ceiling: float) -> None:
         """Put an errand back, to be handed out after a pause drawn from 0 to ``ceiling`` seconds."""
         self._waiting.append(_Waiting(now + self._jitter(ceiling), errand))
 
-    def stranded(self) -> list[Errand]:
+    def stranded(self, now: float) -> list[Errand]:
         """Take out what every server that is there has refused: nobody would ever take it."""
-        usable = self.usable
-        lost = [one for one in self._waiting if usable and one.errand.tries.refused_by >= usable]
-        self._waiting = [one for one in self._waiting if one not in lost]
-        return [one.errand for one in lost]
+        able = self.candidates(now)
+        lost = [one.errand for one in self._waiting if able and one.errand.tries.refused_by >= able]
+        self._waiting = [one for one in self._waiting if one.errand not in lost]
+        return lost
 
     # ---- how
 
@@ -185,7 +219,7 @@ class Fleet:
         if not free:
             return None
         free.sort(key=lambda name: self._servers[name].holding / self._servers[name].depth)
-        for waiting in sorted(self._waiting):
+        for waiting in sorted(self._waiting, key=lambda one: one.not_before):
             if waiting.not_before <= now and (name := self._choose(waiting.errand, free)):
                 self._waiting.remove(waiting)
                 return name, waiting.errand
@@ -199,7 +233,8 @@ class Fleet:
         return name, errand
 
     def _free(self, server: _Server, now: float) -> bool:
-        return server.up and not server.out and server.holding < server.depth and server.rests_until <= now
+        busy = server.holding >= server.depth or server.active >= server.depth + _FETCHING
+        return server.up and not server.out and not busy and server.rests_until <= now
 
     def _choose(self, errand: Errand, free: list[str]) -> str | None:
         """The emptiest server that has not failed it; one that has, only when no other is there at all."""

@@ -18,6 +18,19 @@ from reggen.errors import ServerError, Unreachable
 from reggen.workflow import Template
 
 _PATIENCE = 8.0  # seconds for one server to answer everything
+_A1111 = {  # what other tools call them
+    "euler a": "euler_ancestral",
+    "dpm++ 2m": "dpmpp_2m",
+    "dpm++ 2m karras": "dpmpp_2m, with scheduler karras",
+    "dpm++ sde": "dpmpp_sde",
+    "dpm++ sde karras": "dpmpp_sde, with scheduler karras",
+    "dpm++ 2m sde": "dpmpp_2m_sde",
+    "dpm++ 2m sde karras": "dpmpp_2m_sde, with scheduler karras",
+    "dpm++ 2s a": "dpmpp_2s_ancestral",
+    "dpm2": "dpm_2",
+    "dpm2 a": "dpm_2_ancestral",
+    "unipc": "uni_pc",
+}
 _SEPARATORS = re.compile(r"[\\/]+")
 
 
@@ -75,16 +88,26 @@ def _inputs(spec: dict[str, Any]) -> dict[str, Any]:
     return {name: value for group in ("required", "optional") for name, value in (groups.get(group) or {}).items()}
 
 
+def _is_closed_list(spec: Any) -> bool:
+    """Whether only the values named are accepted: not uploads, nor lists the server has to fetch first."""
+    if not isinstance(spec, list | tuple) or not spec:
+        return False
+    options = spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
+    open_ended = any(key in options for key in ("image_upload", "video_upload", "audio_upload", "remote"))
+    return (isinstance(spec[0], list) or (spec[0] == "COMBO" and "options" in options)) and not open_ended
+
+
 def _values(template: Template, node_id: str, inputs: dict[str, Any]) -> list[str]:
     problems = []
     for name, got in template.settled(node_id).items():
         spec = inputs.get(name)
         choices = choices_of(spec)
-        is_list = isinstance(spec, list | tuple) and bool(spec) and (isinstance(spec[0], list) or spec[0] == "COMBO")
-        if not is_list or isinstance(got, list) or str(got) in choices:
+        if not _is_closed_list(spec) or isinstance(got, list) or str(got) in choices:
             continue
         what = f"{template.label(node_id)}: {name} {got!r} is not in the server's list"
-        if same := [choice for choice in choices if _SEPARATORS.split(choice) == _SEPARATORS.split(str(got))]:
+        if meant := _A1111.get(str(got).lower()):
+            problems.append(f"{what}; ComfyUI calls it {meant}")
+        elif same := [choice for choice in choices if _SEPARATORS.split(choice) == _SEPARATORS.split(str(got))]:
             problems.append(f"{what}; it is written {same[0]!r} there")
         else:
             problems.append(what + (suggestion(str(got), choices) or "; the list is empty"))

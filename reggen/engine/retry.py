@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from reggen.errors import BadImage, Failed, Interrupted, Lost, Refused, Rejected, SampleError, ServerError
 from reggen.job import Limits
 
-_SERVER_ERRORS = 50  # tries of one sample that ended in a server's fault
+_SERVER_ERRORS = 200  # tries of one sample that ended in a server's fault
 _PAUSES = (0.5, 30.0)  # seconds: the first ceiling of the jitter and the highest
 
 

@@ -21,6 +21,7 @@ from reggen.engine.retry import GiveUp, decide
 from reggen.errors import (
     BadImage,
     JobError,
+    NoServers,
     Problem,
     Refused,
     ReggenError,
@@ -34,8 +35,8 @@ from reggen.plan import Order, Plan, Sample
 from reggen.progress import RunEvent
 
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
-_IN_A_ROW = 10  # slots given up with no image in between: something is wrong with the whole run
-_ROOM_PAUSE = 5.0  # seconds between looks for room on a full disk
+_IN_A_ROW = 10  # prompts given up with no image in between: something is wrong with the whole run
+_ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
 _SICK = 3  # bad pictures in a row from one server: its memory is freed; twice as many: it rests
 _SICK_REST = 60.0
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
@@ -54,6 +55,7 @@ class Run:
         links: Sequence[Link],
         limits: Limits,
         room: int,
+        until: float | None,
         tell: Callable[[RunEvent], None],
     ) -> None:
         self._job_file, self._plan, self._bench, self._fleet = job_file, plan, bench, fleet
@@ -62,11 +64,14 @@ class Run:
         self._changed = asyncio.Event()
         self._fatal: ReggenError | None = None
         self._aborted = False
+        self._working: set[asyncio.Task[None]] = set()
         self._refusals: list[Rejected] = []
         self._given_up_in_a_row = 0
         self._bad_in_a_row: Counter[str] = Counter()
-        self._look_for_room_at = -math.inf
-        self._room = room
+        self._look_for_room_at, self._room_pause = -math.inf, _ROOM_PAUSES[0]
+        self._room, self._until = room, until
+        self._waited: dict[str, float] = {}  # how long the last prompt of each server took, from its post
+        self._away_since: float | None = None  # since when no server can be used
 
     def stop(self, why: str) -> None:
         """Post nothing more; what is in flight is finished."""
@@ -82,22 +87,30 @@ class Run:
 
     def link_changed(self, link: Link) -> None:
         """A link came up or went away."""
-        self._fleet.server_is(link.name, link.up)
-        self._tell(progress.ServerChanged(time.monotonic(), link.name, link.up, link.why))
+        now = time.monotonic()
+        self._fleet.server_is(link.name, link.up, now)
+        self._tell(progress.ServerChanged(now, link.name, link.up, link.why))
+        if any(one.up for one in self._links.values()):
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+            self._tell(progress.Trouble(now, "", "no server is there; waiting for one"))
         self._changed.set()
 
     async def __call__(self) -> None:
-        """Run until nothing is missing, or stopped. Raises what ends a run: JobError, StorageError."""
+        """Run until nothing is missing, or stopped. Raises what ends a run: JobError, NoServers, StorageError."""
         try:
             async with asyncio.TaskGroup() as group:
                 talks = [talk for link in self._links.values() for talk in (link.listen(), link.watch())]
                 talking = [group.create_task(talk) for talk in talks]
-                working = await self._dispatch(group)
+                try:
+                    working = await self._dispatch(group)
+                except StorageError as error:  # the ledger could not be read or written
+                    self._fatal, working = self._fatal or error, self._working
                 for task in (*talking, *working):
                     task.cancel()
         finally:
-            if self._aborted or self._fatal:
-                await self._withdraw()
+            await self._withdraw()
         if self._fatal:
             raise self._fatal
 
@@ -105,21 +118,51 @@ class Run:
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> set[asyncio.Task[None]]:
         """Hand out errands until the fleet is finished; returns the attempts that are to be cut short."""
-        working: set[asyncio.Task[None]] = set()
+        working = self._working
         while not self._fleet.finished and not self._aborted and not self._fatal:
             now = time.monotonic()
+            self._mind_the_time(now)
             for server, errand in self._fleet.assign(now):
                 task = group.create_task(self._work(self._links[server], errand))
                 working.add(task)
                 task.add_done_callback(working.discard)
-            for errand in self._fleet.stranded():
-                await self._give_up(errand.order.samples, GiveUp("every server refused it"), errand)
-            wake = min(self._fleet.wake_at(now), self._give_away(now), self._look_for_room(now))
+            await self._give_up_stranded(now)
+            wake = min(
+                self._fleet.wake_at(now),
+                self._give_away(now),
+                self._look_for_room(now),
+                self._until if self._until is not None else math.inf,
+                self._give_up_at(),
+            )
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if math.isinf(wake) else max(0.0, wake - now)):
                     await self._changed.wait()
             self._changed.clear()
         return working
+
+    def _mind_the_time(self, now: float) -> None:
+        """Stop early enough: no prompt is posted that would end too late, and what is late all the same is left."""
+        if self._until is not None:
+            for name in self._fleet.usable:
+                if now + self._waited.get(name, 0.0) > self._until:
+                    self._fleet.leave_out(name)
+            if self._fleet.closed and not self._fleet.stopped:
+                self.stop("the time is up")
+            if now >= self._until:
+                if not self._fleet.stopped:
+                    self.stop("the time is up")
+                self._aborted = True
+        if now >= self._give_up_at():
+            tried = tuple((link.name, link.why) for link in self._links.values())
+            self._fatal = self._fatal or NoServers(tried)
+
+    async def _give_up_stranded(self, now: float) -> None:
+        for errand in self._fleet.stranded(now):
+            await self._give_up(errand.order.samples, GiveUp("every server refused it"), errand)
+
+    def _give_up_at(self) -> float:
+        limit = self._limits.give_up_after
+        return math.inf if limit is None or self._away_since is None else self._away_since + limit
 
     def _give_away(self, now: float) -> float:
         """Prompts on a server that stays away go to the others. Returns when to come again."""
@@ -140,23 +183,31 @@ class Run:
         names = tuple(sample.name for sample in errand.order.samples)
         self._tell(progress.Posted(time.monotonic(), link.name, names))
 
+        posted = time.monotonic()
+
         def left() -> None:
+            self._waited[link.name] = time.monotonic() - posted
             self._fleet.release(link.name)
             self._tell(progress.Left(time.monotonic(), link.name, names))
             self._changed.set()
 
         try:
-            result = await self._bench.attempt(link, errand, left)
-            self._fleet.accepted(link.name)
-            await self._took(link, errand, result)
-        except (ServerError, SampleError) as error:
-            self._judge_server(link, error)
-            await self._failed(link, errand, errand.order.samples, error)
+            await self._attempt(link, errand, left)
         except StorageError as error:
             self._no_storage(errand, error)
         finally:
-            self._fleet.finish()
+            self._fleet.finish(link.name)
             self._changed.set()
+
+    async def _attempt(self, link: Link, errand: Errand, left: Callable[[], None]) -> None:
+        try:
+            result = await self._bench.attempt(link, errand, left)
+        except (ServerError, SampleError) as error:
+            await self._judge_server(link, error)
+            await self._failed(link, errand, errand.order.samples, error)
+        else:
+            self._fleet.accepted(link.name)
+            await self._took(link, errand, result)
 
     # ---- the local disk
 
@@ -167,8 +218,9 @@ class Run:
             return
         now = time.monotonic()
         self._fleet.again(Errand(errand.order, errand.tries.counted()), now, 0.0)
-        self._look_for_room_at = now + _ROOM_PAUSE
+        self._look_for_room_at = now + self._room_pause
         if not self._fleet.held:
+            self._room_pause = min(_ROOM_PAUSES[1], 2 * self._room_pause)  # the disk may say it has room and lie
             self._fleet.hold()
             self._tell(progress.Paused(now, f"{error.doing} {error.path}: {error.what}; waiting for room"))
 
@@ -181,7 +233,7 @@ class Run:
                 self._fleet.resume()
                 self._tell(progress.Paused(now, ""))
                 return now
-            self._look_for_room_at = now + _ROOM_PAUSE
+            self._look_for_room_at = now + _ROOM_PAUSES[0]
         return self._look_for_room_at
 
     # ---- what came of it
@@ -189,12 +241,16 @@ class Run:
     async def _took(self, link: Link, errand: Errand, result: Result) -> None:
         for receipt in result.receipts:
             self._given_up_in_a_row = self._bad_in_a_row[link.name] = 0
+            self._room_pause = _ROOM_PAUSES[0]
             now = time.monotonic()
             self._tell(progress.Committed(now, link.name, receipt.sample.name, receipt.busy, receipt.prompt_id))
         same_take = [pair for pair in result.failures if not _wants_new_seed(pair[1])]
         if same_take:
             samples = tuple(sample for sample, _ in same_take)
             await self._failed(link, errand, samples, same_take[0][1])
+        if result.storage:
+            unsaved = Errand(Order(result.unsaved), errand.tries)
+            self._no_storage(unsaved, result.storage)
         for sample, error in result.failures:
             if _wants_new_seed(error):
                 await self._is_sick(link)
@@ -209,7 +265,7 @@ class Run:
         if self._bad_in_a_row[link.name] % (2 * _SICK) == 0:
             self._fleet.failed(link.name, time.monotonic(), _SICK_REST)
 
-    def _judge_server(self, link: Link, error: ServerError | SampleError) -> None:
+    async def _judge_server(self, link: Link, error: ServerError | SampleError) -> None:
         """What a failed prompt says about the server it was on."""
         now = time.monotonic()
         if isinstance(error, ServerError):
@@ -227,8 +283,9 @@ class Run:
         if not self._fleet.hopeless:
             return
         self._refusals.append(error)
-        everywhere = {refusal.server for refusal in self._refusals} >= self._fleet.usable
-        if everywhere and len(self._refusals) >= min(_HOPELESS, len(self._plan)):
+        able = self._fleet.candidates(time.monotonic())
+        everywhere = {refusal.server for refusal in self._refusals} >= able
+        if everywhere and (len(self._refusals) >= _HOPELESS or self._fleet.nothing_else):
             problems = tuple(Problem(error.server, reason) for reason in error.reasons)
             self._fatal = JobError(self._job_file, problems)
 
@@ -236,9 +293,10 @@ class Run:
         self, link: Link, errand: Errand, samples: tuple[Sample, ...], error: ServerError | SampleError
     ) -> None:
         now = time.monotonic()
-        verdict = decide(error, link.name, errand.tries, self._limits, self._fleet.usable, batch=errand.order.batch)
+        able = self._fleet.candidates(now)
+        verdict = decide(error, link.name, errand.tries, self._limits, able, batch=errand.order.batch)
         if isinstance(verdict, GiveUp):
-            await self._give_up(samples, verdict, errand)
+            await self._give_up(samples, verdict, errand, link.name)
             return
         self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
         if verdict.free_memory:
@@ -252,7 +310,7 @@ class Run:
         else:
             self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
 
-    async def _give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, errand: Errand) -> None:
+    async def _give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, errand: Errand, server: str = "") -> None:
         rows = [
             Row(
                 idx=sample.index,
@@ -267,10 +325,10 @@ class Run:
         ]
         await self._bench.write(rows)
         for sample in samples:
-            self._tell(progress.GaveUp(time.monotonic(), sample.name, verdict.reason))
-        self._given_up_in_a_row += len(samples)
+            self._tell(progress.GaveUp(time.monotonic(), sample.name, verdict.reason, server))
+        self._given_up_in_a_row += 1
         if self._given_up_in_a_row >= _IN_A_ROW and not self._fleet.stopped:
-            self.stop(f"{self._given_up_in_a_row} images in a row were given up, the last because {verdict.reason}")
+            self.stop(f"{self._given_up_in_a_row} prompts in a row were given up, the last because {verdict.reason}")
 
     # ---- leaving
 

@@ -23,7 +23,7 @@ def closing(summary: Summary, *, rehearsal: bool = False) -> str:
 def _lines(summary: Summary) -> Iterator[str]:
     done = summary.total - summary.missing
     head = "Complete" if not summary.missing else "Stopped" if summary.exit_code == STOPPED else "Incomplete"
-    yield f"{head}: {done} of {summary.total} images in {summary.dataset}"
+    yield f"{head}: {done} of {summary.total} images in {summary.dataset.absolute()}"
     yield from _made(summary)
     found = summary.resumed
     yield from _named("adopted", "lay there already; checked, and kept", found.adopted)
@@ -31,6 +31,8 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield from _named("set aside", "moved to .reggen: no good images", found.set_aside)
     if summary.other_recipes:
         yield f"  note         {summary.other_recipes} images were made earlier with other settings, and were kept"
+    if summary.beyond:
+        yield f"  note         {summary.beyond} images beyond the count lie in the folder; a trainer reads them too"
     yield from _named("note", "in the folder, but not of this set; a trainer reads them too", summary.strangers)
     yield from (f"  given up     {given.name}: {given.reason}" for given in summary.given_up[:_SHOWN])
     if len(summary.given_up) > _SHOWN:
@@ -68,7 +70,7 @@ def _next(summary: Summary, *, rehearsal: bool) -> str:
     if rehearsal and not summary.missing:
         return f"This was a rehearsal: marked pictures, no real ones. Next: python -m reggen run {summary.job_file}"
     if not summary.missing:
-        return f"Next: train with --reg_data_dir {summary.dataset.parent}"
+        return f"Next: train with --reg_data_dir {summary.dataset.parent.absolute()}"
     if summary.exit_code == STOPPED:
         return "Next: the same command goes on where this one stopped"
     return "Next: mend what is named above, then the same command makes only what is missing"

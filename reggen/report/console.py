@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging import Logger
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -44,7 +46,24 @@ class Display:
         if self._log:
             self._log.info(text)
         if not self._live:
-            self._console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", highlight=False, soft_wrap=True)
+            self._print(f"{time.strftime('%H:%M:%S')} {text}")
+
+    def _print(self, text: str) -> None:
+        try:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        except (OSError, SystemExit):  # the reader of a pipe has gone; rich would end the program for it
+            self.detach()
+
+    def close(self, text: str) -> None:
+        """The last words."""
+        self._print(text)
+
+    def detach(self) -> None:
+        """Nobody watches any more: the run goes on, and the log has it all."""
+        if self._log:
+            self._log.info("the terminal was closed; the run goes on")
+        self._live = True  # no lines either
+        sys.stdout = self._console.file = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process lives
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -60,7 +79,7 @@ class Display:
         state, at = self.state, now()
         parts: list[RenderableType] = [self._head(at), self._bar()]
         if state.servers:
-            parts.append(_servers(state.servers))
+            parts.append(_servers(state.servers, at))
         problems = [*self._notes, *(f"{span(at - when)} ago  {text}" for when, text in state.problems)]
         parts.extend(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in problems)
         if state.paused:
@@ -76,6 +95,9 @@ class Display:
         head.append(f"   {state.done:,} of {state.total:,}", style="not bold")
         if state.given_up:
             head.append(f"   {len(state.given_up)} given up", style="red")
+        if state.servers and not any(view.up for view in state.servers.values()):
+            head.append("   waiting for a server", style="bold red")
+            return head
         rate, eta = state.rate(at), state.eta(at)
         if rate:
             head.append(f"   {1 / rate:.2f} s an image" if rate < 2 else f"   {rate:.1f} images/s", style="not bold")
@@ -89,12 +111,14 @@ class Display:
         return Padding(bar, 0)  # the bar alone ends no line
 
 
-def _servers(servers: dict[str, ServerView]) -> Table:
+def _servers(servers: dict[str, ServerView], at: float) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     for title in ("server", "now", "queued", "made", "failures", ""):
         table.add_column(title, justify="right" if title in {"queued", "made", "failures"} else "left")
     for name, view in list(servers.items())[:16]:
         now, *queued = view.holds or ["-"]
+        if view.holds and at - view.since >= 10:
+            now += f" ({span(at - view.since)})"
         failures = Text(str(view.failures), style="yellow" if view.failures else "dim")
         state = Text(view.why, style="yellow" if view.up else "red", overflow="ellipsis", no_wrap=True)
         mark = Text(name, style="green" if view.up else "red")

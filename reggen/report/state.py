@@ -6,6 +6,7 @@ from typing import Any
 
 from reggen.dataset.folder import Folder, is_held
 from reggen.dataset.ledger import Ledger
+from reggen.errors import Problem
 from reggen.job import Job
 
 _SHOWN = 20
@@ -29,8 +30,8 @@ def state_of(job: Job) -> dict[str, Any]:
         return state
     try:
         present = folder.present(count)
-        done = [(index, name) for index, kind, _, name in ledger.outline(count) if kind == "done"]
-        deleted = [name for index, name in done if not present[index]]
+        done = [(index, name) for index, kind, _, name, _ in ledger.outline(count) if kind == "done"]
+        deleted = [name for index, name in done if index not in present]
         state["done"] = len(done) - len(deleted)
         state["missing"] = count - state["done"]
         state["deleted"] = deleted
@@ -39,6 +40,17 @@ def state_of(job: Job) -> dict[str, Any]:
     finally:
         ledger.close()
     return state
+
+
+def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:
+    """Which of a job's lasting facts differ from what the dataset was begun with."""
+    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    if ledger is None:
+        return ()
+    try:
+        return ledger.conflicts(facts)
+    finally:
+        ledger.close()
 
 
 def words(state: dict[str, Any]) -> str:

@@ -136,7 +136,8 @@ def _get_object_info(world: World, _ask: Ask) -> Reply:
 
 def _get_object_info_of(world: World, ask: Ask) -> Reply:
     name = ask.parts[1]
-    return as_json({name: world.specs.classes[name]} if name in world.specs.classes else {})
+    described = world.specs.described(name)
+    return as_json({name: described} if described else {})
 
 
 def _get_models(_world: World, _ask: Ask) -> Reply:

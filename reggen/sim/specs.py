@@ -45,6 +45,12 @@ class Specs:
             spec["input"]["required"][name][0] = list(getattr(settings, field))
             self.classes[class_type] = spec
 
+    def described(self, class_type: str) -> dict[str, Any] | None:
+        """A class as /object_info gives it; a lenient server has every class, and names no choices."""
+        if not self.lenient:
+            return self.classes.get(class_type)
+        return {"input": {"required": {}}, "name": class_type, "output_node": self.saves(class_type)}
+
     def models(self, folder: str) -> list[str] | None:
         """The names in a models folder; None if there is no such folder."""
         field = FOLDERS.get(folder)

@@ -463,3 +463,55 @@ async def proxied(page: Callable[[web.Request], Awaitable[web.StreamResponse]]) 
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+async def test_a_run_ends_in_time(job: JobMaker) -> None:
+    """Nothing is posted that would end too late, and what is made by then stays."""
+    async with serve(Settings(seconds=0.2)) as sim:
+        told = await filled(one := job(sim.url, dataset={"count": 500}), seconds=2.0)
+        assert told.summary.stopped == "the time is up"
+        assert told.summary.exit_code == 1
+        assert 3 <= told.summary.made <= 10
+        assert told.summary.seconds < 3.0
+        assert sim.world.remaining == 0
+        assert_sound(one, complete=False)
+
+
+async def test_a_prompt_that_would_end_too_late_is_taken_back(job: JobMaker) -> None:
+    """Nobody knew how long one takes; at the end of the time it is left."""
+    async with serve(Settings(seconds=30.0)) as sim:
+        told = await filled(job(sim.url, dataset={"count": 5}), seconds=1.0)
+        assert told.summary.made == 0
+        assert told.summary.seconds < 5.0
+        await eventually(lambda: sim.world.remaining == 0)
+
+
+async def test_all_servers_away_for_too_long_end_the_run_when_asked_to(job: JobMaker) -> None:
+    """Without the limit it waits; with it, exit 4 says who was tried."""
+    async with serve(Settings(seconds=0.1)) as sim:
+        one = job(sim.url, dataset={"count": 50}, limits={"give_up_after": 0.5})
+        running = asyncio.create_task(filled(one))
+        await eventually(lambda: sim.painted >= 2)
+        await sim.stop()
+        told = await running
+        assert told.summary.exit_code == 4
+        assert told.summary.made >= 1
+
+
+async def test_a_server_that_paints_black_is_freed_and_then_left_to_rest(job: JobMaker) -> None:
+    """NaN latents stay until the model is loaded anew: memory is freed after three in a row."""
+    black = Fault("black", on="start", nth=(1, 2, 3))
+    async with serve(QUICK, script=Script((black,))) as sim:
+        told = await filled(one := job(sim.url))
+        assert told.summary.exit_code == 0
+        assert sim.count("POST", "/free") == 1
+        assert_sound(one)
+
+
+async def test_a_batch_that_does_not_fit_is_made_one_by_one(job: JobMaker) -> None:
+    """Out of memory twice: then smaller."""
+    async with serve(QUICK, script=Script((Fault("oom", nth=(1, 2)),))) as sim:
+        told = await filled(one := job(sim.url, dataset={"count": 4}, sampling={"batch": 4}))
+        assert told.summary.exit_code == 0
+        assert sim.count("POST", "/prompt") == 6
+        assert_sound(one)

@@ -87,7 +87,8 @@ def test_present_counts_numbers_of_any_width_and_no_strangers(folder: Folder) ->
     for name in ("reg_001.png", "reg_0003.png", "reg_099.png", "reg_004.png.part", "img_005.png", "reg_000.png"):
         (folder.images / name).write_bytes(b"x")
     (folder.images / "reg_002.png").touch()
-    assert [index for index, found in enumerate(folder.present(9)) if found] == [0, 2]
+    assert folder.present(9) == {0: 1, 2: 1}
+    assert folder.beyond(9) == 1
     assert folder.strangers() == ["img_005.png"]
 
 

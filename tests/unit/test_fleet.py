@@ -86,7 +86,7 @@ def test_a_failed_errand_waits_for_the_other_server_rather_than_go_back() -> Non
     pair.assign(0)
     pair.again(Errand(order(9), Tries(avoid=frozenset({"a"}))), 0, 0)
     pair.release("a")
-    pair.finish()
+    pair.finish("a")
     assert pair.assign(0) == []
     pair.release("b")
     assert indices(pair.assign(0)) == [("b", 9)]
@@ -157,12 +157,12 @@ def test_it_is_finished_when_nothing_is_active_and_nothing_waits() -> None:
     assert not one.finished
     one.release(name)
     one.again(replace(errand, tries=Tries(attempts=1)), 0, 5)
-    one.finish()
+    one.finish("a")
     assert one.assign(0) == []
     assert not one.finished
     [(name, _)] = one.assign(5)
     one.release(name)
-    one.finish()
+    one.finish("a")
     assert one.assign(6) == []
     assert one.finished
 
@@ -177,7 +177,7 @@ def test_a_stopped_fleet_is_finished_with_its_last_errand() -> None:
     assert not one.finished
     for _ in range(2):
         one.release("a")
-        one.finish()
+        one.finish("a")
     assert one.finished
 
 

@@ -27,7 +27,7 @@ from reggen.report.closing import closing, report, write_report
 from reggen.report.lines import line, open_log, span
 
 BEGAN = Began(0.0, 10, 0, ("a", "b"))
-DATASET = Path("reg") / "1_person"
+DATASET = (Path("reg") / "1_person").absolute()
 
 
 def told(*events: RunEvent) -> str | None:
@@ -160,7 +160,7 @@ def test_a_complete_run_says_what_to_do_next():
     assert closing(a_summary()).splitlines() == [
         f"Complete: 10 of 10 images in {DATASET}",
         "  made now     6 in 12 s, 2.00 s an image; the servers were painting 75 % of the time",
-        "Next: train with --reg_data_dir reg",
+        f"Next: train with --reg_data_dir {DATASET.parent}",
     ]
 
 

@@ -69,11 +69,11 @@ def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
     error = Failed("a", "KSampler (node 3)", "torch.OutOfMemoryError", "CUDA out of memory", out_of_memory=True)
     many = LIMITS.model_copy(update={"attempts": 5})
     first = again(decide(error, "a", Tries(), many, BOTH, batch=4))
-    assert (first.free_memory, first.next_take, first.tries.avoid) == (True, False, frozenset())
+    assert (first.free_memory, first.next_take, sorted(first.tries.avoid)) == (True, False, [])
     second = again(decide(error, "a", first.tries, many, BOTH, batch=4))
-    assert (second.free_memory, second.next_take, second.tries.avoid) == (True, True, {"a"})
+    assert (second.free_memory, second.next_take, sorted(second.tries.avoid)) == (True, True, ["a"])
     third = again(decide(error, "b", second.tries, many, BOTH, batch=1))
-    assert (third.next_take, third.tries.avoid) == (False, {"a", "b"})
+    assert (third.next_take, sorted(third.tries.avoid)) == (False, ["a", "b"])
 
 
 def test_a_sample_over_which_servers_die_is_not_tried_a_third_time():
@@ -92,7 +92,7 @@ def test_a_servers_fault_never_counts_against_the_sample(error: ServerError):
     before = Tries(attempts=LIMITS.attempts - 1, lost=LIMITS.lost - 1)
     tries = again(decide(error, "a", before, LIMITS, BOTH)).tries
     assert (tries.attempts, tries.lost, tries.server_errors) == (before.attempts, before.lost, 1)
-    assert times_tried(error) == 50
+    assert times_tried(error) == 200
 
 
 @pytest.mark.parametrize("error", GONE, ids=named)

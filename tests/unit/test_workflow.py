@@ -238,6 +238,9 @@ def test_a_graph_of_ones_own_is_filled_like_the_built_in(made: Any):
         "height": ["2.height"],
         "prefix": ["9.filename_prefix"],
         "batch": ["2.batch_size"],
+        "sampler": ["5.sampler_name"],
+        "scheduler": ["5.scheduler"],
+        "cfg": ["5.cfg"],
     }
     assert graph.output == "9"
 
@@ -689,7 +692,7 @@ def test_a_binding_has_a_value_before_any_order(made: Any):
     """The preflight asks what will be sent: the job's value, else the graph's own, else nothing."""
     found = made(CLASSIC)
     assert (found.value("checkpoint"), found.value("seed"), found.value("prefix")) == ("job.safetensors", 1, "ComfyUI")
-    assert found.value("scheduler") is None
+    assert (found.value("scheduler"), found.value("nothing")) == ("normal", None)
 
 
 def test_settled_inputs_are_those_every_order_shares(made: Any):

@@ -1,0 +1,96 @@
+"""Notices to wherever the user looks in the morning, through Apprise. A failing notice never disturbs a run."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from reggen.engine.fill import Summary
+from reggen.errors import JobError, Problem
+from reggen.job import Notify
+from reggen.progress import Paused, RunEvent, ServerChanged
+
+_LIMIT = 30.0  # seconds for one notice
+_STUCK = 600.0  # seconds without any server before somebody is told
+
+
+class Notices:
+    """Watches a run's events and says what a sleeper would want to be told."""
+
+    def __init__(self, notify: Notify, job_file: str, environ: Mapping[str, str]) -> None:
+        self._title = f"reggen: {job_file}"
+        self._apprise = _apprise(notify, job_file, environ)
+        self._up: dict[str, bool] = {}
+        self._stuck: asyncio.TimerHandle | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def tell(self, event: RunEvent) -> None:
+        """One event of the run."""
+        if self._apprise is None:
+            return
+        if isinstance(event, Paused) and event.why:
+            self._send(f"paused: {event.why}")
+        if isinstance(event, ServerChanged):
+            self._up[event.server] = event.up
+            self._watch(event)
+
+    def _watch(self, event: ServerChanged) -> None:
+        """No server for ten minutes is worth a notice; one that comes back in time is not."""
+        if any(self._up.values()):
+            if self._stuck:
+                self._stuck.cancel()
+            self._stuck = None
+        elif self._stuck is None:
+            text = f"stuck: no server has been there for {_STUCK / 60:.0f} minutes ({event.server}: {event.why})"
+            self._stuck = asyncio.get_running_loop().call_later(_STUCK, self._send, text)
+
+    async def finished(self, summary: Summary) -> None:
+        """How the run ended; waits for everything that is still being sent, within a limit."""
+        if self._stuck:
+            self._stuck.cancel()
+        if self._apprise is None:
+            return
+        done = summary.total - summary.missing
+        text = f"finished: {done} of {summary.total} images"
+        if summary.missing:
+            text = f"finished with gaps: {text.removeprefix('finished: ')}, {len(summary.given_up)} given up"
+        if why := summary.error or summary.stopped:
+            text += f" ({why})"
+        self._send(text)
+        await asyncio.wait(self._sending, timeout=_LIMIT)
+
+    def _send(self, text: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._deliver(text))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _deliver(self, text: str) -> None:
+        with suppress(Exception):  # whatever a service does at night, the images go on
+            async with asyncio.timeout(_LIMIT):
+                await asyncio.to_thread(self._apprise.notify, title=self._title, body=text)
+
+
+def _apprise(notify: Notify, job_file: str, environ: Mapping[str, str]) -> Any:
+    """The library with the job's addresses in it; None when the job names none. Raises JobError."""
+    if not notify.urls:
+        return None
+    if importlib.util.find_spec("apprise") is None:
+        problem = Problem("notify.urls", "needs Apprise", "pip install 'reggen[notify]'")
+        raise JobError(job_file, (problem,))
+    import apprise  # noqa: PLC0415 - optional, and slow to import
+
+    logging.getLogger("apprise").disabled = True  # it would name the addresses, which are secrets
+    carrier = apprise.Apprise()
+    problems = []
+    for number, url in enumerate(notify.resolved(environ)):
+        if isinstance(url, KeyError):
+            problems.append(Problem(f"notify.urls[{number}]", f"the environment has no {url.args[0]}", "set it"))
+        elif not carrier.add(url):
+            problems.append(Problem(f"notify.urls[{number}]", "is no address that Apprise understands"))
+    if problems:
+        raise JobError(job_file, tuple(problems))
+    return carrier
