@@ -132,11 +132,6 @@ class Fleet:
         """Every server was left out: nothing more can be handed out in this run."""
         return all(server.out for server in self._servers.values())
 
-    @property
-    def nothing_else(self) -> bool:
-        """There is no errand but the one that is active now."""
-        return self._active <= 1 and not self._waiting and self._peek() is None
-
     # ---- what happened
 
     def stop(self) -> None:

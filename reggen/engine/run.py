@@ -111,6 +111,8 @@ class Run:
                     task.cancel()
         finally:
             await self._withdraw()
+        if self._refusals and self._fleet.hopeless and not self._fleet.stopped:
+            self._fatal = self._fatal or self._refused_job()  # fewer prompts than it takes to be sure at once
         if self._fatal:
             raise self._fatal
 
@@ -285,9 +287,12 @@ class Run:
         self._refusals.append(error)
         able = self._fleet.candidates(time.monotonic())
         everywhere = {refusal.server for refusal in self._refusals} >= able
-        if everywhere and (len(self._refusals) >= _HOPELESS or self._fleet.nothing_else):
-            problems = tuple(Problem(error.server, reason) for reason in error.reasons)
-            self._fatal = JobError(self._job_file, problems)
+        if everywhere and len(self._refusals) >= _HOPELESS:
+            self._fatal = self._refused_job()
+
+    def _refused_job(self) -> JobError:
+        last = self._refusals[-1]
+        return JobError(self._job_file, tuple(Problem(last.server, reason) for reason in last.reasons))
 
     async def _failed(
         self, link: Link, errand: Errand, samples: tuple[Sample, ...], error: ServerError | SampleError

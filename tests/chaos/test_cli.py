@@ -248,3 +248,27 @@ def test_no_time_is_a_sentence(until: str | None, for_: str | None) -> None:
     """What was said, and how to write it."""
     with pytest.raises(JobError):
         seconds_left("job.toml", until, for_)
+
+
+@needs_signals
+@pytest.mark.parametrize("reader", ["head -n 2", "true"])
+async def test_a_reader_that_goes_away_does_not_end_the_run(job_file: Path, reader: str) -> None:
+    """`| head`, a pager that was quit: the images go on, and the exit is the truth."""
+    job = load(job_file)
+    async with serve(Settings(seconds=0.02)) as sim:
+        words = f"{sys.executable} -m reggen run {job_file} --count 12 --server {sim.url}"
+        script = f"set -o pipefail; {words} | {reader}"
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", script, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0, errors.decode()
+        assert len(images(job)) == 12
+        assert b"Traceback" not in errors
+
+
+def test_the_version_is_told() -> None:
+    """For whoever writes an issue."""
+    result = reggen("--version")
+    assert result.returncode == 0
+    assert result.stdout.startswith("reggen 0.")

@@ -16,7 +16,7 @@ from PIL import Image
 from reggen import progress
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.fill import BY_USER, Control
+from reggen.engine.fill import BY_USER, Control, fill
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job import Job
 from reggen.sim import Fault, Script, Settings, Sim, serve
@@ -515,3 +515,97 @@ async def test_a_batch_that_does_not_fit_is_made_one_by_one(job: JobMaker) -> No
         assert told.summary.exit_code == 0
         assert sim.count("POST", "/prompt") == 6
         assert_sound(one)
+
+
+async def test_a_server_that_comes_a_moment_later_is_asked_before_the_job_is_called_wrong(job: JobMaker) -> None:
+    """One refuses everything; the other is only restarting."""
+    refusing = Script((Fault("reject"),))
+    async with serve(QUICK, script=refusing) as bad, serve(QUICK) as good:
+        one = job(bad.url, good.url, limits={"away": 20})
+        await good.stop()
+        running = asyncio.create_task(filled(one))
+        await eventually(lambda: bad.count("POST", "/prompt") >= 1)
+        await good.start()
+        told = await running
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(8, 4), (4, 4), (1, 1)])
+async def test_a_small_job_that_is_refused_is_a_wrong_job_too(job: JobMaker, count: int, batch: int) -> None:
+    """Exit 2, however few prompts there were to refuse."""
+    async with serve(QUICK, script=Script((Fault("reject"),))) as sim:
+        told = await filled(job(sim.url, dataset={"count": count}, sampling={"batch": batch}))
+        assert told.summary.exit_code == 2
+
+
+async def test_one_failing_batch_does_not_end_the_night(job: JobMaker) -> None:
+    """Ten in a row are counted in prompts, not in pictures."""
+    async with serve(QUICK, script=Script((Fault("fail", nth=2),))) as sim:
+        told = await filled(job(sim.url, dataset={"count": 48}, sampling={"batch": 16}, limits={"attempts": 1}))
+        assert told.summary.made == 32
+
+
+async def test_a_damaged_image_is_found_and_made_again(job: JobMaker) -> None:
+    """Cut short on the disk after it was done: the next run sees its size, checks it, and sets it aside."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        broken = one.dataset.folder / "reg_002.png"
+        broken.write_bytes(broken.read_bytes()[:300])
+        told = await filled(one)
+        assert told.summary.made == 1
+        assert_sound(one)
+
+
+async def test_an_image_mended_by_hand_is_kept(job: JobMaker) -> None:
+    """It still passes the checks: somebody painted over a blemish."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        mended = one.dataset.folder / "reg_002.png"
+        Image.effect_noise((64, 64), 90).save(mended)
+        before = mended.read_bytes()
+        told = await filled(one)
+        assert (told.summary.made, told.summary.exit_code) == (0, 0)
+        assert mended.read_bytes() == before
+        assert (await filled(one)).summary.resumed.adopted == []
+
+
+async def test_a_rehearsal_and_a_real_run_never_share_a_dataset(job: JobMaker) -> None:
+    """Marked pictures in a training set would be found in the LoRA."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, dataset={"count": 1}))
+        with pytest.raises(JobError, match="real pictures"):
+            await fill(one, "test.toml", tell=lambda _: None, note=print, rehearsal=True)
+
+
+async def test_images_beyond_the_count_are_told_of(job: JobMaker) -> None:
+    """The trainer reads whatever lies there."""
+    async with serve(QUICK) as sim:
+        await filled(job(sim.url, dataset={"count": 5}))
+        told = await filled(job(sim.url, dataset={"count": 3}))
+        assert (told.summary.total, told.summary.beyond) == (3, 2)
+
+
+async def test_waiting_goes_on_although_a_server_that_is_there_cannot_do_it(job: JobMaker) -> None:
+    """--wait: the one that can is still to come."""
+    lacking = Settings(checkpoints=("other.safetensors",))
+    async with serve(lacking) as poor, serve(QUICK) as rich:
+        one = job(poor.url, rich.url)
+        await rich.stop()
+        told = Told()
+        running = asyncio.create_task(filled(one, wait=True, told=told))
+        await eventually(lambda: any("waiting for a server" in note for note in told.notes))
+        await rich.start()
+        await running
+        assert told.summary.exit_code == 0
+
+
+async def test_a_prompt_whose_post_was_never_settled_is_taken_back_at_the_end(job: JobMaker) -> None:
+    """Nobody could say whether it arrived, so it was made elsewhere; nothing of ours is left running."""
+    slow = Settings(seconds=3.0)
+    faults = Script((Fault("silent", on="post", nth=1), Fault("status", on="queue", nth=(2, 3, 4, 5, 6), status=500)))
+    async with serve(slow, script=faults) as sim, serve(QUICK) as other:
+        told = await filled(one := job(sim.url, other.url, dataset={"count": 3}, limits={"request": 0.3}), limit=60)
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+        await eventually(lambda: sim.world.remaining == 0)

@@ -188,3 +188,41 @@ def test_more_failures_than_can_be_worked_off_stop_new_work() -> None:
         one.again(Errand(order(number)), 0, 1000.0)
     assert one.assign(0) == []
     assert len(one.assign(1000.0)) == 1
+
+
+def test_errands_that_wait_for_the_same_moment_are_told_apart() -> None:
+    """Two with equal times, the first not placeable: the second is handed out once, and the first still waits."""
+    pair = fleet({"a": 1, "b": 1}, 2)
+    pair.assign(0)
+    pair.again(Errand(order(8), Tries(avoid=frozenset({"a"}))), 5.0, 0)
+    pair.again(Errand(order(9)), 5.0, 0)
+    pair.release("a")
+    pair.finish("a")
+    assert indices(pair.assign(6.0)) == [("a", 9)]
+    pair.release("b")
+    pair.finish("b")
+    assert indices(pair.assign(6.0)) == [("b", 8)]
+
+
+def test_a_slow_server_s_downloads_do_not_starve_the_others() -> None:
+    """How much may be beyond its slot is counted for each server."""
+    pair = fleet({"slow": 1, "fast": 1}, 100)
+    fast = 0
+    for _ in range(20):
+        for name, _errand in pair.assign(0):
+            pair.release(name)
+            if name == "fast":
+                fast += 1
+                pair.finish(name)
+    assert fast == 20
+
+
+def test_what_every_server_refused_is_stranded_only_after_the_absent_had_their_time() -> None:
+    """A server that restarts was never asked."""
+    pair = fleet({"a": 1, "b": 1}, 0)
+    pair.again(Errand(order(0), Tries(refused_by=frozenset({"a"}))), 0, 0)
+    pair.server_is("b", up=False, now=100.0)
+    assert pair.stranded(110.0) == []
+    assert pair.wake_at(110.0) == 130.0
+    assert [errand.order.samples[0].index for errand in pair.stranded(131.0)] == [0]
+    assert pair.stranded(132.0) == []
