@@ -160,7 +160,7 @@ async def _stand_ins(job: Job, stack: AsyncExitStack) -> Job:
         checkpoints = (job.sampling.checkpoint,) if job.sampling.checkpoint else ()
         settings = sim.Settings(seconds=0.05, checkpoints=checkpoints, lenient=True)
         stand_in = await stack.enter_async_context(sim.serve(settings))
-        servers.append(server.model_copy(update={"url": stand_in.url, "headers": {}}))
+        servers.append(server.model_copy(update={"url": stand_in.url, "headers": {}, "launch": None}))
     return job.model_copy(update={"servers": tuple(servers)})
 
 
@@ -216,7 +216,8 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
     examined = asyncio.run(ask())
     text, room = checked(job, job_file, examined)
     print(text)
-    if not any(one.ready for one in examined):
+    started_here = {server.name for server in job.servers if server.launch}
+    if not any(one.ready or (one.away and one.server in started_here) for one in examined):
         raise typer.Exit(BAD_JOB if unfit(examined) else NO_SERVER)
     raise typer.Exit(COMPLETE if room else STORAGE)
 

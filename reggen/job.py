@@ -113,9 +113,37 @@ class Server(Section):
 
     url: str = Field(DEFAULT_URL, description="http://host:port, as in the browser.")
     depth: int = Field(2, ge=1, le=64, description="Prompts in flight: one running and one waiting is enough.")
+    launch: Path | None = Field(None, description="A ComfyUI folder: reggen starts it there, keeps it up, and ends it.")
+    python: Path | None = Field(None, description="For launch: the python to run it with; its own venv's by default.")
+    arguments: tuple[str, ...] = Field((), description="For launch: more arguments for main.py.")
+    gpus: tuple[int, ...] = Field((), description="For launch: one ComfyUI for each, on consecutive ports.")
+    memory_gib: float | None = Field(None, gt=0, description="For launch: restarted when it holds more memory.")
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Sent with every request; ${NAME} is taken from the environment."
     )
+
+    @field_validator("launch", "python")
+    @classmethod
+    def _expanded(cls, path: Path | None) -> Path | None:
+        return _home(path) if path else None
+
+    @model_validator(mode="after")
+    def _launchable(self) -> Self:
+        given = [name for name in ("python", "arguments", "gpus", "memory_gib") if getattr(self, name)]
+        if given and not self.launch:
+            raise ValueError(f"{given[0]} goes with launch, the folder of a ComfyUI to start")
+        parts = urlsplit(self.url)
+        if self.launch and (parts.hostname not in {"127.0.0.1", "localhost", "::1"} or not parts.port):
+            raise ValueError(f"launch starts ComfyUI on this machine: give it a url such as {DEFAULT_URL}")
+        return self
+
+    def one_for_each_gpu(self) -> list[Server]:
+        """Itself, or with several GPUs a server for each, on consecutive ports."""
+        if len(self.gpus) < 2:
+            return [self]
+        head, _, port = self.url.rpartition(":")
+        urls = [f"{head}:{int(port) + number}" for number in range(len(self.gpus))]
+        return [self.model_copy(update={"url": url, "gpus": (gpu,)}) for url, gpu in zip(urls, self.gpus, strict=True)]
 
     @field_validator("url")
     @classmethod
@@ -287,6 +315,7 @@ class Job(Section):
     @field_validator("servers")
     @classmethod
     def _each_once(cls, servers: tuple[Server, ...]) -> tuple[Server, ...]:
+        servers = tuple(one for server in servers for one in server.one_for_each_gpu())
         names = [server.name.lower() for server in servers]
         if twice := {server.url for server in servers if names.count(server.name.lower()) > 1}:
             raise ValueError(f"{', '.join(sorted(twice))} is named twice; raise its depth instead")

@@ -56,6 +56,11 @@ class Link:
         self._back = asyncio.Event()
 
     @property
+    def worker_is_dead(self) -> bool:
+        """The server accepts prompts and does none of them; only a restart helps."""
+        return self._worker.resting
+
+    @property
     def in_flight(self) -> int:
         """Prompts of ours that the server holds."""
         return len(self._follower.in_flight)
@@ -300,7 +305,7 @@ class _Worker:
     def replaced(self) -> None:
         """The server may have been restarted: nothing is known against its worker."""
         self._idle_since = self._interrupted_at = None
-        self.rests_until = -math.inf
+        self.resting, self.rests_until = False, -math.inf
 
     def seen(self, queue: wire.Queue, heard: float | None, now: float) -> _Verdict:
         """One look: ``heard`` is the last sign of life of our running prompt, None when none of ours runs."""

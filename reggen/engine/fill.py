@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from pathlib import Path
 from reggen import progress
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.follow import Pace
+from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
 from reggen.dataset.check import Demands
 from reggen.dataset.folder import Folder, held
@@ -26,6 +27,7 @@ from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import Resumed, missing, reconcile
 from reggen.engine.attempt import Bench
 from reggen.engine.fleet import Fleet
+from reggen.engine.keep import started
 from reggen.engine.preflight import Examined, examine
 from reggen.engine.run import Run
 from reggen.errors import (
@@ -215,11 +217,11 @@ class _Filling:
         if before == total:
             return self._summary()
         self._room(total - before)
-        async with connected(self.job) as clients:
+        async with started(self.job, self.folder, self.note) as running, connected(self.job) as clients:
             examined = {one.server: one for one in await self._preflight(clients, wait)}
             self.versions = {name: one.version for name, one in examined.items()}
             fit = [client for client in clients if not examined[client.name].problems]
-            return await self._run(control, fit, pace)
+            return await self._run(control, fit, running, pace)
 
     def _room(self, images: int) -> None:
         demand_room(self.job, self.folder, images)
@@ -249,7 +251,9 @@ class _Filling:
             await asyncio.sleep(pause)
             pause = min(_WAIT[1], pause * 1.5)
 
-    async def _run(self, control: Control, clients: Sequence[Client], pace: Pace | None) -> Summary:
+    async def _run(
+        self, control: Control, clients: Sequence[Client], running: Mapping[str, Launched], pace: Pace | None
+    ) -> Summary:
         run_id = uuid.uuid4()
         reader = Ledger.read(self.ledger.path)
         assert reader is not None, "it was opened for writing above"
@@ -274,6 +278,7 @@ class _Filling:
             fleet=Fleet(depths, missing(reader, self.plan), patience=self.job.limits.away),
             links=links,
             limits=self.job.limits,
+            running=running,
             until=None if self.seconds is None else self.begun + self.seconds,
             room=bytes_needed(self.job, sum(depths.values())) + _SPARE,
             tell=self.tell,

@@ -32,6 +32,7 @@ class _Server:
     depth: int
     up: bool = False
     out: bool = False
+    spared: bool = False
     holding: int = 0
     active: int = 0
     down_since: float | None = None
@@ -142,6 +143,10 @@ class Fleet:
         """Give a server nothing more in this run."""
         self._servers[name].out = True
 
+    def spare(self, name: str, *, spared: bool = True) -> None:
+        """Give a server nothing more for now."""
+        self._servers[name].spared = spared
+
     def hold(self) -> None:
         """Hand out nothing until `resume`."""
         self._held = True
@@ -229,7 +234,7 @@ class Fleet:
 
     def _free(self, server: _Server, now: float) -> bool:
         busy = server.holding >= server.depth or server.active >= server.depth + _FETCHING
-        return server.up and not server.out and not busy and server.rests_until <= now
+        return server.up and not server.out and not server.spared and not busy and server.rests_until <= now
 
     def _choose(self, errand: Errand, free: list[str]) -> str | None:
         """The emptiest server that has not failed it; one that has, only when no other is there at all."""

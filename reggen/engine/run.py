@@ -9,14 +9,16 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from reggen import progress
+from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
 from reggen.dataset.ledger import Row, now_utc
 from reggen.engine.attempt import Bench, Result
 from reggen.engine.fleet import Errand, Fleet
+from reggen.engine.keep import keep, named
 from reggen.engine.retry import GiveUp, decide
 from reggen.errors import (
     BadImage,
@@ -54,6 +56,7 @@ class Run:
         fleet: Fleet,
         links: Sequence[Link],
         limits: Limits,
+        running: Mapping[str, Launched],
         room: int,
         until: float | None,
         tell: Callable[[RunEvent], None],
@@ -61,6 +64,7 @@ class Run:
         self._job_file, self._plan, self._bench, self._fleet = job_file, plan, bench, fleet
         self._links = {link.name: link for link in links}
         self._limits, self._tell = limits, tell
+        self._kept = named(self._links, running)
         self._changed = asyncio.Event()
         self._fatal: ReggenError | None = None
         self._aborted = False
@@ -102,6 +106,7 @@ class Run:
         try:
             async with asyncio.TaskGroup() as group:
                 talks = [talk for link in self._links.values() for talk in (link.listen(), link.watch())]
+                talks += [keep(one, link, self._fleet, self._note) for one, link in self._kept]
                 talking = [group.create_task(talk) for talk in talks]
                 try:
                     working = await self._dispatch(group)
@@ -115,6 +120,10 @@ class Run:
             self._fatal = self._fatal or self._refused_job()  # fewer prompts than it takes to be sure at once
         if self._fatal:
             raise self._fatal
+
+    def _note(self, text: str) -> None:
+        self._tell(progress.Trouble(time.monotonic(), "", text))
+        self._changed.set()
 
     # ---- handing out
 

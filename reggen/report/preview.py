@@ -71,7 +71,9 @@ def checked(job: Job, job_file: str, examined: Sequence[Examined]) -> tuple[str,
     lines.append(f"  disk         {mib(free)} free, about {mib(need)} needed" + ("" if room else ": TOO LITTLE"))
     lines.extend(f"  IN THE WAY   {problem}" for problem in problems)
     for one in examined:
-        lines.append(f"  {one.server}  {_verdict(one)}")
+        launch = next((server.launch for server in job.servers if server.name == one.server), None)
+        verdict = f"not running; `run` starts it in {launch}" if launch and one.away else _verdict(one)
+        lines.append(f"  {one.server}  {verdict}")
         lines.extend(f"      {problem}" for problem in one.problems)
     return "\n".join(lines), room and not problems
 

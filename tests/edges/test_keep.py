@@ -1,0 +1,121 @@
+"""Runs that start their own ComfyUI: a folder with a main.py that serves the stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from reggen.comfy.launch import LaunchError
+from reggen.job import Job
+from tests.conftest import JobMaker, Told, eventually, filled
+from tests.invariants import assert_sound
+
+MAIN = """
+import argparse, asyncio, os, pathlib
+from reggen import sim
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--listen")
+parser.add_argument("--port", type=int)
+parser.add_argument("--cuda-device", type=int, default=-1)
+options = parser.parse_args()
+pathlib.Path(f"pid-{options.port}").write_text(f"{os.getpid()} {options.cuda_device}")
+script = pathlib.Path(f"script-{options.port}.toml")
+faults = sim.Script.from_toml(script.read_text()) if script.exists() else sim.Script()
+script.unlink(missing_ok=True)
+serving = sim.run_forever(
+    sim.Settings(seconds=0.05), host="127.0.0.1", port=options.port, count=1, script=faults, on_ready=print
+)
+asyncio.run(serving)
+"""
+
+
+@pytest.fixture
+def comfy(tmp_path: Path) -> Path:
+    folder = tmp_path / "ComfyUI"
+    folder.mkdir()
+    (folder / "main.py").write_text(MAIN, encoding="utf-8")
+    return folder
+
+
+def free_ports(count: int) -> int:
+    """The first of so many consecutive ports that nobody uses."""
+    candidates = range(20_000 + os.getpid() % 20_000, 60_000, count)
+    return next(first for first in candidates if all(is_free(first + number) for number in range(count)))
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) != 0
+
+
+def process(comfy: Path, port: int) -> int:
+    return int((comfy / f"pid-{port}").read_text(encoding="utf-8").split()[0])
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+async def test_a_comfyui_for_each_gpu_is_started_and_ended(job: JobMaker, comfy: Path) -> None:
+    """On consecutive ports, each told its GPU; afterwards there is none."""
+    port = free_ports(2)
+    one = job(dataset={"count": 8})
+    server = {"url": f"http://127.0.0.1:{port}", "launch": str(comfy), "gpus": [0, 1]}
+    one = type(one).model_validate({**one.model_dump(by_alias=True), "servers": [server]})
+    told = await filled(one, limit=60)
+    assert told.summary.exit_code == 0
+    assert_sound(one)
+    assert [(comfy / f"pid-{port + gpu}").read_text(encoding="utf-8").split()[1] for gpu in (0, 1)] == ["0", "1"]
+    assert not any(is_alive(process(comfy, port + gpu)) for gpu in (0, 1))
+    assert (one.dataset.state / f"comfyui-{port}.log").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot kill like this")
+async def test_a_comfyui_that_crashes_in_mid_run_is_started_again(job: JobMaker, comfy: Path) -> None:
+    """And what it had is made after all, each once."""
+    port = free_ports(1)
+    one = launched_job(job, comfy, port, count=12)
+    told = Told()
+    running = asyncio.create_task(filled(one, limit=60, told=told))
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3, 30)
+    first = process(comfy, port)
+    os.kill(first, signal.SIGKILL)
+    await running
+    assert told.summary.exit_code == 0
+    assert process(comfy, port) != first
+    assert_sound(one)
+
+
+async def test_a_comfyui_whose_worker_died_is_started_again(
+    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers and does nothing: nobody has to get up for it."""
+    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.1)
+    port = free_ports(1)
+    one = launched_job(job, comfy, port, count=6)
+    (comfy / f"script-{port}.toml").write_text('[[fault]]\ndo = "zombie"\non = "start"\nnth = 3\n', encoding="utf-8")
+    told = await filled(one, limit=60)
+    assert told.summary.exit_code == 0
+    assert_sound(one)
+
+
+async def test_a_folder_that_is_no_comfyui_is_a_sentence(job: JobMaker, tmp_path: Path) -> None:
+    """Before anything is posted."""
+    with pytest.raises(LaunchError, match=r"there is no main\.py"):
+        await filled(launched_job(job, tmp_path, free_ports(1), count=1))
+
+
+def launched_job(job: JobMaker, folder: Path, port: int, *, count: int) -> Job:
+    made = job(dataset={"count": count})
+    server = {"url": f"http://127.0.0.1:{port}", "launch": str(folder)}
+    return type(made).model_validate({**made.model_dump(by_alias=True), "servers": [server]})

@@ -1,0 +1,478 @@
+"""A ComfyUI of our own: started, watched, restarted and ended, as a real process on a real port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reggen.comfy.client import Client
+from reggen.comfy.launch import Launch, Launched, LaunchError
+from reggen.sim import serve
+from tests.conftest import eventually
+
+MAIN = """
+import argparse, os, signal, subprocess, sys, time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--listen")
+parser.add_argument("--port", type=int)
+parser.add_argument("--cuda-device")
+parser.add_argument("--mood", default="good")
+asked = parser.parse_args()
+mood = asked.mood
+
+print(f"stdin={sys.stdin.read()!r} word={os.environ.get('REGGEN_TEST_WORD')} gpu={asked.cuda_device}", flush=True)
+if mood == "broken":
+    sys.exit("\\x1b[31mNo module named 'torch'\\x1b[0m")
+if mood == "mute":
+    time.sleep(600)
+if mood == "stubborn":
+    signal.signal(signal.SIGTERM, lambda *_: print("I will not", flush=True))
+if mood == "parent":
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", __file__])
+    with open("child", "w") as file:
+        file.write(f"{child.pid}\\n")
+
+import asyncio
+from reggen.sim import serve
+
+async def main():
+    async with serve(host=asked.listen, port=asked.port):
+        if mood == "crash":
+            await asyncio.sleep(0.5)
+            print("CUDA error: the GPU has fallen off the bus", flush=True)
+            os._exit(3)
+        while mood == "chatty":
+            print("x" * 200)
+            await asyncio.sleep(0)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX knows them")
+
+Maker = Callable[..., Launched]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def left_of(folder: Path) -> list[str]:
+    """The processes that run something in a folder, on systems that tell."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(folder) in words:
+                found.append(words)
+    return found
+
+
+def runs(pid: int) -> bool:
+    """A process that has ended and waits for init to notice runs no more."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return sys.platform != "linux"
+    return state not in {"Z", "X"}
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """A ComfyUI in a folder of this test's own."""
+    folder = tmp_path / "ComfyUI"
+    folder.mkdir()
+    (folder / "main.py").write_text(textwrap.dedent(MAIN), encoding="utf-8")
+    url = f"http://127.0.0.1:{free_port()}"
+    return Launch(folder=folder, url=url, python=Path(sys.executable), log=tmp_path / "logs" / "comfy.log")
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def make(launch: Launch, told: list[str], tmp_path: Path) -> AsyncIterator[Maker]:
+    """A maker of processes. None of them, nor of their children, outlives the test."""
+    made: list[Launched] = []
+
+    def one(mood: str = "good", **changes: Any) -> Launched:
+        made.append(Launched(replace(launch, arguments=("--mood", mood), **changes), tell=told.append))
+        return made[-1]
+
+    yield one
+    await asyncio.gather(*(launched.stop() for launched in made))
+    await eventually(lambda: not left_of(tmp_path))
+
+
+async def answers(url: str) -> bool:
+    async with Client(url) as client:
+        return await client.remaining() == 0
+
+
+def pid_of(launched: Launched) -> int:
+    assert launched.pid is not None
+    return launched.pid
+
+
+# ---- starting
+
+
+async def test_a_process_is_started_answers_and_is_ended(make: Maker, launch: Launch, told: list[str]) -> None:
+    """Start returns when the server can be asked, and does nothing when it runs; so does stop when it does not."""
+    launched = make(device=1)
+    await launched.start()
+    assert await answers(launch.url)
+    pid = pid_of(launched)
+    await launched.start()
+    assert pid_of(launched) == pid
+    await launched.stop()
+    await launched.stop()
+    assert launched.pid is None
+    assert not launched.alive
+    assert "gpu=1" in launch.log.read_text(encoding="utf-8")
+    assert "starting ComfyUI" in told[0]
+    assert "is ready" in told[1]
+
+
+async def test_what_was_stopped_can_be_started_again(make: Maker, launch: Launch) -> None:
+    """Its port is free at once."""
+    launched = make()
+    for _ in range(2):
+        await launched.start()
+        assert await answers(launch.url)
+        await launched.stop()
+
+
+async def test_an_early_end_is_told_with_the_process_s_own_last_words(
+    make: Maker, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its colours, and without those of an earlier night; it got our environment and nothing to read."""
+    monkeypatch.setenv("REGGEN_TEST_WORD", "hello")
+    launch.log.parent.mkdir()
+    launch.log.write_text("the words of last night\n", encoding="utf-8")
+    with pytest.raises(LaunchError, match=r"it exited with status 1 before it was ready") as caught:
+        await make("broken").start()
+    text = str(caught.value)
+    assert text.endswith("  | stdin='' word=hello gpu=None\n  | No module named 'torch'")
+    assert "last night" not in text
+    assert caught.value.folder == str(launch.folder)
+    assert "the words of last night" in launch.log.read_text(encoding="utf-8")
+
+
+async def test_a_process_that_never_answers_is_ended(make: Maker) -> None:
+    """After the time it was given, and not one process is left."""
+    launched = make("mute", ready_within=0.3)
+    with pytest.raises(LaunchError, match=r"it was not ready within 0\.3 s"):
+        await launched.start()
+    assert not launched.alive
+
+
+async def test_a_folder_without_main_py_is_no_comfyui(make: Maker, launch: Launch) -> None:
+    """Said before anything is started."""
+    (launch.folder / "main.py").unlink()
+    with pytest.raises(LaunchError, match=r"there is no main\.py\. Name the folder"):
+        await make().start()
+    assert not launch.log.exists()
+
+
+async def test_a_python_that_is_not_there_is_named(make: Maker, tmp_path: Path) -> None:
+    """With its path, and with what to do."""
+    with pytest.raises(LaunchError, match=r"no python to run at .*gone.* Name the python"):
+        await make(python=tmp_path / "gone").start()
+
+
+async def test_a_log_that_cannot_be_written_is_named(make: Maker, tmp_path: Path) -> None:
+    """A process without a log is not started."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LaunchError, match=r"starting ComfyUI in .*\(.*file.*\)"):
+        await make(log=tmp_path / "file" / "comfy.log").start()
+
+
+async def test_a_port_that_is_taken_belongs_to_somebody_else(make: Maker) -> None:
+    """Nothing is started there, and what answers there is never ended."""
+    async with serve() as other:
+        launched = make(url=other.url)
+        with pytest.raises(LaunchError, match=r"already taken by a server that reggen did not start"):
+            await launched.start()
+        await launched.stop()
+        assert await answers(other.url)
+
+
+async def test_a_start_can_be_called_off(make: Maker) -> None:
+    """Stop does not wait for a process to get ready."""
+    launched = make("mute")
+    starting = asyncio.create_task(launched.start())
+    await eventually(lambda: launched.alive)
+    await launched.stop()
+    with pytest.raises(LaunchError, match="it was stopped before it was ready"):
+        await starting
+    assert not launched.alive
+
+
+async def test_a_cancelled_start_leaves_no_process(make: Maker) -> None:
+    """It is ended on the way out."""
+    launched = make("mute")
+    starting = asyncio.create_task(launched.start())
+    await eventually(lambda: launched.alive)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert not launched.alive
+
+
+# ---- restarting
+
+
+@posix
+async def test_a_killed_process_is_started_again(make: Maker, launch: Launch, told: list[str]) -> None:
+    """As long as it is watched, and it is told once; the watch ends when the process is stopped."""
+    launched = make()
+    await launched.start()
+    first = pid_of(launched)
+    watching = asyncio.create_task(launched.watch())
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: sum("is ready" in line for line in told) == 2)
+    assert pid_of(launched) != first
+    assert await answers(launch.url)
+    assert [line for line in told if "ended by SIGKILL" in line and "restart 1 of at most 6 an hour" in line]
+    await launched.stop()
+    async with asyncio.timeout(5):
+        await watching
+
+
+async def test_a_process_that_keeps_crashing_is_given_up(make: Maker) -> None:
+    """After the cap of the hour, with its last words."""
+    launched = make("crash", restarts_per_hour=1)
+    await launched.start()
+    with pytest.raises(LaunchError, match=r"it was restarted once within the hour already") as caught:
+        async with asyncio.timeout(20):
+            await launched.watch()
+    assert "it exited with status 3" in caught.value.what
+    assert str(caught.value).endswith("  | CUDA error: the GPU has fallen off the bus")
+    assert not launched.alive
+
+
+async def test_a_start_that_fails_at_night_counts_as_a_crash(make: Maker, launch: Launch) -> None:
+    """It is tried again up to the cap, and what went wrong last is told."""
+    launched = make(restarts_per_hour=1)
+    await launched.start()
+    (launch.folder / "main.py").write_text("raise SystemExit('out of order')", encoding="utf-8")
+    with pytest.raises(LaunchError, match=r"it was restarted once within the hour already") as caught:
+        await launched.restart("its worker is dead")
+    assert "it exited with status 1 before it was ready" in caught.value.what
+    assert "out of order" in str(caught.value)
+
+
+async def test_a_restart_on_request_says_why_and_counts(make: Maker, launch: Launch, told: list[str]) -> None:
+    """Another process serves the same address; once the cap is reached the process is left as it is."""
+    launched = make(restarts_per_hour=1)
+    await launched.start()
+    first = pid_of(launched)
+    await launched.restart("its worker is dead")
+    second = pid_of(launched)
+    assert second != first
+    assert await answers(launch.url)
+    assert [line for line in told if "its worker is dead; starting ComfyUI again" in line]
+    with pytest.raises(LaunchError, match="it holds too much memory, and it was restarted once"):
+        await launched.restart("it holds too much memory")
+    assert launched.pid == second
+
+
+async def test_two_who_want_a_restart_get_one(make: Maker, told: list[str]) -> None:
+    """And the watch takes the pause between the two processes for no crash."""
+    launched = make()
+    await launched.start()
+    watching = asyncio.create_task(launched.watch())
+    await asyncio.gather(*(launched.restart("its worker is dead") for _ in range(2)))
+    assert len([line for line in told if "starting ComfyUI again" in line]) == 1
+    await launched.stop()
+    await watching
+
+
+async def test_nothing_is_restarted_after_the_end(make: Maker, told: list[str]) -> None:
+    """Neither by a wish that comes late, nor by a watch."""
+    launched = make("mute")
+    await launched.restart("nobody started it")
+    await launched.watch()
+    assert told == []
+    assert not launched.alive
+
+
+async def test_a_pause_before_a_restart_is_cut_short_by_the_end(make: Maker, told: list[str]) -> None:
+    """Whoever stops does not wait for a back-off of a minute, and nothing starts after it."""
+    launched = make()
+    await launched.start()
+    first = launched.pid
+    restarting = asyncio.create_task(launched.restart("its worker is dead"))
+    await eventually(lambda: launched.pid != first)
+    await launched.stop()
+    async with asyncio.timeout(5):
+        with suppress(LaunchError):  # the pause was over already
+            await restarting
+    assert not launched.alive
+
+
+# ---- ending
+
+
+@posix
+async def test_a_process_that_will_not_end_is_killed(make: Maker, launch: Launch) -> None:
+    """After the time it was given for an end of its own."""
+    launched = make("stubborn", ends_within=0.3)
+    await launched.start()
+    await launched.stop()
+    assert not launched.alive
+    assert "I will not" in launch.log.read_text(encoding="utf-8")
+
+
+@posix
+async def test_a_stop_that_is_cancelled_kills_at_once(make: Maker, launch: Launch) -> None:
+    """The second Ctrl-C does not wait for a process that takes its time."""
+    launched = make("stubborn", ends_within=600.0)
+    await launched.start()
+    stopping = asyncio.create_task(launched.stop())
+    await eventually(lambda: "I will not" in launch.log.read_text(encoding="utf-8"))
+    assert launched.alive
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not launched.alive
+
+
+@posix
+async def test_its_children_end_with_it(make: Maker, launch: Launch) -> None:
+    """Custom nodes start processes of their own, and these hold GPU memory."""
+    launched = make("parent")
+    await launched.start()
+    child = int((launch.folder / "child").read_text())
+    assert runs(child)
+    await launched.stop()
+    await eventually(lambda: not runs(child))
+
+
+@posix
+async def test_the_children_of_a_crashed_process_end_before_the_next_begins(make: Maker, launch: Launch) -> None:
+    """They would hold what the next one needs."""
+    launched = make("parent")
+    await launched.start()
+    child = int((launch.folder / "child").read_text())
+    os.kill(pid_of(launched), signal.SIGKILL)
+    await eventually(lambda: not launched.alive)
+    await eventually(lambda: not runs(child))
+
+
+@posix
+async def test_a_frozen_process_is_ended(make: Maker) -> None:
+    """It is woken to hear that it is to end; nobody waits for the kill."""
+    launched = make(ends_within=600.0)
+    await launched.start()
+    os.kill(pid_of(launched), signal.SIGSTOP)
+    await asyncio.to_thread(os.waitpid, pid_of(launched), os.WUNTRACED)  # returns when it has stopped
+    async with asyncio.timeout(5):
+        await launched.stop()
+    assert not launched.alive
+
+
+@posix
+async def test_a_ctrl_c_in_the_terminal_does_not_reach_it(make: Maker) -> None:
+    """It has a session of its own: reggen decides when it ends."""
+    launched = make("mute")
+    starting = asyncio.create_task(launched.start())
+    await eventually(lambda: launched.alive)
+    pid = pid_of(launched)
+    assert os.getsid(pid) == os.getpgid(pid) == pid
+    await launched.stop()
+    with pytest.raises(LaunchError):
+        await starting
+
+
+REGGEN = """
+import asyncio, sys
+from pathlib import Path
+from reggen.comfy.launch import Launch, Launched
+
+async def main(folder, url, log):
+    launched = Launched(
+        Launch(folder=Path(folder), url=url, python=Path(sys.executable), log=Path(log)), tell=lambda line: None
+    )
+    await launched.start()
+    print(launched.pid, flush=True)
+    await launched.watch()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("setpriv"), reason="Linux's death signal")
+async def test_it_does_not_outlive_a_reggen_that_is_killed(launch: Launch) -> None:
+    """By kill -9, so that nothing of reggen's own could have ended it."""
+    words = [sys.executable, "-c", REGGEN, str(launch.folder), launch.url, str(launch.log)]
+    reggen = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+    assert reggen.stdout is not None
+    async with asyncio.timeout(10):
+        pid = int(await reggen.stdout.readline())
+    assert await answers(launch.url)
+    reggen.kill()
+    await reggen.wait()
+    await eventually(lambda: not runs(pid))
+
+
+# ---- the log, the memory
+
+
+@posix
+async def test_the_log_of_a_long_night_is_cut(make: Maker, launch: Launch) -> None:
+    """While the process writes on: one older piece is kept beside it, and no more."""
+    launched = make("chatty", log_limit=50_000)
+    await launched.start()
+    watching = asyncio.create_task(launched.watch())
+    older = launch.log.with_name("comfy.log.1")
+    await eventually(lambda: older.exists() and launch.log.stat().st_size < 50_000)
+    await eventually(lambda: launch.log.stat().st_size > 0)
+    assert b"\0" not in launch.log.read_bytes()
+    await launched.stop()
+    await watching
+
+
+async def test_a_long_log_is_put_aside_at_a_start(make: Maker, launch: Launch) -> None:
+    """The new process begins a new one."""
+    launch.log.parent.mkdir()
+    launch.log.write_text("x" * 2_000, encoding="utf-8")
+    with pytest.raises(LaunchError, match="torch"):
+        await make("broken", log_limit=1_000).start()
+    assert launch.log.with_name("comfy.log.1").stat().st_size == 2_000
+    assert launch.log.stat().st_size < 1_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only psutil knows")
+async def test_a_process_with_too_much_ram_is_known(make: Maker) -> None:
+    """By the limit it was given; one that does not run has none."""
+    small, big = make(memory_limit=1 << 20), make(memory_limit=1 << 40)
+    for launched in (small, big):
+        assert not launched.too_big
+        await launched.start()
+        assert launched.too_big is (launched is small)
+        await launched.stop()
+        assert not launched.too_big
