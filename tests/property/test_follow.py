@@ -1,0 +1,188 @@
+"""The following of prompts, explored exhaustively: every order of a few mishaps ends with every prompt settled.
+
+The world below is the smallest that has the facts: a queue, one worker, a history, and a socket whose frames can be
+late, lost or doubled. After every possible beginning of so many moves the rest of the night is as bad as it may be
+(every further frame is lost); the follower must still settle everything by looking, and truly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from reggen.comfy.follow import Follower
+from reggen.comfy.wire import Ended, Event, How, Outcome, QueueDepth, Started, Success
+from reggen.errors import Lost
+
+MOVES = ("work", "deliver", "lose", "double", "drop", "connect", "restart", "look", "wait")
+
+
+@dataclass
+class World:
+    """A server, the way to it, and the follower on this side. ``now`` moves only by "wait"."""
+
+    prompts: int
+    follower: Follower = field(default_factory=lambda: Follower("here"))
+    now: float = 0.0
+    queue: list[str] = field(default_factory=list)
+    running: str | None = None
+    history: set[str] = field(default_factory=set)
+    forgotten: set[str] = field(default_factory=set)
+    frames: list[Event] = field(default_factory=list)
+    is_open: bool = True
+    endings: dict[str, Outcome] = field(default_factory=dict)
+    looks: Counter[str] = field(default_factory=Counter)
+
+    def begin(self) -> World:
+        self.follower.connected(self.now)
+        self.frames.append(QueueDepth(0))
+        for number in range(self.prompts):
+            name = f"p{number}"
+            self.follower.posting(name, self.now)
+            self.queue.append(name)
+            self.say(QueueDepth(self.depth))
+            self.follower.accepted(name, name, self.now)
+        return self
+
+    @property
+    def depth(self) -> int:
+        return len(self.queue) + (self.running is not None)
+
+    def say(self, *events: Event) -> None:
+        if self.is_open:
+            self.frames.extend(events)
+
+    def can(self, move: str) -> bool:
+        match move:
+            case "work":
+                return self.depth > 0
+            case "deliver" | "lose" | "double":
+                return bool(self.frames)
+            case "drop":
+                return self.is_open
+            case "connect":
+                return not self.is_open
+            case "look":
+                return bool(self.follower.due(self.now))
+        return True
+
+    def move(self, move: str) -> None:
+        match move:
+            case "work":
+                self.work()
+            case "deliver":
+                self.follower.frame(self.frames.pop(0), self.now)
+            case "lose":
+                self.frames.pop(0)
+            case "double":
+                self.follower.frame(self.frames[0], self.now)
+            case "drop":
+                self.drop()
+            case "connect":
+                self.is_open = True
+                self.follower.connected(self.now)
+                self.say(QueueDepth(self.depth))
+            case "restart":
+                self.forgotten |= {*self.queue, *self.history} | ({self.running} if self.running else set())
+                self.queue, self.running, self.history = [], None, set()
+                self.drop()
+            case "look":
+                self.look()
+            case "wait":
+                self.now += 1.0
+
+    def work(self) -> None:
+        if self.running is None:
+            self.running = self.queue.pop(0)
+            self.say(Started(self.running))
+        else:
+            name, self.running = self.running, None
+            self.say(Ended(name, How.SUCCESS))
+            self.history.add(name)
+            self.say(QueueDepth(self.depth), Ended(name, How.OVER))
+
+    def drop(self) -> None:
+        self.is_open = False
+        self.frames.clear()
+        self.follower.disconnected()
+
+    def look(self) -> None:
+        """What a link does: the queue first, the history second."""
+        due = self.follower.due(self.now)
+        here = {*self.queue, *([self.running] if self.running else [])}
+        for name in due.full:
+            self.looks[name] += 1
+            if name in here:
+                self.settle(name, self.follower.looked(name, None, True, self.now))
+            else:
+                self.settle(name, self.follower.looked(name, self.entry(name), False, self.now))
+        for name in due.quick:
+            self.looks[name] += 1
+            self.settle(name, self.follower.looked(name, self.entry(name), None, self.now))
+
+    def entry(self, name: str) -> Outcome | None:
+        return Success({}, 1.0) if name in self.history else None
+
+    def settle(self, name: str, ending: Outcome | None) -> None:
+        if ending is None:
+            return
+        assert name not in self.endings, "settled twice"
+        if isinstance(ending, Lost):
+            assert name in self.forgotten, "called lost although the server has it"
+        self.endings[name] = ending
+
+    def finish(self) -> None:
+        """The server works on; every further frame is lost; only looks are left."""
+        while self.depth:
+            self.work()
+        self.frames.clear()
+        for _ in range(60):
+            if len(self.endings) == self.prompts:
+                return
+            wake = self.follower.wake_at()
+            assert not math.isinf(wake), "nothing will ever happen again"
+            self.now = max(self.now, wake)
+            if self.follower.deaf(self.now):
+                self.drop()
+            self.look()
+        raise AssertionError("not settled after sixty looks")
+
+
+def explore(prompts: int, depth: int) -> int:
+    """Every legal sequence of moves up to this length; returns how many there were."""
+    tried = 0
+    stack: list[tuple[str, ...]] = [()]
+    while stack:
+        path = stack.pop()
+        world = World(prompts).begin()
+        for move in path:
+            world.move(move)
+        if len(path) < depth:
+            stack.extend((*path, move) for move in MOVES if world.can(move))
+        try:
+            world.finish()
+        except AssertionError as error:
+            raise AssertionError(f"{error} after {' '.join(path)}") from error
+        tried += 1
+    return tried
+
+
+@pytest.mark.parametrize(("prompts", "depth"), [(1, 7), (2, 6)])
+def test_every_order_of_mishaps_ends_settled_and_true(prompts: int, depth: int) -> None:
+    """Never stuck, never settled twice, never called lost while the server still has it."""
+    assert explore(prompts, depth) > 10_000
+
+
+def test_in_the_steady_state_each_prompt_is_looked_at_once() -> None:
+    """Every frame delivered in order: one look for each."""
+    world = World(2).begin()
+    while world.depth or world.frames or world.can("look"):
+        for move in ("deliver", "look", "work"):
+            if world.can(move):
+                world.move(move)
+                break
+    assert set(world.endings) == {"p0", "p1"}
+    assert world.looks == {"p0": 1, "p1": 1}
