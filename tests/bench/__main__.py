@@ -59,6 +59,7 @@ def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
 class Round:
     """One round: seconds from the first post to the end, the server's share of it, its pauses and its gaps."""
 
+    images: int
     wall: float
     busy: float
     pauses: float
@@ -73,7 +74,7 @@ class Round:
         spans = sorted(map(_span, entries))[-images:]
         gaps = [after[0] - before[1] for before, after in pairwise(spans)]
         busy = sum(end - start for start, end in spans)
-        return cls(wall, busy, sum(gap for gap in gaps if gap > 0.1), statistics.median(gaps))
+        return cls(images, wall, busy, sum(gap for gap in gaps if gap > 0.1), statistics.median(gaps))
 
 
 def _is_ours(entry: dict[str, Any]) -> bool:
@@ -127,6 +128,7 @@ def side(rounds: list[Round]) -> dict[str, Any]:
         "wall / (busy + the server's own pauses)": round(
             statistics.median(one.wall / (one.busy + one.pauses) for one in rounds), 4
         ),
+        "images per second": round(statistics.median(one.images / one.wall for one in rounds), 3),
         "gap between prompts, median, ms": round(1000 * statistics.median(one.gap for one in rounds), 2),
         "rounds, wall / busy": [round(one.wall / one.busy, 4) for one in rounds],
     }
