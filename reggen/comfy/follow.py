@@ -44,6 +44,7 @@ class Pace:
     mercy: float = 60.0  # how long an interrupt may take to show
     idle: float = 6.0  # prompts wait and none runs: how long that may last between two prompts
     rest: tuple[float, float] = (300.0, 1800.0)  # for a server whose worker is dead: first, longest
+    sick: float = 60.0  # rest for a server whose pictures are black, prompt after prompt
 
 
 @dataclass(frozen=True, slots=True)

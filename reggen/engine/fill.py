@@ -279,6 +279,7 @@ class _Filling:
             links=links,
             limits=self.job.limits,
             running=running,
+            sick_rest=pace.sick,
             until=None if self.seconds is None else self.begun + self.seconds,
             room=bytes_needed(self.job, sum(depths.values())) + _SPARE,
             tell=self.tell,

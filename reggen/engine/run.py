@@ -39,8 +39,7 @@ from reggen.progress import RunEvent
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 _IN_A_ROW = 10  # prompts given up with no image in between: something is wrong with the whole run
 _ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
-_SICK = 3  # bad pictures in a row from one server: its memory is freed; twice as many: it rests
-_SICK_REST = 60.0
+_SICK = 3  # prompts in a row with nothing but bad pictures: the server's memory is freed; twice as many: it rests
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
 
 
@@ -58,6 +57,7 @@ class Run:
         limits: Limits,
         running: Mapping[str, Launched],
         room: int,
+        sick_rest: float,
         until: float | None,
         tell: Callable[[RunEvent], None],
     ) -> None:
@@ -73,7 +73,7 @@ class Run:
         self._given_up_in_a_row = 0
         self._bad_in_a_row: Counter[str] = Counter()
         self._look_for_room_at, self._room_pause = -math.inf, _ROOM_PAUSES[0]
-        self._room, self._until = room, until
+        self._room, self._until, self._sick_rest = room, until, sick_rest
         self._waited: dict[str, float] = {}  # how long the last prompt of each server took, from its post
         self._away_since: float | None = None  # since when no server can be used
 
@@ -262,9 +262,11 @@ class Run:
         if result.storage:
             unsaved = Errand(Order(result.unsaved), errand.tries)
             self._no_storage(unsaved, result.storage)
+        bad = [error for _, error in result.failures if _wants_new_seed(error)]
+        if bad and not result.receipts:
+            await self._is_sick(link)
         for sample, error in result.failures:
             if _wants_new_seed(error):
-                await self._is_sick(link)
                 await self._failed(link, errand, (sample,), error)
 
     async def _is_sick(self, link: Link) -> None:
@@ -274,7 +276,7 @@ class Run:
             with suppress(ServerError):
                 await link.client.free()
         if self._bad_in_a_row[link.name] % (2 * _SICK) == 0:
-            self._fleet.failed(link.name, time.monotonic(), _SICK_REST)
+            self._fleet.failed(link.name, time.monotonic(), self._sick_rest)
 
     async def _judge_server(self, link: Link, error: ServerError | SampleError) -> None:
         """What a failed prompt says about the server it was on."""

@@ -1,0 +1,98 @@
+"""What must be true after a night, whatever happened in it; on top of what must be true after every run."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import Ledger, Row
+from reggen.job import Job
+from reggen.plan import Plan
+from reggen.sim import Mark, Sim, read_mark
+from tests.chaos.nights import Night
+from tests.invariants import assert_sound
+
+_DRAINED = 5.0  # seconds in which a stand-in works off what a dead run has left behind
+
+
+def rows_of(job: Job) -> list[Row]:
+    """The ledger as it lies there."""
+    ledger = Ledger.read(job.dataset.state / "ledger.sqlite")
+    if ledger is None:
+        return []
+    try:
+        return list(ledger.walk("done", "given_up", "rejected"))
+    finally:
+        ledger.close()
+
+
+def assert_settled(job: Job, report: Mapping[str, Any]) -> None:
+    """A run has ended of itself: every slot is done or given up, and its report says just that."""
+    assert_sound(job)
+    assert_marked(job)
+    states = Counter(row.state for row in rows_of(job))
+    given_up = {row.name: row.reason for row in rows_of(job) if row.state == "given_up"}
+    assert report["wanted"] == job.dataset.count
+    assert report["wanted"] == report["kept"] + report["missing"]
+    assert report["kept"] == report["there_before"] + report["made"] == states["done"]
+    assert report["given_up"] == given_up
+    assert report["missing"] == len(given_up)
+    assert all(given_up.values()), "a slot was given up without a reason"
+    assert report["exit_code"] == (1 if given_up else 0)
+    assert report["ended_early"] is None
+    assert sum(server["made"] for server in report["servers"].values()) == report["made"]
+
+
+def assert_marked(job: Job) -> None:
+    """Every picture shows its own slot and take, whatever format it is kept in."""
+    folder, plan = Folder(job.dataset), Plan(job)
+    for row in rows_of(job):
+        if row.state != "done":
+            continue
+        sample = plan.sample(row.idx, row.take)
+        assert sample.size is not None
+        wanted = Mark.of(sample.positive or "", sample.seed, *sample.size, sample.position)
+        assert read_mark(folder.file(row.name).read_bytes()) == wanted, f"{row.name} shows another picture"
+
+
+async def assert_nothing_left(sims: Sequence[Sim]) -> None:
+    """No prompt stays queued or running on a server for ever.
+
+    A run that was killed could take nothing back, so the servers may first work off what they have.
+    """
+    try:
+        async with asyncio.timeout(_DRAINED):
+            while any(sim.listening and sim.world.remaining for sim in sims):
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        left = {sim.url: sim.world.remaining for sim in sims if sim.world.remaining}
+        raise AssertionError(f"prompts are left on the servers: {left}") from None
+
+
+def assert_paid_once(night: Night, sims: Sequence[Sim], cut_short: int) -> None:
+    """No prompt was executed without need.
+
+    Needed is one for each batch. Beyond that the faults that struck explain what each costs at most
+    (`Night.cost`), and each run that was cut short what it had in hand. ``cut_short`` counts those runs.
+    """
+    executed = sum(sim.executed for sim in sims)
+    needed = math.ceil(night.count / night.batch)
+    explained = sum(night.cost(fault) * times for fault, times in struck(sims).items())
+    most = needed + explained + cut_short * night.in_hand
+    assert executed <= most, (
+        f"{executed} prompts were executed; {needed} were needed, {cut_short} runs cut short, "
+        f"and the faults explain {explained}: {dict(struck(sims))}"
+    )
+
+
+def struck(sims: Sequence[Sim]) -> Counter[Any]:
+    """How often each fault has struck."""
+    found: Counter[Any] = Counter()
+    for sim in sims:
+        for armed in sim._director.armed:
+            found[armed.fault] += armed.fired
+    return +found

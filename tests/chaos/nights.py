@@ -1,0 +1,213 @@
+"""Nights, drawn from a seed: a small job, what goes wrong on each of its servers, and when the run is broken off.
+
+Pure: the same seed gives the same night on every machine. What a night costs at most is said here too,
+beside the faults that cause it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reggen.sim import Fault, Script, Settings
+from reggen.sim.faults import ANYWHERE, AT_EVENT, AT_REQUEST, AT_START, AT_VIEW, REQUESTS, STREAMS
+
+Kind = Literal["inprocess", "cli"]
+How = Literal["cancel", "once", "twice", "terminate", "kill"]
+
+VERSIONS = ("0.33.0", "0.3.64", "2024-10", "2024-07")
+STREAMS_OF = {
+    **dict.fromkeys(ANYWHERE, STREAMS),
+    **dict.fromkeys(AT_REQUEST, REQUESTS),
+    **dict.fromkeys(("reject",), ("post",)),
+    **dict.fromkeys(AT_VIEW, ("view",)),
+    **dict.fromkeys(AT_START, ("start",)),
+    **dict.fromkeys(AT_EVENT, ("event",)),
+}
+"""What can go wrong, and where."""
+
+EXCLUDED = {
+    "zombie": "only a restart heals it, which takes the one who does it seconds: such nights are slow",
+    "wrong": "a picture that carries the right note and shows something else is seen by nobody",
+    "swap": "as `wrong`: the stand-in leaves the note of the right picture in it",
+}
+"""Left out of a night unless asked for by name, and why."""
+
+_EVENTS = ("", "", "status", "executing", "executed", "execution_start", "execution_success", "progress")
+_STATUSES = (400, 404, 408, 413, 429, 500, 500, 502, 503, 504)
+_BREAKS: dict[Kind, tuple[How, ...]] = {
+    "inprocess": ("cancel", "once", "twice"),
+    "cli": ("kill", "kill", "once", "twice", "terminate"),
+}
+_SECONDS = {  # the shortest and the longest of each, so that every time-out of the job lies in between
+    "refuse": (0.05, 1.0),
+    "restart": (0.02, 1.0),
+    "freeze": (0.05, 1.5),
+    "slow": (0.01, 1.4),
+    "trickle": (0.05, 0.5),
+    "delay": (0.005, 0.1),
+}
+
+
+@dataclass(frozen=True)
+class Break:
+    """A run is broken off: after so many happenings, and then so many seconds.
+
+    Happenings are what the run tells when it goes on in this process, and answered requests when it does
+    not. ``cancel`` ends the task, ``once`` and ``twice`` are Ctrl-C, ``terminate`` and ``kill`` the signals.
+    """
+
+    how: How
+    happenings: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Night:
+    """All that is decided before dusk. ``document`` is the job without its folder and addresses."""
+
+    seed: int
+    kind: Kind
+    document: dict[str, Any]
+    depths: tuple[int, ...]
+    servers: tuple[tuple[Settings, Script], ...]
+    breaks: tuple[Break, ...]
+
+    @property
+    def count(self) -> int:
+        """Images wanted."""
+        return int(self.document["dataset"]["count"])
+
+    @property
+    def batch(self) -> int:
+        """Images a prompt makes."""
+        return int(self.document["sampling"]["batch"])
+
+    @property
+    def in_hand(self) -> int:
+        """Prompts that a run has in hand at most: on the servers, or beyond their slots and being fetched."""
+        return sum(depth + 4 for depth in self.depths)
+
+    def faults(self) -> Iterable[Fault]:
+        """Everything that goes wrong, on whichever server."""
+        return (fault for _, script in self.servers for fault in script.faults)
+
+    def cost(self, fault: Fault) -> int:
+        """Prompts that one strike of a fault may make in vain, at most.
+
+        A server that dies or freezes takes along all that the run has in hand. One that gives no sign of life
+        counts as away, and its own prompts go to others. Black pictures, and memory that is too small, make a
+        batch into single prompts. A post, a history or a picture that cannot be had costs its prompt. Whatever
+        happens to sockets and frames costs nothing: they are hints.
+        """
+        if fault.do in ("restart", "freeze", "zombie"):
+            return self.in_hand
+        if fault.do in ("black", "flat", "wrong", "oom"):
+            return self.batch
+        if fault.do in AT_START or fault.do in AT_VIEW or fault.do == "reject":
+            return 1
+        if fault.do in AT_REQUEST:
+            return {"queue": max(self.depths), "post": 1, "history": 1, "view": 1}.get(fault.on, 0)
+        return 0
+
+
+def night(seed: int, kind: Kind = "inprocess", also: Iterable[str] = ()) -> Night:
+    """The night of a seed. ``also`` names faults that are excluded otherwise."""
+    rng = random.Random(f"{kind}/{seed}")
+    count, depths = rng.randint(3, 25), tuple(rng.randint(1, 4) for _ in range(rng.choice((1, 1, 2, 3))))
+    document = {
+        "dataset": {"class": "night", "count": count, "format": rng.choice(("png",) * 8 + ("webp", "jpg"))},
+        "sampling": {
+            "checkpoint": "AnythingXL_inkBase.safetensors",
+            "width": 64,
+            "height": 64,
+            "steps": 2,
+            "batch": rng.choice((1, 1, 1, 2, 3, 4)),
+        },
+        "prompts": {"positive": ["a cat", "a dog", "a bird"][: rng.randint(1, 3)], "negative": "blurry"},
+        "limits": {
+            "attempts": rng.randint(1, 4),
+            "lost": rng.randint(2, 10),
+            "connect": 1.0,
+            "request": 1.0,
+            "download": 1.5,
+            "silence": 1.0,
+            "away": round(rng.uniform(0.2, 0.8), 2),
+            "megabytes": 1,
+        },
+    }
+    kinds = [do for do in STREAMS_OF if do not in EXCLUDED or do in set(also)]
+    servers = tuple((_settings(rng), _script(rng, kinds)) for _ in depths)
+    breaks = tuple(_break(rng, kind) for _ in range(rng.choice((0, 1, 1, 2, 3))))
+    return Night(seed, kind, document, depths, servers, breaks)
+
+
+def _settings(rng: random.Random) -> Settings:
+    return Settings(
+        seconds=rng.choice((0.0, 0.002, 0.01, 0.03)),
+        history_lag=rng.choice((0.0, 0.001, 0.02)),
+        version=rng.choice(VERSIONS),
+        previews=rng.random() < 0.1,
+    )
+
+
+def _script(rng: random.Random, kinds: list[str]) -> Script:
+    faults = tuple(_fault(rng, rng.choice(kinds)) for _ in range(rng.choice((0, 1, 1, 2, 3, 4, 6))))
+    return Script(faults, rng.getrandbits(32))
+
+
+def _fault(rng: random.Random, do: str) -> Fault:
+    on = rng.choice(STREAMS_OF[do])
+    facts: dict[str, Any] = {"do": do, "on": on, **_when(rng, on), **_details(rng, do)}
+    if on == "event":
+        facts["event"] = rng.choice(_EVENTS)
+    return Fault(**facts)
+
+
+def _when(rng: random.Random, on: str) -> dict[str, Any]:
+    """When it strikes; bounded in number, so that every night comes to an end."""
+    most = 12 if on == "event" else 4
+    if on == "time":
+        at, times = round(rng.uniform(0.05, 2.0), 3), rng.randint(1, 3)
+        return {"at": at, "every": round(rng.uniform(0.1, 1.0), 3), "times": times} if times > 1 else {"at": at}
+    when = rng.choice(("nth", "some", "every", "chance", "all"))
+    far = 60 if on == "event" else 12
+    if when == "nth":
+        return {"nth": rng.randint(1, far)}
+    if when == "some":
+        return {"nth": tuple(sorted(rng.sample(range(1, far + 1), rng.randint(2, 4))))}
+    bounded = {"times": rng.randint(1, most)}
+    if when == "every":
+        return {"every": rng.randint(2, 7), **bounded}
+    return {"chance": round(rng.uniform(0.1, 0.6), 2), **bounded} if when == "chance" else bounded
+
+
+def _details(rng: random.Random, do: str) -> dict[str, Any]:
+    if do in _SECONDS:
+        return {"seconds": round(rng.uniform(*_SECONDS[do]), 3)}
+    match do:
+        case "drop":
+            return {"abrupt": rng.random() < 0.5}
+        case "status":
+            return {
+                "status": rng.choice(_STATUSES),
+                "retry_after": rng.choice((None, None, 0, 1)),
+                "queued": rng.choice((None, True, False)),
+            }
+        case "html" | "silent" | "reset":
+            return {"queued": rng.choice((None, True, False))}
+        case "cut":
+            return {"share": rng.choice((0.0, 0.1, 0.5, 0.99))}
+        case "fail":
+            return {"exception": rng.choice(("RuntimeError", "ValueError", "KeyError"))}
+        case "zombie":
+            return {"face": rng.choice(("running", "idle"))}
+    return {}
+
+
+def _break(rng: random.Random, kind: Kind) -> Break:
+    how = rng.choice(_BREAKS[kind])
+    first = 0 if how in ("kill", "cancel") else 1  # a signal before the first request finds nobody to hear it
+    return Break(how, rng.randint(first, 60), round(rng.choice((0.0, rng.uniform(0, 0.02), rng.uniform(0, 0.5))), 4))

@@ -1,0 +1,44 @@
+"""Nights of faults from fixed seeds, all at once; `python -m tests.chaos` lives through as many as wanted."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.chaos.campaign import Work, nights
+from tests.chaos.living import Outcome
+from tests.chaos.nights import EXCLUDED, Kind, night
+
+NIGHTS: list[Work] = [*((seed, "cli") for seed in range(1, 9)), *((seed, "inprocess") for seed in range(1, 151))]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
+
+
+@pytest.fixture(scope="module")
+def lived() -> dict[Work, Outcome]:
+    """Every night, lived through once."""
+    return {(outcome.seed, outcome.kind): outcome for outcome in nights(NIGHTS)}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("seed", "kind"), NIGHTS, ids=str)
+def test_no_night_is_lost(lived: dict[Work, Outcome], seed: int, kind: Kind) -> None:
+    """Each image that could be made is there, whole and once, and what could not be made is named."""
+    outcome = lived[seed, kind]
+    if outcome.failure:
+        pytest.fail(f"{kind} night {seed}: {outcome.failure}\nagain: {outcome.replay}", pytrace=False)
+
+
+def test_a_night_follows_from_its_seed() -> None:
+    """The same seed gives the same job, faults and breaks; another gives others."""
+    assert night(7) == night(7)
+    assert night(7) != night(8)
+    assert night(7) != night(7, "cli")
+
+
+def test_every_fault_has_its_nights() -> None:
+    """Nothing that can go wrong is left out, except what is excluded by name."""
+    seen = {fault.do for seed in range(300) for fault in night(seed).faults()}
+    assert not seen & set(EXCLUDED)
+    everything = {fault.do for seed in range(300) for fault in night(seed, also=EXCLUDED).faults()}
+    assert everything == seen | set(EXCLUDED)
