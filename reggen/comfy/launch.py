@@ -9,19 +9,16 @@
 
 Only what was started here is ever ended. On Linux and macOS the process leads a session of its own, and its whole
 group goes with it; on Windows it leads a process group, and taskkill takes its children. A child that leaves its group
-on purpose is left alone. When reggen itself is killed, Linux ends the process (see `_tie`); elsewhere it goes on, and
-the next start says that the port is taken.
+on purpose is left alone. When reggen itself is killed, Linux ends the process (see `process.tie`); elsewhere it goes
+on, and the next start says that the port is taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import ipaddress
-import mmap
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -30,24 +27,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from reggen.comfy.client import Client, Timeouts
+from reggen.comfy.process import DEATH, ProcessLog, end_group, gone, gone_within, memory, tie
 from reggen.errors import NO_SERVER, ReggenError, ServerError
 
 _WINDOWS = os.name == "nt"
 _HOUR = 3600.0
 _PAUSES = (1.0, 60.0)  # seconds: the ceiling of the jitter before the first restart, and the highest
 _GLANCE = 0.1  # seconds between two looks at a process
-_DEATH = 5.0  # seconds from a kill to the end; a driver that lets go of a full GPU needs some
 _KNOCK = 5.0  # Windows takes two seconds to refuse a connection
 _ASKING = Timeouts(connect=2.0, request=5.0)
-_TAIL = 1 << 14  # bytes of the log that are looked at for its last lines
-_LINES, _WIDTH = 8, 200
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class LaunchError(ReggenError):
@@ -180,7 +172,7 @@ class Launched:
         self, launch: Launch, *, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._launch, self._tell, self._clock = launch, tell, clock
-        self._log = _Log(launch.log, launch.log_limit)
+        self._log = ProcessLog(launch.log, launch.log_limit)
         self._process: subprocess.Popen[bytes] | None = None
         self._restarts: list[float] = []
         self._changing = asyncio.Lock()  # held by the one who starts or restarts
@@ -190,7 +182,7 @@ class Launched:
     @property
     def alive(self) -> bool:
         """Whether the process runs. It may still be starting, or be deaf."""
-        return self._process is not None and not _gone(self._process)
+        return self._process is not None and not gone(self._process)
 
     @property
     def pid(self) -> int | None:
@@ -201,7 +193,7 @@ class Launched:
     def too_big(self) -> bool:
         """Whether it holds more RAM than it may. Where that cannot be found out, it does not."""
         pid, limit = self.pid, self._launch.memory_limit
-        return pid is not None and limit is not None and _memory(pid) > limit
+        return pid is not None and limit is not None and memory(pid) > limit
 
     async def start(self) -> None:
         """Start it and wait until it answers; returns at once when it runs. After a LaunchError nothing runs."""
@@ -280,11 +272,11 @@ class Launched:
                 f"{self._launch.name} is already taken by a server that reggen did not start",
                 "End that one, choose another port, or name it without its folder to use it as it is",
             )
-        tie = await asyncio.to_thread(_tie)
+        tied = await asyncio.to_thread(tie)
         if self._over.is_set():
             raise self._stopped()
         began = self._clock()
-        self._process = process = self._spawn([*tie, *command(self._launch, python)])
+        self._process = process = self._spawn([*tied, *command(self._launch, python)])
         self._tell(f"{self._launch.name}: starting ComfyUI in {self._launch.folder} (its log: {self._launch.log})")
         try:
             await self._ready(process, began)
@@ -330,10 +322,10 @@ class Launched:
 
     async def _ready(self, process: subprocess.Popen[bytes], began: float) -> None:
         async with Client(self._launch.url, name=self._launch.name, timeouts=_ASKING) as client:
-            while not await _answers(client) or _gone(process):  # the answer of another's server is none
+            while not await _answers(client) or gone(process):  # the answer of another's server is none
                 if self._over.is_set():
                     raise self._stopped()
-                if _gone(process):
+                if gone(process):
                     what = f"it {ending(process.returncode)} before it was ready"
                     raise self._error("starting", what, "Start it by hand to see more")
                 if self._clock() - began > self._launch.ready_within:
@@ -345,19 +337,19 @@ class Launched:
 
     async def _end(self) -> None:
         process = self._process
-        if process is None or _gone(process):
+        if process is None or gone(process):
             return
         try:
-            _end_group(process, kill=False)
-            if not await _gone_within(process, self._launch.ends_within):
-                _end_group(process, kill=True)
-                await _gone_within(process, _DEATH)
+            end_group(process, kill=False)
+            if not await gone_within(process, self._launch.ends_within):
+                end_group(process, kill=True)
+                await gone_within(process, DEATH)
         except BaseException:
-            _end_group(process, kill=True)  # there is no time left to be polite, nor to let others run
+            end_group(process, kill=True)  # there is no time left to be polite, nor to let others run
             with suppress(subprocess.TimeoutExpired):
-                process.wait(_DEATH)
+                process.wait(DEATH)
             raise
-        if not _gone(process):
+        if not gone(process):
             self._tell(f"{self._launch.name}: ComfyUI (process {process.pid}) does not end even when it is killed")
 
     # ---- words
@@ -372,59 +364,6 @@ class Launched:
     def _error(self, doing: str, what: str, remedy: str) -> LaunchError:
         said = "" if self._process is None else self._log.quoted()
         return LaunchError(str(self._launch.folder), f"{doing} ComfyUI", what, remedy, said)
-
-
-class _Log:
-    """The file that a process writes to by itself: a pipe would fill up as soon as nobody reads."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        self._path, self._limit = path, limit
-        self._older = path.with_name(f"{path.name}.1")
-        self._begin = 0  # where the words of the process that runs now begin
-
-    @property
-    def is_long(self) -> bool:
-        """Whether it is to be put aside."""
-        try:
-            return self._path.stat().st_size > self._limit
-        except OSError:
-            return False
-
-    def open(self) -> BinaryIO:
-        """For the next process. Raises OSError."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self.is_long:
-            with suppress(OSError):  # Windows: somebody reads it
-                self._path.replace(self._older)
-        log = self._path.open("ab")
-        self._begin = log.seek(0, os.SEEK_END)
-        return log
-
-    def put_aside(self) -> None:
-        """Copy and cut, since the process keeps its handle; what it says in between is lost. Windows cannot cut."""
-        if _WINDOWS:
-            return
-        with suppress(OSError):  # with a full disk it is cut all the same
-            shutil.copyfile(self._path, self._older)
-        with suppress(OSError):
-            os.truncate(self._path, 0)
-            self._begin = 0
-
-    def quoted(self) -> str:
-        """The last lines of the process that runs or ran, without colours; empty when it said nothing."""
-        try:
-            with self._path.open("rb") as log:
-                end = log.seek(0, os.SEEK_END)
-                log.seek(max(self._begin, end - _TAIL))
-                text = log.read(_TAIL).decode(errors="replace")
-        except OSError:
-            return ""
-        lines = ("".join(filter(str.isprintable, line)).rstrip() for line in _ESCAPES.sub("", text).splitlines())
-        last = [f"  | {line[:_WIDTH]}" for line in lines if line][-_LINES:]
-        return "\n".join([f"The last lines of {self._path}:", *last]) if last else ""
-
-
-# ---- the operating system
 
 
 async def _answers(client: Client) -> bool:
@@ -448,77 +387,3 @@ async def _listens(host: str, port: int) -> bool:
     with suppress(OSError):
         await writer.wait_closed()
     return True
-
-
-@cache
-def _tie() -> tuple[str, ...]:
-    """Words before a command that make Linux kill it when reggen dies, be it by kill -9; none where there are none.
-
-    setpriv sets that death signal and then becomes the command, under the same process id. Setting it between fork
-    and exec (`preexec_fn`) is not safe in a process with threads.
-    """
-    tool = shutil.which("setpriv") if sys.platform == "linux" else None
-    if tool is None:
-        return ()
-    try:
-        asked = subprocess.run([tool, "--help"], capture_output=True, check=False, timeout=5)  # noqa: S603
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return (tool, "--pdeathsig", "KILL", "--") if b"--pdeathsig" in asked.stdout else ()
-
-
-def _gone(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has ended. What it leaves in its group is killed in that moment: the number is still its own."""
-    if process.returncode is None and process.poll() is not None and sys.platform != "win32":
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode is not None
-
-
-async def _gone_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while not _gone(process):  # noqa: ASYNC110 - the only way that all systems and event loops have
-                await asyncio.sleep(_GLANCE / 5)
-    return _gone(process)
-
-
-def _end_group(process: subprocess.Popen[bytes], *, kill: bool) -> None:
-    """Ask the process and its children to end, or kill them. Nothing is done once it has ended."""
-    if _gone(process):
-        return
-    with suppress(OSError, subprocess.SubprocessError):  # it ended in between
-        if sys.platform == "win32":
-            if kill:
-                tree = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
-                subprocess.run(tree, capture_output=True, check=False, timeout=_DEATH)  # noqa: S603
-                process.kill()
-            else:
-                process.send_signal(signal.CTRL_BREAK_EVENT)
-        else:
-            os.killpg(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
-            os.killpg(process.pid, signal.SIGCONT)  # a stopped process does not hear the first
-
-
-def _memory(pid: int) -> int:
-    """Bytes that a process holds in RAM; 0 where that cannot be found out."""
-    return _memory_by_proc(pid) if sys.platform == "linux" else _memory_by_psutil(pid)
-
-
-def _memory_by_proc(pid: int) -> int:
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
-    except (OSError, IndexError):
-        return 0  # it ended in between
-    return int(pages) * mmap.PAGESIZE
-
-
-def _memory_by_psutil(pid: int) -> int:
-    try:
-        psutil = importlib.import_module("psutil")
-    except ImportError:
-        return 0
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0

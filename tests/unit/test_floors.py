@@ -25,6 +25,7 @@ FLOORS = {
     "comfy.client": 2,
     "comfy.link": 2,
     "comfy.launch": 2,
+    "comfy.process": 2,
     "dataset": 2,
     "engine": 3,
     "report": 4,
