@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from reggen import progress
@@ -112,8 +112,7 @@ class Run:
                     working = await self._dispatch(group)
                 except StorageError as error:  # the ledger could not be read or written
                     self._fatal, working = self._fatal or error, self._working
-                for task in (*talking, *working):
-                    task.cancel()
+                await _end((*talking, *working))
         finally:
             await self._withdraw()
         if self._refusals and self._fleet.hopeless and not self._fleet.stopped:
@@ -357,6 +356,14 @@ class Run:
                     await link.withdraw()
 
         await asyncio.gather(*(one(link) for link in self._links.values()))
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they are over: a cancellation that meets a time-out in a library beneath can be swallowed."""
+    while pending := {task for task in tasks if not task.done()}:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=1.0)
 
 
 def _wants_new_seed(error: ServerError | SampleError) -> bool:
