@@ -369,6 +369,8 @@ def bytes_needed(job: Job, images: int) -> int:
 
 def mib(size: int) -> str:
     """A size in bytes as people say it."""
+    if size < 1 << 20:
+        return "less than 1 MiB"
     return f"{size / (1 << 20):,.0f} MiB" if size < 10 << 30 else f"{size / (1 << 30):,.1f} GiB"
 
 

@@ -77,7 +77,7 @@ def _next(summary: Summary, *, rehearsal: bool) -> str:
 
 
 def report(summary: Summary) -> dict[str, Any]:
-    """The same for programs; see docs/report.md for what the fields mean."""
+    """The same for programs. Counts are of images, times in seconds."""
     return {
         "format": 1,
         "job": summary.job_file,
