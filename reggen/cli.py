@@ -135,18 +135,19 @@ async def _fill(
             rehearsal=rehearse,
         )
         task = asyncio.create_task(filling)
-        with _signals(control, display.detach), display.shown():
+        with _signals(control, display.detach):
+            with display.shown():
+                try:
+                    summary = await control.guard(task)
+                except asyncio.CancelledError:
+                    if control.asked:
+                        return None
+                    raise
+            display.close(closing(summary, rehearsal=rehearse))
             try:
-                summary = await control.guard(task)
-            except asyncio.CancelledError:
-                if control.asked:
-                    return None
-                raise
-        display.close(closing(summary, rehearsal=rehearse))
-        try:
-            write_report(summary, job.dataset.state / "report.json")
-        except StorageError as error:
-            display.close(f"The images are there, but their report is not: {error}")
+                write_report(summary, job.dataset.state / "report.json")
+            except StorageError as error:
+                display.close(f"The images are there, but their report is not: {error}")
         await notices.finished(summary)
         return summary
 
@@ -182,12 +183,13 @@ def _signals(control: Control, hung_up: Callable[[], None]) -> Iterator[None]:
     handlers: dict[int, Callable[..., None]] = {signal.SIGINT: asked, signal.SIGTERM: ended}
     if hasattr(signal, "SIGHUP"):
         handlers[signal.SIGHUP] = closed
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in handlers:  # all is said and done: nothing that comes now may change the exit code
+            signal.signal(number, signal.SIG_IGN)
 
 
 @app.command()

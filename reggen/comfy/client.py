@@ -86,7 +86,8 @@ class Client:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=self._timeouts.request, connect=self._timeouts.connect),
+            # whole requests are timed here: aiohttp's own total can swallow a cancellation of that moment
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
             connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60),
             skip_auto_headers=("User-Agent",),
         )
@@ -192,17 +193,15 @@ class Client:
         """GET /view, streamed."""
         doing = "downloading an image"
         params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
-        timeout = aiohttp.ClientTimeout(
-            total=self._timeouts.download, connect=self._timeouts.connect, sock_read=self._timeouts.request
+        request = self._open.get(
+            f"{self.url}/view",
+            params=params,
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
+            headers={"Accept-Encoding": "identity"},
+            allow_redirects=False,
         )
         with _Translated(self.name, doing):
-            async with self._open.get(
-                f"{self.url}/view",
-                params=params,
-                timeout=timeout,
-                headers={"Accept-Encoding": "identity"},
-                allow_redirects=False,
-            ) as response:
+            async with asyncio.timeout(self._timeouts.download), request as response:
                 await self._refuse(response, doing, (200,))
                 yield Download(self.name, response)
 
@@ -249,7 +248,7 @@ class Client:
     ) -> tuple[int, str]:
         with _Translated(self.name, doing):
             request = self._open.request(method, self.url + path, json=body, allow_redirects=False)
-            async with request as response:
+            async with asyncio.timeout(self._timeouts.request), request as response:
                 await self._refuse(response, doing, allowed)
                 return response.status, await response.text(errors="replace")
 

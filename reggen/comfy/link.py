@@ -181,6 +181,7 @@ class Link:
         self.why = why
         if self.up or self.away_since is None:
             self.up, self.away_since = False, self._clock()
+            self._wake.set()
             self.on_change(self)
 
     def _is_up(self, why: str) -> None:
@@ -213,14 +214,30 @@ class Link:
             if self._socket and self._follower.deaf(now):
                 await self._socket.close()
             looks = self._follower.due(now)
+            if not looks and self._is_in_doubt:
+                with suppress(ServerError):
+                    await self.client.remaining()
+                    self._came_back()
             if looks.full:
                 await self._look_full(looks.full)
             if looks.quick:
                 await asyncio.gather(*(self._look(prompt_id, queued=None) for prompt_id in looks.quick))
 
+    @property
+    def _is_in_doubt(self) -> bool:
+        """A look went unanswered while the socket stayed open: nobody else will tell when the server is back."""
+        return self._socket is not None and not self.up and not self._worker.resting
+
+    def _came_back(self) -> None:
+        """The server answered."""
+        if not self.up:
+            self._is_up("" if self._socket else "no events; looking instead")
+            self._back.set()
+
     async def _pause(self) -> None:
         rest = self._worker.rests_until if self._worker.resting else math.inf
-        self._sleeps_until = min(self._follower.wake_at(), rest)
+        again = self._clock() + self._pace.blind if self._is_in_doubt else math.inf
+        self._sleeps_until = min(self._follower.wake_at(), rest, again)
         rest = self._sleeps_until - self._clock()
         with suppress(TimeoutError):
             async with asyncio.timeout(None if math.isinf(rest) else max(0.0, rest)):
@@ -237,9 +254,7 @@ class Link:
             if isinstance(error, Unreachable):
                 self._is_away(error.what)
             return
-        if not self.up:
-            self._is_up("" if self._socket else "no events; looking instead")
-            self._back.set()
+        self._came_back()
         here = {*queue.running, *queue.pending}
         for prompt_id in prompt_ids:
             if prompt_id in here:
@@ -273,6 +288,7 @@ class Link:
         except ServerError:
             self._follower.look_failed(prompt_id, self._clock())
             return
+        self._came_back()
         outcome = self._follower.looked(prompt_id, seen, queued, self._clock())
         ending = self._endings.get(prompt_id)
         if outcome is not None and ending is not None and not ending.done():

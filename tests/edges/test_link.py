@@ -229,3 +229,12 @@ async def test_a_slow_prompt_is_not_taken_for_a_dead_worker() -> None:
     """Silent for long, as model loading is, and well: judged by looking, not by silence."""
     async with linked(Settings(seconds=1.2)) as (_, link):
         assert isinstance(await run(link), Success)
+
+
+async def test_a_server_that_once_did_not_answer_a_look_is_found_again_with_nothing_in_flight() -> None:
+    """Its socket stayed open and it is idle: no frame and no look would ever tell."""
+    async with linked() as (_, link):
+        link._is_away("a look went unanswered")
+        assert not link.up
+        await eventually(lambda: link.up)
+        assert isinstance(await run(link), Success)
