@@ -203,7 +203,7 @@ class Launched:
                 return
             try:
                 await self._begin()
-            except BaseException:
+            except BaseException:  # cancelled or failed: then there is nothing to watch
                 self._over.set()
                 raise
 

@@ -124,7 +124,7 @@ class Folder:
                         size += len(chunk)
                         digest.update(chunk)
                         await file.write(chunk)
-        except BaseException:
+        except BaseException:  # cancelled or failed: half a file is never left
             path.unlink(missing_ok=True)
             raise
         return Part(path, size, digest.hexdigest())

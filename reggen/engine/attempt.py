@@ -146,7 +146,7 @@ class Bench:
             finding = check.inspect(part.path, sample.name, self._demands)
             _demand_note(finding, sample)
             return (part if self.folder.ending == "png" else self._converted(part)), finding
-        except BaseException:
+        except BaseException:  # whatever it was, what is not accepted is not left lying
             part.path.unlink(missing_ok=True)
             raise
 
