@@ -63,6 +63,11 @@ class Order:
         return self.samples[0].batch
 
     @property
+    def origin(self) -> tuple[int, int]:
+        """The first slot of the whole batch and its take: the same whatever of the batch is still missing."""
+        return self.samples[0].index - self.samples[0].position, self.samples[0].take
+
+    @property
     def key(self) -> tuple[int, int]:
         """Names the order within the job: the first slot and its take."""
         return self.samples[0].index, self.samples[0].take
@@ -121,6 +126,11 @@ class Plan:
             if together := tuple(sample for sample in samples if sample.batch > 1):
                 yield Order(together)
             yield from (Order((sample,)) for sample in samples if sample.batch == 1)
+
+    def window(self, index: int) -> tuple[int, int]:
+        """The slots, from and up to, of the batch that a slot belongs to."""
+        start = index - index % self._sampling.batch
+        return start, start + self._sampling.batch
 
     def aligned(self, size: int) -> int:
         """``size`` rounded up to whole batches: a step by which the plan can be walked."""

@@ -33,6 +33,15 @@ class ServerChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TookOver:
+    """Prompts for these slots were still on a server from an earlier run, and are not paid for again."""
+
+    at: float
+    server: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
     """A prompt for these slots went to a server."""
 
@@ -100,7 +109,7 @@ class Paused:
     why: str
 
 
-RunEvent = Began | ServerChanged | Posted | Left | Committed | Trouble | GaveUp | Stopping | Paused
+RunEvent = Began | ServerChanged | TookOver | Posted | Left | Committed | Trouble | GaveUp | Stopping | Paused
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from reggen.errors import Nonsense, Refused, ServerError, Unreachable
 
 _LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
 _CHUNK = 1 << 16
+_NEWEST = 200  # history entries read for the prompts of an earlier run, which left a handful at most
 _LARGEST_FRAME = 1 << 27  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
 
 
@@ -131,6 +132,13 @@ class Client:
             return known
         _, body = await self._json("GET", "/history?max_items=100", "reading the history")
         return wire.find_in_history(self.name, body, prompt_id)
+
+    async def traces(self) -> list[wire.Trace]:
+        """Prompts of reggen's that the server holds, from whichever run: queued, or among its newest done ones."""
+        doing = "looking for prompts of an earlier run"
+        _, queue = await self._json("GET", "/queue", doing)  # first: what leaves it enters the history
+        _, history = await self._json("GET", f"/history?max_items={_NEWEST}", doing)
+        return wire.traces(self.name, queue, history)
 
     async def delete(self, prompt_ids: Iterable[str]) -> None:
         """Take prompts out of the queue, by id. Running and unknown ones are left as they are."""

@@ -138,6 +138,10 @@ class Follower:
         if self._open and self._frame_at < flight.heard:
             self._canary_at = min(self._canary_at, now + self._pace.canary)
 
+    def took_over(self, known_as: str, now: float) -> None:
+        """A prompt that an earlier run posted, under a client id that hears nothing any more: look at it at once."""
+        self._flights[known_as] = _Flight(socket=-1, heard=now, accepted=True, due=now)
+
     def forget(self, prompt_id: str) -> None:
         """Stop following a prompt; unknown ids are no error."""
         self._flights.pop(prompt_id, None)

@@ -23,6 +23,7 @@ from reggen.errors import Lost, ServerError, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
+_ASKING = (0.2, 1.0, 0.0)  # seconds after each failure to ask for prompts of an earlier run, before it is left
 _DOUBTS = 4  # looks for a prompt whose post had no answer, before the server is called unreachable
 
 
@@ -30,7 +31,9 @@ class Link:
     """A conversation with one server.
 
     ``up`` says whether prompts can be posted now; ``on_change`` is called with the link whenever that may have
-    changed, and ``why`` then tells what is wrong, if anything is.
+    changed, and ``why`` then tells what is wrong, if anything is. ``ours`` tells prompts that an earlier run has
+    left on the server from other people's; they are in ``left_behind`` when the link is up for the first time, and
+    whoever wants one says `take_over` in ``on_change``. The others are taken out of the server's queue.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Link:
         *,
         pace: Pace | None = None,
         on_change: Callable[[Link], None] = lambda _link: None,
+        ours: Callable[[wire.Trace], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.name = client, client.name
@@ -51,6 +55,8 @@ class Link:
         self._socket: Socket | None = None
         self._endings: dict[str, asyncio.Future[wire.Outcome]] = {}
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
+        self._ours = ours
+        self.left_behind: tuple[wire.Trace, ...] = ()
         self._worker = _Worker(self._pace)
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
@@ -69,15 +75,13 @@ class Link:
 
     async def execute(self, graph: Mapping[str, Any], prompt_id: str, note: Mapping[str, Any]) -> wire.Outcome:
         """Post a prompt and follow it to its end. Raises Rejected, and ServerError when it could not be posted."""
-        ending: asyncio.Future[wire.Outcome] = asyncio.get_running_loop().create_future()
         known_as = prompt_id
         self._follower.posting(prompt_id, self._clock())
         try:
             known_as = await self._post(wire.submission(graph, self._client_id, prompt_id, note))
-            self._endings[known_as] = ending
+            self._expect(known_as)
             self._follower.accepted(prompt_id, known_as, self._clock())
-            self._wake.set()
-            return await ending
+            return await self._ending(known_as)
         except (ServerError, asyncio.CancelledError) as error:
             if not (isinstance(error, Unreachable) and not error.arrived):
                 self._orphans.add(known_as)
@@ -85,6 +89,32 @@ class Link:
         finally:
             self._follower.forget(prompt_id)
             self._follower.forget(known_as)
+
+    def take_over(self, trace: wire.Trace) -> None:
+        """A prompt in ``left_behind`` is ours from here on; `resume` says how it ends."""
+        self._orphans.discard(trace.known_as)
+        self._follower.took_over(trace.known_as, self._clock())
+        self._expect(trace.known_as)
+
+    async def resume(self, trace: wire.Trace) -> wire.Outcome:
+        """Follow a prompt that was taken over to its end."""
+        try:
+            return await self._ending(trace.known_as)
+        except asyncio.CancelledError:
+            self._orphans.add(trace.known_as)
+            raise
+        finally:
+            self._follower.forget(trace.known_as)
+
+    def _expect(self, known_as: str) -> None:
+        self._endings[known_as] = asyncio.get_running_loop().create_future()
+        self._wake.set()
+
+    async def _ending(self, known_as: str) -> wire.Outcome:
+        """Wait for the look that settles a prompt."""
+        try:
+            return await self._endings[known_as]
+        finally:
             self._endings.pop(known_as, None)
 
     async def _post(self, body: Mapping[str, Any]) -> str:
@@ -155,11 +185,11 @@ class Link:
     async def _hear(self) -> None:
         client_id = uuid.uuid4().hex
         async with self.client.connect(client_id) as socket:
-            self._client_id, self._socket = client_id, socket
+            self._client_id = client_id
             self._follower.connected(self._clock())
             self._wake.set()
-            await self._sweep()
-            self._is_up("")
+            await self._greet("")
+            self._socket = socket
             async for frame in socket:  # dispatches only: nothing in here may wait
                 self._follower.frame(wire.read_frame(frame), self._clock())
                 if not self.up:
@@ -175,7 +205,27 @@ class Link:
             self._is_away(error.what)
         else:
             self._client_id = self._client_id or uuid.uuid4().hex
-            self._is_up(f"no events ({why}); looking instead")
+            await self._greet(f"no events ({why}); looking instead")
+
+    async def _greet(self, why: str) -> None:
+        """The server is there: before it is given work, what an earlier run has left on it is known."""
+        if self._ours is not None:
+            self.left_behind = await self._ask(self._ours)
+            self._orphans |= {trace.known_as for trace in self.left_behind}
+            self._ours = None
+        else:
+            await self._sweep()
+        self._is_up(why)
+        self.left_behind = ()
+        await self._sweep()
+
+    async def _ask(self, ours: Callable[[wire.Trace], bool]) -> tuple[wire.Trace, ...]:
+        for pause in _ASKING:
+            try:
+                return tuple(trace for trace in await self.client.traces() if ours(trace))
+            except ServerError:
+                await asyncio.sleep(pause)
+        return ()  # it takes prompts all the same; at worst a few are paid for twice
 
     def _is_away(self, why: str) -> None:
         self.why = why

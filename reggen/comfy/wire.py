@@ -135,11 +135,15 @@ class Accepted:
     prompt_id: str
 
 
+_IN_PICTURES = ("index", "take", "seed")
+
+
 def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: Mapping[str, Any]) -> dict[str, Any]:
     """The body of POST /prompt.
 
     ``note`` travels twice: beside the prompt, so that it can be found on servers that choose their
-    own prompt ids, and into the PNG, so that a file without a ledger row can say what it is.
+    own prompt ids, and by a later run (`Trace`); and slot, take and seed into the PNG, so that a file
+    without a ledger row can say what it is.
     """
     return {
         "prompt": graph,
@@ -147,8 +151,8 @@ def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: M
         "prompt_id": prompt_id,
         "extra_data": {
             "preview_method": "none",
-            "reggen": {"id": prompt_id},
-            "extra_pnginfo": {"reggen": dict(note)},
+            "reggen": {"id": prompt_id, **note},
+            "extra_pnginfo": {"reggen": {key: note[key] for key in _IN_PICTURES if key in note}},
         },
     }
 
@@ -309,6 +313,49 @@ def find_in_history(server: str, body: Any, prompt_id: str) -> str | None:
         if isinstance(item, list) and _note(item) == prompt_id:
             return str(own_id)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A prompt that some reggen left on a server, queued or done well; ``known_as`` is the server's id of it.
+
+    The rest is the note that it was posted with: its id there, the slot and take it was for, how many posts
+    came before it, its seed and batch size, and the recipe of everything else.
+    """
+
+    known_as: str
+    id: str
+    index: int
+    take: int
+    post: int
+    seed: int
+    batch: int
+    recipe: str
+
+
+def traces(server: str, queue: Any, history: Any) -> list[Trace]:
+    """Every prompt that carries a whole note, in answers to GET /queue and then GET /history. Raises Nonsense."""
+    if not isinstance(queue, dict) or not isinstance(history, dict):
+        raise Nonsense(server, "looking for prompts of an earlier run", "the answer is no JSON object")
+    queued = [item for key in ("queue_running", "queue_pending") for item in queue.get(key) or ()]
+    done = [
+        entry.get("prompt")
+        for known_as, entry in history.items()
+        if isinstance(entry, dict) and isinstance(read_history(server, known_as, history), Success)
+    ]
+    found = {trace.known_as: trace for item in (*queued, *done) if (trace := _trace(item))}
+    return list(found.values())
+
+
+def _trace(item: Any) -> Trace | None:
+    try:
+        note = item[3]["reggen"]
+        trace = Trace(item[1], *(note[field] for field in ("id", "index", "take", "post", "seed", "batch", "recipe")))
+    except (TypeError, KeyError, IndexError):
+        return None
+    texts, numbers = (trace.known_as, trace.id, trace.recipe), (trace.index, trace.take, trace.post, trace.seed)
+    whole = all(isinstance(text, str) for text in texts) and all(isinstance(one, int) for one in numbers)
+    return trace if whole and isinstance(trace.batch, int) else None
 
 
 def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:

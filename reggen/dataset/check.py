@@ -37,11 +37,15 @@ class Demands:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an accepted image is: width and height in pixels, and the note reggen sent along, empty when it has none."""
+    """What an accepted image is: width and height in pixels, and the note reggen sent along, empty when it has none.
+
+    ``has_graph``: ComfyUI's own metadata are in it.
+    """
 
     width: int
     height: int
     note: Note
+    has_graph: bool = False
 
 
 def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Finding:
@@ -77,7 +81,7 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
         raise BadImage(name, "is black")
     if demands.flat and max(ImageStat.Stat(picture).stddev) < _FLAT:
         raise BadImage(name, "is of one colour")
-    return Finding(width, height, _note(image))
+    return Finding(width, height, _note(image), has_graph="prompt" in image.info)
 
 
 def _note(image: Image.Image) -> Note:

@@ -150,6 +150,10 @@ class Ledger:
         with self._storage("writing"), self._db:
             self._db.execute("INSERT INTO run (id, started) VALUES (?, ?)", (run_id, at))
 
+    def runs(self, most: int = 16) -> list[str]:
+        """The ids of the newest runs."""
+        return [row[0] for row in self._read("SELECT id FROM run ORDER BY started DESC LIMIT ?", (most,))]
+
     def end_run(self, run_id: str, at: str, outcome: str) -> None:
         """Note how a run ended."""
         with self._storage("writing"), self._db:

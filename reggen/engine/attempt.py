@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from reggen.comfy.link import Link
-from reggen.comfy.wire import ImageRef, Success
+from reggen.comfy.wire import ImageRef, Outcome, Success
 from reggen.dataset import check
 from reggen.dataset.check import Demands, Finding
 from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.engine.adopt import prompt_id
 from reggen.engine.fleet import Errand
 from reggen.engine.retry import pause
 from reggen.errors import BadImage, Nonsense, NoOutput, Refused, SampleError, ServerError, StorageError
@@ -82,13 +83,10 @@ class Bench:
         SampleError for all samples together; failures of single images, and of the disk, are in the result.
         """
         order, tries = errand.order, errand.tries
-        index, take = order.key
-        prompt_id = str(uuid.uuid5(self.run_id, f"{index}/{take}/{tries.posts}"))
-        prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{order.samples[0].name}.{take}.{tries.posts}"
-        note = {"index": index, "take": take, "seed": order.seed}
+        posted_as, ending = self._begin(link, errand)
         begun = time.monotonic()
         try:
-            outcome = await link.execute(self._template.bind(order, prefix), prompt_id, note)
+            outcome = await ending
         finally:
             left()
         if not isinstance(outcome, Success):
@@ -99,15 +97,33 @@ class Bench:
         receipts: list[Receipt] = []
         failures: list[tuple[Sample, ServerError | SampleError]] = []
         for number, sample in enumerate(order.samples):
-            origin = _Origin(link.name, prompt_id, tries.posts + 1, ended - begun, busy, ended)
+            origin = _Origin(link.name, posted_as, tries.posts + 1, ended - begun, busy, ended)
             try:
                 await self._keep(link, sample, pictures[sample.position], origin)
-                receipts.append(Receipt(sample, prompt_id, busy))
+                receipts.append(Receipt(sample, posted_as, busy))
             except (ServerError, SampleError) as error:
                 failures.append((sample, error))
             except StorageError as error:
                 return Result(tuple(receipts), tuple(failures), order.samples[number:], error)
         return Result(tuple(receipts), tuple(failures))
+
+    def _begin(self, link: Link, errand: Errand) -> tuple[str, Awaitable[Outcome]]:
+        """The id of the errand's prompt, and its ending: of a new one, or of one that an earlier run has posted."""
+        if errand.trace:
+            return errand.trace.id, link.resume(errand.trace)
+        order, post = errand.order, errand.tries.posts
+        index, take = order.key
+        posted_as = prompt_id(self.run_id, index, take, post)
+        prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{order.samples[0].name}.{take}.{post}"
+        note = {
+            "index": index,
+            "take": take,
+            "post": post,
+            "seed": order.seed,
+            "batch": order.batch,
+            "recipe": self._recipe,
+        }
+        return posted_as, link.execute(self._template.bind(order, prefix), posted_as, note)
 
     async def _keep(self, link: Link, sample: Sample, picture: ImageRef, origin: _Origin) -> None:
         part, finding = await self._fetch(link, sample, picture)
@@ -144,7 +160,7 @@ class Bench:
         """Blocking: decode it, hold it against the demands, bring it into the dataset's format."""
         try:
             finding = check.inspect(part.path, sample.name, self._demands)
-            _demand_note(finding, sample)
+            _demand_note(finding, sample, self._template)
             return (part if self.folder.ending == "png" else self._converted(part)), finding
         except BaseException:  # whatever it was, what is not accepted is not left lying
             part.path.unlink(missing_ok=True)
@@ -197,9 +213,14 @@ class Bench:
         )
 
 
-def _demand_note(finding: Finding, sample: Sample) -> None:
-    """A server whose file names came back serves an old picture under a new name; only the note tells."""
-    if finding.note.get("seed", sample.seed) != sample.seed:
+def _demand_note(finding: Finding, sample: Sample, made_of: Template) -> None:
+    """A server whose file names came back serves an old picture under a new name; only the note tells.
+
+    ComfyUI's own savers write the graph and our note together or, told so, neither.
+    """
+    saver = made_of.graph[made_of.output]["class_type"]
+    foreign = not finding.note and finding.has_graph and saver in {"SaveImage", "PreviewImage"}
+    if foreign or finding.note.get("seed", sample.seed) != sample.seed:
         raise BadImage(sample.name, "is another prompt's picture", torn=True)
 
 

@@ -25,6 +25,7 @@ from reggen.dataset.check import Demands
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import Resumed, missing, reconcile
+from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
 from reggen.engine.fleet import Fleet
 from reggen.engine.keep import started
@@ -221,7 +222,8 @@ class _Filling:
             examined = {one.server: one for one in await self._preflight(clients, wait)}
             self.versions = {name: one.version for name, one in examined.items()}
             fit = [client for client in clients if not examined[client.name].problems]
-            return await self._run(control, fit, running, pace)
+            ready = [name for name, one in examined.items() if one.ready]
+            return await self._run(control, fit, ready, running, pace)
 
     def _room(self, images: int) -> None:
         demand_room(self.job, self.folder, images)
@@ -252,11 +254,19 @@ class _Filling:
             pause = min(_WAIT[1], pause * 1.5)
 
     async def _run(
-        self, control: Control, clients: Sequence[Client], running: Mapping[str, Launched], pace: Pace | None
+        self,
+        control: Control,
+        clients: Sequence[Client],
+        ready: Sequence[str],
+        running: Mapping[str, Launched],
+        pace: Pace | None,
     ) -> Summary:
         run_id = uuid.uuid4()
         reader = Ledger.read(self.ledger.path)
         assert reader is not None, "it was opened for writing above"
+        todays = recipe(self.job, self.template)
+        earlier = [uuid.UUID(run) for run in reader.runs()]
+        heritage = Heritage(self.plan, reader, earlier, todays)
         bench = Bench(
             run_id=run_id,
             template=self.template,
@@ -264,13 +274,13 @@ class _Filling:
             ledger=self.ledger,
             demands=demands_of(self.job),
             most_bytes=self.job.limits.megabytes << 20,
-            recipe=recipe(self.job, self.template),
+            recipe=todays,
             versions=self.versions,
         )
         names = {client.name for client in clients}
         depths = {server.name: server.depth for server in self.job.servers if server.name in names}
         pace = pace or Pace(silence=self.job.limits.silence, stall=self.job.limits.stall)
-        links = [Link(client, pace=pace) for client in clients]
+        links = [Link(client, pace=pace, ours=heritage.ours if earlier else None) for client in clients]
         run = Run(
             job_file=self.job_file,
             plan=self.plan,
@@ -282,6 +292,8 @@ class _Filling:
             sick_rest=pace.sick,
             until=None if self.seconds is None else self.begun + self.seconds,
             room=bytes_needed(self.job, sum(depths.values())) + _SPARE,
+            heritage=heritage,
+            ready=ready,
             tell=self.tell,
         )
         for link in links:

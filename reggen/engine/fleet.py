@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from reggen.comfy.wire import Trace
 from reggen.engine.retry import Tries, pause
 from reggen.plan import Order
 
@@ -21,10 +22,11 @@ _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One order and what was spent on it."""
+    """One order and what was spent on it in this run."""
 
     order: Order
     tries: Tries = field(default_factory=Tries)
+    trace: Trace | None = None  # of the prompt that an earlier run has posted for it
 
 
 @dataclass(slots=True)
@@ -61,6 +63,9 @@ class Fleet:
         self._servers = {name: _Server(depth) for name, depth in depths.items()}
         self._orders, self._jitter, self._patience = orders, jitter, patience
         self._waiting: list[_Waiting] = []
+        self._adopted: list[tuple[str, Errand]] = []
+        self._claimed: set[tuple[int, int]] = set()  # orders that need not be taken from the plan
+        self._reached = -1  # the last slot taken from it
         self._next: Errand | None = None
         self._exhausted = self._stopped = self._held = False
         self._active = 0
@@ -70,19 +75,30 @@ class Fleet:
 
     def assign(self, now: float) -> list[tuple[str, Errand]]:
         """Hand out what can be handed out now; each pair holds a slot until `release` and is active until `finish`."""
-        given: list[tuple[str, Errand]] = []
+        given, self._adopted = self._adopted, []
+        for name, _ in given:
+            self._hold(name)
         while not (self._stopped or self._held) and (pair := self._pair(now)):
-            self._servers[pair[0]].holding += 1
-            self._servers[pair[0]].active += 1
-            self._active += 1
+            self._hold(pair[0])
             given.append(pair)
         return given
+
+    def adopt(self, name: str, order: Order, trace: Trace) -> bool:
+        """Whether the order is still to be handed out; then it is what a server does already, for an earlier run."""
+        if self._stopped or order.samples[0].index <= self._reached or order.key in self._claimed:
+            return False
+        self._claimed.add(order.key)
+        self._adopted.append((name, Errand(order, trace=trace)))
+        if self._next and self._next.order.key == order.key:
+            self._next = None
+        return True
 
     @property
     def finished(self) -> bool:
         """Nothing is active and nothing will be."""
         idle = self._active == 0
-        return idle and (self._stopped or (self._exhausted and self._next is None and not self._waiting))
+        nothing_left = self._exhausted and self._next is None and not self._waiting
+        return idle and not self._adopted and (self._stopped or nothing_left)
 
     @property
     def held(self) -> bool:
@@ -229,8 +245,13 @@ class Fleet:
         name = self._choose(errand, free) if errand else None
         if errand is None or name is None:
             return None
-        self._next = None
+        self._next, self._reached = None, errand.order.samples[0].index
         return name, errand
+
+    def _hold(self, name: str) -> None:
+        self._servers[name].holding += 1
+        self._servers[name].active += 1
+        self._active += 1
 
     def _free(self, server: _Server, now: float) -> bool:
         busy = server.holding >= server.depth or server.active >= server.depth + _FETCHING
@@ -248,10 +269,10 @@ class Fleet:
         return willing[0] if willing else None
 
     def _peek(self) -> Errand | None:
-        if self._next is None and not self._exhausted:
+        while self._next is None and not self._exhausted:
             order = next(self._orders, None)
             if order is None:
                 self._exhausted = True
-            else:
+            elif order.key not in self._claimed:
                 self._next = Errand(order)
         return self._next

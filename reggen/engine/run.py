@@ -16,6 +16,7 @@ from reggen import progress
 from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
 from reggen.dataset.ledger import Row, now_utc
+from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench, Result
 from reggen.engine.fleet import Errand, Fleet
 from reggen.engine.keep import keep, named
@@ -40,6 +41,7 @@ _HOPELESS = 3  # prompts refused before the first one was taken: the job is at f
 _IN_A_ROW = 10  # prompts given up with no image in between: something is wrong with the whole run
 _ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
 _SICK = 3  # prompts in a row with nothing but bad pictures: the server's memory is freed; twice as many: it rests
+_GREETING = 5.0  # seconds for the servers that are ready to say what an earlier run has left on them
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
 
 
@@ -59,6 +61,8 @@ class Run:
         room: int,
         sick_rest: float,
         until: float | None,
+        heritage: Heritage,
+        ready: Iterable[str],
         tell: Callable[[RunEvent], None],
     ) -> None:
         self._job_file, self._plan, self._bench, self._fleet = job_file, plan, bench, fleet
@@ -75,6 +79,7 @@ class Run:
         self._look_for_room_at, self._room_pause = -math.inf, _ROOM_PAUSES[0]
         self._room, self._until, self._sick_rest = room, until, sick_rest
         self._waited: dict[str, float] = {}  # how long the last prompt of each server took, from its post
+        self._heritage, self._expected = heritage, set(ready) & set(self._links)
         self._away_since: float | None = None  # since when no server can be used
 
     def stop(self, why: str) -> None:
@@ -92,8 +97,10 @@ class Run:
     def link_changed(self, link: Link) -> None:
         """A link came up or went away."""
         now = time.monotonic()
+        self._expected.discard(link.name)
         self._fleet.server_is(link.name, link.up, now)
         self._tell(progress.ServerChanged(now, link.name, link.up, link.why))
+        self._adopt(link, now)
         if any(one.up for one in self._links.values()):
             self._away_since = None
         elif self._away_since is None:
@@ -124,11 +131,31 @@ class Run:
         self._tell(progress.Trouble(time.monotonic(), "", text))
         self._changed.set()
 
+    def _adopt(self, link: Link, now: float) -> None:
+        """Take over what an earlier run has left on a server and this one would ask for again."""
+        names: list[str] = []
+        for trace in link.left_behind:
+            order = self._heritage.wanted(trace)
+            if order is not None and self._fleet.adopt(link.name, order, trace):
+                link.take_over(trace)
+                names += [sample.name for sample in order.samples]
+        if names:
+            self._tell(progress.TookOver(now, link.name, tuple(names)))
+
     # ---- handing out
+
+    async def _greet_all(self) -> None:
+        """Wait a moment for the servers that are known to be there: one may hold what another would be given."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GREETING):
+                while self._expected and not (self._fleet.finished or self._aborted or self._fatal):
+                    await self._changed.wait()
+                    self._changed.clear()
 
     async def _dispatch(self, group: asyncio.TaskGroup) -> set[asyncio.Task[None]]:
         """Hand out errands until the fleet is finished; returns the attempts that are to be cut short."""
         working = self._working
+        await self._greet_all()
         while not self._fleet.finished and not self._aborted and not self._fatal:
             now = time.monotonic()
             self._mind_the_time(now)

@@ -6,7 +6,18 @@ import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from reggen.progress import Began, Committed, GaveUp, Paused, Progress, RunEvent, ServerChanged, Stopping, Trouble
+from reggen.progress import (
+    Began,
+    Committed,
+    GaveUp,
+    Paused,
+    Progress,
+    RunEvent,
+    ServerChanged,
+    Stopping,
+    TookOver,
+    Trouble,
+)
 
 
 def line(event: RunEvent, state: Progress) -> str | None:
@@ -22,6 +33,8 @@ def _words(event: RunEvent, state: Progress) -> str | None:
             return f"{event.total} images wanted{already}; servers: {', '.join(event.servers)}"
         case ServerChanged():
             return f"{event.server} is {'ready' if event.up else 'away'}" + (f": {event.why}" if event.why else "")
+        case TookOver():
+            return f"{event.server} still has {', '.join(event.names)} from an earlier run; taken over"
         case Committed():
             busy = f" in {event.busy:.1f} s" if event.busy is not None else ""
             return f"{event.name} made on {event.server}{busy} ({state.done}/{state.total}{_left(event.at, state)})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reggen.sim.graph import Picture
 
@@ -63,6 +63,14 @@ class Disk:
     def find(self, folder: str, subfolder: str, name: str) -> File | None:
         """The file under that name, if there is one."""
         return self.files.get((folder, "" if subfolder == "." else subfolder, name))
+
+    def another(self, file: File) -> File:
+        """A file that is not this one: the newest of the others, or one that somebody else has left here."""
+        others = [other for other in self.files.values() if other.picture != file.picture]
+        if others:
+            return others[-1]
+        picture = replace(file.picture, text="somebody else's", seed=file.picture.seed ^ 0x5A5A5A5A)
+        return File("ComfyUI_00001_.png", picture, (("prompt", "{}"),), file.saved_at)
 
     def delete(self, folder: str, subfolder: str, name: str) -> None:
         """Remove a file; its number comes back into use if it was the highest."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 from reggen.sim import view
 from reggen.sim.disk import File
@@ -12,10 +11,9 @@ from reggen.sim.reply import Ask, Reply
 from reggen.sim.words import Shown
 
 
-async def answer_view(file: File, ask: Ask, *, wrong: bool) -> Reply:
-    """The bytes of a file as the query wants them; with `wrong` those of another picture."""
-    picture = replace(file.picture, look="wrong") if wrong else file.picture
-    body = await asyncio.to_thread(paint_file, picture, file.text)
+async def answer_view(file: File, ask: Ask) -> Reply:
+    """The bytes of a file as the query wants them."""
+    body = await asyncio.to_thread(paint_file, file.picture, file.text)
     form, _, quality = ask.query.get("preview", "").partition(";")
     channel = ask.query.get("channel", "rgba")
     if not form and channel == "rgba":

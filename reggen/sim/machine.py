@@ -270,7 +270,8 @@ class Sim:
         self._worker.nudge()
         if isinstance(found, Reply):
             return found
-        return await answer_view(found, ask, wrong=fault is not None and fault.do == "swap")
+        swapped = fault is not None and fault.do == "swap"
+        return await answer_view(self.world.disk.another(found) if swapped else found, ask)
 
     def _log(self, ask: Ask, status: int, prompt_id: str | None = None) -> None:
         path = f"/api{ask.path}" if ask.api else ask.path

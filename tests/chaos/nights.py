@@ -31,7 +31,6 @@ STREAMS_OF = {
 EXCLUDED = {
     "zombie": "only a restart heals it, which takes the one who does it seconds: such nights are slow",
     "wrong": "a picture that carries the right note and shows something else is seen by nobody",
-    "swap": "as `wrong`: the stand-in leaves the note of the right picture in it",
 }
 """Left out of a night unless asked for by name, and why."""
 

@@ -141,7 +141,7 @@ async def test_endless_picture():
 
 
 async def test_swapped_picture():
-    """The file is whole and valid, and shows something else."""
+    """The file is whole and valid, and another: it shows something else, and says so of itself."""
     async with troubled(Fault("swap", nth=1)) as (_, comfy):
         prompt_id = await comfy.submit(txt2img(99))
         (image,) = await comfy.images(prompt_id, "9")

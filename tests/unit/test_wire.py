@@ -213,14 +213,14 @@ def test_a_recorded_prompt_starts_runs_and_ends():
 
 
 def test_a_submission_carries_what_the_server_needs():
-    """Graph, client and prompt id; previews off; a note that finds the prompt again and goes into the PNG."""
-    assert submission({"1": {}}, "client", ID, {"index": 3}) == {
+    """Graph, client and prompt id; previews off; a note that finds the prompt again, a part of it in the PNG."""
+    assert submission({"1": {}}, "client", ID, {"index": 3, "post": 2}) == {
         "prompt": {"1": {}},
         "client_id": "client",
         "prompt_id": ID,
         "extra_data": {
             "preview_method": "none",
-            "reggen": {"id": ID},
+            "reggen": {"id": ID, "index": 3, "post": 2},
             "extra_pnginfo": {"reggen": {"index": 3}},
         },
     }
