@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,6 +81,7 @@ def run(
 
     Exit codes: 0 complete, 1 images missing, 2 bad job, 4 no usable server, 5 storage, 130 stopped by you.
     """
+    from reggen.engine.curfew import curfew
     from reggen.engine.fill import Control
 
     if rehearse and server:
@@ -90,8 +89,8 @@ def run(
     if rehearse and output is None:
         output = Path("rehearsal") / Path(job_file).stem
     job = _load(job_file, count, output, server)
-    control, seconds = Control(), seconds_left(job_file, until, for_)
-    summary = asyncio.run(_fill(job, job_file, control, rehearse=rehearse, wait=wait, plain=plain, seconds=seconds))
+    control, left = Control(), curfew(job_file, until, for_)
+    summary = asyncio.run(_fill(job, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left))
     if summary is None:
         print("Stopped before anything was posted. The same command starts again.")
         raise typer.Exit(STOPPED)
@@ -99,7 +98,14 @@ def run(
 
 
 async def _fill(
-    job: Job, job_file: str, control: Control, *, rehearse: bool, wait: bool, plain: bool, seconds: float | None
+    job: Job,
+    job_file: str,
+    control: Control,
+    *,
+    rehearse: bool,
+    wait: bool,
+    plain: bool,
+    left: Callable[[], float] | None,
 ) -> Summary | None:
     from wakepy import keep
 
@@ -131,7 +137,7 @@ async def _fill(
             note=display.note,
             control=control,
             wait=wait,
-            seconds=seconds,
+            left=left,
             rehearsal=rehearse,
         )
         task = asyncio.create_task(filling)
@@ -275,6 +281,7 @@ def stand_in(
         more = f" ... {urls[-1]} ({len(urls)} servers)" if len(urls) > 1 else ""
         print(f"stand-in at {urls[0]}{more}; Ctrl-C ends it", flush=True)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     serving = sim.run_forever(settings, host=host, port=port, count=servers, script=script, on_ready=ready)
     try:
         asyncio.run(serving)
@@ -283,27 +290,6 @@ def stand_in(
     except (OSError, ValueError) as error:
         print(f"reggen: the stand-in cannot start at {host}:{port}: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-
-
-def seconds_left(job_file: str, until: str | None, for_: str | None, now: datetime | None = None) -> float | None:
-    """The time a run has, from ``--until 07:00`` (the next one) or ``--for 8h30m``. Raises JobError."""
-    if until and for_:
-        raise JobError(job_file, (Problem("--until", "and --for say the same thing twice"),))
-    if for_:
-        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", for_.replace(" ", ""))
-        if not match or not any(match.groups()):
-            raise JobError(job_file, (Problem("--for", f"{for_!r} is no length of time", "write 8h, 90m or 1h30m"),))
-        hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return float(3600 * hours + 60 * minutes + seconds)
-    if until:
-        now = now or datetime.now().astimezone()
-        try:
-            clock = time.fromisoformat(until)
-        except ValueError:
-            raise JobError(job_file, (Problem("--until", f"{until!r} is no time of day", "write 07:00"),)) from None
-        end = now.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0)
-        return ((end if end > now else end + timedelta(days=1)) - now).total_seconds()
-    return None
 
 
 def _script(file: Path | None) -> Any:

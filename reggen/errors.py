@@ -9,6 +9,7 @@
     │   ├─ Nonsense              it answered, with something that cannot be read
     │   └─ Full                  its own disk is full
     ├─ SampleError               these images, whatever the server     (retried, then given up)
+    │   ├─ Unfetched             they were made, and could not be had
     │   ├─ Rejected              the graph did not pass the server's validation
     │   ├─ Failed                a node raised
     │   ├─ NoOutput              success without the images asked for
@@ -145,6 +146,17 @@ class NoOutput(SampleError):
         return f"{self.server} reported success with {self.got} images where {self.expected} were asked for"
 
 
+class Unfetched(SampleError):
+    """The images were made and lie on the server, which does not hand them out."""
+
+    def __init__(self, server: str, what: str) -> None:
+        super().__init__(server, what)
+        self.server, self.what = server, what
+
+    def __str__(self) -> str:
+        return f"{self.server} made the image and does not hand it out: {self.what}"
+
+
 class BadImage(SampleError):
     """An image arrived that must not enter the dataset.
 
@@ -173,12 +185,15 @@ class Interrupted(SampleError):
 class Lost(SampleError):
     """The prompt is neither queued nor in the history: deleted by a person, or the server restarted.
 
-    ``running``: it was being executed, which nobody can delete: the server died over it.
+    ``died``: the server seems to have died with it on board. ``running``: it was being executed just then, which
+    nobody can delete.
     """
 
-    def __init__(self, server: str, what: str = "restarted, or somebody deleted it", running: bool = False) -> None:
-        super().__init__(server, what, running)
-        self.server, self.what, self.running = server, what, running
+    def __init__(
+        self, server: str, what: str = "restarted, or somebody deleted it", running: bool = False, died: bool = False
+    ) -> None:
+        super().__init__(server, what, running, died)
+        self.server, self.what, self.running, self.died = server, what, running, running or died
 
     def __str__(self) -> str:
         return f"the prompt vanished from {self.server} ({self.what})"

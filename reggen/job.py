@@ -118,6 +118,7 @@ class Server(Section):
     arguments: tuple[str, ...] = Field((), description="For launch: more arguments for main.py.")
     gpus: tuple[int, ...] = Field((), description="For launch: one ComfyUI for each, on consecutive ports.")
     memory_gib: float | None = Field(None, gt=0, description="For launch: restarted when it holds more memory.")
+    free_every: int | None = Field(None, ge=1, description="Images after which it is asked to free its memory.")
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Sent with every request; ${NAME} is taken from the environment."
     )
@@ -248,6 +249,11 @@ class Limits(Section):
     give_up_after: float | None = Field(
         None, gt=0, description="All servers away for so long: the run ends. Left out, it waits without limit."
     )
+    give_ups_in_a_row: int = Field(10, ge=1, description="The run stops when so many prompts in a row are given up.")
+    give_up_share: float = Field(
+        0.5, gt=0, le=1, description="The run stops when more than this share of its last 50 images are given up."
+    )
+    prompts: int | None = Field(None, ge=1, description="The run posts no more prompts than this. Left out: no limit.")
     megabytes: int = Field(256, ge=1, le=16_384, description="The largest image file taken from a server.")
     megapixels: int = Field(100, ge=1, le=178, description="The largest image decoded.")
 

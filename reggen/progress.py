@@ -109,7 +109,15 @@ class Paused:
     why: str
 
 
-RunEvent = Began | ServerChanged | TookOver | Posted | Left | Committed | Trouble | GaveUp | Stopping | Paused
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """No server can be used, for this reason; empty when one can be again."""
+
+    at: float
+    why: str
+
+
+RunEvent = Began | ServerChanged | TookOver | Posted | Left | Committed | Trouble | GaveUp | Stopping | Paused | Waiting
 
 
 @dataclass(slots=True)
@@ -148,6 +156,7 @@ class Progress:
     began: float = 0.0
     stopping: str = ""
     paused: str = ""
+    waiting: str = ""
     _commits: deque[_Commits] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     @property
@@ -200,6 +209,8 @@ class Progress:
                 self.stopping = event.why
             case Paused():
                 self.paused = event.why
+            case Waiting():
+                self.waiting = event.why
 
     def _failed_on(self, server: str) -> None:
         if server in self.servers:

@@ -60,7 +60,7 @@ async def filled(
     control: Control | None = None,
     limit: float = 30.0,
     wait: bool = False,
-    seconds: float | None = None,
+    left: Callable[[], float] | None = None,
     told: Told | None = None,
 ) -> Told:
     """Fill a dataset, within a limit of seconds."""
@@ -73,7 +73,7 @@ async def filled(
             note=told.notes.append,
             control=control,
             wait=wait,
-            seconds=seconds,
+            left=left,
             pace=PACE,
         )
     return told

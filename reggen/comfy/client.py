@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -273,16 +275,24 @@ class Client:
         try:
             return status, json.loads(text)
         except (ValueError, RecursionError):
-            raise Nonsense(self.name, doing, f"the answer is not JSON but {_excerpt(text)!r}") from None
+            raise Nonsense(self.name, doing, f"the answer is not JSON but {self._hushed(_excerpt(text))!r}") from None
 
     async def _refuse(self, response: aiohttp.ClientResponse, doing: str, allowed: tuple[int, ...]) -> None:
         if response.status in allowed:
             return
-        after = response.headers.get("Retry-After", "")
-        wait = min(_LONGEST_WAIT, float(after)) if after.isdecimal() else 0.0
+        wait = _seconds(response.headers.get("Retry-After", ""))
         if elsewhere := response.headers.get("Location"):
-            raise Refused(self.name, doing, response.status, f"it sends us to {elsewhere}; name that address", wait)
-        raise Refused(self.name, doing, response.status, _excerpt(await response.text(errors="replace")), wait)
+            address = self._hushed(elsewhere.partition("?")[0])
+            raise Refused(self.name, doing, response.status, f"it sends us to {address}; name that address", wait)
+        said = self._hushed(_excerpt(await response.text(errors="replace")))
+        raise Refused(self.name, doing, response.status, said, wait)
+
+    def _hushed(self, text: str) -> str:
+        """What a server says, without the secrets it was told: some quote the headers they refuse."""
+        secrets = {word for value in self._headers.values() for word in (value, *value.split()) if len(word) >= 4}
+        for secret in sorted(secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
 
 class _Translated:
@@ -317,6 +327,17 @@ def _words(error: BaseException) -> str:
         return "the connection was lost"
     text = str(getattr(cause, "strerror", None) or cause).strip()
     return text or type(error).__name__
+
+
+def _seconds(after: str) -> float:
+    """A Retry-After: seconds, or a date, as far as our clock agrees with it. 0 for none."""
+    if after.isdecimal():
+        return min(_LONGEST_WAIT, float(after))
+    try:
+        wait = parsedate_to_datetime(after).timestamp() - time.time()
+    except (TypeError, ValueError):
+        return 0.0
+    return min(_LONGEST_WAIT, max(0.0, wait))
 
 
 def _excerpt(text: str, most: int = 200) -> str:

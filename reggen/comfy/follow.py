@@ -241,7 +241,8 @@ class Follower:
         if flight is None:
             return None
         if outcome is None and queued is False:
-            outcome = Lost(self._server, running=flight.started)
+            away = not self._open or flight.socket != self._socket
+            outcome = Lost(self._server, running=flight.started and not flight.ended, died=away)
         if outcome is not None:
             del self._flights[prompt_id]
             return outcome

@@ -64,7 +64,7 @@ class Link:
     @property
     def worker_is_dead(self) -> bool:
         """The server accepts prompts and does none of them; only a restart helps."""
-        return self._worker.resting
+        return self._worker.resting and self._worker.dead
 
     @property
     def in_flight(self) -> int:
@@ -141,13 +141,16 @@ class Link:
                 await asyncio.sleep(0.5 * 2**pause)
         raise Unreachable(self.name, "finding out whether a prompt arrived", what, arrived=True)
 
-    def abandon(self, why: str) -> None:
-        """Let go of every prompt in flight: each ends as Lost here, and is taken from the queue when it can be."""
+    def abandon(self, why: str, *, died: bool = False) -> None:
+        """Let go of every prompt in flight: each ends as Lost here, and is taken from the queue when it can be.
+
+        ``died``: the server may have died over one of them.
+        """
         for prompt_id, ending in list(self._endings.items()):
             self._orphans.add(prompt_id)
             self._follower.forget(prompt_id)
             if not ending.done():
-                ending.set_result(Lost(self.name, why))
+                ending.set_result(Lost(self.name, why, died=died))
 
     async def withdraw(self) -> None:
         """Take our own prompts out of the server's queue by id, and interrupt the running one if that is safe."""
@@ -170,7 +173,7 @@ class Link:
             except ServerError as error:
                 why = error.what
             self._socket = None
-            self._worker.replaced()  # if the process died, its worker is a new one
+            self._worker.disturbed()
             self._follower.disconnected()
             self._wake.set()
             await self._judge(why)
@@ -202,6 +205,8 @@ class Link:
         try:
             await self.client.remaining()
         except ServerError as error:
+            if isinstance(error, Unreachable) and not error.arrived:
+                self._worker.replaced()  # nobody listens: the process is gone, and the next one has a new worker
             self._is_away(error.what)
         else:
             self._client_id = self._client_id or uuid.uuid4().hex
@@ -324,6 +329,11 @@ class Link:
                 self._is_away(why)
                 self.abandon(why)
                 self._wake.set()
+            case _Verdict.BLOCKED:
+                why = "somebody else's prompt has been running there for very long, and ours wait behind it"
+                self._is_away(why)
+                self.abandon(why)
+                self._wake.set()
             case _Verdict.LOOK_AGAIN:
                 self._follower.look_again(now + self._pace.idle)
             case _Verdict.INTERRUPT:
@@ -349,6 +359,7 @@ class _Verdict(Enum):
     FINE = auto()
     LOOK_AGAIN = auto()
     INTERRUPT = auto()
+    BLOCKED = auto()
     DEAD = auto()
 
 
@@ -357,7 +368,8 @@ class _Worker:
 
     It has two ways of being dead: a prompt runs for ever, and an interrupt changes nothing; or prompts wait
     and none runs. Only a restart of the server helps; until then it rests, longer each time, and is then given
-    prompts on trial.
+    prompts on trial. Somebody else's prompt that runs for ever, which is not ours to interrupt, is answered with the
+    same rest.
     """
 
     def __init__(self, pace: Pace) -> None:
@@ -365,12 +377,18 @@ class _Worker:
         self._idle_since: float | None = None
         self._interrupted_at: float | None = None
         self._rest = pace.rest[0]
-        self.resting = False
+        self._foreign: tuple[str, float] = "", 0.0  # somebody else's running prompt, and since when it was seen
+        self.resting = self.dead = False
         self.rests_until = -math.inf
 
-    def replaced(self) -> None:
-        """The server may have been restarted: nothing is known against its worker."""
+    def disturbed(self) -> None:
+        """The socket broke: what was measured until then means nothing."""
         self._idle_since = self._interrupted_at = None
+        self._foreign = "", 0.0
+
+    def replaced(self) -> None:
+        """The server was restarted: nothing is known against its worker."""
+        self.disturbed()
         self.resting, self.rests_until = False, -math.inf
 
     def seen(self, queue: wire.Queue, heard: float | None, now: float) -> _Verdict:
@@ -384,7 +402,9 @@ class _Worker:
             return _Verdict.INTERRUPT
         elif now - self._interrupted_at >= self._pace.mercy:
             return self._dead(now)
-        if queue.running or not queue.pending:
+        if queue.running:
+            return self._behind(queue.running[0], now) if heard is None else _Verdict.FINE
+        if not queue.pending:
             return _Verdict.FINE
         if self._idle_since is None:
             self._idle_since = now
@@ -392,8 +412,18 @@ class _Worker:
             return self._dead(now)
         return _Verdict.LOOK_AGAIN
 
+    def _behind(self, running: str, now: float) -> _Verdict:
+        """Ours wait, and somebody else's prompt runs."""
+        if self._foreign[0] != running:
+            self._foreign = running, now
+        if now - self._foreign[1] < self._pace.stall:
+            return _Verdict.FINE
+        self._dead(now)
+        self.dead = False
+        return _Verdict.BLOCKED
+
     def _dead(self, now: float) -> _Verdict:
-        self.replaced()
-        self.resting, self.rests_until = True, now + self._rest
+        self.disturbed()
+        self.resting, self.dead, self.rests_until = True, True, now + self._rest
         self._rest = min(self._pace.rest[1], 2 * self._rest)
         return _Verdict.DEAD

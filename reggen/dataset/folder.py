@@ -167,7 +167,7 @@ async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIt
     async for chunk in chunks:
         left -= len(chunk)
         if left < 0:
-            raise BadImage(name, f"is larger than limits.megabytes allows ({most >> 20} MiB)")
+            raise BadImage(name, f"is larger than limits.megabytes allows ({most >> 20} MiB)", torn=True)
         yield chunk
 
 

@@ -16,7 +16,7 @@ from reggen.dataset.check import Demands, Finding
 from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Row, now_utc
 from reggen.engine.adopt import prompt_id
-from reggen.engine.fleet import Errand
+from reggen.engine.fleet import Errand, Made
 from reggen.engine.retry import pause
 from reggen.errors import BadImage, Nonsense, NoOutput, Refused, SampleError, ServerError, StorageError
 from reggen.plan import Sample
@@ -27,17 +27,23 @@ _DOWNLOADS = 5  # tries for one picture: the server has made it, so it is worth 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is now true on disk. ``busy`` is the server's own time for the picture, in seconds, if it says."""
+    """What is now true on disk.
+
+    ``busy`` is the server's own time for the picture, if it says; ``waited`` is from the post to the prompt's end.
+    Both in seconds.
+    """
 
     sample: Sample
     prompt_id: str
     busy: float | None
+    waited: float
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of the samples of one prompt; ``storage`` is why those from some point on are ``unsaved``."""
 
+    made: Made
     receipts: tuple[Receipt, ...]
     failures: tuple[tuple[Sample, ServerError | SampleError], ...]
     unsaved: tuple[Sample, ...] = ()
@@ -82,7 +88,28 @@ class Bench:
         ``left`` is called as soon as the prompt has left the server, however it ended. Raises ServerError or
         SampleError for all samples together; failures of single images, and of the disk, are in the result.
         """
-        order, tries = errand.order, errand.tries
+        made = errand.made
+        if made is None:
+            made = await self._make(link, errand, left)
+        else:
+            left()
+        order, busy = errand.order, made.outcome.seconds
+        busy = busy / order.batch if busy is not None else None
+        pictures = made.outcome.take(link.name, self._template.output, order.batch)
+        origin = _Origin(link.name, made, errand.tries.posts + 1, busy, time.monotonic())
+        receipts: list[Receipt] = []
+        failures: list[tuple[Sample, ServerError | SampleError]] = []
+        for number, sample in enumerate(order.samples):
+            try:
+                await self._keep(link, sample, pictures[sample.position], origin)
+                receipts.append(Receipt(sample, made.prompt_id, busy, made.waited))
+            except (ServerError, SampleError) as error:
+                failures.append((sample, error))
+            except StorageError as error:
+                return Result(made, tuple(receipts), tuple(failures), order.samples[number:], error)
+        return Result(made, tuple(receipts), tuple(failures))
+
+    async def _make(self, link: Link, errand: Errand, left: Callable[[], None]) -> Made:
         posted_as, ending = self._begin(link, errand)
         begun = time.monotonic()
         try:
@@ -91,21 +118,7 @@ class Bench:
             left()
         if not isinstance(outcome, Success):
             raise outcome
-        ended = time.monotonic()
-        pictures = outcome.take(link.name, self._template.output, order.batch)
-        busy = outcome.seconds / order.batch if outcome.seconds is not None else None
-        receipts: list[Receipt] = []
-        failures: list[tuple[Sample, ServerError | SampleError]] = []
-        for number, sample in enumerate(order.samples):
-            origin = _Origin(link.name, posted_as, tries.posts + 1, ended - begun, busy, ended)
-            try:
-                await self._keep(link, sample, pictures[sample.position], origin)
-                receipts.append(Receipt(sample, posted_as, busy))
-            except (ServerError, SampleError) as error:
-                failures.append((sample, error))
-            except StorageError as error:
-                return Result(tuple(receipts), tuple(failures), order.samples[number:], error)
-        return Result(tuple(receipts), tuple(failures))
+        return Made(posted_as, outcome, time.monotonic() - begun)
 
     def _begin(self, link: Link, errand: Errand) -> tuple[str, Awaitable[Outcome]]:
         """The id of the errand's prompt, and its ending: of a new one, or of one that an earlier run has posted."""
@@ -203,9 +216,9 @@ class Bench:
             recipe=self._recipe,
             server=origin.server,
             comfyui=self._versions.get(origin.server),
-            prompt_id=origin.prompt_id,
+            prompt_id=origin.made.prompt_id,
             attempts=origin.attempts,
-            waited=round(origin.waited, 3),
+            waited=round(origin.made.waited, 3),
             busy=origin.busy,
             fetched=round(time.monotonic() - origin.ended, 3),
             bytes=part.size,
@@ -229,8 +242,7 @@ class _Origin:
     """Where a picture comes from, for its row."""
 
     server: str
-    prompt_id: str
+    made: Made
     attempts: int
-    waited: float
     busy: float | None
     ended: float

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -141,14 +142,14 @@ async def fill(
     note: Callable[[str], None],
     control: Control | None = None,
     wait: bool = False,
-    seconds: float | None = None,
+    left: Callable[[], float] | None = None,
     rehearsal: bool = False,
     pace: Pace | None = None,
 ) -> Summary:
     """Make what is missing of a job's dataset.
 
     ``tell`` gets every event, ``note`` a sentence now and then for people. With ``wait`` it waits for a server
-    instead of raising NoServers; ``seconds`` is the time it has. Raises JobError, Busy, NoServers, StorageError
+    instead of raising NoServers; ``left`` tells how many seconds it has. Raises JobError, Busy, NoServers, StorageError
     while nothing is posted; what ends the run later is in the summary, beside what was made by then.
     A ``rehearsal`` and a real run never share a dataset.
     """
@@ -171,7 +172,7 @@ async def fill(
                 resumed = await asyncio.get_running_loop().run_in_executor(
                     thread, reconcile, folder, ledger, plan, demands
                 )
-            filling = _Filling(job, job_file, made_of, plan, folder, ledger, resumed, state, both, note, seconds)
+            filling = _Filling(job, job_file, made_of, plan, folder, ledger, resumed, state, both, note, left)
             return await filling(control or Control(), wait, pace)
         finally:
             ledger.close()
@@ -205,7 +206,7 @@ class _Filling:
     state: Progress
     tell: Callable[[RunEvent], None]
     note: Callable[[str], None]
-    seconds: float | None
+    left: Callable[[], float] | None
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -231,11 +232,18 @@ class _Filling:
         if free < need:
             self.note(f"the disk may become full: {images} images need about {mib(need)}, {mib(free)} are free")
 
+    @property
+    def _patience(self) -> float:
+        """Seconds to wait for a first server."""
+        return self.job.limits.give_up_after or math.inf
+
     async def _preflight(self, clients: Sequence[Client], wait: bool) -> list[Examined]:
         pause, told = _WAIT[0], False
         while True:
             examined = await examine(clients, self.template)
             if any(one.ready for one in examined):
+                if told:
+                    self.tell(progress.Waiting(time.monotonic(), ""))
                 for one in examined:
                     if not one.ready:
                         why = one.away or f"it is left out of this run: {'; '.join(one.problems)}"
@@ -244,13 +252,13 @@ class _Filling:
             problems = unfit(examined)
             if problems and not (wait and any(one.away for one in examined)):
                 raise JobError(self.job_file, problems)
-            if not wait:
+            if not wait or time.monotonic() - self.begun >= self._patience or (self.left and self.left() <= 0):
                 raise NoServers(tuple((one.server, one.away) for one in examined))
             if not told:
                 told = True
                 missing_ones = (f"{one.server}: {one.away}" for one in examined if one.away)
-                self.note(f"waiting for a server: {'; '.join(missing_ones)}")
-            await asyncio.sleep(pause)
+                self.tell(progress.Waiting(time.monotonic(), "; ".join(missing_ones)))
+            await asyncio.sleep(min(pause, self.left() if self.left else pause))
             pause = min(_WAIT[1], pause * 1.5)
 
     async def _run(
@@ -290,7 +298,8 @@ class _Filling:
             limits=self.job.limits,
             running=running,
             sick_rest=pace.sick,
-            until=None if self.seconds is None else self.begun + self.seconds,
+            left=self.left,
+            free_every={server.name: server.free_every for server in self.job.servers if server.free_every},
             room=bytes_needed(self.job, sum(depths.values())) + _SPARE,
             heritage=heritage,
             ready=ready,

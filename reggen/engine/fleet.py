@@ -12,8 +12,9 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reggen.comfy.wire import Trace
-from reggen.engine.retry import Tries, pause
+from reggen.comfy.wire import Success, Trace
+from reggen.engine.breaker import Breaker, Care
+from reggen.engine.retry import Tries
 from reggen.plan import Order
 
 _FETCHING = 4  # errands per server that may be beyond their slot, downloading and checking
@@ -21,26 +22,43 @@ _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What a server has made already: the prompt, its pictures, and the seconds from its post to its end."""
+
+    prompt_id: str
+    outcome: Success
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
 class Errand:
-    """One order and what was spent on it in this run."""
+    """One order and what was spent on it in this run.
+
+    ``at`` is the server that has a prompt for it already: one that an earlier run has posted (``trace``), or one
+    that has ended and whose pictures are still to be fetched (``made``).
+    """
 
     order: Order
     tries: Tries = field(default_factory=Tries)
-    trace: Trace | None = None  # of the prompt that an earlier run has posted for it
+    at: str | None = None
+    trace: Trace | None = None
+    made: Made | None = None
 
 
 @dataclass(slots=True)
 class _Server:
     depth: int
+    breaker: Breaker
     up: bool = False
+    was_up: bool = False
     out: bool = False
     spared: bool = False
+    quarantined: bool = False  # a suspect is on it, alone
     holding: int = 0
     active: int = 0
     down_since: float | None = None
-    failures: int = 0
     refusals: int = 0
-    rests_until: float = -math.inf
+    largest: float = math.inf  # the largest batch that may fit into its memory
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +78,7 @@ class Fleet:
         *,
         patience: float = 30.0,
     ) -> None:
-        self._servers = {name: _Server(depth) for name, depth in depths.items()}
+        self._servers = {name: _Server(depth, Breaker(jitter)) for name, depth in depths.items()}
         self._orders, self._jitter, self._patience = orders, jitter, patience
         self._waiting: list[_Waiting] = []
         self._adopted: list[tuple[str, Errand]] = []
@@ -73,12 +91,16 @@ class Fleet:
 
     # ---- what to do
 
-    def assign(self, now: float) -> list[tuple[str, Errand]]:
-        """Hand out what can be handed out now; each pair holds a slot until `release` and is active until `finish`."""
+    def assign(self, now: float, most: float = math.inf) -> list[tuple[str, Errand]]:
+        """Hand out what can be handed out now; each pair holds a slot until `release` and is active until `finish`.
+
+        ``most`` is how many may be handed out beside those that are on a server already.
+        """
         given, self._adopted = self._adopted, []
         for name, _ in given:
             self._hold(name)
-        while not (self._stopped or self._held) and (pair := self._pair(now)):
+        most += len(given)
+        while len(given) < most and not (self._stopped or self._held) and (pair := self._pair(now)):
             self._hold(pair[0])
             given.append(pair)
         return given
@@ -88,7 +110,7 @@ class Fleet:
         if self._stopped or order.samples[0].index <= self._reached or order.key in self._claimed:
             return False
         self._claimed.add(order.key)
-        self._adopted.append((name, Errand(order, trace=trace)))
+        self._adopted.append((name, Errand(order, at=name, trace=trace)))
         if self._next and self._next.order.key == order.key:
             self._next = None
         return True
@@ -117,10 +139,24 @@ class Fleet:
 
     def wake_at(self, now: float) -> float:
         """When `assign` may have something new to give, if nothing else happens; may be infinite."""
-        rests = [server.rests_until for server in self._servers.values() if server.rests_until > now]
+        rests = [rest for server in self._servers.values() if (rest := server.breaker.rests_until) > now]
         waits = [waiting.not_before for waiting in self._waiting if waiting.not_before > now]
         downs = [server.down_since + self._patience for server in self._servers.values() if server.down_since]
         return min([math.inf, *rests, *waits, *(down for down in downs if down > now)])
+
+    def probes(self, now: float) -> list[str]:
+        """The servers whose rest is over: see whether they answer, and say so with `probed` or `failed`."""
+        there = [name for name, server in self._servers.items() if server.up and not server.out]
+        return [name for name in there if self._servers[name].breaker.wants_probe(now)]
+
+    def probed(self, name: str) -> None:
+        """A server answered its probe: it is given one prompt on trial."""
+        self._servers[name].breaker.probed()
+
+    @property
+    def well(self) -> bool:
+        """Whether any server is there and not on trial."""
+        return any(server.up and not server.out and not server.breaker.on_trial for server in self._servers.values())
 
     def others_up(self, name: str) -> bool:
         """Whether a server other than ``name`` can take work."""
@@ -144,20 +180,11 @@ class Fleet:
             server.down_since = now
         return now - server.down_since < self._patience
 
-    @property
-    def closed(self) -> bool:
-        """Every server was left out: nothing more can be handed out in this run."""
-        return all(server.out for server in self._servers.values())
-
     # ---- what happened
 
     def stop(self) -> None:
         """Hand out nothing more."""
         self._stopped = True
-
-    def leave_out(self, name: str) -> None:
-        """Give a server nothing more in this run."""
-        self._servers[name].out = True
 
     def spare(self, name: str, *, spared: bool = True) -> None:
         """Give a server nothing more for now."""
@@ -174,22 +201,36 @@ class Fleet:
     def server_is(self, name: str, up: bool, now: float = 0.0) -> None:
         """A server came or went."""
         server = self._servers[name]
-        server.up, server.down_since = up, None if up else now
-        if up:
-            server.failures, server.rests_until = 0, -math.inf
+        if up and not server.up and server.was_up:
+            server.breaker.came_back()
+        server.up, server.down_since, server.was_up = up, None if up else now, server.was_up or up
 
     def accepted(self, name: str) -> None:
         """A server took a prompt and ended it, well or not."""
         server = self._servers[name]
-        server.failures = server.refusals = 0
+        server.refusals = 0
+        server.breaker.worked()
         self._succeeded = True
+
+    def delivered(self, name: str) -> None:
+        """A good picture came from a server."""
+        self._servers[name].breaker.well()
 
     def failed(self, name: str, now: float, at_least: float = 0.0) -> None:
         """A server could not be used: it rests, longer each time, and at least as long as it asked for."""
-        server = self._servers[name]
-        server.failures += 1
-        rest = max(at_least, 0.1 + self._jitter(pause(server.failures)))
-        server.rests_until = max(server.rests_until, now + rest)
+        self._servers[name].breaker.failed(now, at_least)
+
+    def overflowed(self, name: str, batch: int) -> None:
+        """A batch of so many pictures does not fit into a server's memory, freed or not."""
+        self._servers[name].largest = min(self._servers[name].largest, batch - 1)
+
+    def fits(self, name: str, order: Order) -> bool:
+        """Whether an order's batch may fit into a server's memory, going by what did not."""
+        return order.batch <= self._servers[name].largest
+
+    def sick(self, name: str, now: float, rest: float) -> Care:
+        """One more prompt of a server ended in bad pictures only, or for want of memory; what to do for it."""
+        return self._servers[name].breaker.sick(now, rest)
 
     def refused(self, name: str) -> bool:
         """A server refused a prompt that others might take. True when it is left out from here on."""
@@ -207,7 +248,9 @@ class Fleet:
 
     def release(self, name: str) -> None:
         """A prompt has left the server: its slot is free."""
-        self._servers[name].holding -= 1
+        server = self._servers[name]
+        server.holding -= 1
+        server.quarantined = server.quarantined and server.holding > 0
 
     def finish(self, name: str) -> None:
         """An errand of a server is no longer active: done, given up, or put back with `again`."""
@@ -231,39 +274,58 @@ class Fleet:
         return sum(server.depth + _FETCHING for server in self._servers.values())
 
     def _pair(self, now: float) -> tuple[str, Errand] | None:
-        free = [name for name, server in self._servers.items() if self._free(server, now)]
-        if not free:
-            return None
-        free.sort(key=lambda name: self._servers[name].holding / self._servers[name].depth)
+        open_ones = [name for name, server in self._servers.items() if self._is_open(server, now)]
+        open_ones.sort(key=lambda name: self._servers[name].holding / self._servers[name].depth)
+        free = [name for name in open_ones if self._has_room(self._servers[name])]
         for waiting in sorted(self._waiting, key=lambda one: one.not_before):
-            if waiting.not_before <= now and (name := self._choose(waiting.errand, free)):
+            if waiting.not_before > now:
+                break
+            errand = self._unbound(waiting.errand, now)
+            suspect = errand.tries.is_suspect and errand.at is None
+            name = self._choose(errand, open_ones if suspect else free, now)
+            if name is not None and suspect and self._servers[name].holding:
+                free = [other for other in free if other != name]  # it gets nothing else before
+            elif name is not None:
                 self._waiting.remove(waiting)
-                return name, waiting.errand
-        if len(self._waiting) > 2 * self._most_active():
+                self._servers[name].quarantined = suspect
+                return name, errand
+        if not free or len(self._waiting) > 2 * self._most_active():
             return None  # more failures than can be worked off: nothing new on top
-        errand = self._peek()
-        name = self._choose(errand, free) if errand else None
-        if errand is None or name is None:
+        following = self._peek()
+        name = self._choose(following, free, now) if following else None
+        if following is None or name is None:
             return None
-        self._next, self._reached = None, errand.order.samples[0].index
-        return name, errand
+        self._next, self._reached = None, following.order.samples[0].index
+        return name, following
+
+    def _unbound(self, errand: Errand, now: float) -> Errand:
+        """What a server has made is lost when that server is; then it is to be made anew."""
+        gone = errand.at is not None and errand.at not in self.candidates(now)
+        return Errand(errand.order, errand.tries) if gone else errand
 
     def _hold(self, name: str) -> None:
         self._servers[name].holding += 1
         self._servers[name].active += 1
         self._active += 1
 
-    def _free(self, server: _Server, now: float) -> bool:
-        busy = server.holding >= server.depth or server.active >= server.depth + _FETCHING
-        return server.up and not server.out and not server.spared and not busy and server.rests_until <= now
+    def _is_open(self, server: _Server, now: float) -> bool:
+        there = server.up and not server.out and not server.spared
+        return there and not server.quarantined and server.breaker.is_open(now)
 
-    def _choose(self, errand: Errand, free: list[str]) -> str | None:
-        """The emptiest server that has not failed it; one that has, only when no other is there at all."""
+    def _has_room(self, server: _Server) -> bool:
+        depth = 1 if server.breaker.on_trial else server.depth
+        return server.holding < depth and server.active < depth + _FETCHING
+
+    def _choose(self, errand: Errand, free: list[str], now: float) -> str | None:
+        """The emptiest server that has not failed it; one that has, only when no other will be free soon."""
+        if errand.at is not None:
+            return errand.at if errand.at in free else None
         tries = errand.tries
+        free = sorted(free, key=lambda name: not self.fits(name, errand.order))  # stable: among equals the emptiest
         fresh = [name for name in free if name not in tries.avoid]
         if fresh:
             return fresh[0]
-        if self.usable - tries.avoid:
+        if any(self._servers[name].breaker.rests_until <= now for name in self.usable - tries.avoid):
             return None  # another is only busy: worth waiting for
         willing = [name for name in free if name not in tries.refused_by]
         return willing[0] if willing else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,8 @@ from reggen.engine.fleet import Fleet
 from reggen.job import Job, Server
 
 _GLANCE = 5.0  # seconds between looks at a process's memory and worker
+_FROZEN = 120.0  # seconds without an answer from a process that lives
+_RETRY = 600.0  # seconds until another try with one that could not be started again
 _GIB = 1 << 30
 
 
@@ -52,27 +55,61 @@ def _launch(server: Server, folder: Folder) -> Launch:
     )
 
 
-async def keep(one: Launched, link: Link, fleet: Fleet, tell: Callable[[str], None]) -> None:
-    """Restart it after a crash, a dead worker or too much memory; without it, when that cannot be done any more."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(one.watch())
-            group.create_task(_glance(one, link, fleet))
-    except* LaunchError as errors:
-        fleet.leave_out(link.name)
-        tell(f"{link.name} is left out of this run: {errors.exceptions[0]}")
+class Keeper:
+    """Keeps one of them up. ``tell`` is called with sentences for people."""
 
+    def __init__(
+        self,
+        one: Launched,
+        link: Link,
+        fleet: Fleet,
+        tell: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._one, self._link, self._fleet, self._tell, self._clock = one, link, fleet, tell, clock
+        self._asked = ""
 
-async def _glance(one: Launched, link: Link, fleet: Fleet) -> None:
-    while True:
-        await asyncio.sleep(_GLANCE)
-        if link.worker_is_dead:
-            await one.restart("its worker is dead")
-        elif one.too_big:
-            fleet.spare(link.name)  # between prompts: what it has is finished first
-            if not link.in_flight:
-                await one.restart("it holds more memory than it may")
-                fleet.spare(link.name, spared=False)
+    @property
+    def name(self) -> str:
+        """The server's."""
+        return self._link.name
+
+    def ask(self, why: str) -> None:
+        """Restart it, for this reason."""
+        self._asked = why
+
+    async def __call__(self) -> None:
+        """Restart it after a crash, and whenever it is of no use any more, for as long as the run goes on."""
+        while True:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._one.watch())
+                    group.create_task(self._glance())
+            except* LaunchError as errors:  # the hour's restarts are spent, say; the night is longer
+                self._tell(f"{self.name}: {errors.exceptions[0]}; it is tried again in {_RETRY / 60:.0f} min")
+            await asyncio.sleep(_RETRY)
+
+    async def _glance(self) -> None:
+        while True:
+            await asyncio.sleep(_GLANCE)
+            if why := self._useless():
+                self._asked = ""
+                await self._one.restart(why)
+            elif self._one.too_big:
+                self._fleet.spare(self._link.name)  # between prompts: what it has is finished first
+                if not self._link.in_flight:
+                    await self._one.restart("it holds more memory than it may")
+                    self._fleet.spare(self._link.name, spared=False)
+
+    def _useless(self) -> str:
+        """Why it is to be restarted at once, if it is."""
+        if self._link.worker_is_dead:
+            return "its worker is dead"
+        away = self._link.away_since
+        if self._one.alive and away is not None and self._clock() - away > _FROZEN:
+            return f"it runs and has not answered for {_FROZEN:.0f} s"
+        return self._asked
 
 
 def named(links: Mapping[str, Link], running: Mapping[str, Launched]) -> list[tuple[Launched, Link]]:

@@ -4,13 +4,16 @@ By class and fields of the error, never by its text:
 
     ServerError           again, elsewhere first. Not the sample's fault: it has a generous count of its own,
                           but for HTTP 500, which some graphs cause for ever: that counts as an attempt
-    Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose; a sample over
-                          which servers died twice is parked, and not tried a third time
+    Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose. What was on board
+                          when a server died is a suspect: it is tried alone from then on, so that the next death
+                          has one culprit; a sample over which servers died twice is parked, not tried a third time
     Rejected              elsewhere, once for each server that has not refused it; the same server, never
     Failed                again up to limits.attempts, elsewhere first
       out of memory       memory is freed and the same server tried once more; then a batch is made one by one;
-                          then elsewhere
-    NoOutput, torn image  again up to limits.attempts
+                          then elsewhere; never on a server that lacked it twice. This ladder ends of itself, and
+                          its rungs are no attempts
+    NoOutput, Unfetched,  again up to limits.attempts
+    torn image
     BadImage              again up to limits.attempts, with the next take's seed
 """
 
@@ -18,7 +21,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from reggen.errors import BadImage, Failed, Interrupted, Lost, Refused, Rejected, SampleError, ServerError
+from reggen.errors import (
+    BadImage,
+    Failed,
+    Interrupted,
+    Lost,
+    NoOutput,
+    Refused,
+    Rejected,
+    SampleError,
+    ServerError,
+    Unfetched,
+)
 from reggen.job import Limits
 
 _SERVER_ERRORS = 200  # tries of one sample that ended in a server's fault
@@ -32,11 +46,17 @@ class Tries:
     posts: int = 0  # prompts posted or tried to post; names the next prompt id
     attempts: int = 0  # of these, failures that are the sample's own
     lost: int = 0
-    deaths: int = 0  # servers that died while they were at it
-    memory: int = 0  # times a server ran out of memory
+    deaths: int = 0  # servers that died with it on board
+    fetches: int = 0  # rounds in which its pictures, made already, could not be had
     server_errors: int = 0
-    refused_by: frozenset[str] = frozenset()
+    freed: frozenset[str] = frozenset()  # servers whose memory was freed for it
+    refused_by: frozenset[str] = frozenset()  # servers that cannot make it: they refuse it, or lack the memory
     avoid: frozenset[str] = frozenset()  # servers to try only when there is no other
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is to be alone on its server."""
+        return self.deaths > 0
 
     def counted(self) -> Tries:
         """With one more post."""
@@ -58,10 +78,11 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """No more. ``next_take``: a later run should begin with another seed."""
+    """No more. ``next_take``: a later run should begin with another seed. ``remedy`` is a sentence for people."""
 
     reason: str
     next_take: bool = False
+    remedy: str = ""
 
 
 Verdict = Again | GiveUp
@@ -81,6 +102,16 @@ def decide(
     Given what was spent on them before, and the servers usable now.
     """
     tries = replace(tries, avoid=tries.avoid | {server})
+    if isinstance(error, Rejected):
+        verdict = _elsewhere(error, server, tries, usable)
+    elif isinstance(error, Failed) and error.out_of_memory:
+        verdict = _short_of_memory(error, server, tries, usable, batch)
+    else:
+        verdict = _anywhere(error, server, tries, limits)
+    return replace(verdict, remedy=remedy(error)) if isinstance(verdict, GiveUp) else verdict
+
+
+def _anywhere(error: ServerError | SampleError, server: str, tries: Tries, limits: Limits) -> Verdict:
     match error:
         case Refused(status=500):
             pass
@@ -88,31 +119,53 @@ def decide(
             tries = replace(tries, server_errors=tries.server_errors + 1)
             spent = tries.server_errors >= _SERVER_ERRORS
             return GiveUp(str(error)) if spent else Again(tries, pause(tries.server_errors))
-        case Lost(running=True) if tries.deaths:
+        case Lost(died=True) if tries.deaths and (error.running or tries.is_suspect):
             return GiveUp(f"{server} died over it, as a server did before; it is not tried a third time")
         case Lost() | Interrupted():
-            tries = replace(tries, deaths=tries.deaths + (isinstance(error, Lost) and error.running))
+            tries = replace(tries, deaths=tries.deaths + (isinstance(error, Lost) and error.died))
             tries = replace(tries, lost=tries.lost + 1)
             return GiveUp(str(error)) if tries.lost >= limits.lost else Again(tries, pause(tries.lost))
-        case Rejected():
-            tries = replace(tries, refused_by=tries.refused_by | {server})
-            return GiveUp(str(error)) if tries.refused_by >= usable | {server} else Again(tries)
     tries = replace(tries, attempts=tries.attempts + 1)
     next_take = isinstance(error, BadImage) and not error.torn
     if tries.attempts >= limits.attempts:
         return GiveUp(f"{error} ({_times(tries.attempts)})", next_take)
-    if isinstance(error, Failed) and error.out_of_memory:
-        return _short_of_memory(server, tries, batch)
     return Again(tries, 0.0 if next_take else pause(tries.attempts), next_take)
 
 
-def _short_of_memory(server: str, tries: Tries, batch: int) -> Again:
+def _short_of_memory(error: Failed, server: str, tries: Tries, usable: frozenset[str], batch: int) -> Verdict:
     """Never the same thing unchanged for ever: freed, then smaller, then elsewhere."""
-    tries = replace(tries, memory=tries.memory + 1)
-    if tries.memory == 1:
-        tries = replace(tries, avoid=tries.avoid - {server})
-    smaller = tries.memory > 1 and batch > 1
-    return Again(tries, pause(tries.memory), next_take=smaller, free_memory=True)
+    if server not in tries.freed:
+        again = replace(tries, freed=tries.freed | {server}, avoid=tries.avoid - {server})
+        return Again(again, pause(1), free_memory=True)
+    if batch > 1:
+        return Again(replace(tries, freed=frozenset()), pause(1), next_take=True, free_memory=True)
+    return _elsewhere(error, server, tries, usable)
+
+
+def _elsewhere(error: SampleError, server: str, tries: Tries, usable: frozenset[str]) -> Verdict:
+    """On this server never again."""
+    tries = replace(tries, refused_by=tries.refused_by | {server})
+    return GiveUp(str(error)) if tries.refused_by >= usable | {server} else Again(tries)
+
+
+def remedy(error: ServerError | SampleError) -> str:
+    """What a person can do about it, as a sentence."""
+    match error:
+        case Failed(out_of_memory=True):
+            return "Make them smaller, lower sampling.batch, or start ComfyUI with --lowvram"
+        case Failed():
+            return "Run the workflow once in ComfyUI itself; its console says more than the message here"
+        case Rejected():
+            return "`check` says what the servers have and the job wants"
+        case BadImage(torn=False):
+            return "Look at one in ComfyUI: half precision may paint black (--fp32-vae); [checks] turns a check off"
+        case NoOutput():
+            return "Name the node that saves the images: [workflow.bindings] output"
+        case Unfetched() | BadImage():
+            return "Open the server's /view in a browser: something between it and here spoils the files"
+        case Lost() | Interrupted():
+            return "Somebody or something takes prompts from the servers' queues, or they crash: see their consoles"
+    return "See the console of that server"
 
 
 def pause(times: int) -> float:

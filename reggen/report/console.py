@@ -20,6 +20,8 @@ from rich.text import Text
 from reggen.progress import Progress, RunEvent, ServerView
 from reggen.report.lines import line, span
 
+_FIRST_MINUTES = 120.0  # seconds until it is said when the run will be over
+
 
 class Display:
     """Takes every event; shows it, and writes it to the log."""
@@ -29,12 +31,22 @@ class Display:
         self._console, self._title, self._log = console, title, log
         self._notes: list[str] = []
         self._live = console.is_terminal
+        self._told_end = False
 
     def tell(self, event: RunEvent) -> None:
         """One event of the run."""
         self.state.apply(event)
         if text := line(event, self.state):
             self._say(text)
+        if not self._told_end and event.at - self.state.began > _FIRST_MINUTES:
+            self._tell_end(event.at)
+
+    def _tell_end(self, at: float) -> None:
+        """Once, when the rate is known: whether one can sleep until then."""
+        eta = self.state.eta(at)
+        if eta is not None:
+            self._told_end = True
+            self._say(f"at this rate it is ready at {_clock(eta)}, in {span(eta)}")
 
     def note(self, text: str) -> None:
         """A sentence for people, from before or beside the run."""
@@ -95,20 +107,25 @@ class Display:
         head.append(f"   {state.done:,} of {state.total:,}", style="not bold")
         if state.given_up:
             head.append(f"   {len(state.given_up)} given up", style="red")
-        if state.servers and not any(view.up for view in state.servers.values()):
+        if state.waiting:
             head.append("   waiting for a server", style="bold red")
             return head
         rate, eta = state.rate(at), state.eta(at)
         if rate:
             head.append(f"   {1 / rate:.2f} s an image" if rate < 2 else f"   {rate:.1f} images/s", style="not bold")
         if eta is not None:
-            clock = time.strftime("%H:%M", time.localtime(time.time() + eta))
-            head.append(f"   {span(eta)} left, ready at {clock}", style="cyan")
+            head.append(f"   {span(eta)} left, ready at {_clock(eta)}", style="cyan")
         return head
 
     def _bar(self) -> RenderableType:
         bar = ProgressBar(total=max(1, self.state.total), completed=self.state.done, width=None)
         return Padding(bar, 0)  # the bar alone ends no line
+
+
+def _clock(seconds: float) -> str:
+    """The time of day in so many seconds; with the day, when that is not today's."""
+    then = time.localtime(time.time() + seconds)
+    return time.strftime("%H:%M" if then.tm_yday == time.localtime().tm_yday else "%a %H:%M", then)
 
 
 def _servers(servers: dict[str, ServerView], at: float) -> Table:

@@ -17,6 +17,7 @@ from reggen.progress import (
     Stopping,
     TookOver,
     Trouble,
+    Waiting,
 )
 
 
@@ -44,6 +45,10 @@ def _words(event: RunEvent, state: Progress) -> str | None:
             return f"{event.name} is given up: {event.reason}"
         case Paused():
             return f"paused: {event.why}" if event.why else "going on"
+        case Waiting():
+            return (
+                f"no server can be used; waiting for one ({event.why})" if event.why else "a server can be used again"
+            )
         case Stopping():
             return f"no new prompts: {event.why}"
     return None

@@ -65,8 +65,8 @@ class Disk:
         return self.files.get((folder, "" if subfolder == "." else subfolder, name))
 
     def another(self, file: File) -> File:
-        """A file that is not this one: the newest of the others, or one that somebody else has left here."""
-        others = [other for other in self.files.values() if other.picture != file.picture]
+        """A file of another prompt: the newest, or one that somebody else has left here."""
+        others = [other for other in self.files.values() if other.text != file.text]
         if others:
             return others[-1]
         picture = replace(file.picture, text="somebody else's", seed=file.picture.seed ^ 0x5A5A5A5A)

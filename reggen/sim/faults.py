@@ -34,7 +34,7 @@ from __future__ import annotations
 import json
 import random
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -80,7 +80,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "duplicate": (("event",), ("event",)),
     "delay": (("event",), ("event", "seconds")),
 }
-_WHEN = ("nth", "every", "chance", "times", "at", "event")
+_WHEN = ("nth", "every", "chance", "times", "at", "event", "seed")
 
 
 class ScriptError(ValueError):
@@ -100,6 +100,8 @@ class Fault:
     at: float | None = None
     event: str = ""
     """Count only frames of this type (`on="event"`)."""
+    seed: int | None = None
+    """Count only prompts with this seed (`on="start"`): the poison among them."""
     seconds: float = 1.0
     """How long: a delay, a freeze, a refusal, the time a server is down."""
     status: int = 503
@@ -146,6 +148,8 @@ class Fault:
             raise ScriptError(f"{self.do}: chance lies between 0 and 1, not at {self.chance}")
         if self.event and self.on != "event":
             raise ScriptError(f"{self.do}: event goes with on = 'event' only")
+        if self.seed is not None and self.on != "start":
+            raise ScriptError(f"{self.do}: seed goes with on = 'start' only")
         if self.face not in ("running", "idle"):
             raise ScriptError(f"{self.do}: a zombie's face is running or idle, not {self.face!r}")
         numbers = (self.nth,) if isinstance(self.nth, int) else self.nth or ()
@@ -276,9 +280,13 @@ class Director:
         rng = random.Random(f"{self.script.seed}/{len(self.armed)}")
         self.armed.append(_Armed(fault, rng, now))
 
-    def due(self, stream: str, event: str = "") -> list[Fault]:
-        """Something happened on a stream: the faults that strike."""
-        listening = (one for one in self.armed if one.fault.on == stream and one.fault.event in ("", event))
+    def due(self, stream: str, event: str = "", seeds: Collection[int] = ()) -> list[Fault]:
+        """Something happened on a stream, of this event or with a prompt of these seeds: the faults that strike."""
+        listening = (
+            one
+            for one in self.armed
+            if one.fault.on == stream and one.fault.event in ("", event) and one.fault.seed in (None, *seeds)
+        )
         return [one.fault for one in listening if one.strikes()]
 
     def next_time(self) -> float | None:

@@ -297,9 +297,10 @@ class Sim:
         self.painted += ending.pictures
 
     def _at_start(self) -> list[Fault]:
-        faults = self._director.due("start")
+        faults = self._director.due("start", seeds=self.world.next_seeds)
         self._struck([fault for fault in faults if fault.do != "zombie"])
-        return faults
+        largest = self.settings.largest_batch
+        return faults if largest is None or self.world.next_batch <= largest else [*faults, Fault("oom")]
 
     def _at_event(self, event: str) -> list[Fault]:
         faults = self._director.due("event", event)

@@ -19,6 +19,8 @@ class Settings:
     """Busy time of one sampled picture, spread over the sampler's steps; a batch of n costs n times that."""
     trivial_seconds: float = 0.005
     """Busy time of a prompt that runs nodes but no sampler (EmptyImage graphs)."""
+    largest_batch: int | None = None
+    """Pictures of one prompt that fit into its memory; more end in a lack of it."""
     history_lag: float = 0.001
     """Time between `execution_success` and the history entry: the race a client must survive."""
     checkpoints: tuple[str, ...] = ("AnythingXL_inkBase.safetensors",)

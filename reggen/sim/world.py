@@ -180,6 +180,21 @@ class World:
             self._cache.clear()
         self._flags = {}
 
+    @property
+    def next_seeds(self) -> set[int]:
+        """The seeds in the graph of the prompt that is taken next."""
+        return {*self._next_numbers("seed"), *self._next_numbers("noise_seed")}
+
+    @property
+    def next_batch(self) -> int:
+        """How many pictures the prompt makes that is taken next."""
+        return max(self._next_numbers("batch_size"), default=1)
+
+    def _next_numbers(self, name: str) -> list[int]:
+        graph = Item(*self._pending[0]).graph if self._pending else {}  # the head of the heap
+        values = [node["inputs"].get(name) for node in graph.values()]
+        return [value for value in values if isinstance(value, int)]
+
     def take(self) -> Item | None:
         """The next prompt, now running; None if there is none, or if the worker dies of it."""
         if self.dead or not self._pending:

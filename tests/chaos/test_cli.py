@@ -10,14 +10,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from reggen.cli import seconds_left
-from reggen.errors import JobError
 from reggen.job import Job
 from reggen.jobfile import load
 from reggen.sim import Settings, serve
@@ -223,31 +220,6 @@ async def test_a_closed_terminal_does_not_end_the_run(job_file: Path) -> None:
             assert await asyncio.wait_for(process.wait(), 30) == 0
         assert "the terminal was closed" in (job.dataset.state / "run.log").read_text(encoding="utf-8")
         assert len(images(job)) == 12
-
-
-@pytest.mark.parametrize(
-    ("until", "for_", "seconds"),
-    [
-        ("07:00", None, 8 * 3600),
-        ("23:30", None, 1800),
-        ("22:59", None, 24 * 3600 - 60),
-        (None, "8h", 8 * 3600),
-        (None, "1h 30m", 5400),
-        (None, "90s", 90),
-        (None, None, None),
-    ],
-)
-def test_the_time_a_run_has(until: str | None, for_: str | None, seconds: float | None) -> None:
-    """--until is the next such time of day, --for a length."""
-    eleven = datetime(2026, 2, 19, 23, 0, tzinfo=UTC)
-    assert seconds_left("job.toml", until, for_, eleven) == seconds
-
-
-@pytest.mark.parametrize(("until", "for_"), [("7 o'clock", None), (None, "soon"), ("07:00", "8h")])
-def test_no_time_is_a_sentence(until: str | None, for_: str | None) -> None:
-    """What was said, and how to write it."""
-    with pytest.raises(JobError):
-        seconds_left("job.toml", until, for_)
 
 
 @needs_signals

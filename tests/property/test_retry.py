@@ -43,9 +43,13 @@ kinds = st.sampled_from(
 errors = st.builds(lambda kind, server: (kind(server), server), kinds, st.sampled_from(SERVERS))
 
 
+def _lacks_memory(error: ServerError | SampleError) -> bool:
+    return isinstance(error, Failed) and error.out_of_memory
+
+
 def most_tries(limit: Limits) -> int:
     """The count no sample can pass: each kind of failure just short of its end, and the one that ends it."""
-    return 199 + (limit.lost - 1) + (limit.attempts - 1) + len(SERVERS) + 1
+    return 199 + (limit.lost - 1) + (limit.attempts - 1) + 2 * len(SERVERS) + 1
 
 
 def played(
@@ -55,7 +59,7 @@ def played(
     tries, count = Tries(), 0
     for (error, server), servers in zip(failures, up, strict=False):
         if server in tries.refused_by:
-            continue  # nobody posts to a server that refused the very same prompt
+            continue  # nobody posts to a server that refused the very same prompt, or has no memory for it
         count += 1
         verdict = decide(error, server, tries, limit, servers)
         if isinstance(verdict, GiveUp):
@@ -71,7 +75,7 @@ def test_every_sequence_of_failures_ends(data, limit):
     cycle = data.draw(st.lists(st.tuples(errors, usable), min_size=1, max_size=30))
     endless = cycle * (most + 1)
     count, given_up = played((one for one, _ in endless), limit, (up for _, up in endless))
-    refusing = {server for (error, server), _ in cycle if isinstance(error, Rejected)}
+    refusing = {server for (error, server), _ in cycle if isinstance(error, Rejected) or _lacks_memory(error)}
     assert count <= most
     assert given_up or {server for (_, server), _ in cycle} <= refusing
 
@@ -90,10 +94,10 @@ def test_a_try_is_never_forgotten(failure, limit, up, counts):
             + (after.lost - lost)
             + (after.server_errors - server_errors)
             + len(after.refused_by)
+            + len(after.freed)
         )
         assert spent == 1
-        memory_first = isinstance(error, Failed) and error.out_of_memory
-        assert after.avoid == (set() if memory_first else {server})
+        assert after.avoid == (set() if _lacks_memory(error) else {server})
 
 
 @given(errors, limits, usable, st.integers(0, 10**9))

@@ -25,6 +25,7 @@ from reggen.errors import (
     SampleError,
     ServerError,
     StorageError,
+    Unfetched,
     Unreachable,
     WorkflowError,
 )
@@ -87,6 +88,7 @@ SENTENCES = [
         1,
         "127.0.0.1:8188 reported success with 2 images where 4 were asked for",
     ),
+    (Unfetched("a:1", "HTTP 403"), 1, "a:1 made the image and does not hand it out: HTTP 403"),
     (BadImage("reg_007", "is black"), 1, "the image for reg_007 is black"),
     (BadImage("reg_007", "ends before its last row", True), 1, "the image for reg_007 ends before its last row"),
     (Interrupted(SERVER), 1, "the prompt was interrupted on 127.0.0.1:8188"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reggen.engine.fleet import Errand, Fleet
+from reggen.comfy.wire import Success
+from reggen.engine.fleet import Errand, Fleet, Made
 from reggen.engine.retry import Tries
 from reggen.plan import Order, Sample
 
@@ -116,28 +117,100 @@ def test_a_retry_waits_its_pause() -> None:
 
 
 def test_a_server_that_fails_rests_longer_each_time_and_the_other_goes_on() -> None:
-    """Growing pauses with a cap, and an answer in between forgives."""
+    """Growing pauses with a cap."""
     pair = fleet({"a": 1, "b": 1}, 10)
     pair.failed("a", now=0.0)
     assert [name for name, _ in pair.assign(0.0)] == ["b"]
-    first = pair.wake_at(0.0)
-    pair.failed("a", now=first)
-    second = pair.wake_at(first) - first
-    assert second > first > 0
-    for _ in range(50):
-        pair.failed("a", now=0.0)
-    assert pair.wake_at(0.0) <= 31.0
-    pair.accepted("a")
-    pair.server_is("a", up=True)
-    assert [name for name, _ in pair.assign(0.0)] == ["a"]
+    now, rests = 0.0, []
+    for _ in range(12):
+        rests.append(pair.wake_at(now) - now)
+        now = pair.wake_at(now)
+        pair.failed("a", now)
+    assert rests == sorted(rests)
+    assert 0 < rests[0] < 1
+    assert rests[-1] == rests[-2] <= 121
+
+
+def test_after_its_rest_a_server_is_probed_and_gets_one_prompt_on_trial() -> None:
+    """Only a prompt that ended there opens all of its slots again."""
+    one = fleet({"a": 4}, 20)
+    one.failed("a", now=0.0)
+    assert one.probes(0.0) == []
+    over = one.wake_at(0.0)
+    assert one.probes(over) == ["a"]
+    assert one.probes(over) == [], "it is being asked already"
+    assert one.assign(over) == []
+    one.probed("a")
+    assert len(one.assign(over)) == 1
+    one.accepted("a")
+    assert len(one.assign(over)) == 3
+
+
+def test_what_fails_during_a_rest_does_not_make_it_longer() -> None:
+    """Four prompts that were on the server when it went away are one failure."""
+    one, other = fleet({"a": 4}, 9), fleet({"a": 4}, 9)
+    for _ in range(4):
+        one.failed("a", now=0.0)
+    other.failed("a", now=0.0)
+    assert one.wake_at(0.0) == other.wake_at(0.0)
+
+
+def test_a_server_that_was_away_returns_by_one_prompt_on_trial() -> None:
+    """It need not sit out what it failed before, unless it asked for time."""
+    one = fleet({"a": 4}, 20)
+    one.failed("a", now=0.0)
+    one.server_is("a", up=False, now=0.0)
+    one.server_is("a", up=True, now=0.0)
+    assert len(one.assign(0.0)) == 1
+    asked = fleet({"a": 4}, 20)
+    asked.failed("a", now=0.0, at_least=90.0)
+    asked.server_is("a", up=False, now=0.0)
+    asked.server_is("a", up=True, now=0.0)
+    assert asked.assign(89.0) == []
+    assert len(asked.assign(90.0)) == 1
+
+
+def test_a_new_socket_ends_no_rest() -> None:
+    """The server was there all the time; that events flow again says nothing about its failures."""
+    one = fleet({"a": 4}, 20)
+    one.failed("a", now=0.0, at_least=8.0)
+    one.server_is("a", up=True, now=1.0)
+    assert one.assign(7.0) == []
+
+
+def test_a_batch_goes_where_it_fits() -> None:
+    """A server that lacked the memory for a batch is not given one again while another has room."""
+    pair = fleet({"a": 1, "b": 1}, 0)
+    pair.overflowed("a", 4)
+    four = Order(tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4)))
+    assert not pair.fits("a", four)
+    assert pair.fits("b", four)
+    assert pair.fits("a", order(0))
+    pair.again(Errand(four), 0, 0)
+    assert [name for name, _ in pair.assign(0)] == ["b"]
+
+
+def test_pictures_that_are_made_are_fetched_from_where_they_lie() -> None:
+    """From no other server, unless that one is gone for good: then they are made anew."""
+    pair = fleet({"a": 1, "b": 1}, 0)
+    made = Made("id", Success({}, None), 1.0)
+    pair.again(Errand(order(0), at="a", made=made), 0, 0)
+    pair.again(Errand(order(1)), 0, 0)
+    assert indices(pair.assign(0)) == [("a", 0), ("b", 1)]
+    gone = fleet({"a": 1, "b": 1}, 0)
+    gone.again(Errand(order(0), at="a", made=made), 0, 0)
+    gone.server_is("a", up=False, now=0.0)
+    assert gone.assign(29.0) == [], "it may come back"
+    [(name, errand)] = gone.assign(30.0)
+    assert (name, errand.made) == ("b", None)
 
 
 def test_a_server_that_asks_for_time_gets_it() -> None:
     """Retry-After is honoured."""
     one = fleet({"a": 1}, 10)
     one.failed("a", now=0.0, at_least=90.0)
-    assert one.assign(89.0) == []
-    assert len(one.assign(90.0)) == 1
+    assert one.probes(89.0) == []
+    assert one.probes(90.0) == ["a"]
 
 
 def test_a_server_that_keeps_refusing_is_left_out_when_another_is_there() -> None:

@@ -14,6 +14,7 @@ from reggen.errors import (
     Rejected,
     SampleError,
     ServerError,
+    Unfetched,
     Unreachable,
 )
 from reggen.job import Limits
@@ -27,9 +28,10 @@ SERVER_ERRORS = [
     Nonsense("a", "posting", "HTML"),
 ]
 GONE = [Lost("a"), Interrupted("a")]
+NO_MEMORY = Failed("a", "KSampler", "OutOfMemoryError", "no room", True)
 OWN_FAULTS = [
     Failed("a", "KSampler", "RuntimeError", "boom"),
-    Failed("a", "KSampler", "OutOfMemoryError", "no room", True),
+    Unfetched("a", "HTTP 403"),
     NoOutput("a", 1, 0),
     BadImage("reg_001", "is torn", True),
     BadImage("reg_001", "is black"),
@@ -56,7 +58,7 @@ def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> in
     raise AssertionError("it is tried for ever")
 
 
-@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS], ids=named)
+@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_a_first_failure_is_tried_again_elsewhere_first(error: ServerError | SampleError):
     """After one failure of any kind but a refusal by all, the sample is tried again and the server avoided."""
     verdict = again(decide(error, "a", Tries(), LIMITS, BOTH))
@@ -67,13 +69,20 @@ def test_a_first_failure_is_tried_again_elsewhere_first(error: ServerError | Sam
 def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
     """Never the same thing unchanged for ever."""
     error = Failed("a", "KSampler (node 3)", "torch.OutOfMemoryError", "CUDA out of memory", out_of_memory=True)
-    many = LIMITS.model_copy(update={"attempts": 5})
-    first = again(decide(error, "a", Tries(), many, BOTH, batch=4))
+    once = LIMITS.model_copy(update={"attempts": 1})
+    first = again(decide(error, "a", Tries(), once, BOTH, batch=4))
     assert (first.free_memory, first.next_take, sorted(first.tries.avoid)) == (True, False, [])
-    second = again(decide(error, "a", first.tries, many, BOTH, batch=4))
+    second = again(decide(error, "a", first.tries, once, BOTH, batch=4))
     assert (second.free_memory, second.next_take, sorted(second.tries.avoid)) == (True, True, ["a"])
-    third = again(decide(error, "b", second.tries, many, BOTH, batch=1))
-    assert (third.next_take, sorted(third.tries.avoid)) == (False, ["a", "b"])
+    third = again(decide(error, "a", second.tries, once, BOTH))
+    assert (third.free_memory, third.next_take) == (True, False)
+    fourth = again(decide(error, "a", third.tries, once, BOTH))
+    assert sorted(fourth.tries.refused_by) == ["a"], "elsewhere, and never there again"
+    fifth = again(decide(error, "b", fourth.tries, once, BOTH))
+    last = decide(error, "b", fifth.tries, once, BOTH)
+    assert isinstance(last, GiveUp)
+    assert "ran out of memory" in last.reason
+    assert "--lowvram" in last.remedy
 
 
 def test_a_sample_over_which_servers_die_is_not_tried_a_third_time():
@@ -120,7 +129,17 @@ def test_the_reason_says_what_happened_and_how_often(attempts: int, reason: str)
     """A sample is given up with the last error's sentence and the number of tries."""
     tries = Tries(attempts=attempts - 1)
     verdict = decide(BadImage("reg_001", "is black"), "a", tries, Limits(attempts=attempts), BOTH)
-    assert verdict == GiveUp(reason, next_take=True)
+    assert isinstance(verdict, GiveUp)
+    assert (verdict.reason, verdict.next_take) == (reason, True)
+
+
+@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY, Rejected("a", ("no",))], ids=named)
+def test_whatever_ends_a_sample_has_a_remedy(error: ServerError | SampleError):
+    """A sentence with what a person can do about it."""
+    tries = Tries(attempts=99, lost=99, server_errors=999, freed=BOTH, refused_by=BOTH)
+    verdict = decide(error, "a", tries, LIMITS, BOTH)
+    assert isinstance(verdict, GiveUp)
+    assert len(verdict.remedy.split()) > 4
 
 
 def test_a_refused_prompt_goes_once_to_each_other_server():
@@ -128,7 +147,9 @@ def test_a_refused_prompt_goes_once_to_each_other_server():
     first = again(decide(Rejected("a", ("no",)), "a", Tries(), LIMITS, BOTH))
     assert first.tries.refused_by == {"a"}
     assert first.ceiling == 0.0
-    assert decide(Rejected("b", ("no",)), "b", first.tries, LIMITS, BOTH) == GiveUp("b refused the prompt: no")
+    last = decide(Rejected("b", ("no",)), "b", first.tries, LIMITS, BOTH)
+    assert isinstance(last, GiveUp)
+    assert last.reason == "b refused the prompt: no"
 
 
 def test_a_prompt_refused_by_the_only_server_is_given_up():
@@ -142,14 +163,14 @@ def test_a_refusal_by_every_usable_server_is_enough():
     assert isinstance(decide(Rejected("a", ("no",)), "a", tries, LIMITS, frozenset({"a", "b"})), GiveUp)
 
 
-@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS], ids=named)
+@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_only_a_bad_picture_asks_for_another_seed(error: ServerError | SampleError):
     """Black or flat pictures ask for the next take; anything else keeps its seed."""
     is_bad_picture = isinstance(error, BadImage) and not error.torn
     assert again(decide(error, "a", Tries(), LIMITS, BOTH)).next_take == is_bad_picture
 
 
-@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS], ids=named)
+@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_only_out_of_memory_frees_memory_first(error: ServerError | SampleError):
     """Before the next try after out of memory the server's memory is freed; otherwise it is left alone."""
     out_of_memory = isinstance(error, Failed) and error.out_of_memory

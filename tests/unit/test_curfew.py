@@ -1,0 +1,79 @@
+"""--until and --for: how long a run has, through sleep, corrected clocks and the change of the hour."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from reggen.engine.curfew import curfew
+from reggen.errors import JobError
+
+ELEVEN = datetime(2026, 2, 19, 23, 0)  # noqa: DTZ001 - local time, as the wall clock says it
+
+
+class Clocks:
+    """A wall clock and a steady one, moved by hand."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = ELEVEN, 1000.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def seconds(self) -> float:
+        return self.steady
+
+
+@pytest.mark.parametrize(
+    ("until", "for_", "seconds"),
+    [
+        ("07:00", None, 8 * 3600),
+        ("23:30", None, 1800),
+        ("22:59", None, 24 * 3600 - 60),
+        (None, "8h", 8 * 3600),
+        (None, "1h 30m", 5400),
+        (None, "90s", 90),
+    ],
+)
+def test_the_time_a_run_has(until: str | None, for_: str | None, seconds: float) -> None:
+    """--until is the next such time of day, --for a length."""
+    clocks = Clocks()
+    left = curfew("job.toml", until, for_, now=clocks.now, steady=clocks.seconds)
+    assert left is not None
+    assert left() == seconds
+
+
+def test_without_either_there_is_no_end() -> None:
+    """A run goes on until nothing is missing."""
+    assert curfew("job.toml", None, None) is None
+
+
+def test_a_computer_that_slept_has_lost_the_time() -> None:
+    """Three hours in which nothing ran are gone for both: the wall clock and the steady one went on."""
+    clocks = Clocks()
+    until = curfew("job.toml", "07:00", None, now=clocks.now, steady=clocks.seconds)
+    for_ = curfew("job.toml", None, "8h", now=clocks.now, steady=clocks.seconds)
+    clocks.wall += timedelta(hours=3)
+    clocks.steady += 3 * 3600
+    assert until is not None
+    assert for_ is not None
+    assert (until(), for_()) == (5 * 3600, 5 * 3600)
+
+
+def test_a_clock_that_is_corrected_moves_the_time_of_day_and_no_length() -> None:
+    """At seven it is over, whenever the clock says so; eight hours are eight hours."""
+    clocks = Clocks()
+    until = curfew("job.toml", "07:00", None, now=clocks.now, steady=clocks.seconds)
+    for_ = curfew("job.toml", None, "8h", now=clocks.now, steady=clocks.seconds)
+    clocks.wall += timedelta(hours=2)
+    assert until is not None
+    assert for_ is not None
+    assert (until(), for_()) == (6 * 3600, 8 * 3600)
+
+
+@pytest.mark.parametrize(("until", "for_"), [("7 o'clock", None), (None, "soon"), ("07:00", "8h")])
+def test_no_time_is_a_sentence(until: str | None, for_: str | None) -> None:
+    """What was said, and how to write it."""
+    with pytest.raises(JobError):
+        curfew("job.toml", until, for_)
