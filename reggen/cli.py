@@ -149,6 +149,9 @@ async def _fill(
                     if control.asked:
                         return None
                     raise
+                except ReggenError as error:
+                    await notices.failed(error)
+                    raise
             display.close(closing(summary, rehearsal=rehearse))
             try:
                 write_report(summary, job.dataset.state / "report.json")

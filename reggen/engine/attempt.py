@@ -73,19 +73,25 @@ class Bench:
         self._template, self._demands, self._most_bytes = template, demands, most_bytes
         self._recipe, self._versions = recipe, versions
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="reggen-scribe")
+        self._settling: set[asyncio.Future[None]] = set()
 
-    def close(self) -> None:
-        """Wait for what is being written."""
+    async def close(self) -> None:
+        """Wait for what is being written, and until it was told."""
+        while self._settling:
+            await asyncio.wait(self._settling)
         self._scribe.shutdown(wait=True)
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file."""
         await asyncio.get_running_loop().run_in_executor(self._scribe, self.ledger.put, rows)
 
-    async def attempt(self, link: Link, errand: Errand, left: Callable[[], None]) -> Result:
+    async def attempt(
+        self, link: Link, errand: Errand, left: Callable[[], None], kept: Callable[[Receipt], None]
+    ) -> Result:
         """Make the images of one errand on one server.
 
-        ``left`` is called as soon as the prompt has left the server, however it ended. Raises ServerError or
+        ``left`` is called as soon as the prompt has left the server, however it ended; ``kept`` for each image that
+        is in the dataset, also when the attempt is cancelled in that moment. Raises ServerError or
         SampleError for all samples together; failures of single images, and of the disk, are in the result.
         """
         made = errand.made
@@ -100,9 +106,10 @@ class Bench:
         receipts: list[Receipt] = []
         failures: list[tuple[Sample, ServerError | SampleError]] = []
         for number, sample in enumerate(order.samples):
+            receipt = Receipt(sample, made.prompt_id, busy, made.waited)
             try:
-                await self._keep(link, sample, pictures[sample.position], origin)
-                receipts.append(Receipt(sample, made.prompt_id, busy, made.waited))
+                await self._keep(link, receipt, pictures[sample.position], origin, kept)
+                receipts.append(receipt)
             except (ServerError, SampleError) as error:
                 failures.append((sample, error))
             except StorageError as error:
@@ -138,10 +145,21 @@ class Bench:
         }
         return posted_as, link.execute(self._template.bind(order, prefix), posted_as, note)
 
-    async def _keep(self, link: Link, sample: Sample, picture: ImageRef, origin: _Origin) -> None:
-        part, finding = await self._fetch(link, sample, picture)
+    async def _keep(
+        self, link: Link, receipt: Receipt, picture: ImageRef, origin: _Origin, kept: Callable[[Receipt], None]
+    ) -> None:
+        part, finding = await self._fetch(link, receipt.sample, picture)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._scribe, self._settle, sample, part, finding, origin)
+        settling = loop.run_in_executor(self._scribe, self._settle, receipt.sample, part, finding, origin)
+
+        def settled(future: asyncio.Future[None]) -> None:
+            self._settling.discard(future)
+            if not future.cancelled() and not future.exception():
+                kept(receipt)
+
+        self._settling.add(settling)
+        settling.add_done_callback(settled)
+        await asyncio.shield(settling)
 
     async def _fetch(self, link: Link, sample: Sample, picture: ImageRef) -> tuple[Part, Finding]:
         """Download and check, again when the way here failed. The last error is raised."""

@@ -315,7 +315,7 @@ class _Filling:
         except ReggenError as error:
             fatal = error
         finally:
-            bench.close()
+            await bench.close()
             reader.close()
         with suppress(StorageError):  # a full disk may be what ended it, and has been told
             self.ledger.end_run(str(run_id), now_utc(), str(fatal or self.state.stopping or "finished"))

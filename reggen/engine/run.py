@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from reggen import progress
 from reggen.comfy.launch import Launched
@@ -282,7 +283,7 @@ class Run:
             self._one_by_one(errand.order.samples, errand.tries, 0.0)
             return
         try:
-            result = await self._bench.attempt(link, errand, left)
+            result = await self._bench.attempt(link, errand, left, partial(self._delivered, link.name))
         except (ServerError, SampleError) as error:
             await self._judge_server(link, errand, error)
             await self._failed(link, errand, errand.order.samples, error)
@@ -326,8 +327,9 @@ class Run:
 
     async def _took(self, link: Link, errand: Errand, result: Result) -> None:
         self._fleet.accepted(link.name)
-        for receipt in result.receipts:
-            await self._delivered(link, receipt)
+        if self._served[link.name] >= self._free_every.get(link.name, math.inf):
+            self._served[link.name] = 0
+            await _free(link)
         unfetched = [pair for pair in result.failures if isinstance(pair[1], ServerError)]
         bad = [error for _, error in result.failures if _wants_new_seed(error)]
         if unfetched:
@@ -343,17 +345,15 @@ class Run:
             if error in bad:
                 await self._failed(link, errand, (sample,), error)
 
-    async def _delivered(self, link: Link, receipt: Receipt) -> None:
-        self._fleet.delivered(link.name)
-        self._last_error.pop(link.name, None)
-        self._halt.made(link.name, receipt.waited)
+    def _delivered(self, server: str, receipt: Receipt) -> None:
+        """An image is in the dataset."""
+        self._fleet.delivered(server)
+        self._last_error.pop(server, None)
+        self._halt.made(server, receipt.waited)
         self._room_pause = _ROOM_PAUSES[0]
+        self._served[server] += 1
         now = time.monotonic()
-        self._tell(progress.Committed(now, link.name, receipt.sample.name, receipt.busy, receipt.prompt_id))
-        self._served[link.name] += 1
-        if self._served[link.name] == self._free_every.get(link.name):
-            self._served[link.name] = 0
-            await _free(link)
+        self._tell(progress.Committed(now, server, receipt.sample.name, receipt.busy, receipt.prompt_id))
 
     async def _fetch_later(
         self, link: Link, errand: Errand, made: Made, failures: list[tuple[Sample, ServerError | SampleError]]

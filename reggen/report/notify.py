@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any
 
 from reggen.engine.fill import Summary
-from reggen.errors import JobError, Problem
+from reggen.errors import JobError, Problem, ReggenError
 from reggen.job import Notify
-from reggen.progress import Paused, RunEvent, ServerChanged
+from reggen.progress import Paused, RunEvent, Waiting
 
 _LIMIT = 30.0  # seconds for one notice
 _STUCK = 600.0  # seconds without any server before somebody is told
@@ -24,7 +24,6 @@ class Notices:
     def __init__(self, notify: Notify, job_file: str, environ: Mapping[str, str]) -> None:
         self._title = f"reggen: {job_file}"
         self._apprise = _apprise(notify, job_file, environ)
-        self._up: dict[str, bool] = {}
         self._stuck: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -34,34 +33,38 @@ class Notices:
             return
         if isinstance(event, Paused) and event.why:
             self._send(f"paused: {event.why}")
-        if isinstance(event, ServerChanged):
-            self._up[event.server] = event.up
+        if isinstance(event, Waiting):
             self._watch(event)
 
-    def _watch(self, event: ServerChanged) -> None:
-        """No server for ten minutes is worth a notice; one that comes back in time is not."""
-        if any(self._up.values()):
-            if self._stuck:
-                self._stuck.cancel()
+    def _watch(self, event: Waiting) -> None:
+        """No server that can be used for ten minutes is worth a notice; one that comes back in time is not."""
+        if self._stuck:
+            self._stuck.cancel()
             self._stuck = None
-        elif self._stuck is None:
-            text = f"stuck: no server has been there for {_STUCK / 60:.0f} minutes ({event.server}: {event.why})"
+        if event.why:
+            text = f"stuck: no server could be used for {_STUCK / 60:.0f} minutes ({event.why})"
             self._stuck = asyncio.get_running_loop().call_later(_STUCK, self._send, text)
+
+    async def failed(self, error: ReggenError) -> None:
+        """The run ended before it could make anything; waits within a limit, as `finished` does."""
+        await self._last(f"failed: {error}")
 
     async def finished(self, summary: Summary) -> None:
         """How the run ended; waits for everything that is still being sent, within a limit."""
-        if self._stuck:
-            self._stuck.cancel()
-        if self._apprise is None:
-            return
         done = summary.total - summary.missing
         text = f"finished: {done} of {summary.total} images"
         if summary.missing:
             text = f"finished with gaps: {text.removeprefix('finished: ')}, {len(summary.given_up)} given up"
         if why := summary.error or summary.stopped:
             text += f" ({why})"
-        self._send(text)
-        await asyncio.wait(self._sending, timeout=_LIMIT)
+        await self._last(text)
+
+    async def _last(self, text: str) -> None:
+        if self._stuck:
+            self._stuck.cancel()
+        if self._apprise is not None:
+            self._send(text)
+            await asyncio.wait(self._sending, timeout=_LIMIT)
 
     def _send(self, text: str) -> None:
         task = asyncio.get_running_loop().create_task(self._deliver(text))

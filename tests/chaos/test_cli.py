@@ -197,6 +197,51 @@ async def test_sudden_death_at_any_moment_loses_nothing(job_file: Path) -> None:
         assert sim.count("POST", "/prompt") == posted
 
 
+@needs_signals
+async def test_a_computer_that_sleeps_in_mid_run_goes_on_when_it_wakes(job_file: Path) -> None:
+    """The whole run stands still past every time-out, and its sockets are gone: no image is lost or made twice."""
+    job = load(job_file)
+    async with serve(Settings(seconds=0.1)) as sim:
+        async with running("run", str(job_file), "--count", "20", "--server", sim.url) as process:
+            await eventually(lambda: len(images(job)) >= 3, 30)
+            process.send_signal(signal.SIGSTOP)
+            sim.drop_sockets()
+            await eventually(lambda: not sim.world.remaining)
+            await asyncio.sleep(4.0)  # longer than the job's time-outs, which is what a sleep is
+            process.send_signal(signal.SIGCONT)
+            assert await asyncio.wait_for(process.wait(), 60) == 0
+        assert_sound(load(job_file, {"dataset": {"count": 20}}))
+        assert sim.count("POST", "/prompt") == 20
+
+
+async def test_two_runs_at_once_are_one_too_many(job_file: Path) -> None:
+    """The second says which process holds the dataset, and the first does not notice."""
+    async with serve(Settings(seconds=0.1)) as sim:
+        async with running("run", str(job_file), "--count", "15", "--server", sim.url) as first:
+            await eventually(lambda: sim.count("POST", "/prompt") >= 2, 30)
+            second = await asyncio.to_thread(reggen, "run", str(job_file), "--count", "15", "--server", sim.url)
+            assert second.returncode == 2
+            assert f"process {first.pid}" in second.stderr
+            assert await asyncio.wait_for(first.wait(), 60) == 0
+        assert sim.count("POST", "/prompt") == 15
+
+
+@needs_signals
+@pytest.mark.parametrize("after", [0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.9])
+async def test_ctrl_c_at_any_stage_is_answered_in_the_same_way(job_file: Path, after: float) -> None:
+    """While Python loads, before the server is asked, in mid-run: exit 130 and no traceback."""
+    async with serve(Settings(seconds=0.1)) as sim:
+        async with running("run", str(job_file), "--count", "200", "--server", sim.url) as process:
+            await asyncio.sleep(after)  # the moment is the case
+            process.send_signal(signal.SIGINT)
+            code = await asyncio.wait_for(process.wait(), 30)
+            output = await process.stdout.read() if process.stdout else b""
+        loading = code == -signal.SIGINT and after < 0.1  # the interpreter itself was not there yet
+        assert code == 130 or loading, output.decode()
+        assert loading or b"Traceback" not in output
+        assert sim.world.remaining == 0
+
+
 async def test_the_stand_in_runs_alone(tmp_path: Path) -> None:
     """`reggen sim` serves on consecutive ports until it is stopped."""
     async with running("sim", "--port", "0", "--seconds", "0.01") as process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -70,3 +71,44 @@ async def test_a_job_that_cannot_fit_does_not_begin(job: JobMaker, small_disk: P
         with pytest.raises(StorageError, match="are free"):
             await filled(one)
         assert sim.count("POST", "/prompt") == 0
+
+
+@pytest.fixture
+def read_only_disk(small_disk: Path) -> Path:
+    """A filesystem that takes nothing, until it is told to."""
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    return small_disk
+
+
+async def test_a_read_only_folder_is_told_before_anything_is_posted(job: JobMaker, read_only_disk: Path) -> None:
+    """A sentence and exit 5."""
+    async with serve(Settings(seconds=0.02)) as sim:
+        with pytest.raises(StorageError, match="the disk is read-only"):
+            await filled(job(sim.url, dataset={"root": str(read_only_disk / "reg")}))
+        assert sim.count("POST", "/prompt") == 0
+
+
+async def test_a_folder_that_becomes_read_only_ends_the_run_and_loses_nothing(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some filesystems do that at their first error: exit 5, and later the same command goes on."""
+    begin, left = os.fsync, iter(range(8))
+
+    def until_then(handle: int) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        begin(handle)
+
+    async with serve(Settings(seconds=0.05)) as sim:
+        one = job(sim.url, dataset={"count": 15})
+        with monkeypatch.context() as broken:
+            broken.setattr("reggen.dataset.folder.os.fsync", until_then)
+            told = await filled(one)
+        assert told.summary.exit_code == 5
+        assert "read-only" in str(told.summary.error)
+        assert told.summary.given_up == ()
+        assert told.summary.made == 4
+        assert sim.world.remaining == 0
+        again = await filled(one)
+        assert again.summary.exit_code == 0
+        assert_sound(one)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reggen import progress
 from reggen.comfy.launch import LaunchError
 from reggen.job import Job
 from tests.conftest import JobMaker, Told, eventually, filled
@@ -107,6 +108,83 @@ async def test_a_comfyui_whose_worker_died_is_started_again(
     told = await filled(one, limit=60)
     assert told.summary.exit_code == 0
     assert_sound(one)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot stop a process like this")
+async def test_a_comfyui_that_freezes_is_started_again(
+    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process lives and answers nothing: after a while it is ended and another takes its place."""
+    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.1)
+    monkeypatch.setattr("reggen.engine.keep._FROZEN", 1.0)
+    port = free_ports(1)
+    one = launched_job(job, comfy, port, count=12)
+    told = Told()
+    running = asyncio.create_task(filled(one, limit=90, told=told))
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3, 30)
+    first = process(comfy, port)
+    os.kill(first, signal.SIGSTOP)
+    await running
+    assert told.summary.exit_code == 0
+    assert process(comfy, port) != first
+    assert not is_alive(first)
+    assert_sound(one)
+
+
+async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
+    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has is finished first: nothing is lost, and nothing is paid for twice."""
+    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.05)
+    port = free_ports(1)
+    one = launched_job(job, comfy, port, count=12)
+    told, sizes = Told(), {"limit": 1 << 40}
+
+    def memory(pid: int) -> int:
+        return 2 << 40 if len(list(one.dataset.folder.glob("*.png"))) >= 4 and pid == sizes.get("first") else 1
+
+    monkeypatch.setattr("reggen.comfy.launch.memory", memory)
+    server = {**one.model_dump(by_alias=True)["servers"][0], "memory_gib": 1024}
+    one = type(one).model_validate({**one.model_dump(by_alias=True), "servers": [server]})
+    running = asyncio.create_task(filled(one, limit=90, told=told))
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 1, 30)
+    sizes["first"] = process(comfy, port)
+    await running
+    assert told.summary.exit_code == 0
+    assert process(comfy, port) != sizes["first"]
+    assert all(event.text.find("vanished") < 0 for event in told.events if isinstance(event, progress.Trouble))
+    assert_sound(one)
+
+
+async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(
+    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hour's restarts are spent, and the night is longer: when it can live again, the run goes on."""
+    monkeypatch.setattr("reggen.comfy.launch._PAUSES", (0.01, 0.02))
+    monkeypatch.setattr("reggen.comfy.launch._HOUR", 4.0)
+    monkeypatch.setattr("reggen.engine.keep._RETRY", 0.5)
+    port = free_ports(1)
+    one = launched_job(job, comfy, port, count=6)
+    told = Told()
+    running = asyncio.create_task(filled(one, limit=100, told=told))
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 2, 30)
+    works = (comfy / "main.py").read_text(encoding="utf-8")
+    (comfy / "main.py").write_text("raise SystemExit(1)", encoding="utf-8")
+    end_process(process(comfy, port))
+    await eventually(lambda: any("it is tried again" in text for text in troubles(told)), 60)
+    (comfy / "main.py").write_text(works, encoding="utf-8")
+    await running
+    assert told.summary.exit_code == 0
+    assert any(isinstance(event, progress.Waiting) for event in told.events)
+    assert_sound(one)
+
+
+def troubles(told: Told) -> list[str]:
+    return [event.text for event in told.events if isinstance(event, progress.Trouble)]
+
+
+def end_process(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
 
 
 async def test_a_folder_that_is_no_comfyui_is_a_sentence(job: JobMaker, tmp_path: Path) -> None:

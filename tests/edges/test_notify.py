@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from reggen.engine.fill import Given, Summary
-from reggen.errors import JobError
+from reggen.errors import JobError, NoServers
 from reggen.job import Notify
-from reggen.progress import Paused
+from reggen.progress import Paused, Waiting
 from reggen.report.notify import Notices
 from tests.conftest import eventually
 
@@ -68,6 +68,29 @@ async def test_a_pause_is_told_at_once() -> None:
         one.tell(Paused(1.0, ""))
         await one.finished(summary())
     assert [letter["message"] for letter in letters] == ["paused: the disk is full", "finished: 10 of 10 images"]
+
+
+async def test_being_stuck_is_told_after_a_while_and_only_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server that can be used: an outage that ends in time is no news."""
+    monkeypatch.setattr("reggen.report.notify._STUCK", 0.05)
+    async with mailbox() as (url, letters):
+        short, long = notices(url), notices(url)
+        short.tell(Waiting(0.0, "a:1: connection refused"))
+        short.tell(Waiting(0.01, ""))
+        long.tell(Waiting(0.0, "b:1: connection refused"))
+        await eventually(lambda: len(letters) == 1)
+        await short.finished(summary())
+        await eventually(lambda: len(letters) == 2)
+    assert letters[0]["message"].startswith("stuck: no server could be used")
+    assert "b:1: connection refused" in letters[0]["message"]
+    assert letters[1]["message"].startswith("finished")
+
+
+async def test_a_run_that_could_not_begin_is_told_too() -> None:
+    """Somebody went to bed believing that it runs."""
+    async with mailbox() as (url, letters):
+        await notices(url).failed(NoServers((("a:1", "connection refused"),)))
+    assert letters[0]["message"].startswith("failed: no ComfyUI server can be used")
 
 
 @pytest.mark.parametrize("url", ["json://127.0.0.1:9/s3cret", None])
