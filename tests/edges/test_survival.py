@@ -235,7 +235,7 @@ async def test_a_ledger_that_cannot_take_a_given_up_slot_costs_no_finished_one(
     job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full at just that row: the images of the same prompt stand, and only the rest is tried again."""
-    monkeypatch.setattr("reggen.engine.run._ROOM_PAUSES", (0.2, 1.0))
+    monkeypatch.setattr("reggen.engine.aftermath._ROOM_PAUSES", (0.2, 1.0))
     put, full = Ledger.put, [True]
 
     def once_full(self: Ledger, rows: list[Row]) -> None:

@@ -1,0 +1,262 @@
+"""What becomes of an errand after its attempt: images, failures, and what they say about their server and the run.
+
+The one place where outcomes change the fleet, the ledger's other rows and the tally that may end a run. What
+ends it is left in ``fatal``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from reggen import progress
+from reggen.comfy.link import Link
+from reggen.dataset.ledger import Row, now_utc
+from reggen.engine.attempt import Bench, Receipt, Result
+from reggen.engine.breaker import Care
+from reggen.engine.fleet import Errand, Fleet, Made
+from reggen.engine.halt import Halt
+from reggen.engine.retry import GiveUp, Tries, decide
+from reggen.errors import (
+    BadImage,
+    Failed,
+    JobError,
+    Problem,
+    Refused,
+    ReggenError,
+    Rejected,
+    SampleError,
+    ServerError,
+    StorageError,
+    Unfetched,
+)
+from reggen.job import Limits
+from reggen.plan import Order, Plan, Sample
+from reggen.progress import RunEvent
+
+_HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
+_ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
+_FETCHES = 3  # rounds of fetching a picture that is made, before it is made anew
+
+
+class Aftermath:
+    """One run's. ``stop`` ends the run in good order, with a reason; ``restart`` asks for another ComfyUI process."""
+
+    def __init__(
+        self,
+        *,
+        job_file: str,
+        plan: Plan,
+        bench: Bench,
+        fleet: Fleet,
+        limits: Limits,
+        halt: Halt,
+        room: int,
+        free_every: Mapping[str, int],
+        sick_rest: float,
+        tell: Callable[[RunEvent], None],
+        stop: Callable[[str], None],
+        restart: Callable[[str, str], None],
+    ) -> None:
+        self._job_file, self._plan, self._bench, self._fleet = job_file, plan, bench, fleet
+        self._limits, self._halt, self._tell = limits, halt, tell
+        self._room, self._sick_rest, self._free_every = room, sick_rest, free_every
+        self._stop, self._restart = stop, restart
+        self._refusals: list[Rejected] = []
+        self._served: Counter[str] = Counter()  # images of each server, since its memory was last freed
+        self._room_at, self._room_pause = -math.inf, _ROOM_PAUSES[0]
+        self.fatal: ReggenError | None = None
+        self.last_error: dict[str, str] = {}
+        """By server, the last thing that went wrong there, until something goes well."""
+
+    def one_by_one(self, samples: Iterable[Sample], tries: Tries, ceiling: float) -> None:
+        """The next take of some samples, each a prompt of its own."""
+        for sample in samples:
+            single = Order((self._plan.sample(sample.index, sample.take + 1),))
+            self._fleet.again(Errand(single, tries), time.monotonic(), ceiling)
+
+    # ---- the local disk
+
+    def no_storage(self, errand: Errand, error: StorageError) -> None:
+        """A full disk is waited for, and costs no sample a try; whatever else it refuses ends the run."""
+        if not error.full or self._fleet.stopped:
+            self.fatal = self.fatal or error
+            return
+        now = time.monotonic()
+        self._fleet.again(Errand(errand.order, errand.tries.counted()), now, 0.0)
+        self._room_at = now + self._room_pause
+        if not self._fleet.held:
+            self._room_pause = min(_ROOM_PAUSES[1], 2 * self._room_pause)  # the disk may say it has room and lie
+            self._fleet.hold()
+            self._tell(progress.Paused(now, f"{error.doing} {error.path}: {error.what}; waiting for room"))
+
+    def look_for_room(self, now: float) -> float:
+        """Go on when there is room again. Returns when to come again."""
+        if not self._fleet.held:
+            return math.inf
+        if now >= self._room_at:
+            if self._bench.folder.free_bytes() >= self._room:
+                self._fleet.resume()
+                self._tell(progress.Paused(now, ""))
+                return now
+            self._room_at = now + _ROOM_PAUSES[0]
+        return self._room_at
+
+    # ---- what came of it
+
+    async def went_wrong(self, link: Link, errand: Errand, error: ServerError | SampleError) -> None:
+        """No image came of it."""
+        await self._judge_server(link, errand, error)
+        await self._failed(link, errand, errand.order.samples, error)
+
+    async def took(self, link: Link, errand: Errand, result: Result) -> None:
+        """The prompt ended well; its pictures are kept, or have a fault each."""
+        self._fleet.accepted(link.name)
+        if self._served[link.name] >= self._free_every.get(link.name, math.inf):
+            self._served[link.name] = 0
+            await _free(link)
+        unfetched = [pair for pair in result.failures if isinstance(pair[1], ServerError)]
+        bad = [error for _, error in result.failures if _wants_new_seed(error)]
+        if unfetched:
+            await self._fetch_later(link, errand, result.made, unfetched)
+        if result.storage:
+            self.no_storage(Errand(Order(result.unsaved), errand.tries), result.storage)
+        if bad and not result.receipts:
+            await self._is_sick(link)
+        same_take = [pair for pair in result.failures if isinstance(pair[1], SampleError) and pair[1] not in bad]
+        if same_take:
+            await self._failed(link, errand, tuple(sample for sample, _ in same_take), same_take[0][1])
+        for sample, error in result.failures:
+            if error in bad:
+                await self._failed(link, errand, (sample,), error)
+
+    def delivered(self, server: str, receipt: Receipt) -> None:
+        """An image is in the dataset."""
+        self._fleet.delivered(server)
+        self.last_error.pop(server, None)
+        self._halt.made(server, receipt.waited)
+        self._room_pause = _ROOM_PAUSES[0]
+        self._served[server] += 1
+        now = time.monotonic()
+        self._tell(progress.Committed(now, server, receipt.sample.name, receipt.busy, receipt.prompt_id))
+
+    async def _fetch_later(
+        self, link: Link, errand: Errand, made: Made, failures: list[tuple[Sample, ServerError | SampleError]]
+    ) -> None:
+        """Pictures that are made and could not be had: the server rests, and is asked for them again."""
+        samples, error = tuple(sample for sample, _ in failures), failures[0][1]
+        now = time.monotonic()
+        self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
+        tries = replace(errand.tries, fetches=errand.tries.fetches + 1)
+        if tries.fetches < _FETCHES:
+            self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
+            self._fleet.again(Errand(Order(samples), tries, at=link.name, made=made), now, 0.0)
+        else:
+            anew = replace(errand, tries=replace(tries, fetches=0))
+            await self._failed(link, anew, samples, Unfetched(link.name, str(error)))
+
+    async def _is_sick(self, link: Link) -> None:
+        """Black pictures, or no memory, prompt after prompt."""
+        care = self._fleet.sick(link.name, time.monotonic(), self._sick_rest)
+        if care is not Care.NOTHING:
+            await _free(link)
+        if care is Care.RESTART:
+            self._restart(link.name, "its pictures are bad, one after another, and freeing its memory changes nothing")
+
+    async def _judge_server(self, link: Link, errand: Errand, error: ServerError | SampleError) -> None:
+        """What a failed prompt says about the server it was on."""
+        now = time.monotonic()
+        self.last_error[link.name] = str(error)
+        if isinstance(error, ServerError):
+            self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
+        elif isinstance(error, Rejected):
+            if self._fleet.refused(link.name):
+                text = f"{link.name} keeps refusing what others take and is left out of this run: {error}"
+                self._tell(progress.Trouble(now, link.name, text))
+            self._hopeless(error)
+        elif isinstance(error, Failed) and error.out_of_memory:
+            if link.name in errand.tries.freed and errand.order.batch > 1:
+                self._fleet.overflowed(link.name, errand.order.batch)
+            await self._is_sick(link)
+        else:
+            self._fleet.accepted(link.name)
+
+    def _hopeless(self, error: Rejected) -> None:
+        """When the first prompts are all refused, wherever they go, the job itself is wrong."""
+        if not self._fleet.hopeless:
+            return
+        self._refusals.append(error)
+        able = self._fleet.candidates(time.monotonic())
+        everywhere = {refusal.server for refusal in self._refusals} >= able
+        if everywhere and len(self._refusals) >= _HOPELESS:
+            self.fatal = self.refused_job()
+
+    def refused_to_the_end(self) -> bool:
+        """Whether no server ever took a prompt: fewer than it takes to be sure at once."""
+        return bool(self._refusals) and self._fleet.hopeless
+
+    def refused_job(self) -> JobError:
+        """The job is wrong, in the words of the server that refused last."""
+        last = self._refusals[-1]
+        return JobError(self._job_file, tuple(Problem(last.server, reason) for reason in last.reasons))
+
+    async def _failed(
+        self, link: Link, errand: Errand, samples: tuple[Sample, ...], error: ServerError | SampleError
+    ) -> None:
+        now = time.monotonic()
+        able = self._fleet.candidates(now)
+        verdict = decide(error, link.name, errand.tries, self._limits, able, batch=errand.order.batch)
+        if isinstance(verdict, GiveUp):
+            await self.give_up(samples, verdict, errand, link.name)
+            return
+        self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
+        if verdict.free_memory:
+            await _free(link)
+        tries = verdict.tries.counted()
+        if verdict.next_take:
+            self.one_by_one(samples, tries, verdict.ceiling)
+        else:
+            self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
+
+    async def give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, errand: Errand, server: str = "") -> None:
+        """Some samples are not tried again in this run."""
+        rows = [
+            Row(
+                idx=sample.index,
+                state="given_up",
+                take=sample.take + verdict.next_take,
+                name=sample.name,
+                reason=verdict.reason,
+                attempts=errand.tries.posts + 1,
+                at=now_utc(),
+            )
+            for sample in samples
+        ]
+        try:
+            await self._bench.write(rows)
+        except StorageError as error:  # what became of the others of its prompt stands
+            self.no_storage(Errand(Order(samples), errand.tries), error)
+            return
+        for sample in samples:
+            self._tell(progress.GaveUp(time.monotonic(), sample.name, verdict.reason, server))
+        if (why := self._halt.gave_up(verdict, len(samples))) and not self._fleet.stopped:
+            self._stop(why)
+
+
+async def _free(link: Link) -> None:
+    """Ask a server to free its memory; one that does not answer will be found out otherwise."""
+    with suppress(ServerError):
+        await link.client.free()
+
+
+def _wants_new_seed(error: ServerError | SampleError) -> bool:
+    return isinstance(error, BadImage) and not error.torn
+
+
+def _sentence(samples: tuple[Sample, ...], error: ServerError | SampleError) -> str:
+    names = samples[0].name if len(samples) == 1 else f"{samples[0].name} and {len(samples) - 1} more"
+    return str(error) if isinstance(error, BadImage) else f"{names}: {error}"
