@@ -10,7 +10,6 @@ No trainer reads ``.reggen``; it lies on the same filesystem, so a part file bec
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import os
 import re
@@ -26,8 +25,6 @@ import filelock
 
 from reggen.errors import BadImage, Busy, StorageError
 from reggen.job import Dataset
-
-_CACHES = (".npz", "_*.npz")  # kohya's latent caches, which are never compared by time with their image
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +44,28 @@ class Folder:
         self.parts, self.rejected = self.state / "parts", self.state / "rejected"
         self.ending = dataset.format
         self._number = re.compile(rf"{re.escape(dataset.prefix)}_(\d+)\.{dataset.format}")
+        self._cache = re.compile(rf"({re.escape(dataset.prefix)}_\d+)(_.*)?\.npz")
+        self._caches: dict[str, list[Path]] = {}
 
     def file(self, name: str) -> Path:
         """Where the image of a slot lies or will lie."""
         return self.images / f"{name}.{self.ending}"
 
     def prepare(self) -> None:
-        """Make the folders and clear away part files of earlier runs. Call it while holding the dataset."""
+        """Make the folders, clear away part files of earlier runs, and see which slots have latent caches.
+
+        Call it while holding the dataset.
+        """
         with storage("preparing", self.state):
             self.images.mkdir(parents=True, exist_ok=True)
             self.tidy()
             self.parts.mkdir(parents=True, exist_ok=True)
             (self.state / "report.json").unlink(missing_ok=True)  # it tells of an earlier run
+            self._caches = {}
+            with os.scandir(self.images) as entries:  # once: a look for each image would cost more with each image
+                for entry in entries:
+                    if match := self._cache.fullmatch(entry.name):
+                        self._caches.setdefault(match[1], []).append(Path(entry.path))
 
     def tidy(self) -> None:
         """Clear away what was on its way."""
@@ -139,14 +146,15 @@ class Folder:
         """Make a part file the image of a slot, durably. Blocking.
 
         The order is what makes it safe: the bytes reach the disk, then the name appears, then the folder
-        is flushed. Stale latent caches of an earlier picture in this slot go first.
+        is flushed. Stale latent caches of an earlier picture in this slot go first: kohya never compares them with
+        their image.
         """
         target = self.file(name)
         with storage("saving", target):
             with part.path.open("rb+") as file:
                 os.fsync(file.fileno())
-            for stale in [file for ending in _CACHES for file in self.images.glob(glob.escape(name) + ending)]:
-                stale.unlink()
+            for stale in self._caches.pop(name, ()):
+                stale.unlink(missing_ok=True)
             if target.exists():  # somebody put one here meanwhile; nothing is ever overwritten
                 self.set_aside(target)
             part.path.replace(target)

@@ -218,26 +218,21 @@ class Aftermath:
             await _free(link)
         tries = verdict.tries.counted()
         if verdict.next_take:
+            await self._reject(samples, str(error), errand)
             self.one_by_one(samples, tries, verdict.ceiling)
         else:
             self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
 
+    async def _reject(self, samples: tuple[Sample, ...], reason: str, errand: Errand) -> None:
+        """Their take is spent: a later run begins with the next one, too. Where the disk is full it learns it anew."""
+        with suppress(StorageError):
+            await self._bench.write(_rows(samples, "rejected", samples[0].take + 1, reason, errand))
+
     async def give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, errand: Errand, server: str = "") -> None:
         """Some samples are not tried again in this run."""
-        rows = [
-            Row(
-                idx=sample.index,
-                state="given_up",
-                take=sample.take + verdict.next_take,
-                name=sample.name,
-                reason=verdict.reason,
-                attempts=errand.tries.posts + 1,
-                at=now_utc(),
-            )
-            for sample in samples
-        ]
+        take = samples[0].take + verdict.next_take
         try:
-            await self._bench.write(rows)
+            await self._bench.write(_rows(samples, "given_up", take, verdict.reason, errand))
         except StorageError as error:  # what became of the others of its prompt stands
             self.no_storage(Errand(Order(samples), errand.tries), error)
             return
@@ -245,6 +240,11 @@ class Aftermath:
             self._tell(progress.GaveUp(time.monotonic(), sample.name, verdict.reason, server))
         if (why := self._halt.gave_up(verdict, len(samples))) and not self._fleet.stopped:
             self._stop(why)
+
+
+def _rows(samples: tuple[Sample, ...], state: str, take: int, reason: str, errand: Errand) -> list[Row]:
+    attempts, at = errand.tries.posts + 1, now_utc()
+    return [Row(sample.index, state, take, sample.name, at, reason=reason, attempts=attempts) for sample in samples]
 
 
 async def _free(link: Link) -> None:

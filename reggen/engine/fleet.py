@@ -82,8 +82,8 @@ class Fleet:
         self._orders, self._jitter, self._patience = orders, jitter, patience
         self._waiting: list[_Waiting] = []
         self._adopted: list[tuple[str, Errand]] = []
-        self._claimed: set[tuple[int, int]] = set()  # orders that need not be taken from the plan
-        self._reached = -1  # the last slot taken from it
+        self._claimed: set[int] = set()  # slots that need not be taken from the plan
+        self._reached = -1  # the origin of the last order taken from it
         self._next: Errand | None = None
         self._exhausted = self._stopped = self._held = False
         self._active = 0
@@ -107,12 +107,11 @@ class Fleet:
 
     def adopt(self, name: str, order: Order, trace: Trace) -> bool:
         """Whether the order is still to be handed out; then it is what a server does already, for an earlier run."""
-        if self._stopped or order.samples[0].index <= self._reached or order.key in self._claimed:
+        slots = {sample.index for sample in order.samples}
+        if self._stopped or order.origin[0] <= self._reached or slots & self._claimed:
             return False
-        self._claimed.add(order.key)
+        self._claimed |= slots
         self._adopted.append((name, Errand(order, at=name, trace=trace)))
-        if self._next and self._next.order.key == order.key:
-            self._next = None
         return True
 
     @property
@@ -295,7 +294,7 @@ class Fleet:
         name = self._choose(following, free, now) if following else None
         if following is None or name is None:
             return None
-        self._next, self._reached = None, following.order.samples[0].index
+        self._next, self._reached = None, following.order.origin[0]
         return name, following
 
     def _unbound(self, errand: Errand, now: float) -> Errand:
@@ -331,10 +330,15 @@ class Fleet:
         return willing[0] if willing else None
 
     def _peek(self) -> Errand | None:
-        while self._next is None and not self._exhausted:
+        """The next order of the plan, without the slots that were claimed."""
+        while True:
+            if self._next is not None:
+                left = tuple(sample for sample in self._next.order.samples if sample.index not in self._claimed)
+                if left:
+                    self._next = Errand(Order(left))
+                    return self._next
             order = next(self._orders, None)
+            self._next = None if order is None else Errand(order)
             if order is None:
                 self._exhausted = True
-            elif order.key not in self._claimed:
-                self._next = Errand(order)
-        return self._next
+                return None

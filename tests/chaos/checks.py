@@ -44,7 +44,8 @@ def assert_settled(job: Job, report: Mapping[str, Any]) -> None:
     assert all(given_up.values()), "a slot was given up without a reason"
     assert report["exit_code"] == (1 if given_up else 0)
     assert report["ended_early"] is None
-    assert sum(server["made"] for server in report["servers"].values()) == report["made"]
+    by_server = {name: server["made"] for name, server in report["servers"].items()}
+    assert sum(by_server.values()) == report["made"], f"{report['made']} made, but {by_server}: {report}"
 
 
 def assert_marked(job: Job) -> None:

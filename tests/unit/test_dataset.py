@@ -78,6 +78,7 @@ async def test_a_commit_removes_the_caches_of_the_slot_and_of_no_other(folder: F
     """reg_001*.npz goes, reg_0010*.npz stays."""
     for name in ("reg_001.npz", "reg_001_0064x0064_sd.npz", "reg_0010.npz", "reg_002_0064x0064_sd.npz"):
         (folder.images / name).touch()
+    folder.prepare()
     folder.commit(await folder.receive("reg_001", bytes_of(b"ours"), most=10), "reg_001")
     assert sorted(file.name for file in folder.images.glob("*.npz")) == ["reg_0010.npz", "reg_002_0064x0064_sd.npz"]
 
