@@ -130,6 +130,7 @@ class Soak:
         self._began = time.monotonic()
         self._process = stack.enter_context(ended(_reggen(words, self.said)))
         self.samples: list[Sample] = []
+        self.seconds = 0.0
 
     def watch(self) -> None:
         """Take samples until the time is up or the run has ended, which it should not."""
@@ -139,6 +140,7 @@ class Soak:
                 time.sleep(min(1.0, due - self._elapsed))
                 continue
             self._look()
+        self.seconds = self._elapsed
 
     def leave(self) -> int | None:
         """Ctrl-C once; the exit code, or None when the run is still there long after that."""
@@ -216,7 +218,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         code = soak.leave()
         tail = soak.said.read_text(encoding="utf-8").splitlines()[-8:]
         found = verdict(soak.samples) if soak.samples else {"verdict": "no sample was taken"}
-        images, seconds = soak.images, soak.samples[-1].at if soak.samples else 0.0
+        images, seconds = soak.images, soak.seconds
     return {
         "benchmark": "soak",
         "minutes": round(seconds / 60, 1),
