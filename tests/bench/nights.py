@@ -458,7 +458,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "of the night, hours": options.hours,
             "in fact, s": first.window,
             "an image, s": first.seconds,
-            "restarts of each server": f"one an hour: every {3600 / first.factor:g} s, down for {20 / first.factor:g} s",
+            "restarts of each server": f"one an hour: every {3600 / first.factor:g} s, {20 / first.factor:g} s down",
             "socket drops of each server": f"one every ten minutes: every {600 / first.factor:g} s",
             "prompts": "1 % fail, 0.5 % are black",
             "not compressed": "reggen's own pauses: reconnects from 0.2 s, rests, looks",
