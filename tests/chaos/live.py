@@ -295,6 +295,12 @@ class Stage:
         await eventually(lambda: self._made() >= wanted or self.process.returncode is not None, _DEADLINE)
         assert self.process.returncode is None, "the run was over before it was broken; ask for more images"
 
+    async def goes_on(self) -> None:
+        """Wait for the next image, and note how long it took from now."""
+        began, made = time.monotonic(), self._made()
+        await eventually(lambda: self._made() > made or self.process.returncode is not None, _DEADLINE)
+        self.facts["next image after, s"] = round(time.monotonic() - began, 1)
+
     @property
     def words(self) -> str:
         """What reggen has said so far."""
@@ -322,6 +328,7 @@ async def _die(stage: Stage, number: signal.Signals) -> None:
     began = time.monotonic()
     await stage.comfy.start()
     stage.facts["away, s"] = round(_DOWN + time.monotonic() - began, 1)
+    await stage.goes_on()
 
 
 async def proxy(stage: Stage) -> None:
@@ -336,6 +343,7 @@ async def proxy(stage: Stage) -> None:
     await asyncio.sleep(_BLACKOUT)
     await stage.proxy.listen()
     stage.facts |= {"sockets cut": cut, "nothing got through for, s": _BLACKOUT}
+    await stage.goes_on()
 
 
 async def deaf(stage: Stage) -> None:
@@ -358,6 +366,7 @@ async def freeze(stage: Stage) -> None:
     await asyncio.sleep(_FROZEN)
     stage.comfy.send(signal.SIGCONT)
     stage.facts["frozen, s"] = _FROZEN
+    await stage.goes_on()
 
 
 async def reggen(stage: Stage) -> None:
