@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,6 @@ import time
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +33,7 @@ from reggen.engine.fill import fill
 from reggen.job import Job
 from reggen.plan import Plan
 from reggen.workflow import template
+from tests.bench.facts import machine, versions
 
 
 def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
@@ -152,8 +151,8 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "graph": f"{options.size} px, {options.steps} steps",
         "reggen": side(ours),
         "bare, nothing downloaded": side(bare),
-        "machine": {"cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("aiohttp", "websockets", "Pillow")},
+        "machine": machine(),
+        "versions": versions(),
     }
 
 

@@ -1,0 +1,167 @@
+"""What a power cut may leave of a folder: a model of a disk, fed with what really happens to it.
+
+`Recorder` watches one image folder while the real code fills it: every fsync, rename and removal, and every row
+that the ledger has committed. `left_by` then says, for any moment, what the folder may look like after a cut:
+
+- a name that was made or removed since the folder's last fsync is there or not, each by itself;
+- bytes that were not fsynced are there, missing, zeroed or cut off, whatever became of their name;
+- a row whose commit has returned is there: that is what synchronous=FULL means, which has a test of its own.
+
+The folder itself is taken to be there: it is older than the images in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import Ledger, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The disk after one effect: what programs see, and of that what a cut cannot take."""
+
+    after: str
+    names: Mapping[str, int]
+    contents: Mapping[int, bytes]
+    sure_names: Mapping[str, int]
+    sure_contents: Mapping[int, bytes]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What one cut leaves: which, in words, the files of the image folder, and the rows of the ledger."""
+
+    cut: str
+    files: Mapping[str, bytes]
+    rows: tuple[Row, ...]
+
+
+class Recorder:
+    """Watches a folder being filled. Files are held open, so that no number of an inode comes back."""
+
+    def __init__(self, folder: Folder, stack: ExitStack) -> None:
+        self.moments: list[Moment] = []
+        self._folder, self._stack = folder, stack
+        self._handles: dict[int, BinaryIO] = {}
+        self._sure_names: dict[str, int] = {}
+        self._sure_contents: dict[int, bytes] = {}
+        self._rows: list[Row] = []
+        self._lock = threading.RLock()
+
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        """From here on, until the patch is undone, every effect makes a moment."""
+        for name in ("replace", "rename", "unlink", "remove"):
+            patch.setattr(os, name, self._watched(name, getattr(os, name)))
+        patch.setattr(os, "fsync", self._fsync(os.fsync))
+        patch.setattr(Ledger, "put", self._put(Ledger.put))
+
+    def _watched(self, what: str, effect: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*paths: Any, **options: Any) -> Any:
+            with self._lock:
+                result = effect(*paths, **options)
+                self._look(f"{what} of {' to '.join(Path(path).name for path in paths)}")
+                return result
+
+        return watched
+
+    def _fsync(self, effect: Callable[[int], None]) -> Callable[[int], None]:
+        def watched(handle: int) -> None:
+            with self._lock:
+                effect(handle)
+                names, contents = self._seen()
+                facts = os.fstat(handle)
+                if not stat.S_ISDIR(facts.st_mode):
+                    self._sure_contents[facts.st_ino] = contents.get(facts.st_ino, b"")
+                elif facts.st_ino == self._folder.images.stat().st_ino:
+                    self._sure_names = names
+                self._look("fsync of the folder" if stat.S_ISDIR(facts.st_mode) else "fsync of a file")
+
+        return watched
+
+    def _put(self, effect: Callable[[Ledger, Iterable[Row]], None]) -> Callable[[Ledger, Iterable[Row]], None]:
+        def watched(ledger: Ledger, rows: Iterable[Row]) -> None:
+            with self._lock:
+                rows = list(rows)
+                effect(ledger, rows)
+                self._rows += rows
+                self._look(f"the row of {', '.join(row.name for row in rows) or 'nothing'}")
+
+        return watched
+
+    def _look(self, after: str) -> None:
+        names, contents = self._seen()
+        moment = Moment(after, names, contents, dict(self._sure_names), dict(self._sure_contents), tuple(self._rows))
+        self.moments.append(moment)
+
+    def _seen(self) -> tuple[dict[str, int], dict[int, bytes]]:
+        names = {path.name: self._held(path) for path in _files(self._folder.images)}
+        for path in _files(self._folder.parts):
+            self._held(path)
+        return names, {number: _content(handle) for number, handle in self._handles.items()}
+
+    def _held(self, path: Path) -> int:
+        """The number of a file, which is kept open from here on."""
+        with suppress(FileNotFoundError):
+            number = path.stat().st_ino
+            if number not in self._handles:
+                self._handles[number] = self._stack.enter_context(path.open("rb"))
+            return number
+        return 0
+
+
+def left_by(moment: Moment) -> Iterator[Left]:
+    """Everything that a cut at this moment may leave."""
+    open_names = [
+        name
+        for name in sorted({*moment.names, *moment.sure_names})
+        if moment.names.get(name) != moment.sure_names.get(name)
+    ]
+    for fates in itertools.product((True, False), repeat=len(open_names)):
+        names, words = dict(moment.sure_names), []
+        for name, reached in zip(open_names, fates, strict=True):
+            words += [] if reached else [f"what became of the name {name} is lost"]
+            names.pop(name, None)
+            if number := (moment.names if reached else moment.sure_names).get(name):
+                names[name] = number
+        contents = [[(name, *loss) for loss in _losses(moment, number)] for name, number in names.items()]
+        for chosen in itertools.product(*contents):
+            lost = [*words, *(f"{name} {loss}" for name, loss, _ in chosen if loss)]
+            cut = f"cut after {moment.after}" + (f"; {', '.join(lost)}" if lost else "")
+            yield Left(cut, {name: data for name, _, data in chosen}, moment.rows)
+
+
+def _losses(moment: Moment, number: int) -> Iterator[tuple[str, bytes]]:
+    """In words, empty for none, and what the file then holds."""
+    data = moment.contents[number]
+    yield "", data
+    if moment.sure_contents.get(number) == data:
+        return
+    yield "is empty", b""
+    yield "is zeroed", bytes(len(data))
+    yield "is cut off", data[: len(data) // 2]
+    yield "has a zeroed end", data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _content(handle: BinaryIO) -> bytes:
+    handle.seek(0)
+    return handle.read()

@@ -1,0 +1,167 @@
+"""A power cut at any moment: what the disk had not been told to keep may be gone, and nothing is the worse for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reggen.dataset.check import inspect
+from reggen.dataset.folder import Folder, Part, flush_folder
+from reggen.dataset.ledger import Ledger, now_utc
+from reggen.dataset.resume import missing, reconcile
+from reggen.engine.attempt import Bench
+from reggen.engine.fill import demands_of, lasting
+from reggen.job import Job
+from reggen.plan import Plan
+from reggen.sim import Settings, serve
+from tests.chaos.disk import Left, Recorder, left_by
+from tests.conftest import JobMaker, filled
+from tests.invariants import assert_sound
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fsync of folders")
+
+IMAGES = 3
+
+
+async def recorded(job: Job) -> list[Left]:
+    """Fill a dataset while its disk is watched; everything that a cut may have left of it, each once."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        recorder = Recorder(Folder(job.dataset), stack)
+        recorder.watch(patch)
+        told = await filled(job)
+        assert told.summary.exit_code == 0
+    found: dict[tuple[Any, ...], Left] = {}
+    for left in (left for moment in recorder.moments for left in left_by(moment)):
+        found.setdefault((*sorted(left.files.items()), left.rows), left)
+    return list(found.values())
+
+
+def assert_survives(left: Left, job: Job) -> None:
+    """Hold one cut against what is promised at the moment itself, and after the next run has looked."""
+    folder, plan = Folder(job.dataset), Plan(job)
+    folder.images.mkdir(parents=True)
+    for name, data in left.files.items():
+        (folder.images / name).write_bytes(data)
+    folder.prepare()
+    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    try:
+        ledger.claim("job.toml", lasting(job))
+        ledger.put(left.rows)
+        for row in left.rows:
+            file = folder.file(row.name)
+            assert file.exists(), f"a row says done about {file.name}, which is not there"
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            assert digest == row.sha256, f"a row says done about {file.name}, which is not whole"
+        for file in folder.images.iterdir():
+            inspect(file, file.name, demands_of(job), folder.ending)  # raises BadImage: half a file under such a name
+        resumed = reconcile(folder, ledger, plan, demands_of(job))
+        assert (resumed.deleted, resumed.set_aside) == ([], []), "the cut is taken for somebody's doing"
+        orders = list(missing(ledger, plan))
+        again = {sample.index for order in orders for sample in order.samples}
+        assert again | ledger.done(0, len(plan)) == set(range(len(plan)))
+        assert all(sample.take == 0 for order in orders for sample in order.samples), "a slot has lost its seed"
+    finally:
+        ledger.close()
+    assert_sound(job, complete=False)
+
+
+def surviving(lefts: list[Left], job: JobMaker, tmp_path: Path, **dataset: Any) -> list[str]:
+    """Try every cut; what broke, each with the cut that broke it."""
+    broken = []
+    for number, left in enumerate(lefts):
+        place = job(dataset={"root": str(tmp_path / f"cut-{number}"), "count": IMAGES, **dataset})
+        try:
+            assert_survives(left, place)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the cut that did it is to be named
+            broken.append(f"{left.cut}: {type(error).__name__}: {error}".splitlines()[0])
+    return broken
+
+
+@pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
+async def test_a_power_cut_at_any_moment_leaves_whole_images_and_true_rows(
+    job: JobMaker, tmp_path: Path, ending: str
+) -> None:
+    """After every effect, with every loss that the disk may take: no row is done about a file that is not whole, no
+    half file has an image's name, and the next run makes what is missing, under the same seeds.
+    """
+    async with serve(Settings(seconds=0.0)) as sim:
+        lefts = await recorded(job(sim.url, dataset={"count": IMAGES, "format": ending}))
+    assert surviving(lefts, job, tmp_path, format=ending) == []
+    done = {len(left.rows) for left in lefts}
+    assert done == set(range(IMAGES + 1)), "there were cuts before the first row, and after each"
+    assert any(len(left.files) > len(left.rows) for left in lefts), "and some between an image and its row"
+
+
+# ---- the wrong orders, each of which some cut must find out
+
+
+def _without_fsync(self: Folder, part: Part, name: str) -> Path:
+    part.path.replace(self.file(name))
+    flush_folder(self.images)
+    return self.file(name)
+
+
+def _without_flush(self: Folder, part: Part, name: str) -> Path:
+    with part.path.open("rb+") as file:
+        os.fsync(file.fileno())
+    part.path.replace(self.file(name))
+    return self.file(name)
+
+
+def _fsync_too_late(self: Folder, part: Part, name: str) -> Path:
+    part.path.replace(self.file(name))
+    with self.file(name).open("rb+") as file:
+        os.fsync(file.fileno())
+    flush_folder(self.images)
+    return self.file(name)
+
+
+def _row_too_early(self: Bench, sample: Any, part: Part, finding: Any, origin: Any) -> None:
+    self.ledger.put([self._row(sample, part, finding, origin)])
+    self.folder.commit(part, sample.name)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "wrong", "cut"),
+    [
+        (Folder, "commit", _without_fsync, "is zeroed"),
+        (Folder, "commit", _without_flush, "the name reg_001.png is lost"),
+        (Folder, "commit", _fsync_too_late, "cut after replace of reg_001.part to reg_001.png; reg_001.png is"),
+        (Bench, "_settle", _row_too_early, "cut after the row of reg_001: "),
+    ],
+    ids=["no fsync of the file", "no fsync of the folder", "fsync after the rename", "row before the rename"],
+)
+async def test_a_wrong_order_is_found_out(
+    *,
+    job: JobMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type,
+    name: str,
+    wrong: Callable[..., Any],
+    cut: str,
+) -> None:
+    """The model is worth something: it names the cut that a wrong order does not survive."""
+    monkeypatch.setattr(owner, name, wrong)
+    async with serve(Settings(seconds=0.0)) as sim:
+        lefts = await recorded(job(sim.url, dataset={"count": IMAGES}))
+    broken = surviving(lefts, job, tmp_path)
+    assert any(cut in one for one in broken), broken
+
+
+def test_a_row_is_on_the_disk_when_its_commit_returns(tmp_path: Path) -> None:
+    """synchronous=FULL, whatever SQLite here was built with: in WAL mode anything less may lose the last rows."""
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    try:
+        ledger.begin_run("a run", now_utc())
+        assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert ledger._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert not ledger._db.in_transaction
+    finally:
+        ledger.close()
