@@ -13,6 +13,8 @@ import reggen
 ROOT = Path(reggen.__file__).parent
 FLOORS = {
     "errors": 0,
+    "spelling": 0,
+    "guard": 0,
     "job": 0,
     "jobfile": 0,
     "graph": 0,
