@@ -21,6 +21,7 @@ FLOORS = {
     "wildcards": 0,
     "variety": 0,
     "matrix": 0,
+    "captions": 0,
     "job": 0,
     "jobfile": 0,
     "graph": 0,
