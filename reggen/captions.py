@@ -113,7 +113,7 @@ def _depths(text: str) -> list[int]:
 def _once(tags: Iterable[str]) -> list[str]:
     different: dict[str, str] = {}
     for tag in tags:
-        key = re.sub(r"[\s_-]+", " ", folded(tag)).strip()
+        key = " ".join(folded(tag).replace("_", " ").replace("-", " ").split())
         if tag:
             different.setdefault(key or tag, tag)
     return list(different.values())

@@ -114,11 +114,12 @@ class Guard:
         spelled = list(enumerate(entry.words))
         if len(entry.words) > 1:
             spelled.append((_TOGETHER, entry.together))
+        whole = min(map(len, entry.words)) > 1  # or one letter less would be the phrase without one of its words
         for place, word in spelled:
             for form in (word, *plurals(word)):
                 if form == word or form not in self._allowed:
                     self._exact.setdefault(form, set()).add((number, place))
-                if sum(letter.isalpha() for letter in word) >= _NEAR:
+                if sum(letter.isalpha() for letter in word) >= _NEAR and (place != _TOGETHER or whole):
                     self._near.setdefault(form[0], []).append((form, (number, place)))
 
     def _matches(self, found: list[str]) -> Iterator[tuple[int, int, int]]:
@@ -131,7 +132,7 @@ class Guard:
         for start, word in enumerate(found):
             roles = self._roles(word)
             if roles or apart:
-                for number, stop in self._starting(found, start, roles, apart):
+                for number, stop in sorted(self._starting(found, start, roles, apart), key=lambda one: -one[1]):
                     if free[number] <= start:
                         free[number] = stop
                         yield number, start, stop

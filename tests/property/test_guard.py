@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from reggen.guard import Guard
 from reggen.spelling import folded, near, runs, words
 
-letters = st.text("abcdefghij0123", min_size=1, max_size=8)
+letters = st.from_regex("[a-j][a-j0-3]{0,7}", fullmatch=True)
 phrases = st.lists(letters, min_size=1, max_size=4)
 joints = st.sampled_from([" ", "_", "-", "  ", " (", ") ", ":1.2) ", "\n", "/"])
 
@@ -78,4 +78,4 @@ def test_near_is_damerau_levenshtein_of_one_at_most(one, other):
 @given(st.text(max_size=60))
 def test_both_ways_of_cutting_a_text_agree(text):
     """The fast look and the close one see the same words."""
-    assert "".join(words(folded(text))).isalnum() == bool(runs(text))
+    assert bool(words(folded(text))) == bool(runs(text))

@@ -88,6 +88,12 @@ def test_a_name_written_together_is_found_written_apart():
     assert Guard(["redo"]).find("red o") is None
 
 
+def test_a_phrase_is_not_found_without_one_of_its_words():
+    """Written together, it differs from one of them by a letter only."""
+    assert Guard(["dragon x"]).find_all("a dragon, dragons, x dragon") == ()
+    assert Guard(["dragon x"]).find("dragonx") is not None
+
+
 def test_words_of_scripts_without_spaces_are_found_anywhere():
     """Chinese and Japanese have no word boundaries to keep to."""
     assert Guard(["\u8d64\u3044"]).find("\u5f7c\u306f\u8d64\u3044\u5e3d\u5b50") == Offence(
