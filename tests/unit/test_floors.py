@@ -13,6 +13,15 @@ import reggen
 ROOT = Path(reggen.__file__).parent
 FLOORS = {
     "errors": 0,
+    "spelling": 0,
+    "guard": 0,
+    "spread": 0,
+    "template": 0,
+    "syntax": 0,
+    "wildcards": 0,
+    "variety": 0,
+    "matrix": 0,
+    "captions": 0,
     "job": 0,
     "jobfile": 0,
     "graph": 0,

@@ -1,0 +1,86 @@
+"""From a training caption to the prompt of a regularization image."""
+
+import pytest
+
+from reggen.captions import prompt_from
+from reggen.errors import JobError
+
+TRIGGER = ["spyke_plasma_v1", "sks"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "removed", "replaced"),
+    [
+        ("spyke_plasma_v1, 1boy, red hair", "1boy, red hair", "dog, 1boy, red hair"),
+        ("1boy,red hair , , 1BOY, Red_Hair", "1boy, red hair", "1boy, red hair"),
+        ("photo of Spyke Plasma V1 standing", "photo standing", "photo of dog standing"),
+        ("photo of a sks", "photo", "photo of a dog"),
+        ("a photo of a sks dog in the park", "a photo of a dog in the park", "a photo of a dog in the park"),
+        ("a dog sks", "a dog", "a dog"),
+        ("a sks otter", "an otter", "a dog otter"),
+        ("An sks boy", "A boy", "A dog boy"),
+        ("sks's hat", "hat", "dog's hat"),
+        ("This is sks.", "This is.", "This is dog."),
+        ("sks.", "dog", "dog."),
+        ("photo of sks and a cat", "photo of a cat", "photo of dog and a cat"),
+        ("a cat and sks", "a cat", "a cat and dog"),
+        ("sks wearing a hat", "wearing a hat", "dog wearing a hat"),
+        ("a boy on a sks, sky", "a boy, sky", "a boy on a dog, sky"),
+        ("red_sks_hat", "red_hat", "red_dog_hat"),
+        ("(spyke_plasma_v1:1.2), smile", "smile", "(dog:1.2), smile"),
+        ("photo of a (sks:1.2) standing", "photo standing", "photo of a (dog:1.2) standing"),
+        ("a ((spyke)) plasma v1 standing", "standing", "a ((dog)) standing"),
+        ("((sks, red hair:1.1)), smile", "((red hair:1.1)), smile", "((dog, red hair:1.1)), smile"),
+        ("(red hair, sks:1.2)", "(red hair:1.2)", "(red hair, dog:1.2)"),
+        ("[sks], smile", "smile", "[dog], smile"),
+        (r"spyke \(plasma v1\), smile", "smile", "dog, smile"),
+        ("<lora:spyke_plasma_v1:0.8> 1boy", "1boy", "1boy"),
+        ("embedding:sks-neg, 1boy", "1boy", "1boy"),
+        ("sks, sks sks", "dog", "dog"),
+        ("spyke sks plasma v1, sky", "sky", "spyke dog plasma v1, sky"),  # its parts meet only when it is taken out
+        ("a man with 10,000 coins", "a man with 10,000 coins", "a man with 10,000 coins"),
+        (":(, smile, :)", ":(, smile, :)", ":(, smile, :)"),
+        ("the  first\nsecond line ", "the first second line", "the first second line"),
+        ("", "dog", "dog"),
+        (" , ,", "dog", "dog"),
+    ],
+)
+def test_the_trigger_goes_and_good_text_stays(caption, removed, replaced):
+    """Taken out, with the words that only led to it; or replaced in place."""
+    assert prompt_from(caption, TRIGGER, "dog", replace=False) == removed
+    assert prompt_from(caption, TRIGGER, "dog", replace=True) == replaced
+
+
+def test_a_caption_without_trigger_and_commas_is_kept_as_it_is():
+    """Natural language is not tidied beyond its spaces."""
+    text = "A man stands (barely) at the sea; he looks, well [sic] tired."
+    assert prompt_from(text, TRIGGER, "dog", replace=True) == text
+    assert prompt_from("A man, a plan. Canal!", [], "dog", replace=False) == "A man, a plan. Canal!"
+
+
+def test_class_words_fit_their_article():
+    """An anime character, a unicorn."""
+    assert prompt_from("a sks", TRIGGER, "anime_character", replace=True) == "an anime_character"
+    assert prompt_from("an sks", TRIGGER, "unicorn", replace=True) == "a unicorn"
+    assert prompt_from("the sks", TRIGGER, "otter", replace=True) == "the otter"
+
+
+def test_prefix_and_suffix_stand_around_it_once():
+    """They are tags like the others: what stands in the caption already is not said twice."""
+    made = prompt_from(
+        "sks, smile, masterpiece", TRIGGER, "dog", replace=True, prefix="masterpiece,", suffix="simple bg"
+    )
+    assert made == "masterpiece, dog, smile, simple bg"
+    assert prompt_from("sks", TRIGGER, "dog", replace=False, prefix="masterpiece") == "masterpiece"
+
+
+def test_class_words_with_the_trigger_in_them_are_only_fallen_back_on():
+    """The guard will say more about them."""
+    assert prompt_from("sks, smile", TRIGGER, "sks dog", replace=True) == "smile"
+    assert prompt_from("sks", TRIGGER, "sks dog", replace=True) == "sks dog"
+
+
+def test_a_trigger_that_can_never_be_found_is_a_problem():
+    """It would stay in every prompt, in silence."""
+    with pytest.raises(JobError, match=r"trigger\[0\]: '!' has neither a letter nor a digit"):
+        prompt_from("a", ["!"], "dog", replace=True)
