@@ -15,6 +15,7 @@ FLOORS = {
     "errors": 0,
     "job": 0,
     "jobfile": 0,
+    "kohya": 0,
     "graph": 0,
     "bindings": 0,
     "plan": 0,
