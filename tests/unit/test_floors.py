@@ -37,7 +37,7 @@ FLOORS = {
 KNOWS = {
     "aiohttp": {"comfy.client", "sim.server"},
     "websockets": {"comfy.client"},
-    "PIL": {"dataset.check", "graph", "sim.paint"},
+    "PIL": {"dataset.check", "dataset.picture", "graph", "sim.paint"},
     "sqlite3": {"dataset.ledger"},
     "pydantic": {"job", "jobfile"},
     "typer": {"cli"},
