@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from reggen.dataset.captions import Reading
-from reggen.dataset.subsets import Entry, Setting, Subset
+from reggen.dataset.subsets import Entry, Setting, Subset, once
 from reggen.errors import JobError, Problem
 from reggen.kohya import Bucketing, dotted
 
@@ -130,7 +130,7 @@ class _Reader:
             self._subset(((table, f"{key}.subsets[{n}]"), *layers), table, f"{key}.subsets[{n}]")
             for n, table in enumerate(tables)
         )
-        return Entry(bucketing, _once(found for found in subsets if found), settings)
+        return Entry(bucketing, once(found for found in subsets if found), settings)
 
     def _subset(self, layers: _Layers, table: Mapping[str, Any], key: str) -> Subset | None:
         if "metadata_file" in table or "conditioning_data_dir" in table:
@@ -199,12 +199,3 @@ def _found(layers: _Layers, name: str, otherwise: Any) -> tuple[Any, str]:
         if (value := table.get(name)) is not None:
             return value, origin
     return otherwise, "the command line or kohya's default"
-
-
-def _once(subsets: Iterator[Subset]) -> tuple[Subset, ...]:
-    """Without later mentions of a folder and those of no repeats (train_util.py, DreamBoothDataset.__init__)."""
-    found: dict[str, Subset] = {}
-    for subset in subsets:
-        if subset.repeats >= 1:
-            found.setdefault(str(subset.folder), subset)
-    return tuple(found.values())

@@ -20,6 +20,7 @@ from reggen.dataset.check import BLACK, FLAT
 from reggen.kohya import Size
 
 _NAMES = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}
+_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -78,6 +79,9 @@ def _glance(file: IO[bytes], path: Path) -> Picture:
         with Image.open(file) as image:
             return _described(image, path, head)
     except UnidentifiedImageError:
+        if head.startswith(_PNG) and len(head) >= 24:  # kohya takes this size, and fails when it loads the image
+            size = struct.unpack(">LL", head[16:24])
+            return Picture(size, size, "png", (Flaw.TORN,), "it ends within its header")
         return Picture(None, flaws=(Flaw.ALIEN,), details=f"it begins with {head[:16].decode('ascii', 'replace')!r}")
     except Image.DecompressionBombError:
         return Picture(None, flaws=(Flaw.VAST,), details="it says it has more pixels than Pillow decodes")
@@ -113,7 +117,7 @@ def look(path: Path) -> Picture:
     except OSError as error:
         return Picture(None, flaws=(Flaw.ALIEN,), details=error.strerror or str(error))
     picture = _glance(io.BytesIO(content), path)
-    if picture.size is None:
+    if picture.size is None or Flaw.TORN in picture.flaws:
         return picture
     flaws, details = _judged(content, picture.kind)
     said = "; ".join(words for words in (picture.details, details) if words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +65,15 @@ def listed(parent: Path, ending: str, *, is_reg: bool) -> tuple[Subset, ...]:
             repeats, words = meaning
             found.append(Subset(folder, repeats, is_reg, Reading(dotted(ending), words)))
     return tuple(found)
+
+
+def once(subsets: Iterable[Subset]) -> tuple[Subset, ...]:
+    """Without later mentions of a folder and those of no repeats (train_util.py, DreamBoothDataset.__init__)."""
+    found: dict[str, Subset] = {}
+    for subset in subsets:
+        if subset.repeats >= 1:
+            found.setdefault(str(subset.folder), subset)
+    return tuple(found.values())
 
 
 def names_of_images(folder: Path) -> list[str]:
