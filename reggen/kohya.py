@@ -25,6 +25,20 @@ _NEW_CACHE = re.compile(r"(?P<stem>.+)_(?P<width>\d{4,})x(?P<height>\d{4,})_[a-z
 _TEXT_CACHE = re.compile(r"(?P<stem>.+?)_(te_outputs|sd3_te|flux_te|hi_te|lumina_te|anima_te)\.npz", re.DOTALL)
 
 
+class NoBucket(ValueError):
+    """There is no bucket for an image of this size, in words.
+
+    ``at_start``: kohya ends on it when it makes buckets; otherwise when the VAE is given an image without width.
+    """
+
+    def __init__(self, what: str, at_start: bool) -> None:
+        super().__init__(what, at_start)
+        self.at_start = at_start
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def folder_name(name: str) -> tuple[int, str] | None:
     """Repeats and class tokens of a sub-folder of a data dir, or None where kohya passes over it.
 
@@ -127,13 +141,13 @@ class Bucketing:
         return _predefined(self)
 
     def bucket(self, width: int, height: int) -> Size:
-        """The bucket of an image of this size. Raises ValueError where kohya has none for it.
+        """The bucket of an image of this size. Raises NoBucket, or ValueError where `problems` has any.
 
         train_util.py, BucketManager.select_bucket: the very size if it is predefined, otherwise the nearest
         aspect ratio, the first of equals; with ``no_upscale`` see `_shrunk`.
         """
         if width < 1 or height < 1:
-            raise ValueError(f"an image of {width}x{height} ends the training: ZeroDivisionError")
+            raise NoBucket(f"an image of {width}x{height} has no pixels: ZeroDivisionError", True)
         if self.enabled and self.no_upscale:
             return self._shrunk(width, height)
         if (width, height) in self.predefined:
@@ -145,8 +159,10 @@ class Bucketing:
         """The size, shrunk to the resolution's area when it is larger, and cut down to whole steps."""
         shrunk = self._fitted(width, height) if width * height > self._area else (width, height)
         bucket = (shrunk[0] - shrunk[0] % self.steps, shrunk[1] - shrunk[1] % self.steps)
-        if min(bucket) < 1:
-            raise ValueError(f"an image of {width}x{height} is smaller than bucket_reso_steps {self.steps}")
+        if bucket[1] < 1:
+            raise NoBucket(f"{width}x{height} is lower than bucket_reso_steps {self.steps}: ZeroDivisionError", True)
+        if bucket[0] < 1:
+            raise NoBucket(f"{width}x{height} is narrower than bucket_reso_steps {self.steps}", False)
         return bucket
 
     def _fitted(self, width: int, height: int) -> Size:
@@ -159,7 +175,7 @@ class Bucketing:
             off_width = abs(by_width / self._rounded(by_width / aspect) - aspect)
             off_height = abs(self._rounded(by_height * aspect) / by_height - aspect)
         except ZeroDivisionError:
-            raise ValueError(f"an image of {width}x{height} is too narrow: ZeroDivisionError") from None
+            raise NoBucket(f"{width}x{height} is far from any bucket's shape: ZeroDivisionError", True) from None
         if off_width < off_height:
             return by_width, int(by_width / aspect + 0.5)
         return int(by_height * aspect + 0.5), by_height

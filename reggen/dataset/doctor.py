@@ -19,7 +19,7 @@ from reggen.dataset.picture import Flaw
 from reggen.dataset.pointing import Pointed, Question, pointed
 from reggen.dataset.survey import Listing, Looked, alike, looked_at, survey
 from reggen.dataset.twins import Twins
-from reggen.kohya import Bucketing, Size, uses
+from reggen.kohya import Bucketing, NoBucket, Size, uses
 
 Tell = Callable[[int, int], None]
 """Told now and then: images done, images in all."""
@@ -165,10 +165,10 @@ class _Doctor:
             return None
         try:
             return bucketing.bucket(*seen)
-        except ValueError as error:
+        except NoBucket as error:
             self._add("image-bucket", path, str(error))
             if used:
-                self._stops(Stop.START)
+                self._stops(Stop.START if error.at_start else Stop.LOAD)
             return None
 
     def _caption(self, caption: Caption, image: Path) -> None:

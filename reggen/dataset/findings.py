@@ -30,13 +30,13 @@ KINDS: dict[str, Kind] = {
     # images
     "image-empty": Kind(
         _E,
-        "files of 0 bytes; kohya ends with ZeroDivisionError when it makes buckets, and names no file",
+        "files of 0 bytes; kohya ends with ZeroDivisionError at its start, and names no file",
         "delete them, or set them aside with --fix",
         mended=True,
     ),
     "image-unreadable": Kind(
         _E,
-        "no images, whatever their names; kohya ends with ZeroDivisionError when it makes buckets, and names no file",
+        "no images, whatever their names; kohya ends with ZeroDivisionError at its start, and names no file",
         "delete them; a web page saved as an image is a failed download",
     ),
     "image-truncated": Kind(

@@ -82,11 +82,18 @@ def _glance(file: IO[bytes], path: Path) -> Picture:
         if head.startswith(_PNG) and len(head) >= 24:  # kohya takes this size, and fails when it loads the image
             size = struct.unpack(">LL", head[16:24])
             return Picture(size, size, "png", (Flaw.TORN,), "it ends within its header")
-        return Picture(None, flaws=(Flaw.ALIEN,), details=f"it begins with {head[:16].decode('ascii', 'replace')!r}")
+        return Picture(None, flaws=(Flaw.ALIEN,), details=_alien(head))
     except Image.DecompressionBombError:
         return Picture(None, flaws=(Flaw.VAST,), details="it says it has more pixels than Pillow decodes")
     except _DAMAGE as error:
         return Picture(None, flaws=(Flaw.ALIEN,), details=str(error))
+
+
+def _alien(head: bytes) -> str:
+    """What a file is that Pillow does not know; of a JPEG's torn header imagesize has an error of its own."""
+    if head.startswith(b"\xff\xd8"):
+        return "it is a JPEG that ends within its header, for which kohya has ValueError: Invalid JPEG file"
+    return f"it begins with {head[:16].decode('ascii', 'replace')!r}"
 
 
 def _described(image: Image.Image, path: Path, head: bytes) -> Picture:

@@ -11,7 +11,7 @@ from reggen.dataset.config import read_config
 from reggen.dataset.picture import Flaw, Picture, glance, quietly
 from reggen.dataset.subsets import Entry, Setting, Subset, advice, listed, names_of_images
 from reggen.errors import JobError, Problem
-from reggen.kohya import Bucketing, Size
+from reggen.kohya import Bucketing, NoBucket, Size
 
 _MANY = 20  # problems of one kind that are named; of more, the count
 
@@ -132,7 +132,7 @@ class _Reader:
             return None
         try:
             return bucketing.bucket(*picture.seen)
-        except ValueError as error:
+        except NoBucket as error:
             self._wrong(str(path), "has no bucket", str(error))
             return None
 
