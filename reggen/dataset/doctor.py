@@ -78,7 +78,9 @@ class _Doctor:
                 self._add(*trace)
         for number, entry in enumerate(entries):
             self._findings.extend(of_use(entry, [place.report for place in places if place.report.entry == number]))
-        self._findings.extend(Finding(kind, tuple(files), details) for kind, (files, details) in self._found.items())
+        for kind, (files, details) in self._found.items():
+            first = f"{files[0].name}: " if details and len(files) > 1 else ""
+            self._findings.append(Finding(kind, tuple(files), first + details))
         order = {kind: place for place, kind in enumerate(KINDS)}
         worst = list(Severity)
         self._findings.sort(key=lambda finding: (worst.index(finding.severity), order[finding.kind]))
@@ -186,7 +188,7 @@ class _Doctor:
 
     def _add(self, kind: str, path: Path, details: str = "") -> None:
         """One more of its kind; a file is named once, and the first one's details are kept."""
-        files, _ = self._found.setdefault(str(kind), ([], f"{path.name}: {details}" if details else ""))
+        files, _ = self._found.setdefault(str(kind), ([], details))
         if not files or files[-1] != path:
             files.append(path)
 

@@ -81,7 +81,10 @@ def of_use(entry: EntryReport, folders: Sequence[FolderReport]) -> Iterator[Find
     images, used = sum(report.images for report in reports), sum(report.used for report in reports)
     if entry.bucketing.enabled and entry.bucketing.steps % 64:
         yield Finding("steps", details=f"bucket_reso_steps is {entry.bucketing.steps}")
-    if entry.total is None or not reports:
+    if not reports:
+        return
+    if entry.total is None:
+        yield Finding("no-training")
         return
     if not entry.total:
         yield Finding("no-train-images", tuple(report.subset.folder for report in reports))

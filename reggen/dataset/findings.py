@@ -27,6 +27,13 @@ class Kind(NamedTuple):
 
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 KINDS: dict[str, Kind] = {
+    # where the trainer looks
+    "level": Kind(_E, "as --reg_data_dir kohya finds no images in it", ""),
+    "not-in-config": Kind(
+        _E,
+        "no subset of the config that has is_reg = true names this folder: the trainer does not read it",
+        "add it under [[datasets.subsets]] with is_reg, image_dir, num_repeats and class_tokens",
+    ),
     # images
     "image-empty": Kind(
         _E,
@@ -131,8 +138,7 @@ KINDS: dict[str, Kind] = {
     "parts": Kind(
         _W, "half-written files; some trainers count every file of a folder", "delete them; --fix does", mended=True
     ),
-    # levels and folders
-    "level": Kind(_E, "as --reg_data_dir kohya finds no images in it", ""),
+    # folders
     "loose": Kind(_W, "images in the reg folder itself, which kohya ignores", "move them into a sub-folder N_words"),
     "nested": Kind(_W, "folders with images within a class folder, which kohya ignores", "move the images up"),
     "unlisted": Kind(
@@ -162,11 +168,6 @@ KINDS: dict[str, Kind] = {
         _N,
         "without the training set nobody can say which images are used: all are taken as used once",
         "give --train or --config",
-    ),
-    "not-in-config": Kind(
-        _E,
-        "no subset of the config that has is_reg = true names this folder: the trainer does not read it",
-        "add it under [[datasets.subsets]] with is_reg, image_dir, num_repeats and class_tokens",
     ),
     "no-train-images": Kind(
         _E, "a [[datasets]] entry with reg images alone: kohya uses none of them", "put them beside their train images"

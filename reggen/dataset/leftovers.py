@@ -103,7 +103,7 @@ def _stray(folder: Path, expected: frozenset[str] | None) -> str:
     repeats, words = folder_name(folder.name) or (0, "")
     parts = [part for part in re.split(r"[\W_]+", words.lower()) if part]
     if repeats >= _DATED or (parts and all(_LEFT.fullmatch(part) for part in parts)):
-        return f"it is trained on {repeats} times as {words!r}"
+        return f"kohya takes it for the class {words!r} with repeats of {repeats}"
     made = (folder.parent / ".reggen" / folder.name).is_dir()
     if expected is not None and folder.name not in expected and not made:
         return "the job does not make it"

@@ -78,15 +78,30 @@ def _glance(file: IO[bytes], path: Path) -> Picture:
     try:
         with Image.open(file) as image:
             return _described(image, path, head)
-    except UnidentifiedImageError:
-        if head.startswith(_PNG) and len(head) >= 24:  # kohya takes this size, and fails when it loads the image
-            size = struct.unpack(">LL", head[16:24])
-            return Picture(size, size, "png", (Flaw.TORN,), "it ends within its header")
-        return Picture(None, flaws=(Flaw.ALIEN,), details=_alien(head))
     except Image.DecompressionBombError:
         return Picture(None, flaws=(Flaw.VAST,), details="it says it has more pixels than Pillow decodes")
     except _DAMAGE as error:
-        return Picture(None, flaws=(Flaw.ALIEN,), details=str(error))
+        if size := _claimed(head):  # kohya takes this size, and fails when it loads the image
+            return Picture(size, size, flaws=(Flaw.TORN,), details="it is cut off before its pixels")
+        unknown = isinstance(error, UnidentifiedImageError)
+        return Picture(None, flaws=(Flaw.ALIEN,), details=_alien(head) if unknown else str(error))
+
+
+def _claimed(head: bytes) -> Size | None:
+    """The size that the first bytes of a PNG or a WebP claim, as imagesize 1.4.1 reads it."""
+    if head.startswith(_PNG) and len(head) >= 24:
+        return struct.unpack(">2L", head[16:24])
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return None
+    match head[12:16]:
+        case b"VP8 ":
+            return struct.unpack("<2H", head[26:30])
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8X":
+            return int.from_bytes(head[24:27], "little"), int.from_bytes(head[27:30], "little")
+    return None
 
 
 def _alien(head: bytes) -> str:

@@ -49,7 +49,8 @@ def _folder(folder: FolderReport, entry: EntryReport) -> Iterator[str]:
     subset = folder.subset
     tokens = subset.reading.class_tokens
     named = f"class tokens {tokens!r}" if tokens is not None else "no class tokens"
-    yield f"  {subset.folder}: {folder.images:,} images, repeats {subset.repeats}, {named}"
+    count = f"{folder.images:,} image{'s' if folder.images != 1 else ''}"
+    yield f"  {subset.folder}: {count}, repeats {subset.repeats}, {named}"
     yield f"    used      {_used(folder)}"
     captions = ", ".join(f"{count:,} from {source}" for source, count in sorted(folder.captions.items()))
     yield f"    captions  {captions or 'none'} (the trainer reads {subset.reading.ending})"
@@ -84,12 +85,14 @@ def _by(size: Size) -> str:
 def _finding(finding: Finding, root: Path) -> Iterator[str]:
     count = f"{len(finding.files):,} x " if len(finding.files) > 1 else ""
     yield f"{finding.severity:<8} {count}{finding.what}"
-    if finding.files:
-        more = len(finding.files) - _SHOWN
-        named = ", ".join(_within(file, root) for file in finding.files[:_SHOWN])
-        yield f"         {named}{f' and {more:,} more' if more > 0 else ''}"
-    if finding.details:
-        yield f"         {finding.details}"
+    more = len(finding.files) - _SHOWN
+    named = ", ".join(_within(file, root) for file in finding.files[:_SHOWN])
+    if more > 0:
+        named += f" and {more:,} more"
+    if len(finding.files) == 1 and finding.details:
+        yield f"         {named}: {finding.details}"
+    else:
+        yield from (f"         {line}" for line in (named, finding.details) if line)
     if finding.remedy:
         yield f"         -> {finding.remedy}"
 

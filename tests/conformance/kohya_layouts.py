@@ -141,6 +141,10 @@ def torn(root: Path) -> None:
     tear(root / "reg" / "1_girl" / "reg_003.png")
     tear(root / "reg" / "1_girl" / "reg_004.jpg", 0.7)
     plain(root / "reg" / "1_girl" / "reg_005.png")
+    tear(root / "reg" / "1_girl" / "reg_006.webp")
+    tear(root / "reg" / "1_girl" / "reg_007.bmp")
+    torn_lossless = paint(root / "reg" / "1_girl" / "reg_008.webp", lossless=True).read_bytes()
+    write(root / "reg" / "1_girl" / "reg_008.webp", torn_lossless[:80])
 
 
 def headless(root: Path) -> None:
