@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STOPPED, STORAGE, JobError, Problem, ReggenError, StorageError
+from reggen.errors import (
+    BAD_JOB,
+    COMPLETE,
+    INCOMPLETE,
+    NO_SERVER,
+    STOPPED,
+    STORAGE,
+    JobError,
+    Problem,
+    ReggenError,
+    StorageError,
+)
 
 if TYPE_CHECKING:
     from reggen.engine.fill import Control, Summary
@@ -245,6 +256,85 @@ def status(
 
     state = state_of(_load(job_file, count, output, None))
     print(json.dumps(state, indent=2, ensure_ascii=False) if as_json else words(state))
+
+
+@app.command()
+def doctor(
+    folder: Annotated[str, typer.Argument(metavar="DIR|JOB", help="The --reg_data_dir, or the job that fills it.")],
+    train: Annotated[Path | None, typer.Option(help="The trainer's --train_data_dir.")] = None,
+    config: Annotated[Path | None, typer.Option(help="The trainer's --dataset_config.")] = None,
+    resolution: Annotated[str, typer.Option(metavar="512|512,768", help="As the trainer is told.")] = "512",
+    min_bucket_reso: Annotated[int, typer.Option(min=1)] = 256,
+    max_bucket_reso: Annotated[int, typer.Option(min=1)] = 1024,
+    bucket_reso_steps: Annotated[int, typer.Option(min=1)] = 64,
+    bucket_no_upscale: Annotated[bool, typer.Option("--bucket-no-upscale")] = False,
+    bucket: Annotated[
+        bool | None, typer.Option("--bucket/--no-bucket", help="--enable_bucket; on, or with --config as that says.")
+    ] = None,
+    caption_extension: Annotated[str, typer.Option(help="Captions the trainer reads.")] = ".caption",
+    quick: Annotated[bool, typer.Option("--quick", help="Read headers only, decode nothing.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without a loss.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Examine a regularization set exactly as kohya's trainer will read it. Works on any folder.
+
+    Exit codes: 0 all is well, 1 something is not, 2 it cannot be examined.
+    """
+    from reggen.dataset.doctor import examine
+    from reggen.dataset.mending import mend
+    from reggen.dataset.pointing import Question
+    from reggen.kohya import Bucketing
+    from reggen.report import examination as report
+
+    limits = (min_bucket_reso, max_bucket_reso, bucket_reso_steps, bucket_no_upscale)
+    root, expected = _examined(folder)
+    question = Question(
+        root,
+        train,
+        config,
+        Bucketing(_resolution(resolution), bucket if bucket is not None else config is None, *limits),
+        caption_extension,
+        quick,
+        expected,
+    )
+    known: dict[Path, Any] | None = {} if fix else None
+    with _bar("examining") as tell:
+        found = examine(question, tell=tell, known=known)
+    if fix:
+        for done in mend(found):
+            print(done, file=sys.stderr if as_json else sys.stdout)
+        found = examine(question, known=known)
+    print(json.dumps(report.as_json(found), indent=2, ensure_ascii=False) if as_json else report.words(found))
+    raise typer.Exit(COMPLETE if found.well else INCOMPLETE)
+
+
+def _examined(folder: str) -> tuple[Path, frozenset[str] | None]:
+    """The folder to examine, and the class folder a job makes in it where a job was named."""
+    if not folder.endswith(".toml") or Path(folder).is_dir():
+        return Path(folder), None
+    dataset = _load(folder, None, None, None).dataset
+    return dataset.root, frozenset({dataset.folder.name})
+
+
+def _resolution(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})(?:[,x](\d{1,5}))?", text.replace(" ", ""))
+    if not match:
+        problem = Problem("--resolution", f"{text!r} is no resolution", "write 512 or 512,768")
+        raise JobError("the command line", (problem,))
+    return int(match[1]), int(match[2] or match[1])
+
+
+@contextmanager
+def _bar(doing: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr while it is a terminal; what it yields is told the images done and in all."""
+    from rich.progress import Progress
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(doing, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @app.command()

@@ -15,8 +15,8 @@ from PIL import Image, ImageStat, UnidentifiedImageError
 
 from reggen.errors import BadImage
 
-_BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
-_FLAT = 1.0  # standard deviation of every channel below this
+BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
+FLAT = 1.0  # standard deviation of every channel below this
 _MOST_EXIF = 60_000  # bytes; a JPEG holds no more than 65,533 in all
 _MODEL, _DESCRIPTION = 0x0110, 0x010E  # EXIF tags
 Note = dict[str, int]
@@ -77,9 +77,9 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
     picture = image.convert("RGB") if image.mode not in {"RGB", "L"} else image
     extrema = picture.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    if demands.black and max(high for _, high in ranges) <= _BLACK:
+    if demands.black and max(high for _, high in ranges) <= BLACK:
         raise BadImage(name, "is black")
-    if demands.flat and max(ImageStat.Stat(picture).stddev) < _FLAT:
+    if demands.flat and max(ImageStat.Stat(picture).stddev) < FLAT:
         raise BadImage(name, "is of one colour")
     return Finding(width, height, _note(image), has_graph="prompt" in image.info)
 

@@ -206,14 +206,19 @@ def held(folder: Folder) -> Iterator[None]:
 
 def is_held(folder: Folder) -> str | None:
     """Who is filling the dataset now, in words; None when nobody is. Leaves no trace."""
-    if not (folder.state / "lock").exists():
+    return holder_of(folder.state)
+
+
+def holder_of(state: Path) -> str | None:
+    """The same, of a state folder that may well be none of ours."""
+    if not (state / "lock").exists():
         return None
-    lock = filelock.FileLock(folder.state / "lock", timeout=0)
+    lock = filelock.FileLock(state / "lock", timeout=0)
     try:
         with lock:
             return None
     except filelock.Timeout:
-        return _holder(folder.state / "holder.txt")
+        return _holder(state / "holder.txt")
     except OSError:
         return None
 

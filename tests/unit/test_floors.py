@@ -24,6 +24,7 @@ FLOORS = {
     "captions": 0,
     "job": 0,
     "jobfile": 0,
+    "kohya": 0,
     "graph": 0,
     "bindings": 0,
     "plan": 0,
@@ -45,7 +46,7 @@ FLOORS = {
 KNOWS = {
     "aiohttp": {"comfy.client", "sim.server"},
     "websockets": {"comfy.client"},
-    "PIL": {"dataset.check", "graph", "sim.paint"},
+    "PIL": {"dataset.check", "dataset.picture", "graph", "sim.paint"},
     "sqlite3": {"dataset.ledger"},
     "pydantic": {"job", "jobfile"},
     "typer": {"cli"},

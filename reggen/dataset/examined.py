@@ -1,0 +1,111 @@
+"""What an examination of a reg set holds: reports, findings, and what there is to say about the use of its images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from reggen.dataset.captions import Caption, Source
+from reggen.dataset.findings import Finding, Severity
+from reggen.dataset.subsets import Subset
+from reggen.kohya import Bucketing, Size
+
+
+class Stop(StrEnum):
+    """When kohya would end on this set: at its start, or hours later, when it loads or caches an image."""
+
+    START = "start"
+    LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One image as one ``[[datasets]]`` entry uses it: how often, under which caption, in which bucket if any."""
+
+    path: Path
+    entry: int
+    uses: int
+    caption: Caption
+    bucket: Size | None
+
+
+@dataclass(slots=True)
+class FolderReport:
+    """One class folder in one entry. ``used`` and ``buckets`` count images, ``slots`` their uses.
+
+    ``most`` and ``least`` are how often the most and the least used image is.
+    """
+
+    subset: Subset
+    entry: int
+    images: int = 0
+    used: int = 0
+    slots: int = 0
+    most: int = 0
+    least: int = 0
+    captions: Counter[Source] = field(default_factory=Counter)
+    buckets: Counter[Size] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryReport:
+    """One ``[[datasets]]`` entry: T and the train images' buckets, or None and none without a training set."""
+
+    bucketing: Bucketing
+    total: int | None
+    buckets: dict[Size, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found. ``root`` is the folder to give as --reg_data_dir; ``findings`` are the worst first."""
+
+    root: Path
+    entries: tuple[EntryReport, ...]
+    folders: tuple[FolderReport, ...]
+    findings: tuple[Finding, ...]
+    stop: Stop | None
+
+    @property
+    def well(self) -> bool:
+        """Is there neither an error nor a warning?"""
+        return all(finding.severity is Severity.NOTE for finding in self.findings)
+
+
+def of_use(entry: EntryReport, folders: Sequence[FolderReport]) -> Iterator[Finding]:
+    """What there is to say about the number and the sizes of an entry's images."""
+    reports = [report for report in folders if report.images]
+    images, used = sum(report.images for report in reports), sum(report.used for report in reports)
+    if entry.bucketing.enabled and entry.bucketing.steps % 64:
+        yield Finding("steps", details=f"bucket_reso_steps is {entry.bucketing.steps}")
+    if not reports:
+        return
+    if entry.total is None:
+        yield Finding("no-training")
+        return
+    if not entry.total:
+        yield Finding("no-train-images", tuple(report.subset.folder for report in reports))
+        return
+    if used < images:
+        yield _unused(entry.total, images, used, len(reports))
+    elif max(report.most for report in reports) > min(report.least for report in reports):
+        yield Finding("uneven", details=f"{images} images for {entry.total} slots")
+    reg = sum((report.buckets for report in reports), Counter[Size]())
+    if alone := {size: count for size, count in reg.items() if size not in entry.buckets}:
+        yield Finding("reg-bucket", details=_listed(alone))
+    if empty := {size: count for size, count in entry.buckets.items() if size not in reg}:
+        yield Finding("train-bucket", details=_listed(empty))
+
+
+def _unused(total: int, images: int, used: int, folders: int) -> Finding:
+    chance = "; which ones depends on the order in which the file system lists the folders" if folders > 1 else ""
+    repeats = f"; with repeats of 1 {min(images, total)} would be" if used < min(images, total) else ""
+    details = f"{images - used} of {images}: the train images and their repeats make {total} slots{repeats}{chance}"
+    return Finding("unused", details=details, cure=f"{total} images in all are enough, in folders named 1_words")
+
+
+def _listed(buckets: dict[Size, int]) -> str:
+    return ", ".join(f"{width}x{height} ({count})" for (width, height), count in sorted(buckets.items()))

@@ -1,0 +1,454 @@
+"""The doctor: every kind of finding, what --fix mends, and what the command says and returns."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from reggen.cli import app
+from reggen.dataset import picture
+from reggen.dataset.captions import Source
+from reggen.dataset.doctor import examine
+from reggen.dataset.examined import Examination, Stop
+from reggen.dataset.findings import KINDS, Severity
+from reggen.dataset.mending import mend
+from reggen.dataset.pointing import Question
+from reggen.dataset.survey import Looked
+from reggen.errors import Busy, JobError
+from reggen.kohya import Bucketing
+from reggen.report.examination import as_json, words
+from tests.pictures import paint, plain, tear, write
+
+Build = Callable[[Path], object]
+OPTIONS = Bucketing((64, 64), min_reso=64)
+GIRL = "reg/1_girl"
+
+
+def question(root: Path, **more: object) -> Question:
+    train = root / "train" if (root / "train").is_dir() else None
+    return replace(Question(root / "reg", train, bucketing=OPTIONS), **more)  # type: ignore[arg-type]
+
+
+def kinds(found: Examination) -> set[str]:
+    return {finding.kind for finding in found.findings}
+
+
+def files(found: Examination, kind: str) -> list[str]:
+    return [file.name for finding in found.findings if finding.kind == kind for file in finding.files]
+
+
+def aged(path: Path, seconds: float) -> Path:
+    os.utime(path, (1_700_000_000 + seconds, 1_700_000_000 + seconds))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four reg images for four slots: all is well with them."""
+    for n in range(4):
+        paint(tmp_path / GIRL / f"reg_00{n}.png")
+    for n in range(2):
+        paint(tmp_path / "train" / "2_spyke girl" / f"{n}.png")
+    return tmp_path
+
+
+def test_a_sound_set_is_well(root: Path) -> None:
+    """Every image once, in the train images' bucket; nothing is found."""
+    found = examine(question(root))
+    assert (found.findings, found.well, found.stop) == ((), True, None)
+    (folder,) = found.folders
+    assert (folder.images, folder.used, folder.slots, folder.most) == (4, 4, 4, 1)
+    assert folder.captions == {Source.WORDS: 4}
+    assert folder.buckets == {(64, 64): 4}
+    assert "All is well." in words(found)
+
+
+def html(root: Path) -> Path:
+    return write(root / GIRL / "page.png", "<html>")
+
+
+def latin(root: Path) -> Path:
+    return write(root / GIRL / "reg_000.caption", b"caf\xe9")
+
+
+def copied(source: str) -> Build:
+    return lambda root: write(root / GIRL / "zcopy.png", (root / source).read_bytes())
+
+
+def turned(root: Path) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return paint(root / GIRL / "turned.jpg", exif=exif)
+
+
+def without_end(root: Path) -> Path:
+    file = root / GIRL / "reg_000.png"
+    return write(file, file.read_bytes()[:-12])
+
+
+def stale(root: Path) -> Path:
+    aged(root / GIRL / "reg_000.png", 100)
+    return aged(write(root / GIRL / "reg_000_0064x0064_sdxl.npz", b""), 0)
+
+
+def stale_words(root: Path) -> Path:
+    aged(write(root / GIRL / "reg_000.caption", "a girl"), 100)
+    return aged(write(root / GIRL / "reg_000_te_outputs.npz", b""), 0)
+
+
+def other_size(root: Path) -> Path:
+    return write(root / GIRL / "reg_000_0512x0064_sd.npz", b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "build", "file"),
+    [
+        ("image-empty", lambda root: write(root / GIRL / "empty.png", ""), "empty.png"),
+        ("image-unreadable", html, "page.png"),
+        ("image-unreadable", lambda root: (root / GIRL / "folder.png").mkdir(), "folder.png"),
+        ("image-truncated", lambda root: tear(root / GIRL / "torn.png"), "torn.png"),
+        ("image-truncated", lambda root: tear(root / GIRL / "torn.webp"), "torn.webp"),
+        ("image-cut", without_end, "reg_000.png"),
+        ("image-black", lambda root: plain(root / GIRL / "night.png", (2, 1, 0)), "night.png"),
+        ("image-flat", lambda root: plain(root / GIRL / "grey.png", (90, 90, 90)), "grey.png"),
+        ("image-ending", lambda root: paint(root / GIRL / "lies.png", kind="JPEG"), "lies.png"),
+        ("image-turned", turned, "turned.jpg"),
+        ("image-twin", copied(f"{GIRL}/reg_002.png"), "zcopy.png"),
+        ("image-train-twin", copied("train/2_spyke girl/1.png"), "zcopy.png"),
+        ("caption-empty", lambda root: write(root / GIRL / "reg_000.caption", ""), "reg_000.caption"),
+        ("caption-not-utf8", latin, "reg_000.caption"),
+        ("caption-blank", lambda root: write(root / GIRL / "reg_000.caption", " \na girl"), "reg_000.caption"),
+        ("caption-bom", lambda root: write(root / GIRL / "reg_000.caption", "\ufeffa girl"), "reg_000.caption"),
+        ("caption-unread", lambda root: write(root / GIRL / "reg_000.txt", "a girl"), "reg_000.txt"),
+        ("caption-orphan", lambda root: write(root / GIRL / "gone.caption", "a girl"), "gone.caption"),
+        ("caption-none", lambda root: paint(root / "reg" / "5" / "a.png"), "a.png"),
+        ("cache-stale", stale, "reg_000_0064x0064_sdxl.npz"),
+        ("cache-stale", stale_words, "reg_000_te_outputs.npz"),
+        ("cache-stale", other_size, "reg_000_0512x0064_sd.npz"),
+        ("cache-orphan", lambda root: write(root / GIRL / "reg_099.npz", b""), "reg_099.npz"),
+        ("parts", lambda root: write(root / GIRL / "reg_009.png.part", b""), "reg_009.png.part"),
+        ("loose", lambda root: paint(root / "reg" / "loose.png"), "loose.png"),
+        ("nested", lambda root: paint(root / GIRL / "more" / "a.png"), "more"),
+        ("unlisted", lambda root: paint(root / GIRL / "a.Png", kind="PNG"), "a.Png"),
+        ("unlisted", lambda root: paint(root / GIRL / "a.gif"), "a.gif"),
+        ("folder-stray", lambda root: paint(root / "reg" / "3_rejects" / "a.png"), "3_rejects"),
+        ("folder-stray", lambda root: paint(root / "reg" / "2024_old" / "a.png"), "2024_old"),
+        ("folder-skipped", lambda root: paint(root / "reg" / "thing" / "a.png"), "thing"),
+        ("folder-skipped", lambda root: paint(root / "reg" / "0_x" / "a.png"), "0_x"),
+        ("folder-empty", lambda root: (root / "reg" / "1_boy").mkdir(), "1_boy"),
+    ],
+)
+def test_what_is_wrong_is_found_by_name(root: Path, kind: str, build: Build, file: str) -> None:
+    """Each kind of finding names its file, has a remedy, and decides whether all is well."""
+    build(root)
+    found = examine(question(root))
+    assert file in files(found, kind), found.findings
+    (finding,) = (one for one in found.findings if one.kind == kind)
+    assert finding.remedy
+    if finding.severity is not Severity.NOTE:
+        assert not found.well
+
+
+def test_a_class_of_old_things_is_no_stray(root: Path) -> None:
+    """Only a name of nothing but such words looks like a leftover."""
+    (root / GIRL).rename(root / "reg" / "1_old_man")
+    assert examine(question(root)).well
+
+
+def test_a_folder_the_job_does_not_make_is_a_stray(root: Path) -> None:
+    """Unless reggen keeps a state for it: another job's class."""
+    paint(root / "reg" / "1_boy" / "a.png")
+    job = question(root, expected=frozenset({"1_girl"}))
+    assert files(examine(job), "folder-stray") == ["1_boy"]
+    (root / "reg" / ".reggen" / "1_boy").mkdir(parents=True)
+    assert files(examine(job), "folder-stray") == []
+
+
+def test_caches_newer_than_their_images_are_left_alone(root: Path) -> None:
+    """Of latents old and new, and of captions."""
+    aged(root / GIRL / "reg_000.png", 0)
+    for name in ("reg_000.npz", "reg_000_0064x0064_sdxl.npz", "reg_000_flux_te.npz"):
+        write(root / GIRL / name, b"")
+    assert examine(question(root)).well
+
+
+def test_too_many_images_are_told_with_the_arithmetic(root: Path) -> None:
+    """How many, of how many, and how many would be enough."""
+    for n in range(4, 10):
+        paint(root / GIRL / f"reg_00{n}.png")
+    found = examine(question(root))
+    (finding,) = found.findings
+    assert finding.kind == "unused"
+    assert finding.details.startswith("6 of 10: the train images and their repeats make 4 slots")
+    assert "4 images in all" in finding.remedy
+    assert "4 of 10, once each; 6 never" in words(found)
+
+
+def test_too_few_images_are_a_note(root: Path) -> None:
+    """They are used several times, which is no fault."""
+    (root / GIRL / "reg_003.png").unlink()
+    found = examine(question(root))
+    assert kinds(found) == {"uneven"}
+    assert found.well
+    assert "3 of 3, 1 to 2 times" in words(found)
+
+
+def test_sizes_no_train_image_has_are_told(root: Path) -> None:
+    """And sizes that only train images have."""
+    options = Bucketing((128, 128), min_reso=64)
+    for n in range(4):
+        paint(root / GIRL / f"reg_00{n}.png", (64, 192))
+    found = examine(question(root, bucketing=options))
+    assert kinds(found) == {"reg-bucket", "train-bucket"}
+    assert "64x192 (4, reg only)" in words(found)
+
+
+def test_without_a_training_set_all_are_taken_as_used(root: Path) -> None:
+    """And that is said."""
+    found = examine(Question(root / "reg", bucketing=OPTIONS))
+    assert [finding.kind for finding in found.findings] == ["no-training"]
+    assert found.folders[0].used == 4
+    assert found.well
+
+
+def test_the_class_folder_itself_is_recognised(root: Path) -> None:
+    """With the folder to give instead; what lies there is examined all the same."""
+    found = examine(question(root, folder=root / GIRL))
+    (finding,) = found.findings
+    assert finding.kind == "level"
+    assert str(root / "reg") in finding.remedy
+    assert found.folders[0].used == 4
+
+
+def test_a_level_too_high_is_recognised(root: Path) -> None:
+    """The folder below is the one to give."""
+    (root / "all").mkdir()
+    (root / "reg").rename(root / "all" / "reg")
+    found = examine(question(root, folder=root / "all"))
+    assert kinds(found) == {"level"}
+    assert found.root == root / "all" / "reg"
+
+
+def test_images_in_a_folder_of_another_name_are_examined(root: Path) -> None:
+    """As though it were the class folder; its level is what is wrong."""
+    (root / GIRL).rename(root / "girls")
+    tear(root / "girls" / "torn.png")
+    found = examine(question(root, folder=root / "girls"))
+    assert {"level", "image-truncated"} <= kinds(found)
+    assert "loose" not in kinds(found)
+
+
+def test_a_caption_lent_by_another_file_is_told(root: Path) -> None:
+    """kohya's quirk of five parts; the file it comes from is no orphan."""
+    paint(root / GIRL / "a_b_c_d_e.png")
+    lent = Path("_".join(str(root / GIRL / "a_b_c_d_e").split("_")[:-4]) + ".caption")
+    write(lent, "somebody else's")
+    found = examine(question(root))
+    assert "a_b_c_d_e.png" in files(found, "caption-other")
+    assert lent.name not in files(found, "caption-orphan")
+
+
+def test_a_config_names_its_reg_folders(root: Path) -> None:
+    """Folder names mean nothing then; a folder that no subset names is not read."""
+    config = write(
+        root / "dataset.toml",
+        f"""
+        [general]
+        resolution = 64
+        enable_bucket = false
+        [[datasets]]
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/train/2_spyke girl"
+        num_repeats = 2
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/{GIRL}"
+        class_tokens = "girl"
+        is_reg = true
+        """,
+    )
+    asked = question(root, train=None, config=config)
+    assert examine(asked).well
+    assert examine(replace(asked, folder=root / GIRL)).well
+    paint(root / "others" / "1_boy" / "a.png")
+    found = examine(replace(asked, folder=root / "others"))
+    assert "not-in-config" in kinds(found)
+    assert [report.subset.folder.name for report in found.folders] == ["1_girl", "1_boy"]
+
+
+def test_forbidden_words_are_found_in_what_is_trained(root: Path) -> None:
+    """In captions and in class tokens; the matching is the caller's."""
+    write(root / GIRL / "reg_001.caption", "a girl, spyke")
+    found = examine(question(root, find_forbidden=lambda text: "spyke" if "spyke" in text else None))
+    assert files(found, "forbidden") == ["reg_001.caption"]
+    found = examine(question(root, find_forbidden=lambda text: "girl" if "girl" in text else None))
+    assert len(files(found, "forbidden")) == 4
+
+
+def test_steps_that_do_not_suit_every_model_are_a_note(root: Path) -> None:
+    """kohya's own scripts check them against their model."""
+    assert "steps" in kinds(examine(question(root, bucketing=replace(OPTIONS, steps=32))))
+
+
+def test_the_worst_is_told_first_and_when_kohya_would_end(root: Path) -> None:
+    """An end at the start weighs more than one when an image is loaded."""
+    tear(root / GIRL / "reg_001.png")
+    write(root / GIRL / "reg_001.txt", "a girl")
+    found = examine(question(root))
+    assert found.stop is Stop.LOAD
+    assert [finding.severity for finding in found.findings] == sorted(
+        (finding.severity for finding in found.findings), key=list(Severity).index
+    )
+    write(root / GIRL / "reg_000.png", b"")
+    assert examine(question(root)).stop is Stop.START
+
+
+def test_quick_reads_headers_only(root: Path) -> None:
+    """What shows only in the pixels is not found; copies and empty files are."""
+    tear(root / GIRL / "torn.png")
+    plain(root / GIRL / "night.png")
+    write(root / GIRL / "empty.png", b"")
+    copied(f"{GIRL}/reg_002.png")(root)
+    assert kinds(examine(question(root, quick=True))) & {k for k in KINDS if k.startswith("image")} == {
+        "image-empty",
+        "image-twin",
+    }
+
+
+def test_progress_is_told_to_the_last_image(root: Path) -> None:
+    """Done and total, in order."""
+    steps: list[tuple[int, int]] = []
+    examine(question(root), tell=lambda done, total: steps.append((done, total)))
+    assert steps == [(n, 4) for n in range(1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [
+        ({"folder": Path("nowhere")}, "there is no such folder"),
+        ({"bucketing": Bucketing((32, 32))}, "kohya does not start"),
+        ({"config": Path("x.toml")}, "say the same thing twice"),
+    ],
+)
+def test_what_cannot_be_examined_is_told(root: Path, more: dict[str, object], word: str) -> None:
+    """As a problem of the question, with nothing examined."""
+    with pytest.raises(JobError, match=word):
+        examine(question(root, **more))
+
+
+def test_fix_mends_what_loses_nothing(root: Path) -> None:
+    """Caches, parts, marks and empty captions go; bad images move aside with their captions; the rest stays."""
+    folder = root / GIRL
+    stale(root)
+    for name in ("gone.npz", "x.png.part", "reg_001.caption"):
+        write(folder / name, b"")
+    write(folder / "reg_002.caption", "\ufeffa girl")
+    write(tear(folder / "torn.png").with_suffix(".caption"), "\ufeffhers")
+    write(folder / "torn_0064x0064_sd.npz", b"")
+    plain(folder / "night.png")
+    html(root)
+    known: dict[Path, Looked] = {}
+    found = examine(question(root), known=known)
+    assert all("girl" in done for done in mend(found))
+    after = examine(question(root), known=known)
+    assert kinds(after) == {"image-unreadable", "unused"}
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "page.png",
+        *(f"reg_00{n}.png" for n in range(2)),
+        "reg_002.caption",
+        "reg_002.png",
+        "reg_003.png",
+    ]
+    assert (folder / "reg_002.caption").read_bytes() == b"a girl"
+    aside = root / "reg" / ".reggen" / "1_girl" / "rejected"
+    assert sorted(file.name for file in aside.iterdir()) == ["night.0.png", "torn.0.caption", "torn.0.png"]
+
+
+def test_fix_leaves_an_empty_caption_without_class_tokens(root: Path) -> None:
+    """The image would be trained under no caption at all: a person decides."""
+    paint(root / "reg" / "5" / "a.png")
+    write(root / "reg" / "5" / "a.caption", b"")
+    assert list(mend(examine(question(root)))) == []
+
+
+def test_fix_waits_for_a_run(root: Path) -> None:
+    """A folder that is being filled is not touched."""
+    import filelock
+
+    state = root / "reg" / ".reggen" / "1_girl"
+    state.mkdir(parents=True)
+    write(root / GIRL / "x.part", b"")
+    with filelock.FileLock(state / "lock"), pytest.raises(Busy):
+        list(mend(examine(question(root))))
+    assert (root / GIRL / "x.part").exists()
+
+
+def test_every_kind_says_what_and_what_to_do() -> None:
+    """A remedy of its own, or one that is made for the case; kinds of flaws and faults are all there."""
+    assert {kind for kind, one in KINDS.items() if not one.remedy} == {"level", "unused", "uneven"}
+    assert {str(flaw) for flaw in picture.Flaw} <= set(KINDS)
+
+
+def test_the_report_for_programs_is_json(root: Path) -> None:
+    """Everything is in it, as plain data."""
+    tear(root / GIRL / "torn.png")
+    made = json.loads(json.dumps(as_json(examine(question(root)))))
+    assert made["well"] is False
+    assert made["datasets"][0]["train_slots"] == 4
+    assert made["folders"][0]["captions"] == {"class tokens": 5}
+    assert made["findings"][0]["kind"] == "image-truncated"
+    assert made["findings"][0]["mended_by_fix"] is True
+
+
+def run(*arguments: object) -> Result:
+    options = ["--resolution", "64", "--min-bucket-reso", "64"]
+    return CliRunner().invoke(app, ["doctor", *map(str, arguments), *options])
+
+
+def test_the_command_returns_whether_all_is_well(root: Path) -> None:
+    """0 or 1; with --fix, what is left decides."""
+    sound = run(root / "reg", "--train", root / "train")
+    assert (sound.exit_code, "All is well." in sound.stdout) == (0, True)
+    write(root / GIRL / "x.part", b"")
+    assert run(root / "reg", "--train", root / "train").exit_code == 1
+    mended = run(root / "reg", "--train", root / "train", "--fix")
+    assert mended.exit_code == 0
+    assert "removed" in mended.stdout
+
+
+def test_the_command_gives_json_and_nothing_else(root: Path) -> None:
+    """On stdout, whatever --fix does."""
+    write(root / GIRL / "x.part", b"")
+    assert json.loads(run(root / "reg", "--json", "--fix").stdout)["well"] is True
+
+
+def test_the_command_takes_a_job(root: Path) -> None:
+    """Its root is the folder, and its class folder the only one it expects."""
+    job = write(
+        root / "job.toml",
+        f"""
+        [dataset]
+        root = "{(root / "reg").as_posix()}"
+        class = "girl"
+        count = 4
+        [sampling]
+        checkpoint = "a.safetensors"
+        [prompts]
+        positive = "a girl"
+        """,
+    )
+    assert run(job).exit_code == 0
+    paint(root / "reg" / "1_boy" / "a.png")
+    assert "the job does not make it" in run(job).stdout
+
+
+def test_a_resolution_that_is_none_is_told(root: Path) -> None:
+    """In words."""
+    result = CliRunner().invoke(app, ["doctor", str(root / "reg"), "--resolution", "big"])
+    assert isinstance(result.exception, JobError)
