@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -20,9 +20,11 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from reggen.errors import Problem
 
@@ -32,6 +34,7 @@ DEFAULT_SIZE = (512, 512)
 DEFAULT_URL = "http://127.0.0.1:8188"
 
 SIDES = (64, 16_384)  # pixels
+Side = Annotated[int, Field(ge=SIDES[0], le=SIDES[1], multiple_of=8)]
 _FORBIDDEN_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -66,19 +69,42 @@ def _file_name_part(value: str, what: str) -> str:
     return value
 
 
+_COUNT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_COUNT - 1}, {"const": "match"}]}
+
+
 class Dataset(Section):
-    """Where the images go and how many."""
+    """Where the images go and how many. While ``matched``, ``count`` means nothing yet."""
 
     root: Path = Field(description="The folder given to the trainer as --reg_data_dir. Made when missing.")
     class_words: str = Field(
-        alias="class", description="The class tokens, as they stand in the folder name: anime_character."
+        "", alias="class", description="The class tokens, as they stand in the folder name: anime_character."
     )
     repeats: int = Field(1, ge=1, le=10_000, description="kohya's repeats: the number before the class words.")
     prefix: str = Field("reg", description="Images are named PREFIX_001.png, PREFIX_002.png, ...")
-    count: int = Field(ge=1, lt=MAX_COUNT, description="How many images the finished dataset has.")
-    format: Literal["png", "webp", "jpg"] = Field(
-        "png", description="png keeps the server's bytes; webp is lossless; jpg has quality 95."
+    count: Annotated[int, WithJsonSchema(_COUNT)] = Field(
+        ge=1,
+        lt=MAX_COUNT,
+        description="How many images the finished dataset has; 'match': as many as the training set uses.",
     )
+    matched: SkipJsonSchema[bool] = Field(False, description="Set where count is 'match', until it is known.")
+    format: Literal["png", "webp", "jpg"] = Field(
+        "png", description="png keeps the server's bytes; webp is lossless without a quality; jpg has quality 95."
+    )
+    quality: int | None = Field(None, ge=1, le=100, description="For webp and jpg: lossy, in this quality.")
+    metadata: Literal["keep", "strip"] = Field(
+        "keep", description="ComfyUI's graph in the image: kept, in EXIF where the format has no text; or left out."
+    )
+    parameters: bool = Field(False, description="Write the text that AUTOMATIC1111 and Civitai read, too.")
+    listings: tuple[Literal["jsonl", "csv"], ...] = Field(
+        (), description="jsonl: metadata.jsonl beside the images, for Hugging Face; csv: images.csv beside the folder."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _match(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("count") == "match":
+            return {**values, "count": 1, "matched": True}
+        return values
 
     @field_validator("root")
     @classmethod
@@ -89,6 +115,12 @@ class Dataset(Section):
     @classmethod
     def _names(cls, value: str) -> str:
         return _file_name_part(value, "it")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.quality is not None and self.format == "png":
+            raise ValueError("quality goes with format = 'webp' or 'jpg'; png has none")
+        return self
 
     @property
     def folder(self) -> Path:
@@ -184,28 +216,144 @@ class Sampling(Section):
     scheduler: str | None = Field(None, min_length=1, description="As ComfyUI names it: normal, karras.")
     seed: int | None = Field(None, ge=0, lt=SEED_LIMIT, description="Of the first image; the n-th gets seed + n - 1.")
     batch: int = Field(1, ge=1, le=64, description="Images made by one prompt (EmptyLatentImage.batch_size).")
+    size: Literal["match"] | None = Field(
+        None, description="'match': each image in the bucket of a training image, in the same proportions."
+    )
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.size and (self.width or self.height):
+            raise ValueError("size = 'match' takes the sizes from the training set: leave out width and height")
+        return self
+
+
+class Weighted(Section):
+    """One positive prompt with a weight."""
+
+    text: str = Field(description="The prompt.")
+    weight: float = Field(1.0, gt=0, le=1_000_000, description="How often it comes, beside the others.")
 
 
 class Prompts(Section):
     """What is painted."""
 
-    positive: str | tuple[str, ...] | None = Field(
-        None, description="One prompt, or a list of them that is gone through in turn."
+    positive: str | tuple[str | Weighted, ...] | None = Field(
+        None, description="A prompt, or a list of them gone through in turn; {a|b} and __wildcard__ are filled in."
     )
     negative: str | None = Field(None, description="One prompt for all images.")
+    wildcards: Path | None = Field(None, description="The folder with wildcard files: __hats__ is hats.txt in it.")
+    source: Literal["captions"] | None = Field(
+        None, alias="from", description="'captions': the training captions, with the trigger replaced or removed."
+    )
+    prefix: str = Field("", description="With from: tags put before each caption.")
+    suffix: str = Field("", description="With from: tags put after each caption.")
+    replace: bool = Field(True, description="With from: the class words take the trigger's place; false: it just goes.")
+    weights: dict[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
+        default_factory=dict,
+        description="With from: file name patterns and how much more often such images come: '*closeup*' = 2.",
+    )
 
     @field_validator("positive")
     @classmethod
-    def _some_words(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    def _some_words(cls, value: str | tuple[str | Weighted, ...] | None) -> str | tuple[str | Weighted, ...] | None:
         texts = (value,) if isinstance(value, str) else value
-        if texts is not None and (not texts or not all(text.strip() for text in texts)):
+        if texts is not None and (not texts or not all(_words(text).strip() for text in texts)):
             raise ValueError("a positive prompt must not be empty")
         return value
 
+    @field_validator("wildcards")
+    @classmethod
+    def _expanded(cls, wildcards: Path | None) -> Path | None:
+        return _home(wildcards) if wildcards else None
+
     @property
-    def positives(self) -> tuple[str, ...]:
-        """The positive prompts; empty when the workflow's own is to be kept."""
-        return (self.positive,) if isinstance(self.positive, str) else self.positive or ()
+    def positives(self) -> tuple[tuple[str, float], ...]:
+        """The positive prompts with their weights; empty when the workflow's own, or the captions, are used."""
+        given = (self.positive,) if isinstance(self.positive, str) else self.positive or ()
+        return tuple((one.text, one.weight) if isinstance(one, Weighted) else (one, 1.0) for one in given)
+
+
+def _words(prompt: str | Weighted) -> str:
+    return prompt if isinstance(prompt, str) else prompt.text
+
+
+class Training(Section):
+    """The training set that the images are made for, as the trainer is told of it."""
+
+    folder: Path | None = Field(None, description="The folder given to the trainer as --train_data_dir.")
+    config: Path | None = Field(None, description="Instead of it: the file given as --dataset_config.")
+    trigger: tuple[str, ...] = Field((), description="The subject's trigger words. None may be in a prompt or caption.")
+    base: str | None = Field(None, min_length=1, description="The checkpoint that is trained.")
+    caption_extension: Literal[".caption", ".txt"] = Field(".caption", description="--caption_extension.")
+    resolution: int | tuple[int, int] = Field(512, description="--resolution: 512 or [512, 768].")
+    enable_bucket: bool = Field(True, description="--enable_bucket.")
+    min_bucket_reso: int = Field(256, ge=1, description="--min_bucket_reso.")
+    max_bucket_reso: int = Field(1024, ge=1, description="--max_bucket_reso.")
+    bucket_reso_steps: int = Field(64, ge=1, description="--bucket_reso_steps.")
+    bucket_no_upscale: bool = Field(False, description="--bucket_no_upscale.")
+
+    @field_validator("folder", "config")
+    @classmethod
+    def _expanded(cls, path: Path | None) -> Path | None:
+        return _home(path) if path else None
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.folder is None) == (self.config is None):
+            raise ValueError("name the training set by folder or by config, one of them")
+        return self
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """The resolution as width and height."""
+        return self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
+
+
+class Guarding(Section):
+    """What must not stand in a prompt, a caption or the class words."""
+
+    forbid: tuple[str, ...] = Field((), description="Words and phrases; plurals and near spellings are included.")
+    allow: tuple[str, ...] = Field((), description="Words that are near a forbidden one and innocent.")
+    negative: bool = Field(False, description="Add them to the negative prompt.")
+
+
+class Axes(Section):
+    """Settings that are gone through: every combination of one value from each comes up."""
+
+    checkpoint: tuple[str, ...] = ()
+    sampler: tuple[str, ...] = ()
+    scheduler: tuple[str, ...] = ()
+    steps: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = ()
+    cfg: tuple[Annotated[float, Field(ge=0, le=100)], ...] = ()
+    size: tuple[tuple[Side, Side], ...] = Field((), description="Width and height in pixels: [[512, 512], [512, 768]].")
+
+    @property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """The ones that have values."""
+        return {name: values for name in type(self).model_fields if (values := getattr(self, name))}
+
+
+class Captions(Section):
+    """The text files beside the images."""
+
+    write: Literal["none", "class", "prompt", "training"] = Field(
+        "none", description="The class words, the final prompt, or the training caption without its trigger."
+    )
+    extension: Literal[".caption", ".txt"] = Field(".caption", description="What the trainer reads.")
+
+
+class ClassBlock(Section):
+    """One of several classes, with a folder of its own."""
+
+    words: str = Field(description="The class tokens, as they stand in the folder name.")
+    share: float = Field(1.0, gt=0, description="Its part of the count, beside the others'.")
+    positive: str | tuple[str | Weighted, ...] | None = Field(None, description="Instead of prompts.positive.")
+    negative: str | None = Field(None, description="Instead of prompts.negative.")
+
+    @field_validator("words")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return _file_name_part(value, "it")
 
 
 class Workflow(Section):
@@ -228,7 +376,17 @@ class Checks(Section):
 
     size: bool = Field(True, description="Exactly width x height. Turn off for a workflow that upscales.")
     black: bool = Field(True, description="Refuse black images.")
+    black_level: int = Field(8, ge=0, le=254, description="Black is what has no channel value above this.")
     flat: bool = Field(True, description="Refuse images of one colour.")
+    flat_level: float = Field(1.0, ge=0, le=128, description="Flat is what has no standard deviation above this.")
+    noise: bool = Field(True, description="Refuse images of nothing but noise.")
+    noise_level: float = Field(
+        0.8, gt=0, le=2, description="Noise is where neighbours differ by more than this part of the deviation."
+    )
+    duplicates: bool = Field(True, description="Refuse images that are, or look like, another or a training image.")
+    likeness: int = Field(
+        6, ge=0, le=24, description="Images look alike when their 64-bit hashes differ in no more bits than this."
+    )
 
 
 class Limits(Section):
@@ -292,11 +450,46 @@ def gaps(document: Mapping[str, Any]) -> list[Problem]:
         hint = "the built-in workflow needs it"
         if "checkpoint" not in sampling:
             problems.append(Problem("sampling.checkpoint", "is missing", hint))
-        if "positive" not in section("prompts"):
+        elsewhere = "from" in section("prompts") or _all_have_prompts(document)
+        if "positive" not in section("prompts") and not elsewhere:
             problems.append(Problem("prompts.positive", "is missing", hint))
     if ("width" in sampling) != ("height" in sampling):
         problems.append(Problem("sampling", "width and height are given together or not at all"))
-    return problems
+    return [*problems, *_unmatched(document), *_classless(document)]
+
+
+def _all_have_prompts(document: Mapping[str, Any]) -> bool:
+    blocks = document.get("class")
+    return bool(blocks) and all(isinstance(one, Mapping) and one.get("positive") for one in blocks or ())
+
+
+def _unmatched(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """What wants a training set where there is none."""
+    if document.get("training"):
+        return
+    wanting = (
+        ("dataset", "count", "match"),
+        ("sampling", "size", "match"),
+        ("prompts", "from", "captions"),
+        ("captions", "write", "training"),
+    )
+    for section, key, value in wanting:
+        found = document.get(section)
+        if isinstance(found, Mapping) and found.get(key) == value:
+            yield Problem(f"{section}.{key}", f"{value!r} needs the training set", "add [training] with its folder")
+
+
+def _classless(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """The class words stand in [dataset] or in [[class]] blocks, one of them."""
+    dataset, blocks = document.get("dataset"), document.get("class")
+    if not isinstance(dataset, Mapping):
+        return
+    words = dataset.get("class")
+    blocks = blocks if isinstance(blocks, list | tuple) else ()
+    if not words and not blocks:
+        yield Problem("dataset.class", "is missing")
+    if words and blocks:
+        yield Problem("dataset.class", "stands beside [[class]] blocks", "name the class in one of the two places")
 
 
 class Job(Section):
@@ -308,8 +501,21 @@ class Job(Section):
     prompts: Prompts = Prompts()
     workflow: Workflow | None = None
     checks: Checks = Checks()
+    training: Training | None = None
+    guard: Guarding = Guarding()
+    matrix: Axes = Axes()
+    captions: Captions = Captions()
+    classes: tuple[ClassBlock, ...] = Field((), alias="class")
     limits: Limits = Limits()
     notify: Notify = Notify()
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, classes: tuple[ClassBlock, ...]) -> tuple[ClassBlock, ...]:
+        words = [one.words.lower() for one in classes]
+        if len(set(words)) < len(words):
+            raise ValueError("two blocks have the same words, and would have one folder")
+        return classes
 
     @field_validator("servers", mode="before")
     @classmethod
@@ -329,16 +535,23 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if problems := gaps(self.model_dump(exclude_none=True)):
+        if problems := gaps(self.model_dump(exclude_none=True, by_alias=True)):
             raise ValueError("; ".join(str(problem) for problem in problems))
         return self
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Width and height to ask for, in pixels; None where the user's own workflow decides."""
+        """Width and height of all images, in pixels; None where each has its own, or the workflow decides."""
+        if self.sizes_vary:
+            return None
         if self.sampling.width is not None and self.sampling.height is not None:
             return self.sampling.width, self.sampling.height
         return None if self.workflow else DEFAULT_SIZE
+
+    @property
+    def sizes_vary(self) -> bool:
+        """Whether each image has a size of its own, from the training set or the matrix."""
+        return bool(self.sampling.size or self.matrix.size)
 
     @property
     def first_seed(self) -> int:

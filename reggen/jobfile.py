@@ -7,12 +7,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from reggen.errors import JobError, Problem
-from reggen.job import DEFAULT_URL, SIDES, Job, Server, Workflow, gaps
+from reggen.job import DEFAULT_URL, SIDES, Job, Section, gaps
+
+_INTERNAL = {"matched"}  # fields that no job file has
 
 
 def load(path: str | PurePath, overrides: Mapping[str, Mapping[str, Any] | list[Any]] | None = None) -> Job:
@@ -70,15 +72,25 @@ def _problems(error: ValidationError) -> Iterable[Problem]:
     """Translate what pydantic found into the words of the job file's author."""
     found = error.errors(include_url=False)
     inner = {item["loc"][0] for item in found if len(item["loc"]) > 1}
-    inside = {item["loc"][:-2] for item in found if "tuple[str, ...]" in item["loc"][:-1]}
+    inside = {item["loc"][: _union(item["loc"])] for item in found if _union(item["loc"]) is not None}
     for item in found:
         if item["loc"][-1:] == ("str",) and item["loc"][:-1] in inside:
             continue  # a list with a wrong part is no wrong text as well
         if not item["loc"] or item["loc"] in {(name,) for name in inner}:
             continue  # the gaps say it better; a section's own fault is only the echo of its parts'
-        location = [part for part in item["loc"] if part not in {"str", "tuple[str, ...]"}]
+        location = [part for part in item["loc"] if not _is_branch(part)]
         key = ".".join(str(part) for part in location)
         yield _problem(re.sub(r"\.(\d+)", r"[\1]", key), location, item)
+
+
+def _is_branch(part: int | str) -> bool:
+    """Whether a part of a place names one of the forms a value may have, which the file's author never wrote."""
+    return isinstance(part, str) and (part in {"str", "Weighted", "int"} or part.startswith("tuple["))
+
+
+def _union(place: tuple[int | str, ...]) -> int | None:
+    """Where in a place it says that a list was tried."""
+    return next((at for at, part in enumerate(place[:-1]) if str(part).startswith("tuple[")), None)
 
 
 def _problem(key: str, location: list[int | str], item: Any) -> Problem:
@@ -98,22 +110,26 @@ def _problem(key: str, location: list[int | str], item: Any) -> Problem:
             return Problem(key, f"{got!r} is none of {', '.join(choices)}", hint)
         case "value_error":
             return Problem(key, str(context["error"]))
-    if form := _form(kind, key, str(location[-1])):
+    if form := _form(kind, key, str(location[-1]), got):
         return form
     message = item["msg"][:1].lower() + item["msg"][1:]
     shown = "" if isinstance(got, dict | list) or "headers" in location else f"{got!r}: "
     return Problem(key, shown + message.replace("input", "it"))
 
 
-def _form(kind: str, key: str, name: str) -> Problem | None:
+def _form(kind: str, key: str, name: str, got: Any) -> Problem | None:
     """What is of the wrong form, in TOML's words."""
     match kind:
         case "tuple_type" if key == "servers":
             return Problem(key, "are a list", f"write [[servers]] above each, or servers = ['{DEFAULT_URL}']")
         case "too_short" if key == "servers":
             return Problem(key, "at least one is needed", "leave it out for the one on this machine")
+        case "tuple_type" if key == "class":
+            return Problem(key, "is a list of [[class]] blocks", "for one class it belongs to dataset.class")
         case "model_type" if key.startswith("servers"):
             return Problem(key, "is neither an address nor a table")
+        case "model_type" if "positive[" in key:
+            return Problem(key, f"{got!r} is neither a text nor {{ text = '...', weight = 2 }}")
         case "model_type":
             return Problem(key, "is a section", f"write [{key}] and its keys below")
         case "dict_type":
@@ -132,11 +148,12 @@ def _nearest_size(got: Any) -> str:
 
 
 def _nearest_key(location: list[int | str]) -> str:
-    model: Any = Job
+    model: type[Section] = Job
     for part in location[:-1]:
         if isinstance(part, str):
-            model = {"servers": Server, "workflow": Workflow}.get(part) or model.model_fields[part].annotation
-    keys = [field.alias or name for name, field in model.model_fields.items()]
+            named = next(field for name, field in model.model_fields.items() if part in {name, field.alias})
+            model = _model_in(named.annotation) or model
+    keys = [field.alias or name for name, field in model.model_fields.items() if name not in _INTERNAL]
     if home := _home_of(location[-1]):
         return f"it belongs to {home}"
     near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
@@ -145,10 +162,17 @@ def _nearest_key(location: list[int | str]) -> str:
     return f"the keys here are {', '.join(keys)}"
 
 
+def _model_in(annotation: Any) -> type[Section] | None:
+    """The section that a field holds: itself, one that may be left out, or a list of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+
+
 def _home_of(key: int | str) -> str:
     """The section that has such a key."""
     for section, field in Job.model_fields.items():
-        model: Any = {"servers": Server, "workflow": Workflow}.get(section) or field.annotation
-        if key in {inner.alias or name for name, inner in model.model_fields.items()}:
-            return f"{section}.{key}"
+        model = _model_in(field.annotation)
+        if model and key in {inner.alias or name for name, inner in model.model_fields.items()}:
+            return f"{field.alias or section}.{key}"
     return ""

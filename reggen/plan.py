@@ -139,4 +139,4 @@ class Plan:
     def _positive(self, index: int) -> str | None:
         if not self._positives:
             return None
-        return self._positives[(index // self._sampling.batch) % len(self._positives)]
+        return self._positives[(index // self._sampling.batch) % len(self._positives)][0]

@@ -50,7 +50,7 @@ def test_the_least_job_file_has_sensible_defaults(tmp_path: Path):
     made = loaded(tmp_path, WHOLE)
     assert [(server.url, server.depth) for server in made.servers] == [("http://127.0.0.1:8188", 2)]
     assert (made.size, made.dataset.format, made.dataset.repeats, made.sampling.batch) == (DEFAULT_SIZE, "png", 1, 1)
-    assert made.prompts.positives == ("a person",)
+    assert made.prompts.positives == (("a person", 1.0),)
     assert (made.prompts.negative, made.workflow) == (None, None)
 
 
@@ -96,7 +96,7 @@ def test_a_relative_root_stays_relative(tmp_path: Path):
 
 def test_prompts_may_be_one_or_several():
     """One text, or a list that is gone through in turn."""
-    assert a_job(prompts={"positive": ["a", "b"]}).prompts.positives == ("a", "b")
+    assert a_job(prompts={"positive": ["a", "b"]}).prompts.positives == (("a", 1.0), ("b", 1.0))
 
 
 def test_the_size_belongs_to_the_job_or_to_the_workflow():
@@ -465,9 +465,9 @@ def test_the_schema_file_is_the_schema():
 def test_the_schema_knows_the_keys_as_they_are_written():
     """An editor is told class and not class_words, and that nothing else is allowed."""
     dataset = jobfile.schema()["$defs"]["Dataset"]
-    assert dataset["required"] == ["root", "class", "count"]
+    assert dataset["required"] == ["root", "count"]
     assert dataset["additionalProperties"] is False
-    assert set(jobfile.schema()["properties"]) == set(Job.model_fields)
+    assert set(jobfile.schema()["properties"]) == {field.alias or name for name, field in Job.model_fields.items()}
 
 
 def test_the_schema_is_titled():
@@ -499,4 +499,4 @@ def test_the_first_example_is_the_run_it_replaces():
     assert (sampling.sampler, sampling.scheduler) == ("euler_ancestral", "normal")
     for word in ("spyke_plasma_v1", "red bandana", "white cloak", "ginger hair"):
         assert word in (spyke.prompts.negative or "")
-        assert word not in " ".join(spyke.prompts.positives)
+        assert word not in " ".join(text for text, _ in spyke.prompts.positives)
