@@ -31,7 +31,7 @@ from reggen.errors import (
 
 if TYPE_CHECKING:
     from reggen.engine.fill import Control, Summary
-    from reggen.job import Job
+    from reggen.job import Dataset, Job
     from reggen.progress import RunEvent
 
 app = typer.Typer(
@@ -169,8 +169,26 @@ async def _fill(
                 write_report(summary, job.dataset.state / "report.json")
             except StorageError as error:
                 display.close(f"The images are there, but their report is not: {error}")
+            try:
+                await asyncio.to_thread(_list, job.dataset, summary.total)
+            except StorageError as error:
+                display.close(f"The images are there, but a list of them is not: {error}")
         await notices.finished(summary)
         return summary
+
+
+def _list(dataset: Dataset, count: int) -> None:
+    """Write the lists of finished images that the job asks for."""
+    from reggen.dataset.ledger import Ledger
+    from reggen.dataset.listing import write_listings
+
+    ledger = Ledger.read(dataset.state / "ledger.sqlite") if dataset.listings else None
+    if ledger is None:
+        return
+    try:
+        write_listings(dataset, ledger, count)
+    finally:
+        ledger.close()
 
 
 async def _stand_ins(job: Job, stack: AsyncExitStack) -> Job:

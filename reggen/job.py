@@ -96,7 +96,8 @@ class Dataset(Section):
     )
     parameters: bool = Field(False, description="Write the text that AUTOMATIC1111 and Civitai read, too.")
     listings: tuple[Literal["jsonl", "csv"], ...] = Field(
-        (), description="jsonl: metadata.jsonl beside the images, for Hugging Face; csv: images.csv beside the folder."
+        (),
+        description="jsonl: metadata.jsonl beside the images, for Hugging Face; csv: a table beside their folder.",
     )
 
     @model_validator(mode="before")

@@ -95,6 +95,24 @@ def test_a_rehearsal_makes_the_dataset_and_again_posts_nothing(tmp_path: Path) -
     assert (folder / "reg_007.png").read_bytes() != before
 
 
+def test_a_run_leaves_the_lists_that_are_asked_for(job_file: Path, tmp_path: Path) -> None:
+    """One that cannot be written is a sentence, and the exit code stays the run's."""
+    text = job_file.read_text(encoding="utf-8").replace("count = 40", 'count = 3\nlistings = ["jsonl", "csv"]')
+    job_file.write_text(text, encoding="utf-8")
+    root = tmp_path / "made"
+    first = reggen("run", str(job_file), "--rehearse", "--output", str(root))
+    assert first.returncode == 0, first.stderr
+    lines = (root / "1_thing" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["a cat", "a dog", "a cat"]
+    assert len((root / "1_thing.csv").read_text(encoding="utf-8").splitlines()) == 4
+    (root / "1_thing.csv").unlink()
+    (root / "1_thing.csv" / "mine").mkdir(parents=True)
+    again = reggen("run", str(job_file), "--rehearse", "--output", str(root))
+    assert again.returncode == 0, again.stderr
+    assert "a list of them is not" in again.stdout
+    assert "Traceback" not in again.stdout + again.stderr
+
+
 def test_a_rehearsal_never_touches_the_real_dataset(tmp_path: Path) -> None:
     """Without --output it goes to rehearsal/, named after the job."""
     result = reggen("run", SPYKE, "--rehearse", "--count", "1", cwd=tmp_path)
