@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageStat, UnidentifiedImageError
@@ -30,9 +30,14 @@ class Demands:
     """What an image must be. ``size`` in pixels, None for any; the flags turn single checks off."""
 
     size: tuple[int, int] | None
+    any_size: bool = False
     black: bool = True
     flat: bool = True
     megapixels: int = 100
+
+    def of(self, size: tuple[int, int] | None) -> Demands:
+        """The same of an image with a size of its own; where any size will do, it does."""
+        return self if size is None or self.any_size else replace(self, size=size)
 
 
 @dataclass(frozen=True, slots=True)
