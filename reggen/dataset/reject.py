@@ -32,7 +32,7 @@ def slots(words: Sequence[str], count: int) -> list[int]:
     found: set[int] = set()
     problems = []
     for word in words:
-        match = re.fullmatch(r"(?:.*_)?(\d+)(?:\.\w+)?(?:\s*-\s*(?:.*_)?(\d+)(?:\.\w+)?)?", word)
+        match = re.fullmatch(r"(?:[^-\s]*_)?(\d+)(?:\.\w+)?(?:\s*-\s*(?:[^-\s]*_)?(\d+)(?:\.\w+)?)?", word)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not match or last < first:
             problems.append(Problem(word, "is no number of an image", "write 17, or 42-45"))
