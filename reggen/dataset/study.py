@@ -7,7 +7,7 @@ that a run with one of them in a prompt does not start.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -194,13 +194,19 @@ def _of_entries(training: TrainingSet | None) -> Iterator[str]:
         yield f"the config has several [[datasets]], of {entries} images: kohya matches regularization images in each"
 
 
-def settings_of(brief: Brief) -> Mapping[str, int]:
-    """How often each value of a template and of the matrix comes up in the slots, for the report; of the first many."""
+def settings_of(brief: Brief, done: Collection[int] | None = None) -> Mapping[str, int]:
+    """How often each value of a template and of the matrix comes up in the slots, of the first many.
+
+    With ``done`` only these slots are counted.
+    """
     counts: Counter[str] = Counter()
     batch = brief.job.sampling.batch
     for slot in range(0, min(len(brief.plan), CHECKED * batch), batch):
+        window = range(slot, min(slot + batch, len(brief.plan)))
+        made = len(window) if done is None else sum(index in done for index in window)
         wanted = brief.plan.source.at(slot // batch)
-        made = min(batch, len(brief.plan) - slot)
+        if not made or not (wanted.values or wanted.settings):
+            continue
         for value in wanted.values:
             counts[f"{value.place}: {value.value}"] += made
         for name, chosen in wanted.settings:

@@ -26,7 +26,7 @@ from reggen.dataset.check import Demands
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import Resumed, caption, missing, reconcile
-from reggen.dataset.study import Brief
+from reggen.dataset.study import Brief, settings_of
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
 from reggen.engine.fleet import Fleet
@@ -50,6 +50,7 @@ from reggen.workflow import Template, template
 
 BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
+_COUNTED = 100_000  # slots whose chosen values are counted for the report
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 
 
@@ -77,6 +78,7 @@ class Summary:
     versions: dict[str, str | None] = field(default_factory=dict)
     resumed: Resumed = field(default_factory=Resumed)
     strangers: tuple[str, ...] = ()
+    values: Mapping[str, int] = field(default_factory=dict)
     other_recipes: int = 0
     beyond: int = 0
     stopped: str = ""
@@ -354,6 +356,7 @@ class _Filling:
             resumed=self.resumed,
             strangers=tuple(self.folder.strangers()),
             beyond=self.folder.beyond(total),
+            values=settings_of(self.brief, self.ledger.done(0, min(total, _COUNTED))),
             other_recipes=self.ledger.other_recipes(recipe(self.job, self.template), total),
             stopped=self.state.stopping,
             error=error,
