@@ -121,9 +121,9 @@ class Bench:
         return Result(made, tuple(receipts), tuple(failures))
 
     async def _make(self, link: Link, errand: Errand, left: Callable[[], None]) -> Made:
-        posted_as, ending = self._begin(link, errand)
         begun = time.monotonic()
         try:
+            posted_as, ending = self._begin(link, errand)
             outcome = await ending
         finally:
             left()
