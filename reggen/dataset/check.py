@@ -34,6 +34,8 @@ class Demands:
     black: bool = True
     flat: bool = True
     megapixels: int = 100
+    black_level: int = BLACK
+    flat_level: float = FLAT
 
     def of(self, size: tuple[int, int] | None) -> Demands:
         """The same of an image with a size of its own; where any size will do, it does."""
@@ -82,9 +84,9 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
     picture = image.convert("RGB") if image.mode not in {"RGB", "L"} else image
     extrema = picture.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    if demands.black and max(high for _, high in ranges) <= BLACK:
+    if demands.black and max(high for _, high in ranges) <= demands.black_level:
         raise BadImage(name, "is black")
-    if demands.flat and max(ImageStat.Stat(picture).stddev) < FLAT:
+    if demands.flat and max(ImageStat.Stat(picture).stddev) < demands.flat_level:
         raise BadImage(name, "is of one colour")
     return Finding(width, height, _note(image), has_graph="prompt" in image.info)
 
@@ -114,8 +116,11 @@ def _head(path: Path) -> str:
     return repr(head.decode("ascii", "replace")) if head else "nothing: it is empty"
 
 
-def convert(source: Path, kind: str) -> Path:
-    """Write the image anew beside ``source`` as webp (lossless) or jpg (quality 95), its graph kept in EXIF."""
+def convert(source: Path, kind: str, quality: int | None = None) -> Path:
+    """Write the image anew beside ``source``, its graph kept in EXIF.
+
+    As webp, lossless without a ``quality``; or as jpg, of quality 95 without one.
+    """
     target = source.with_suffix(f".{kind}.part")
     with Image.open(source) as image, target.open("wb") as file:
         exif = image.getexif()
@@ -125,7 +130,7 @@ def convert(source: Path, kind: str) -> Path:
                 exif[tag] = f"{key}:{text}"
         picture = image.convert("RGB")
         if kind == "webp":
-            picture.save(file, "WEBP", lossless=True, method=4, exif=exif)
+            picture.save(file, "WEBP", lossless=quality is None, quality=quality or 80, method=4, exif=exif)
         else:
-            picture.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+            picture.save(file, "JPEG", quality=quality or 95, subsampling=0, exif=exif)
     return target

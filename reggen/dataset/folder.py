@@ -42,7 +42,7 @@ class Folder:
     def __init__(self, dataset: Dataset) -> None:
         self.images, self.state = dataset.folder, dataset.state
         self.parts, self.rejected = self.state / "parts", self.state / "rejected"
-        self.ending = dataset.format
+        self.ending, self.quality = dataset.format, dataset.quality
         self._number = re.compile(rf"{re.escape(dataset.prefix)}_(\d+)\.{dataset.format}")
         self._cache = re.compile(rf"({re.escape(dataset.prefix)}_\d+)(_.*)?\.npz")
         self._caches: dict[str, list[Path]] = {}

@@ -205,7 +205,7 @@ class Bench:
 
     def _converted(self, part: Part) -> Part:
         with storage("converting", part.path):
-            converted = check.convert(part.path, self.folder.ending)
+            converted = check.convert(part.path, self.folder.ending, self.folder.quality)
         part.path.unlink()
         return self.folder.measured(converted)
 

@@ -390,7 +390,8 @@ def demands_of(job: Job) -> Demands:
     """What every image of a job must be."""
     checks = job.checks
     size = job.size if checks.size else None
-    return Demands(size, not checks.size, checks.black, checks.flat, job.limits.megapixels)
+    levels = (checks.black_level, checks.flat_level)
+    return Demands(size, not checks.size, checks.black, checks.flat, job.limits.megapixels, *levels)
 
 
 def recipe(job: Job, made_of: Template) -> str:
