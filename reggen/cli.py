@@ -8,8 +8,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,10 @@ from reggen.errors import (
 )
 
 if TYPE_CHECKING:
+    from reggen.dataset.pointing import Question
+    from reggen.dataset.study import Brief
     from reggen.engine.fill import Control, Summary
+    from reggen.guard import Guard
     from reggen.job import Dataset, Job
     from reggen.progress import RunEvent
 
@@ -93,6 +97,7 @@ def run(
 
     Exit codes: 0 complete, 1 images missing, 2 bad job, 4 no usable server, 5 storage, 130 stopped by you.
     """
+    from reggen.dataset.study import study
     from reggen.engine.curfew import curfew
     from reggen.engine.fill import Control
 
@@ -100,17 +105,22 @@ def run(
         raise JobError(job_file, (Problem("--server", "makes no sense with --rehearse, which brings its own"),))
     if rehearse and output is None:
         output = Path("rehearsal") / Path(job_file).stem
-    job = _load(job_file, count, output, server)
+    briefs = study(_load(job_file, count, output, server), job_file)
     control, left = Control(), curfew(job_file, until, for_)
-    summary = asyncio.run(_fill(job, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left))
-    if summary is None:
-        print("Stopped before anything was posted. The same command starts again.")
-        raise typer.Exit(STOPPED)
-    raise typer.Exit(summary.exit_code)
+    code = COMPLETE
+    for brief in briefs:
+        summary = asyncio.run(_fill(brief, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left))
+        if summary is None:
+            print("Stopped before anything was posted. The same command starts again.")
+            raise typer.Exit(STOPPED)
+        code = max(code, summary.exit_code)
+        if control.asked or summary.error:
+            break  # the other classes are for the next run
+    raise typer.Exit(code)
 
 
 async def _fill(
-    job: Job,
+    brief: Brief,
     job_file: str,
     control: Control,
     *,
@@ -128,13 +138,14 @@ async def _fill(
     from reggen.report.lines import open_log
     from reggen.report.notify import Notices
 
+    job = brief.job
     console = Console(force_terminal=False) if plain else Console()
     async with AsyncExitStack() as stack:
         if rehearse:
             job = await _stand_ins(job, stack)
         else:
             stack.enter_context(keep.running(on_fail="pass"))
-        title = f"{Path(job_file).stem}{' (rehearsal)' if rehearse else ''}"
+        title = f"{Path(job_file).stem}: {job.dataset.class_words}{' (rehearsal)' if rehearse else ''}"
         display = Display(console, title, open_log(job.dataset.state / "run.log"))
         notices = Notices(Notify() if rehearse else job.notify, job_file, os.environ)
 
@@ -143,7 +154,7 @@ async def _fill(
             notices.tell(event)
 
         filling = fill(
-            job,
+            replace(brief, job=job),
             job_file,
             tell=tell,
             note=display.note,
@@ -195,9 +206,10 @@ async def _stand_ins(job: Job, stack: AsyncExitStack) -> Job:
     """The same job with every server replaced by a stand-in of its own."""
     from reggen import sim
 
+    named = (job.sampling.checkpoint, *job.matrix.checkpoint)
     servers = []
     for server in job.servers[:8]:
-        checkpoints = (job.sampling.checkpoint,) if job.sampling.checkpoint else ()
+        checkpoints = tuple(name for name in named if name)
         settings = sim.Settings(seconds=0.05, checkpoints=checkpoints, lenient=True)
         stand_in = await stack.enter_async_context(sim.serve(settings))
         servers.append(server.model_copy(update={"url": stand_in.url, "headers": {}, "launch": None}))
@@ -234,20 +246,24 @@ def _signals(control: Control, hung_up: Callable[[], None]) -> Iterator[None]:
 @app.command()
 def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
     """Show what would be made: count, sizes, seeds, first prompts, disk. Needs no server."""
+    from reggen.dataset.study import study
     from reggen.report.preview import preview
 
-    print(preview(_load(job_file, count, output, None), job_file))
+    briefs = study(_load(job_file, count, output, None), job_file)
+    print("\n".join(preview(brief, job_file) for brief in briefs))
 
 
 @app.command()
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
     """Look whether the job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing."""
+    from reggen.dataset.study import study
     from reggen.engine.fill import connected, unfit
     from reggen.engine.preflight import Examined, examine
     from reggen.report.preview import checked
     from reggen.workflow import template
 
-    job = _load(job_file, count, output, server)
+    briefs = study(_load(job_file, count, output, server), job_file)
+    job = briefs[0].job
     made_of = template(job)
 
     async def ask() -> list[Examined]:
@@ -255,7 +271,7 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
             return await examine(clients, made_of)
 
     examined = asyncio.run(ask())
-    text, room = checked(job, job_file, examined)
+    text, room = checked(briefs, job_file, examined)
     print(text)
     started_here = {server.name for server in job.servers if server.launch}
     if not any(one.ready or (one.away and one.server in started_here) for one in examined):
@@ -271,10 +287,58 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show how far a dataset is: done, missing, given up, rejected. Works beside a run."""
+    from reggen.dataset.study import study
     from reggen.report.state import state_of, words
 
-    state = state_of(_load(job_file, count, output, None))
-    print(json.dumps(state, indent=2, ensure_ascii=False) if as_json else words(state))
+    states = [state_of(brief.job) for brief in study(_load(job_file, count, output, None), job_file)]
+    told = states[0] if len(states) == 1 else states
+    print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(map(words, states)))
+
+
+Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER ...]", help="Such as 17 42-45.")]
+OfClass = Annotated[str | None, typer.Option("--class", help="Which class, where the job has several.")]
+
+
+@app.command()
+def reject(
+    job_file: JobFile,
+    numbers: Numbers = None,
+    output: Output = None,
+    of_class: OfClass = None,
+    why: Annotated[str, typer.Option(help="The reason, for the ledger.")] = "rejected by hand",
+    purge: Annotated[bool, typer.Option("--purge", help="Delete what was set aside so far.")] = False,
+) -> None:
+    """Reject images by number, as deleting them does: the next run makes others in their places."""
+    from reggen.dataset import reject as rejecting
+    from reggen.dataset.study import study
+
+    if not numbers and not purge:
+        raise JobError("the command line", (Problem("NUMBER", "is missing", "write 17, or 42-45"),))
+    brief = _one_class(study(_load(job_file, None, output, None), job_file), of_class)
+    if numbers:
+        done = rejecting.reject(brief, rejecting.slots(numbers, len(brief.plan)), why)
+        print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside) or 'none'}")
+        if done.empty:
+            print(f"{len(done.empty)} had no image: {', '.join(done.empty)}")
+        print(f"Next: python -m reggen run {job_file} makes others, with the same prompts and other seeds")
+    if purge:
+        print(f"{rejecting.purge(brief)} files deleted for good")
+
+
+@app.command()
+def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:
+    """Have images made again by number: the same prompt, another seed. The same as `reject`."""
+    reject(job_file, numbers, output, of_class, "to be made again", purge=False)
+
+
+def _one_class(briefs: Sequence[Brief], of_class: str | None) -> Brief:
+    """The class that was named, or the only one."""
+    words = [brief.job.dataset.class_words for brief in briefs]
+    if of_class is None and len(briefs) == 1:
+        return briefs[0]
+    if of_class not in words:
+        raise JobError("the command line", (Problem("--class", f"is one of {', '.join(words)}"),))
+    return briefs[words.index(of_class)]
 
 
 @app.command()
@@ -291,6 +355,10 @@ def doctor(
         bool | None, typer.Option("--bucket/--no-bucket", help="--enable_bucket; on, or with --config as that says.")
     ] = None,
     caption_extension: Annotated[str, typer.Option(help="Captions the trainer reads.")] = ".caption",
+    forbid: Annotated[
+        list[str] | None, typer.Option(help="A word that must be in no caption nor class; may be given several times.")
+    ] = None,
+    output: Output = None,
     quick: Annotated[bool, typer.Option("--quick", help="Read headers only, decode nothing.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended without a loss.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -306,16 +374,17 @@ def doctor(
     from reggen.report import examination as report
 
     limits = (min_bucket_reso, max_bucket_reso, bucket_reso_steps, bucket_no_upscale)
-    root, expected = _examined(folder)
     question = Question(
-        root,
+        Path(folder),
         train,
         config,
         Bucketing(_resolution(resolution), bucket if bucket is not None else config is None, *limits),
         caption_extension,
         quick,
-        expected,
+        find_forbidden=_finder(tuple(forbid or ())),
     )
+    if folder.endswith(".toml") and not Path(folder).is_dir():
+        question = _of_job(_load(folder, None, output, None), question)
     known: dict[Path, Any] | None = {} if fix else None
     with _bar("examining") as tell:
         found = examine(question, tell=tell, known=known)
@@ -327,12 +396,41 @@ def doctor(
     raise typer.Exit(COMPLETE if found.well else INCOMPLETE)
 
 
-def _examined(folder: str) -> tuple[Path, frozenset[str] | None]:
-    """The folder to examine, and the class folder a job makes in it where a job was named."""
-    if not folder.endswith(".toml") or Path(folder).is_dir():
-        return Path(folder), None
-    dataset = _load(folder, None, None, None).dataset
-    return dataset.root, frozenset({dataset.folder.name})
+def _of_job(job: Job, question: Question) -> Question:
+    """What a job says of its trainer, where the command line does not name a training set of its own."""
+    from reggen.dataset.study import bucketing_of, guard_of
+
+    dataset, training = job.dataset, job.training
+    words = [block.words for block in job.classes] or [dataset.class_words]
+    ending = job.captions.extension if job.captions.write != "none" else question.ending
+    question = replace(
+        question,
+        folder=dataset.root,
+        expected=frozenset(f"{dataset.repeats}_{one}" for one in words),
+        ending=ending,
+        find_forbidden=_finder(guard_of(job)) or question.find_forbidden,
+    )
+    if training is None or question.train or question.config:
+        return question
+    buckets = bucketing_of(training)
+    return replace(
+        question, train=training.folder, config=training.config, bucketing=buckets, ending=training.caption_extension
+    )
+
+
+def _finder(forbidden: Guard | tuple[str, ...]) -> Callable[[str], str | None] | None:
+    """What says which forbidden word a text holds."""
+    from reggen.guard import Guard
+
+    guard = forbidden if isinstance(forbidden, Guard) else Guard(forbidden, key="--forbid")
+    if not guard:
+        return None
+
+    def find(text: str) -> str | None:
+        offence = guard.find(text)
+        return None if offence is None else offence.forbidden
+
+    return find
 
 
 def _resolution(text: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@
     │   └─ Full                  its own disk is full
     ├─ SampleError               these images, whatever the server     (retried, then given up)
     │   ├─ Unfetched             they were made, and could not be had
+    │   ├─ Forbidden             a forbidden word stands in the prompt
     │   ├─ Rejected              the graph did not pass the server's validation
     │   ├─ Failed                a node raised
     │   ├─ NoOutput              success without the images asked for
@@ -108,6 +109,17 @@ class Full(ServerError):
 
 class SampleError(ReggenError):
     """One try at one or more samples failed, for a reason that lies in the samples and not in the server."""
+
+
+class Forbidden(SampleError):
+    """A forbidden word stands in the prompt of a sample; it is never posted."""
+
+    def __init__(self, name: str, offence: str) -> None:
+        super().__init__(name, offence)
+        self.name, self.offence = name, offence
+
+    def __str__(self) -> str:
+        return f"the prompt of {self.name} has a forbidden word: {self.offence}"
 
 
 class Rejected(SampleError):

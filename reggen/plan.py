@@ -16,8 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from reggen.guard import Guard
 from reggen.job import SEED_LIMIT, Job
+from reggen.source import Source
 
 _TAKE = 1 << 40
 MAX_TAKES = SEED_LIMIT // _TAKE
@@ -27,7 +30,8 @@ MAX_TAKES = SEED_LIMIT // _TAKE
 class Sample:
     """One picture to make: ``index`` is the slot (from 0), ``seed`` and ``position`` name it within its batch.
 
-    ``size`` is width and height in pixels. What is None is left as the workflow has it.
+    ``size`` is width and height in pixels, ``settings`` what is gone through beside the prompts, by name. What is
+    None is left as the workflow has it. ``caption`` is the text that goes beside the image, if any.
     """
 
     index: int
@@ -39,6 +43,8 @@ class Sample:
     batch: int = 1
     position: int = 0
     size: tuple[int, int] | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    caption: str | None = None
 
     @property
     def number(self) -> int:
@@ -74,13 +80,15 @@ class Order:
 
 
 class Plan:
-    """All slots of a job, by index. Costs nothing until walked, whatever the count."""
+    """All slots of a job of one class, by index. Costs nothing until walked, whatever the count.
 
-    def __init__(self, job: Job) -> None:
+    ``source`` says what each prompt is asked for; left out, it is made of the job alone.
+    """
+
+    def __init__(self, job: Job, source: Source | None = None) -> None:
         self._dataset, self._sampling = job.dataset, job.sampling
-        self._positives, self._negative = job.prompts.positives, job.prompts.negative
+        self.source, self._negative = source or Source(job), negative(job)
         self._first_seed = job.first_seed
-        self._size = job.size
         self._digits = max(3, len(str(job.dataset.count)))
 
     def __len__(self) -> int:
@@ -97,17 +105,20 @@ class Plan:
         if not 0 <= index < len(self) or not 0 <= take < MAX_TAKES:
             raise IndexError(index, take)
         batched = take == 0 and self._sampling.batch > 1
+        wanted = self.source.at(index // self._sampling.batch)
         start = index - index % self._sampling.batch if batched else index
         return Sample(
             index=index,
             take=take,
             name=self.name(index),
-            positive=self._positive(index),
+            positive=wanted.positive,
             negative=self._negative,
             seed=(self._first_seed + start + take * _TAKE) % SEED_LIMIT,
             batch=min(self._sampling.batch, len(self) - start) if batched else 1,
             position=index - start,
-            size=self._size,
+            size=wanted.size,
+            settings=wanted.settings,
+            caption=wanted.caption,
         )
 
     def name(self, index: int) -> str:
@@ -136,7 +147,9 @@ class Plan:
         """``size`` rounded up to whole batches: a step by which the plan can be walked."""
         return -(-size // self._sampling.batch) * self._sampling.batch
 
-    def _positive(self, index: int) -> str | None:
-        if not self._positives:
-            return None
-        return self._positives[(index // self._sampling.batch) % len(self._positives)][0]
+
+def negative(job: Job) -> str | None:
+    """The negative prompt of a job, with the forbidden words where it asks for that."""
+    if not job.guard.negative or not job.guard.forbid:
+        return job.prompts.negative
+    return Guard(job.guard.forbid, allow=job.guard.allow, key="guard.forbid").negative(job.prompts.negative)

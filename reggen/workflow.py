@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from reggen.bindings import Binding, Finder
@@ -18,12 +20,16 @@ _OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "p
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A graph whose bindings are known. ``output`` is the node whose images are taken."""
+    """A graph whose bindings are known. ``output`` is the node whose images are taken.
+
+    ``fixed`` is the same in every order; ``axes`` holds the values of what is gone through.
+    """
 
     graph: Graph
     bindings: Mapping[str, tuple[Binding, ...]]
     output: str
     fixed: Mapping[str, Any]
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def bind(self, order: Order, prefix: str) -> Graph:
         """The graph for one order. ``prefix`` must be new for every prompt, or a cached file comes back."""
@@ -31,6 +37,7 @@ class Template:
         width, height = sample.size or (None, None)
         values = {
             **self.fixed,
+            **dict(sample.settings),
             "positive": sample.positive,
             "negative": sample.negative,
             "seed": order.seed,
@@ -44,6 +51,17 @@ class Template:
             for binding in self.bindings.get(name, ()) if value is not None else ():
                 graph[binding.node]["inputs"][binding.input] = value
         return graph
+
+    def fingerprint(self, order: Order) -> str:
+        """What tells whether two prompts ask for the same picture: everything but where it is saved."""
+        return hashlib.sha256(json.dumps(self.bind(order, ""), sort_keys=True).encode()).hexdigest()[:16]
+
+    def variants(self, node_id: str) -> Iterator[tuple[str, Any]]:
+        """The inputs of a node that are gone through, with each of their values."""
+        for name, values in self.axes.items():
+            for binding in self.bindings.get(name, ()):
+                if binding.node == node_id:
+                    yield from ((binding.input, value) for value in values)
 
     def value(self, name: str) -> Any:
         """What a binding will be set to for every order, or what the graph itself says; None when unbound."""
@@ -59,7 +77,7 @@ class Template:
             for binding in bound:
                 if binding.node == node_id and name in self.fixed:
                     inputs[binding.input] = self.fixed[name]
-                elif binding.node == node_id and name in _OF_EACH_ORDER:
+                elif binding.node == node_id and (name in _OF_EACH_ORDER or name in self.axes):
                     inputs.pop(binding.input, None)
         return inputs
 
@@ -92,13 +110,14 @@ def template(job: Job) -> Template:
         "sampler": sampling.sampler,
         "scheduler": sampling.scheduler,
     }
-    fixed = {name: value for name, value in fixed.items() if value is not None}
-    wanted = ["seed", *fixed]
-    wanted += ["positive"] if job.prompts.positives else []
-    wanted += ["negative"] if job.prompts.negative is not None else []
-    wanted += ["width", "height"] if job.size else []
+    axes = {name: values for name, values in job.matrix.axes.items() if name != "size"}
+    fixed = {name: value for name, value in fixed.items() if value is not None and name not in axes}
+    wanted = ["seed", *fixed, *axes]
+    wanted += ["positive"] if job.prompts.positives or job.prompts.source else []
+    wanted += ["negative"] if job.prompts.negative is not None or job.guard.negative else []
+    wanted += ["width", "height"] if job.size or job.sizes_vary else []
     wanted += ["batch"] if sampling.batch > 1 else []
     bindings, output = finder.find(wanted)
     if finder.problems:
         raise WorkflowError(where, tuple(finder.problems))
-    return Template(graph=graph, bindings=bindings, output=output, fixed=fixed)
+    return Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from reggen.comfy.follow import Pace
+from reggen.dataset.study import study
 from reggen.engine.fill import Control, Summary, fill
 from reggen.job import Job
 from reggen.progress import RunEvent
@@ -66,8 +67,9 @@ async def filled(
     """Fill a dataset, within a limit of seconds."""
     told = told or Told()
     async with asyncio.timeout(limit):
+        (brief,) = study(job, "test.toml")
         told._summary = await fill(
-            job,
+            brief,
             "test.toml",
             tell=told.events.append,
             note=told.notes.append,

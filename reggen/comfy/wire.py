@@ -320,7 +320,7 @@ class Trace:
     """A prompt that some reggen left on a server, queued or done well; ``known_as`` is the server's id of it.
 
     The rest is the note that it was posted with: its id there, the slot and take it was for, how many posts
-    came before it, its seed and batch size, and the recipe of everything else.
+    came before it, its seed and batch size, and the fingerprint (``recipe``) of its graph.
     """
 
     known_as: str

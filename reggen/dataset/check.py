@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageStat, UnidentifiedImageError
@@ -30,9 +30,16 @@ class Demands:
     """What an image must be. ``size`` in pixels, None for any; the flags turn single checks off."""
 
     size: tuple[int, int] | None
+    any_size: bool = False
     black: bool = True
     flat: bool = True
     megapixels: int = 100
+    black_level: int = BLACK
+    flat_level: float = FLAT
+
+    def of(self, size: tuple[int, int] | None) -> Demands:
+        """The same of an image with a size of its own; where any size will do, it does."""
+        return self if size is None or self.any_size else replace(self, size=size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +84,9 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
     picture = image.convert("RGB") if image.mode not in {"RGB", "L"} else image
     extrema = picture.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    if demands.black and max(high for _, high in ranges) <= BLACK:
+    if demands.black and max(high for _, high in ranges) <= demands.black_level:
         raise BadImage(name, "is black")
-    if demands.flat and max(ImageStat.Stat(picture).stddev) < FLAT:
+    if demands.flat and max(ImageStat.Stat(picture).stddev) < demands.flat_level:
         raise BadImage(name, "is of one colour")
     return Finding(width, height, _note(image), has_graph="prompt" in image.info)
 
@@ -109,8 +116,11 @@ def _head(path: Path) -> str:
     return repr(head.decode("ascii", "replace")) if head else "nothing: it is empty"
 
 
-def convert(source: Path, kind: str) -> Path:
-    """Write the image anew beside ``source`` as webp (lossless) or jpg (quality 95), its graph kept in EXIF."""
+def convert(source: Path, kind: str, quality: int | None = None) -> Path:
+    """Write the image anew beside ``source``, its graph kept in EXIF.
+
+    As webp, lossless without a ``quality``; or as jpg, of quality 95 without one.
+    """
     target = source.with_suffix(f".{kind}.part")
     with Image.open(source) as image, target.open("wb") as file:
         exif = image.getexif()
@@ -120,7 +130,7 @@ def convert(source: Path, kind: str) -> Path:
                 exif[tag] = f"{key}:{text}"
         picture = image.convert("RGB")
         if kind == "webp":
-            picture.save(file, "WEBP", lossless=True, method=4, exif=exif)
+            picture.save(file, "WEBP", lossless=quality is None, quality=quality or 80, method=4, exif=exif)
         else:
-            picture.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+            picture.save(file, "JPEG", quality=quality or 95, subsampling=0, exif=exif)
     return target

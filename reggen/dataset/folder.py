@@ -42,7 +42,7 @@ class Folder:
     def __init__(self, dataset: Dataset) -> None:
         self.images, self.state = dataset.folder, dataset.state
         self.parts, self.rejected = self.state / "parts", self.state / "rejected"
-        self.ending = dataset.format
+        self.ending, self.quality = dataset.format, dataset.quality
         self._number = re.compile(rf"{re.escape(dataset.prefix)}_(\d+)\.{dataset.format}")
         self._cache = re.compile(rf"({re.escape(dataset.prefix)}_\d+)(_.*)?\.npz")
         self._caches: dict[str, list[Path]] = {}
@@ -161,6 +161,37 @@ class Folder:
             flush_folder(self.images)
         return target
 
+    def write_caption(self, name: str, text: str, extension: str) -> None:
+        """Put a caption beside a slot's image, durably, before or after it. Blocking. ``text`` must not be empty."""
+        if not text.strip():
+            raise ValueError(f"the caption of {name} is empty, which would end a training")
+        target, part = self.images / f"{name}{extension}", self.parts / f"{name}{extension}.part"
+        with storage("writing", target):
+            with part.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+
+    def drop_companions(self, name: str) -> None:
+        """Remove captions and latent caches of a picture that is gone. Blocking; after `prepare`."""
+        self.drop_captions(name)
+        with storage("removing the caches of", self.file(name)):
+            for stale in self._caches.pop(name, ()):
+                stale.unlink(missing_ok=True)
+
+    def captioned(self, extension: str) -> set[str]:
+        """The names, without their ending, of the captions that lie in the folder."""
+        with storage("reading", self.images), os.scandir(self.images) as entries:
+            return {entry.name.removesuffix(extension) for entry in entries if entry.name.endswith(extension)}
+
+    def drop_captions(self, name: str, keep: str = "") -> None:
+        """Remove the captions of an earlier picture in a slot, but for the one that ends with ``keep``. Blocking."""
+        with storage("removing the old caption of", self.file(name)):
+            for extension in CAPTIONS:
+                if extension != keep:
+                    (self.images / f"{name}{extension}").unlink(missing_ok=True)
+
     def free_bytes(self) -> int:
         """What the filesystem has left."""
         path = self.images
@@ -178,6 +209,9 @@ async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIt
             raise BadImage(name, f"is larger than limits.megabytes allows ({most >> 20} MiB)", torn=True)
         yield chunk
 
+
+CAPTIONS = (".caption", ".txt")
+"""What trainers read beside an image."""
 
 _IMAGES = {"png", "jpg", "jpeg", "webp", "bmp"}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -123,6 +123,11 @@ class Ledger:
         """The take of the slots in ``start <= index < stop`` that are not done and beyond their first take."""
         query = "SELECT idx, take FROM slot WHERE state != 'done' AND take > 0 AND idx >= ? AND idx < ?"
         return dict(self._read(query, (start, stop)))
+
+    def states(self, indices: Sequence[int]) -> dict[int, tuple[str, int]]:
+        """State and take of those of these slots that have a row."""
+        query = "SELECT state, take FROM slot WHERE idx = ?"
+        return {index: row for index in indices for row in self._read(query, (index,))}
 
     def counts(self, count: int) -> dict[str, int]:
         """How many slots of the first ``count`` are in each state."""

@@ -48,7 +48,7 @@ def reconcile(folder: Folder, ledger: Ledger, plan: Plan, demands: Demands) -> R
     ledger.put(rejected)
     for index, path in sorted(folder.files(present).items()):
         try:
-            finding = inspect(path, path.stem, demands, folder.ending)
+            finding = inspect(path, path.stem, demands.of(plan[index].size), folder.ending)
         except BadImage as error:
             resumed.set_aside.append(f"{path.name} {error.reason}")
             folder.set_aside(path)
@@ -57,6 +57,18 @@ def reconcile(folder: Folder, ledger: Ledger, plan: Plan, demands: Demands) -> R
             ledger.put([_adopt(plan, index, takes.get(index, 0), folder.measured(path), finding)])
             resumed.adopted.append(path.stem)
     return resumed
+
+
+def caption(folder: Folder, ledger: Ledger, plan: Plan, extension: str) -> int:
+    """Write the captions that images of earlier runs lack; how many. Raises StorageError."""
+    there = folder.captioned(extension)
+    lacking = (row for row in ledger.walk("done", stop=len(plan)) if row.name not in there)
+    written = 0
+    for row in lacking:
+        if text := plan.sample(row.idx, row.take).caption:
+            folder.write_caption(row.name, text, extension)
+            written += 1
+    return written
 
 
 def missing(ledger: Ledger, plan: Plan) -> Iterator[Order]:

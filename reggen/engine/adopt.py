@@ -13,6 +13,7 @@ from collections.abc import Collection
 from reggen.comfy.wire import Trace
 from reggen.dataset.ledger import Ledger
 from reggen.plan import Order, Plan
+from reggen.workflow import Template
 
 
 def prompt_id(run_id: uuid.UUID, index: int, take: int, post: int) -> str:
@@ -21,10 +22,10 @@ def prompt_id(run_id: uuid.UUID, index: int, take: int, post: int) -> str:
 
 
 class Heritage:
-    """What this run may take over. ``runs`` are the dataset's earlier ones; ``recipe`` is today's."""
+    """What this run may take over. ``runs`` are the dataset's earlier ones."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, runs: Collection[uuid.UUID], recipe: str) -> None:
-        self._plan, self._ledger, self._runs, self._recipe = plan, ledger, runs, recipe
+    def __init__(self, plan: Plan, ledger: Ledger, runs: Collection[uuid.UUID], template: Template) -> None:
+        self._plan, self._ledger, self._runs, self._template = plan, ledger, runs, template
 
     def ours(self, trace: Trace) -> bool:
         """Whether an earlier run of this dataset posted it."""
@@ -32,7 +33,7 @@ class Heritage:
 
     def wanted(self, trace: Trace) -> Order | None:
         """The order that this prompt answers, if it is still missing and would be asked for in the same words."""
-        if trace.recipe != self._recipe or not 0 <= trace.index < len(self._plan):
+        if not 0 <= trace.index < len(self._plan):
             return None
         start, stop = self._plan.window(trace.index)
         takes, done = self._ledger.takes(start, stop), self._ledger.done(start, stop)
@@ -40,5 +41,5 @@ class Heritage:
             origin = start if order.batch > 1 and trace.batch > 1 else trace.index
             same = (origin, trace.take, trace.seed, trace.batch)
             if (*order.origin, order.seed, order.batch) == same:
-                return order
+                return order if self._template.fingerprint(order) == trace.recipe else None
         return None

@@ -18,7 +18,8 @@ from reggen.dataset.ledger import Ledger, Row, now_utc
 from reggen.engine.adopt import prompt_id
 from reggen.engine.fleet import Errand, Made
 from reggen.engine.retry import pause
-from reggen.errors import BadImage, Nonsense, NoOutput, Refused, SampleError, ServerError, StorageError
+from reggen.errors import BadImage, Forbidden, Nonsense, NoOutput, Refused, SampleError, ServerError, StorageError
+from reggen.guard import Guard
 from reggen.plan import Sample
 from reggen.workflow import Template
 
@@ -65,6 +66,8 @@ class Bench:
         folder: Folder,
         ledger: Ledger,
         demands: Demands,
+        captions: str,
+        guard: Guard,
         most_bytes: int,
         recipe: str,
         versions: dict[str, str | None],
@@ -72,6 +75,7 @@ class Bench:
         self.run_id, self.folder, self.ledger = run_id, folder, ledger
         self._template, self._demands, self._most_bytes = template, demands, most_bytes
         self._recipe, self._versions = recipe, versions
+        self._captions, self._guard = captions, guard
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="reggen-scribe")
         self._settling: set[asyncio.Future[None]] = set()
 
@@ -117,9 +121,9 @@ class Bench:
         return Result(made, tuple(receipts), tuple(failures))
 
     async def _make(self, link: Link, errand: Errand, left: Callable[[], None]) -> Made:
-        posted_as, ending = self._begin(link, errand)
         begun = time.monotonic()
         try:
+            posted_as, ending = self._begin(link, errand)
             outcome = await ending
         finally:
             left()
@@ -132,6 +136,8 @@ class Bench:
         if errand.trace:
             return errand.trace.id, link.resume(errand.trace)
         order, post = errand.order, errand.tries.posts
+        if offence := self._guard.find(order.samples[0].positive or ""):
+            raise Forbidden(order.samples[0].name, str(offence))
         index, take = order.key
         posted_as = prompt_id(self.run_id, index, take, post)
         prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{order.samples[0].name}.{take}.{post}"
@@ -141,7 +147,7 @@ class Bench:
             "post": post,
             "seed": order.seed,
             "batch": order.batch,
-            "recipe": self._recipe,
+            "recipe": self._template.fingerprint(order),
         }
         return posted_as, link.execute(self._template.bind(order, prefix), posted_as, note)
 
@@ -190,7 +196,7 @@ class Bench:
     def _checked(self, part: Part, sample: Sample) -> tuple[Part, Finding]:
         """Blocking: decode it, hold it against the demands, bring it into the dataset's format."""
         try:
-            finding = check.inspect(part.path, sample.name, self._demands)
+            finding = check.inspect(part.path, sample.name, self._demands.of(sample.size))
             _demand_note(finding, sample, self._template)
             return (part if self.folder.ending == "png" else self._converted(part)), finding
         except BaseException:  # whatever it was, what is not accepted is not left lying
@@ -199,13 +205,16 @@ class Bench:
 
     def _converted(self, part: Part) -> Part:
         with storage("converting", part.path):
-            converted = check.convert(part.path, self.folder.ending)
+            converted = check.convert(part.path, self.folder.ending, self.folder.quality)
         part.path.unlink()
         return self.folder.measured(converted)
 
     def _settle(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> None:
-        """Blocking, never cut in two: the file becomes the image, then the row says so."""
+        """Blocking, never cut in two: the caption, then the file becomes the image, then the row says so."""
         try:
+            self.folder.drop_captions(sample.name, keep=self._captions if sample.caption else "")
+            if sample.caption:
+                self.folder.write_caption(sample.name, sample.caption, self._captions)
             image = self.folder.commit(part, sample.name)
         except StorageError:
             part.path.unlink(missing_ok=True)

@@ -25,7 +25,8 @@ from reggen.comfy.link import Link
 from reggen.dataset.check import Demands
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.resume import Resumed, missing, reconcile
+from reggen.dataset.resume import Resumed, caption, missing, reconcile
+from reggen.dataset.study import Brief, settings_of
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
 from reggen.engine.fleet import Fleet
@@ -43,12 +44,13 @@ from reggen.errors import (
     StorageError,
 )
 from reggen.job import Job
-from reggen.plan import Plan
+from reggen.plan import Plan, negative
 from reggen.progress import Progress, RunEvent
 from reggen.workflow import Template, template
 
 BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
+_COUNTED = 100_000  # slots whose chosen values are counted for the report
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 
 
@@ -76,6 +78,7 @@ class Summary:
     versions: dict[str, str | None] = field(default_factory=dict)
     resumed: Resumed = field(default_factory=Resumed)
     strangers: tuple[str, ...] = ()
+    values: Mapping[str, int] = field(default_factory=dict)
     other_recipes: int = 0
     beyond: int = 0
     stopped: str = ""
@@ -135,7 +138,7 @@ class Control:
 
 
 async def fill(
-    job: Job,
+    brief: Brief,
     job_file: str,
     *,
     tell: Callable[[RunEvent], None],
@@ -146,15 +149,15 @@ async def fill(
     rehearsal: bool = False,
     pace: Pace | None = None,
 ) -> Summary:
-    """Make what is missing of a job's dataset.
+    """Make what is missing of one dataset: of a job of one class.
 
     ``tell`` gets every event, ``note`` a sentence now and then for people. With ``wait`` it waits for a server
     instead of raising NoServers; ``left`` tells how many seconds it has. Raises JobError, Busy, NoServers, StorageError
     while nothing is posted; what ends the run later is in the summary, beside what was made by then.
     A ``rehearsal`` and a real run never share a dataset.
     """
-    made_of = template(job)
-    plan, folder, demands = Plan(job), Folder(job.dataset), demands_of(job)
+    job, plan = brief.job, brief.plan
+    made_of, folder, demands = template(job), Folder(job.dataset), demands_of(job)
     state = Progress()
 
     def both(event: RunEvent) -> None:
@@ -169,10 +172,13 @@ async def fill(
             done = ledger.counts(len(plan)).get("done", 0)
             demand_room(job, folder, len(plan) - done)
             with ThreadPoolExecutor(1) as thread:  # leaving waits for it, whatever happens: the dataset is held
-                resumed = await asyncio.get_running_loop().run_in_executor(
-                    thread, reconcile, folder, ledger, plan, demands
-                )
-            filling = _Filling(job, job_file, made_of, plan, folder, ledger, resumed, state, both, note, left)
+                loop = asyncio.get_running_loop()
+                resumed = await loop.run_in_executor(thread, reconcile, folder, ledger, plan, demands)
+                if job.captions.write != "none":
+                    await loop.run_in_executor(thread, caption, folder, ledger, plan, job.captions.extension)
+            for warning in brief.warnings:
+                note(warning)
+            filling = _Filling(brief, job_file, made_of, folder, ledger, resumed, state, both, note, left)
             return await filling(control or Control(), wait, pace)
         finally:
             ledger.close()
@@ -196,10 +202,9 @@ def demand_room(job: Job, folder: Folder, images: int) -> None:
 class _Filling:
     """One call of `fill`, with the dataset in hand."""
 
-    job: Job
+    brief: Brief
     job_file: str
     template: Template
-    plan: Plan
     folder: Folder
     ledger: Ledger
     resumed: Resumed
@@ -210,6 +215,16 @@ class _Filling:
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def job(self) -> Job:
+        """Of one class, its count known."""
+        return self.brief.job
+
+    @property
+    def plan(self) -> Plan:
+        """Its slots."""
+        return self.brief.plan
 
     async def __call__(self, control: Control, wait: bool, pace: Pace | None) -> Summary:
         total = len(self.plan)
@@ -274,13 +289,15 @@ class _Filling:
         assert reader is not None, "it was opened for writing above"
         todays = recipe(self.job, self.template)
         earlier = [uuid.UUID(run) for run in reader.runs()]
-        heritage = Heritage(self.plan, reader, earlier, todays)
+        heritage = Heritage(self.plan, reader, earlier, self.template)
         bench = Bench(
             run_id=run_id,
             template=self.template,
             folder=self.folder,
             ledger=self.ledger,
             demands=demands_of(self.job),
+            captions=self.job.captions.extension,
+            guard=self.brief.guard,
             most_bytes=self.job.limits.megabytes << 20,
             recipe=todays,
             versions=self.versions,
@@ -339,6 +356,7 @@ class _Filling:
             resumed=self.resumed,
             strangers=tuple(self.folder.strangers()),
             beyond=self.folder.beyond(total),
+            values=settings_of(self.brief, self.ledger.done(0, min(total, _COUNTED))),
             other_recipes=self.ledger.other_recipes(recipe(self.job, self.template), total),
             stopped=self.state.stopping,
             error=error,
@@ -371,14 +389,18 @@ async def connected(job: Job) -> AsyncIterator[list[Client]]:
 def demands_of(job: Job) -> Demands:
     """What every image of a job must be."""
     checks = job.checks
-    return Demands(job.size if checks.size else None, checks.black, checks.flat, job.limits.megapixels)
+    size = job.size if checks.size else None
+    levels = (checks.black_level, checks.flat_level)
+    return Demands(size, not checks.size, checks.black, checks.flat, job.limits.megapixels, *levels)
 
 
 def recipe(job: Job, made_of: Template) -> str:
     """A fingerprint of everything but the seed that decides what the images show."""
     bindings = {name: str(bound) for name, bound in made_of.bindings.items()}
-    asked = [dict(made_of.fixed), job.prompts.positives, job.prompts.negative, job.size]
-    facts = [made_of.graph, bindings, made_of.output, *asked]
+    training = job.training if job.prompts.source or job.sampling.size else None
+    asked = [job.prompts, job.matrix, training]
+    words = [None if one is None else one.model_dump(mode="json") for one in asked]
+    facts = [made_of.graph, bindings, made_of.output, dict(made_of.fixed), words, negative(job), job.size]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

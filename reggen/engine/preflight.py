@@ -99,7 +99,7 @@ def _is_closed_list(spec: Any) -> bool:
 
 def _values(template: Template, node_id: str, inputs: dict[str, Any]) -> list[str]:
     problems = []
-    for name, got in template.settled(node_id).items():
+    for name, got in (*template.settled(node_id).items(), *template.variants(node_id)):
         spec = inputs.get(name)
         choices = choices_of(spec)
         if not _is_closed_list(spec) or isinstance(got, list) or str(got) in choices:

@@ -7,6 +7,7 @@ By class and fields of the error, never by its text:
     Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose. What was on board
                           when a server died is a suspect: it is tried alone from then on, so that the next death
                           has one culprit; a sample over which servers died twice is parked, not tried a third time
+    Forbidden             no more: it is never posted
     Rejected              elsewhere, once for each server that has not refused it; the same server, never
     Failed                again up to limits.attempts, elsewhere first
       out of memory       memory is freed and the same server tried once more; then a batch is made one by one;
@@ -24,6 +25,7 @@ from dataclasses import dataclass, replace
 from reggen.errors import (
     BadImage,
     Failed,
+    Forbidden,
     Interrupted,
     Lost,
     NoOutput,
@@ -102,7 +104,10 @@ def decide(
     Given what was spent on them before, and the servers usable now.
     """
     tries = replace(tries, avoid=tries.avoid | {server})
-    if isinstance(error, Rejected):
+    verdict: Verdict
+    if isinstance(error, Forbidden):
+        verdict = GiveUp(str(error))
+    elif isinstance(error, Rejected):
         verdict = _elsewhere(error, server, tries, usable)
     elif isinstance(error, Failed) and error.out_of_memory:
         verdict = _short_of_memory(error, server, tries, usable, batch)
@@ -155,6 +160,8 @@ def remedy(error: ServerError | SampleError) -> str:
             return "Make them smaller, lower sampling.batch, or start ComfyUI with --lowvram"
         case Failed():
             return "Run the workflow once in ComfyUI itself; its console says more than the message here"
+        case Forbidden():
+            return "Change the prompt, or what [guard] forbids"
         case Rejected():
             return "`check` says what the servers have and the job wants"
         case BadImage(torn=False):

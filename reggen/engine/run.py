@@ -175,7 +175,8 @@ class Run:
             for server, errand in self._fleet.assign(now, self._halt.prompts_left):
                 begin(self._work(self._links[server], errand))
             await self._give_up_stranded(now)
-            await self._doze(now)
+            if not self._fleet.finished:  # handing out may have found that nothing is left
+                await self._doze(now)
         return working
 
     async def _doze(self, now: float) -> None:

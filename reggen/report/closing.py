@@ -96,6 +96,7 @@ def report(summary: Summary) -> dict[str, Any]:
         "adopted": summary.resumed.adopted,
         "refilled": summary.resumed.deleted,
         "set_aside": summary.resumed.set_aside,
+        "values": dict(summary.values),
         "other_settings": summary.other_recipes,
         "servers": {
             name: {

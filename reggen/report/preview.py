@@ -6,25 +6,28 @@ import os
 from collections.abc import Iterator, Sequence
 
 from reggen.dataset.folder import Folder
+from reggen.dataset.study import Brief, settings_of
 from reggen.engine.fill import bytes_needed, lasting, mib
 from reggen.engine.preflight import Examined
 from reggen.job import Job
-from reggen.plan import Plan, Sample
+from reggen.plan import Sample
 from reggen.report.state import conflicts, state_of
 from reggen.workflow import Template, template
 
 _SHOWN = 5
+_CHOICES = 12  # values of templates and of the matrix that are counted in words
 
 
-def preview(job: Job, job_file: str) -> str:
-    """What a job would make. Raises WorkflowError."""
-    return "\n".join(_preview(job, job_file))
+def preview(brief: Brief, job_file: str) -> str:
+    """What one class of a job would be. Raises WorkflowError."""
+    return "\n".join(_preview(brief, job_file))
 
 
-def _preview(job: Job, job_file: str) -> Iterator[str]:
-    made_of, plan = template(job), Plan(job)
+def _preview(brief: Brief, job_file: str) -> Iterator[str]:
+    job, plan, made_of = brief.job, brief.plan, template(brief.job)
     dataset, first, last = job.dataset, plan[0], plan[len(plan) - 1]
     yield f"{job_file}: {len(plan):,} images"
+    yield from (f"  why          {line}" for line in brief.arithmetic)
     yield f"  folder       {dataset.folder.absolute()}  (repeats {dataset.repeats}, class {dataset.class_words!r})"
     state = state_of(job)
     if state["done"]:
@@ -33,8 +36,11 @@ def _preview(job: Job, job_file: str) -> Iterator[str]:
     yield f"  size         {_size(job)}"
     yield f"  seeds        {first.seed} ... {last.seed}"
     for name in ("checkpoint", "sampler", "scheduler", "steps", "cfg"):
-        if (value := made_of.value(name)) is not None:
+        if (value := _setting(made_of, name)) is not None:
             yield f"  {name:<12} {value}"
+    yield from _variety(brief)
+    if job.captions.write != "none":
+        yield f"  captions     {_CAPTIONS[job.captions.write]}, in {first.name}{job.captions.extension} ..."
     if job.sampling.batch > 1:
         yield f"  batch        {job.sampling.batch} images for each prompt"
     yield f"  workflow     {job.workflow.file if job.workflow else 'built in'}"
@@ -44,13 +50,43 @@ def _preview(job: Job, job_file: str) -> Iterator[str]:
     yield f"  servers      {', '.join(f'{server.name} (depth {server.depth})' for server in job.servers)}"
     yield f"  disk         about {mib(bytes_needed(job, len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
     yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
+    if brief.guard:
+        yield "  guard        no forbidden word in the class words, the prompts or the captions"
+    yield from (f"  WARNING      {warning}" for warning in brief.warnings)
     yield f"  the first {min(_SHOWN, len(plan))}:"
-    yield from (_sample(plan[index]) for index in range(min(_SHOWN, len(plan))))
+    yield from (_sample(plan[index], job) for index in range(min(_SHOWN, len(plan))))
 
 
-def _sample(sample: Sample) -> str:
+_CAPTIONS = {
+    "class": "the class words",
+    "prompt": "each image's prompt",
+    "training": "the training captions without the trigger",
+}
+
+
+def _setting(made_of: Template, name: str) -> str | None:
+    if name in made_of.axes:
+        return ", ".join(map(str, made_of.axes[name])) + "  (in turn)"
+    value = made_of.value(name)
+    return None if value is None else str(value)
+
+
+def _variety(brief: Brief) -> Iterator[str]:
+    """How many different prompts there are, and how often each of a few choices comes."""
+    combinations = brief.plan.source.combinations
+    if combinations > 1:
+        yield f"  variety      {combinations:,} combinations, none twice before all were used"
+    counts = settings_of(brief)
+    shown = sorted(counts.items())[:_CHOICES]
+    yield from (f"    {times:>8,} x {what}" for what, times in shown)
+    if len(counts) > _CHOICES:
+        yield f"    and {len(counts) - _CHOICES:,} more choices"
+
+
+def _sample(sample: Sample, job: Job) -> str:
     positive = sample.positive if sample.positive is not None else "the workflow's own prompt"
-    return f"    {sample.name}  seed {sample.seed}  {positive}"
+    size = "  {} x {}".format(*sample.size) if sample.size and job.sizes_vary else ""
+    return f"    {sample.name}{size}  seed {sample.seed}  {positive}"
 
 
 def _bound(made_of: Template, name: str) -> str:
@@ -58,18 +94,21 @@ def _bound(made_of: Template, name: str) -> str:
 
 
 def _size(job: Job) -> str:
+    if job.sizes_vary:
+        return "each training image's bucket" if job.sampling.size else "from the matrix"
     return "{} x {}".format(*job.size) if job.size else "as the workflow has it"
 
 
-def checked(job: Job, job_file: str, examined: Sequence[Examined]) -> tuple[str, bool]:
-    """The preflight's findings in words, and whether the disk has room."""
-    folder = Folder(job.dataset)
-    need, free = bytes_needed(job, job.dataset.count), folder.free_bytes()
+def checked(briefs: Sequence[Brief], job_file: str, examined: Sequence[Examined]) -> tuple[str, bool]:
+    """The preflight's findings in words, and whether nothing stands in the way here."""
+    job = briefs[0].job
+    need, free = sum(bytes_needed(one.job, len(one.plan)) for one in briefs), Folder(job.dataset).free_bytes()
     room = free >= need / 2
-    problems = standing_in_the_way(job)
+    problems = [problem for brief in briefs for problem in standing_in_the_way(brief.job)]
     lines = [f"{job_file}: the job file and its workflow are in order"]
     lines.append(f"  disk         {mib(free)} free, about {mib(need)} needed" + ("" if room else ": TOO LITTLE"))
     lines.extend(f"  IN THE WAY   {problem}" for problem in problems)
+    lines.extend(f"  WARNING      {warning}" for warning in briefs[0].warnings)
     for one in examined:
         launch = next((server.launch for server in job.servers if server.name == one.server), None)
         verdict = f"not running; `run` starts it in {launch}" if launch and one.away else _verdict(one)

@@ -29,6 +29,7 @@ from typing import Any
 import aiohttp
 
 from reggen import progress, sim
+from reggen.dataset.study import study
 from reggen.engine.fill import fill
 from reggen.job import Job
 from reggen.plan import Plan
@@ -91,7 +92,8 @@ async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Roun
     """One dataset, whole, checks on: from the first post to the last durable commit."""
     events: list[progress.RunEvent] = []
     with tempfile.TemporaryDirectory() as root:
-        summary = await fill(job_for(url, root, options, seed), "bench", tell=events.append, note=print)
+        (brief,) = study(job_for(url, root, options, seed), "bench")
+        summary = await fill(brief, "bench", tell=events.append, note=print)
     if summary.made != options.images:
         sys.exit(f"the round failed: {summary}")
     first = next(event.at for event in events if isinstance(event, progress.Posted))

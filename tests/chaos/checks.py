@@ -78,13 +78,12 @@ def assert_paid_once(night: Night, sims: Sequence[Sim], cut_short: int) -> None:
     """No prompt was executed without need.
 
     Needed is one for each batch. Beyond that the faults that struck explain what each costs at most
-    (`Night.cost`), and each run that was cut short the prompt that each server was at: the waiting ones are taken
-    back or, after a sudden death, taken over by the next run. ``cut_short`` counts those runs.
+    (`Night.cost`), and each run that was cut short what it had in hand at most. ``cut_short`` counts those runs.
     """
     executed = sum(sim.executed for sim in sims)
     needed = math.ceil(night.count / night.batch)
     explained = sum(night.cost(fault) * times for fault, times in struck(sims).items())
-    most = needed + explained + cut_short * len(night.depths)
+    most = needed + explained + cut_short * night.in_hand
     assert executed <= most, (
         f"{executed} prompts were executed; {needed} were needed, {cut_short} runs cut short, "
         f"and the faults explain {explained}: {dict(struck(sims))}"

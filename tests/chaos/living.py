@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from reggen.dataset.study import study
 from reggen.engine.fill import Control, Summary, fill
 from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, ReggenError
 from reggen.job import Job
@@ -185,7 +186,8 @@ async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> E
         if breaking is not None and told >= breaking.happenings:
             reached.set()
 
-    filling = asyncio.create_task(fill(job, "night.toml", tell=tell, note=_unheard, control=control, pace=PACE))
+    (brief,) = study(job, "night.toml")
+    filling = asyncio.create_task(fill(brief, "night.toml", tell=tell, note=_unheard, control=control, pace=PACE))
     guarded = asyncio.create_task(control.guard(filling))
     breaker = asyncio.create_task(_break_off(breaking, reached, control, guarded)) if breaking is not None else None
     await asyncio.wait({guarded})

@@ -131,3 +131,14 @@ async def test_a_first_run_asks_nothing(job: JobMaker) -> None:
     async with serve(Settings(), Script()) as sim:
         await filled(job(sim.url))
         assert sim.count("GET", "/queue") == 0
+
+
+async def test_a_run_whose_every_slot_was_left_behind_ends(job: JobMaker) -> None:
+    """Nothing is left to hand out, and nothing will happen any more: that is the end, not a wait."""
+    async with serve(Settings(seconds=0.1)) as sim:
+        made = job(sim.url, dataset={"count": 2})
+        await killed(made, sim, posts=2)
+        told = await filled(made, limit=10)
+        assert told.summary.exit_code == 0
+        assert len(taken_over(told)) == 2
+        assert sim.executed == 2

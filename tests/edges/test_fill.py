@@ -17,6 +17,7 @@ from PIL import Image
 from reggen import progress
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.study import study
 from reggen.engine.fill import BY_USER, Control, fill
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job import Job
@@ -581,7 +582,7 @@ async def test_a_rehearsal_and_a_real_run_never_share_a_dataset(job: JobMaker) -
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, dataset={"count": 1}))
         with pytest.raises(JobError, match="real pictures"):
-            await fill(one, "test.toml", tell=lambda _: None, note=print, rehearsal=True)
+            await fill(study(one, "test.toml")[0], "test.toml", tell=lambda _: None, note=print, rehearsal=True)
 
 
 async def test_images_beyond_the_count_are_told_of(job: JobMaker) -> None:

@@ -124,3 +124,23 @@ def test_a_picture_with_detail_in_one_channel_is_not_flat(tmp_path: Path) -> Non
     still = Image.new("L", (64, 64), 128)
     Image.merge("RGB", (still, still, noise)).save(tmp_path / "a.png")
     inspect(tmp_path / "a.png", "reg_001", ANY)
+
+
+def test_what_counts_as_black_and_flat_is_the_job_s(tmp_path: Path) -> None:
+    """A dark scene may be wanted; a pale one may be too flat."""
+    dark = Image.linear_gradient("L").point(lambda value: value // 16).convert("RGB")
+    dark.save(tmp_path / "a.png")
+    inspect(tmp_path / "a.png", "reg_001", ANY)
+    with pytest.raises(BadImage, match="is black"):
+        inspect(tmp_path / "a.png", "reg_001", Demands(size=None, black_level=20))
+    with pytest.raises(BadImage, match="is of one colour"):
+        inspect(tmp_path / "a.png", "reg_001", Demands(size=None, flat_level=60.0))
+
+
+@pytest.mark.parametrize("kind", ["webp", "jpg"])
+def test_a_lower_quality_makes_a_smaller_file(tmp_path: Path, kind: str) -> None:
+    """Lossy where the job asks for it."""
+    source = tmp_path / "a.part"
+    Image.effect_noise((128, 128), 60).convert("RGB").save(source, "PNG")
+    best = convert(source, kind).stat().st_size
+    assert convert(source, kind, 30).stat().st_size < best / 2

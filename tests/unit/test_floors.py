@@ -28,6 +28,7 @@ FLOORS = {
     "graph": 0,
     "bindings": 0,
     "plan": 0,
+    "source": 0,
     "workflow": 0,
     "progress": 0,
     "comfy.wire": 1,

@@ -291,6 +291,7 @@ def test_the_report_says_the_same_to_programs():
         "adopted": ["reg_001"],
         "refilled": ["reg_002"],
         "set_aside": ["reg_004.png is torn"],
+        "values": {},
         "other_settings": 2,
         "servers": {
             "a": {

@@ -1,0 +1,81 @@
+"""Rejecting images by number: what deleting them by hand does, and with a reason. Blocking.
+
+A rejected slot is in its next take: the same prompt, another seed. Its picture is set aside, its caption and latent
+caches go, and the next run makes another.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reggen.dataset.folder import Folder, held, storage
+from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.dataset.study import Brief
+from reggen.errors import JobError, Problem
+
+_MOST = 1_000_000  # numbers in one range
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The names of slots: ``aside`` had a picture, ``empty`` had none."""
+
+    aside: tuple[str, ...]
+    empty: tuple[str, ...]
+
+
+def slots(words: Sequence[str], count: int) -> list[int]:
+    """Slot indices, from 0, of numbers as people write them: 17, 42-45, reg_017. Raises JobError."""
+    found: set[int] = set()
+    problems = []
+    for word in words:
+        match = re.fullmatch(r"(?:[^-\s]*_)?(\d+)(?:\.\w+)?(?:\s*-\s*(?:[^-\s]*_)?(\d+)(?:\.\w+)?)?", word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not match or last < first:
+            problems.append(Problem(word, "is no number of an image", "write 17, or 42-45"))
+        elif first < 1 or last > count or last - first > _MOST:
+            problems.append(Problem(word, f"there are the images 1 to {count:,}"))
+        else:
+            found.update(range(first - 1, last))
+    if problems:
+        raise JobError("the command line", tuple(problems))
+    return sorted(found)
+
+
+def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
+    """Put these slots into their next take. Raises Busy while a run goes on, and StorageError."""
+    folder = Folder(brief.job.dataset)
+    aside: list[str] = []
+    empty: list[str] = []
+    with held(folder):
+        folder.prepare()
+        ledger = Ledger.open(folder.state / "ledger.sqlite")
+        try:
+            files, takes = folder.files(set(indices)), ledger.states(indices)
+            for index in indices:
+                sample = brief.plan.sample(index, takes.get(index, ("", 0))[1])
+                (aside if index in files else empty).append(sample.name)
+                if index in files:
+                    folder.set_aside(files[index])
+                folder.drop_companions(sample.name)
+                state, take = takes.get(index, ("", 0))
+                spent = state == "done" or index in files  # otherwise its take is one that was not made yet
+                ledger.put([Row(index, "rejected", take + spent, sample.name, now_utc(), why)])
+        finally:
+            ledger.close()
+            folder.tidy()
+    return Rejected(tuple(aside), tuple(empty))
+
+
+def purge(brief: Brief) -> int:
+    """Delete the pictures that were set aside; how many. Raises Busy while a run goes on, and StorageError."""
+    folder = Folder(brief.job.dataset)
+    with held(folder), storage("purging", folder.rejected):
+        if not folder.rejected.is_dir():
+            return 0
+        count = sum(1 for _ in folder.rejected.iterdir())
+        shutil.rmtree(folder.rejected)
+    return count

@@ -1,0 +1,214 @@
+"""A job and everything it refers to, read before a run: its training set, its wildcards, its classes. Blocking.
+
+One `Brief` for each class: a job whose count is known, and its plan. The forbidden words are looked for here, so
+that a run with one of them in a prompt does not start.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from reggen.dataset.training import TrainingSet, read_training
+from reggen.dataset.wildcards import WildcardFolder
+from reggen.errors import JobError, Problem
+from reggen.guard import Guard
+from reggen.job import ClassBlock, Job, Training
+from reggen.kohya import Bucketing, Size
+from reggen.plan import Plan
+from reggen.source import Example, Source
+from reggen.workflow import Template, template
+
+CHECKED = 100_000
+"""Prompts of a class that the guard reads before the start; what comes after them it reads one by one."""
+
+_NAMED = 10  # offences that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """One class of a job, ready to be made.
+
+    ``arithmetic`` says in words how count and sizes came about; ``warnings`` what a trainer would want to know.
+    """
+
+    job: Job
+    plan: Plan
+    training: TrainingSet | None = None
+    arithmetic: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    guard: Guard = field(default_factory=lambda: Guard(()))
+
+
+def study(job: Job, job_file: str) -> tuple[Brief, ...]:
+    """One brief for each class of a job. Raises JobError, with the job file's name, for all that is wrong with it."""
+    training = _training(job.training) if job.training else None
+    try:
+        return tuple(_brief(single, training, words) for single, words in _classes(job, training))
+    except JobError as error:
+        if error.file != "the job":
+            raise
+        raise type(error)(job_file, error.problems) from None
+
+
+def guard_of(job: Job) -> Guard:
+    """The guard of a job: its forbidden words, and the trigger of what it is made for."""
+    trigger = job.training.trigger if job.training else ()
+    forbid = tuple(dict.fromkeys((*job.guard.forbid, *trigger)))
+    return Guard(forbid, allow=job.guard.allow, key="guard.forbid")
+
+
+def bucketing_of(training: Training) -> Bucketing:
+    """What the job says of the trainer's buckets."""
+    return Bucketing(
+        training.pixels,
+        training.enable_bucket,
+        training.min_bucket_reso,
+        training.max_bucket_reso,
+        training.bucket_reso_steps,
+        training.bucket_no_upscale,
+    )
+
+
+def _training(training: Training) -> TrainingSet:
+    return read_training(
+        training.folder,
+        training.config,
+        bucketing=bucketing_of(training),
+        caption_ending=training.caption_extension,
+    )
+
+
+# ---- classes and counts
+
+
+def _classes(job: Job, training: TrainingSet | None) -> Iterator[tuple[Job, tuple[str, ...]]]:
+    """A job for each class, with its own count, and how that came about."""
+    total, words = _total(job, training)
+    blocks = job.classes or (ClassBlock(words=job.dataset.class_words),)
+    counts = _shared(total, [Fraction(str(block.share)) for block in blocks])
+    for block, count in zip(blocks, counts, strict=True):
+        if count < 1:
+            problem = Problem("class", f"{block.words!r} gets none of {total} images", "raise the count or its share")
+            raise JobError("the job", (problem,))
+        dataset = job.dataset.model_copy(update={"class_words": block.words, "count": count, "matched": False})
+        told = {name: value for name in ("positive", "negative") if (value := getattr(block, name)) is not None}
+        prompts = job.prompts.model_copy(update={**told, **({"source": None} if "positive" in told else {})})
+        split = (f"{count:,} of {total:,} for {block.words!r}, by its share",) if len(blocks) > 1 else ()
+        yield job.model_copy(update={"dataset": dataset, "prompts": prompts, "classes": ()}), (*words, *split)
+
+
+def _total(job: Job, training: TrainingSet | None) -> tuple[int, tuple[str, ...]]:
+    if not job.dataset.matched or training is None:
+        return job.dataset.count, ()
+    total, repeats = training.total, job.dataset.repeats
+    sums = Counter(image.repeats for image in training.images)
+    shown = " + ".join(f"{images:,} x {times}" for times, images in sorted(sums.items(), reverse=True))
+    words = f"{shown} repeats = {total:,} training images an epoch, so kohya uses {total:,} regularization images"
+    count = -(-total // repeats)
+    if repeats > 1:
+        words += f"; each counts {repeats} times, so {count:,} are made"
+    return count, (words,)
+
+
+def _shared(total: int, shares: Sequence[Fraction]) -> list[int]:
+    """The total in whole parts, the largest remainders rounded up, so that nothing is lost."""
+    exact = [total * share / sum(shares) for share in shares]
+    counts = [int(part) for part in exact]
+    for number in sorted(range(len(exact)), key=lambda one: counts[one] - exact[one])[: total - sum(counts)]:
+        counts[number] += 1
+    return counts
+
+
+# ---- one class
+
+
+def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) -> Brief:
+    wildcards = WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None
+    examples = _examples(training) if training and _uses_examples(job) else ()
+    plan, guard = Plan(job, Source(job, examples, wildcards)), guard_of(job)
+    if problems := tuple(_offences(job, plan, guard)):
+        raise JobError("the job", problems)
+    warnings = (*_suspicious(template(job), job.training), *_of_entries(training))
+    return Brief(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard)
+
+
+def _uses_examples(job: Job) -> bool:
+    return bool(job.prompts.source or job.sampling.size or job.captions.write == "training")
+
+
+def _examples(training: TrainingSet) -> tuple[Example, ...]:
+    return tuple(Example(image.path.name, image.caption, image.bucket, image.repeats) for image in training.images)
+
+
+def _sizes(job: Job, plan: Plan, training: TrainingSet | None) -> Iterator[str]:
+    if not job.sampling.size or training is None:
+        return
+    theirs: Counter[Size] = Counter()
+    for image in training.images:
+        theirs[image.bucket] += image.repeats
+    ours = Counter(sample.size for sample in (plan[slot] for slot in range(min(len(plan), CHECKED))))
+    for bucket, uses in theirs.most_common():
+        yield f"bucket {bucket[0]} x {bucket[1]}: {uses:,} of {training.total:,} in training, {ours[bucket]:,} made"
+
+
+# ---- what must not be
+
+
+def _offences(job: Job, plan: Plan, guard: Guard) -> Iterator[Problem]:
+    """Forbidden words in the class words, the prompts and the captions; the first of each kind of text."""
+    if not guard:
+        return
+    if offence := guard.find(job.dataset.class_words):
+        yield Problem("dataset.class", f"{offence}; it is forbidden")
+    named, read = 0, set[str]()
+    batch = job.sampling.batch
+    for slot in range(0, min(len(plan), CHECKED * batch), batch):
+        sample = plan[slot]
+        for what, text in (("prompt", sample.positive), ("caption", sample.caption)):
+            if not text or text in read:
+                continue
+            read.add(text)
+            if (offence := guard.find(text)) and named < _NAMED:
+                named += 1
+                yield Problem(f"the {what} of {sample.name}", f"{offence}; it is forbidden: {text[:120]!r}")
+
+
+def _suspicious(made_of: Template, training: Training | None) -> Iterator[str]:
+    """What makes images that are not what the base model itself thinks of the class."""
+    for node_id, node in made_of.graph.items():
+        if "loraloader" in str(node.get("class_type", "")).lower().replace("_", "").replace(" ", ""):
+            yield f"{made_of.label(node_id)} loads a LoRA: regularization images should be the base model's own"
+    checkpoints = made_of.axes.get("checkpoint") or (made_of.value("checkpoint"),)
+    if training and training.base:
+        others = [one for one in checkpoints if one and one != training.base]
+        for other in others:
+            yield f"{other!r} makes the images, and {training.base!r} is trained: they should be the same"
+
+
+def _of_entries(training: TrainingSet | None) -> Iterator[str]:
+    if training and len(training.bucketings) > 1:
+        entries = ", ".join(f"{training.total_of(entry):,}" for entry in range(len(training.bucketings)))
+        yield f"the config has several [[datasets]], of {entries} images: kohya matches regularization images in each"
+
+
+def settings_of(brief: Brief, done: Collection[int] | None = None) -> Mapping[str, int]:
+    """How often each value of a template and of the matrix comes up in the slots, of the first many.
+
+    With ``done`` only these slots are counted.
+    """
+    counts: Counter[str] = Counter()
+    batch = brief.job.sampling.batch
+    for slot in range(0, min(len(brief.plan), CHECKED * batch), batch):
+        window = range(slot, min(slot + batch, len(brief.plan)))
+        made = len(window) if done is None else sum(index in done for index in window)
+        wanted = brief.plan.source.at(slot // batch)
+        if not made or not (wanted.values or wanted.settings):
+            continue
+        for value in wanted.values:
+            counts[f"{value.place}: {value.value}"] += made
+        for name, chosen in wanted.settings:
+            counts[f"{name} = {chosen}"] += made
+    return counts

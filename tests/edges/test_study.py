@@ -1,0 +1,226 @@
+"""From a training set to a plan: count, sizes, words and classes; and what keeps a run from starting."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from reggen.dataset.doctor import examine
+from reggen.dataset.pointing import Question
+from reggen.dataset.study import Brief, bucketing_of, settings_of, study
+from reggen.errors import JobError
+from reggen.job import Job
+from reggen.report.preview import preview
+from reggen.sim import Settings, serve
+from tests.conftest import JobMaker, filled
+from tests.invariants import assert_sound
+
+SIZES = [(512, 512)] * 3 + [(512, 768)] * 2 + [(768, 512)]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    """Six images with ten repeats, captions with the trigger; three shapes."""
+    folder = tmp_path / "train" / "10_sks boy"
+    folder.mkdir(parents=True)
+    for number, size in enumerate(SIZES):
+        Image.effect_noise(size, 50).save(folder / f"img_{number}.png")
+        (folder / f"img_{number}.txt").write_text(f"sks, 1boy, tag{number}, smile, smile", encoding="utf-8")
+    return folder.parent
+
+
+Matched = Callable[..., Job]
+
+
+@pytest.fixture
+def matched(job: JobMaker, train: Path) -> Matched:
+    """A maker of jobs that take everything from the training set."""
+
+    def make(*urls: str, classes: list[dict[str, Any]] | None = None, **sections: dict[str, Any]) -> Job:
+        training = {"folder": str(train), "trigger": ["sks"], "caption_extension": ".txt", "resolution": 512}
+        document = job(*urls).model_dump(by_alias=True, exclude_none=True)
+        document.pop("matrix")
+        document["sampling"] = {"checkpoint": "AnythingXL_inkBase.safetensors", "size": "match", "steps": 2}
+        document["dataset"] = {"root": document["dataset"]["root"], "class": "boy", "count": "match"}
+        document |= {"training": training, "prompts": {"from": "captions"}}
+        for name, values in sections.items():
+            document[name] = {**document.get(name, {}), **values}
+        if classes:
+            del document["dataset"]["class"]
+            document["class"] = classes
+        return Job.model_validate(document)
+
+    return make
+
+
+def brief_of(job: Job) -> Brief:
+    (brief,) = study(job, "test.toml")
+    return brief
+
+
+def test_the_count_is_what_the_trainer_uses(matched: Matched) -> None:
+    """Six images, ten repeats: sixty, and the arithmetic in words."""
+    brief = brief_of(matched())
+    assert len(brief.plan) == 60
+    assert brief.arithmetic[0].startswith("6 x 10 repeats = 60 training images an epoch")
+
+
+def test_repeats_of_ones_own_are_reckoned_with(matched: Matched) -> None:
+    """Each image of a folder 3_boy counts three times: twenty are enough."""
+    assert len(brief_of(matched(dataset={"repeats": 3})).plan) == 20
+
+
+def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> None:
+    """512 x 768 at 512 is the bucket 384 x 640."""
+    plan = brief_of(matched()).plan
+    assert Counter(sample.size for sample in plan) == {(512, 512): 30, (384, 640): 20, (640, 384): 10}
+
+
+def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) -> None:
+    """The class words stand in its place."""
+    for sample in brief_of(matched()).plan:
+        tags = (sample.positive or "").split(", ")
+        assert tags[:2] == ["boy", "1boy"]
+        assert "sks" not in tags
+        assert len(tags) == len(set(tags))
+
+
+def test_the_preview_shows_it_before_anything_runs(matched: Matched) -> None:
+    """Count, buckets, the first prompts with their sizes."""
+    text = preview(brief_of(matched(captions={"write": "prompt"})), "test.toml")
+    assert "6 x 10 repeats = 60" in text
+    assert "bucket 384 x 640: 20 of 60 in training, 20 made" in text
+    assert "reg_001  512 x 512" in text
+    assert "each image's prompt, in reg_001.caption" in text
+
+
+async def test_a_matched_set_is_made_and_the_doctor_finds_nothing(matched: Matched, train: Path) -> None:
+    """Number, sizes and captions are just what kohya will use."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        made = matched(sim.url, captions={"write": "prompt", "extension": ".txt"})
+        told = await filled(made)
+        assert told.summary.exit_code == 0
+        brief = brief_of(made)
+        assert_sound(brief.job, brief.plan)
+    assert made.training is not None
+    buckets = bucketing_of(made.training)
+    found = examine(Question(made.dataset.root, train, bucketing=buckets, ending=".txt"))
+    assert list(found.findings) == []
+    caption = (brief.job.dataset.folder / "reg_002.txt").read_text(encoding="utf-8")
+    assert caption == brief.plan[1].positive
+
+
+async def test_a_deleted_image_takes_its_caption_and_caches_along(matched: Matched) -> None:
+    """The next picture of the slot has a caption of its own, and no stale latent."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = matched(sim.url, dataset={"count": 4, "repeats": 1}, captions={"write": "class"})
+        await filled(one)
+        folder = one.dataset.folder
+        (folder / "reg_002.png").unlink()
+        (folder / "reg_002_0512x0512_sd.npz").touch()
+        (folder / "reg_002.txt").write_text("of the picture before", encoding="utf-8")
+        await filled(one)
+        assert sorted(file.name for file in folder.glob("reg_002*")) == ["reg_002.caption", "reg_002.png"]
+
+
+async def test_captions_asked_for_later_are_written_beside_what_is_there(matched: Matched) -> None:
+    """No image is made again for it."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        await filled(one := matched(sim.url, dataset={"count": 3}))
+        posts = sim.count("POST", "/prompt")
+        await filled(matched(sim.url, dataset={"count": 3}, captions={"write": "training"}))
+        assert sim.count("POST", "/prompt") == posts
+        captions = sorted(file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.caption"))
+        assert captions == [f"boy, 1boy, tag{number}, smile" for number in range(3)]
+
+
+# ---- several classes
+
+
+def test_the_count_is_shared_out_whole(matched: Matched) -> None:
+    """Sixty for three classes by 1 : 1 : 2.5; nothing is lost in rounding."""
+    blocks = [{"words": "boy"}, {"words": "girl"}, {"words": "dog", "share": 2.5}]
+    briefs = study(matched(classes=blocks), "test.toml")
+    assert [len(brief.plan) for brief in briefs] == [14, 13, 33]
+    assert [brief.job.dataset.folder.name for brief in briefs] == ["1_boy", "1_girl", "1_dog"]
+    assert briefs[1].plan[0].positive == "girl, 1boy, tag0, smile"
+
+
+def test_a_class_may_have_prompts_of_its_own(matched: Matched) -> None:
+    """Instead of the captions."""
+    blocks = [{"words": "boy"}, {"words": "girl", "positive": "1girl, {red|blue} hair"}]
+    boy, girl = study(matched(classes=blocks), "test.toml")
+    assert {sample.positive for sample in girl.plan} == {"1girl, red hair", "1girl, blue hair"}
+    assert "boy, 1boy, tag0, smile" in {sample.positive for sample in boy.plan}
+
+
+# ---- what must not be
+
+
+@pytest.mark.parametrize(
+    ("sections", "where"),
+    [
+        ({"guard": {"forbid": ["tag3"]}}, "the prompt of reg_004"),
+        ({"guard": {"forbid": ["smiles"]}, "prompts": {"suffix": "big_smiles"}}, "the prompt of reg_001"),
+        ({"guard": {"forbid": ["boys", "boy"]}}, "dataset.class"),
+        ({"prompts": {"from": None, "positive": "a {cat|SKS} on a mat"}}, "the prompt of"),
+    ],
+    ids=["a tag", "in the suffix", "the class words", "the trigger in a template"],
+)
+def test_a_forbidden_word_keeps_a_run_from_starting(matched: Matched, sections: dict[str, Any], where: str) -> None:
+    """And it is said where it stands."""
+    with pytest.raises(JobError) as caught:
+        study(matched(**sections), "test.toml")
+    assert caught.value.file == "test.toml"
+    assert where in str(caught.value)
+    assert "forbidden" in str(caught.value)
+
+
+def test_forbidden_words_go_into_the_negative_prompt_when_asked(matched: Matched) -> None:
+    """What stands there already is not repeated."""
+    guard = {"forbid": ["red bandana", "blurry"], "negative": True}
+    made = matched(guard=guard, prompts={"from": "captions", "negative": "blurry, lowres"})
+    assert brief_of(made).plan[0].negative == "blurry, lowres, red bandana"
+
+
+def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: Path) -> None:
+    """Regularization images should be the base model's own."""
+    from reggen.graph import built_in
+
+    graph = json.loads(json.dumps(built_in()))
+    model = next(node for node, facts in graph.items() if facts["class_type"] == "CheckpointLoaderSimple")
+    sampler = next(facts for facts in graph.values() if facts["class_type"] == "KSampler")
+    graph["99"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": [model, 0], "lora_name": "x", "strength_model": 1},
+    }
+    sampler["inputs"]["model"] = ["99", 0]
+    (tmp_path / "lora.json").write_text(json.dumps(graph), encoding="utf-8")
+    made = matched(workflow={"file": str(tmp_path / "lora.json")}, training={"base": "other.safetensors"})
+    warnings = " / ".join(brief_of(made).warnings)
+    assert "loads a LoRA" in warnings
+    assert "'other.safetensors' is trained" in warnings
+
+
+def test_a_training_set_that_is_not_there_is_a_sentence(job: JobMaker, tmp_path: Path) -> None:
+    """Before anything else."""
+    made = job(training={"folder": str(tmp_path / "nowhere")}, dataset={"count": "match"})
+    with pytest.raises(JobError, match="there is no such folder"):
+        study(made, "test.toml")
+
+
+def test_choices_are_counted_for_the_report(job: JobMaker) -> None:
+    """Each value of a template, and each setting of the matrix."""
+    made = job(prompts={"positive": "a {cat|dog}"}, matrix={"sampler": ["euler", "heun"]}, dataset={"count": 8})
+    assert settings_of(brief_of(made)) == {
+        "{cat|dog}: cat": 4,
+        "{cat|dog}: dog": 4,
+        "sampler = euler": 4,
+        "sampler = heun": 4,
+    }
