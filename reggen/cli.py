@@ -455,6 +455,29 @@ def _bar(doing: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 @app.command()
+def config(
+    job_file: JobFile,
+    trainer: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="TRAINER", help="kohya, kohya-toml, ai-toolkit, simpletuner, onetrainer, diffusers."
+        ),
+    ] = None,
+    count: Count = None,
+    output: Output = None,
+) -> None:
+    """Print what a trainer is to be told of the images, ready to be pasted. Hints that cannot be comments: stderr."""
+    from reggen.dataset.study import study
+    from reggen.report.served import asked
+    from reggen.report.trainer import section
+
+    found = section(trainer, asked(study(_load(job_file, count, output, None), job_file)))
+    sys.stdout.write(found.text)
+    for hint in found.hints:
+        print(hint, file=sys.stderr)
+
+
+@app.command()
 def schema() -> None:
     """Print the job file's JSON schema, for editors."""
     from reggen import jobfile

@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,19 @@ from reggen.dataset.examined import Examination, Judged, Stop
 from reggen.dataset.findings import Severity
 from reggen.dataset.training import read_training
 from reggen.errors import JobError
+from reggen.job import Training
 from reggen.kohya import Bucketing, NoBucket, Size
+from reggen.report.served import Asked, Served, quoted
+from reggen.report.trainer import section
 from tests.conformance.kohya_layouts import LAYOUTS, Layout
+from tests.pictures import paint, write
 
 SCRIPTS, PYTHON = os.environ.get("REGGEN_SD_SCRIPTS", ""), os.environ.get("REGGEN_SD_PYTHON", "")
 pytestmark = pytest.mark.skipif(
     not (SCRIPTS and PYTHON), reason="REGGEN_SD_SCRIPTS and REGGEN_SD_PYTHON do not name kohya's sd-scripts"
 )
 Answer = dict[str, Any]
+GIRLS_FIRST = (("girl's [1]", 1), ("girl's [1]", 2), ("girl's [1]", 3), ("boy # 2", 1))
 
 
 def some_buckets(count: int = 3000) -> list[tuple[Bucketing, Size]]:
@@ -57,11 +64,15 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def said(roots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Answer:
     """What kohya says to all of them, from one process."""
-    folder = tmp_path_factory.mktemp("kohya")
     asked = {
         "layouts": [layout.options(roots[layout.name]) for layout in LAYOUTS],
         "buckets": [(as_asked(options), *size) for options, size in some_buckets()],
     }
+    return answered(asked, tmp_path_factory.mktemp("kohya"))
+
+
+def answered(asked: Answer, folder: Path) -> Answer:
+    """What kohya's loader answers, from a process of its own."""
     (folder / "questions.json").write_text(json.dumps(asked), encoding="utf-8")
     loader = Path(__file__).with_name("kohya_loader.py")
     command = [PYTHON, str(loader), SCRIPTS, str(folder / "questions.json"), str(folder / "answers.json")]
@@ -150,3 +161,83 @@ def chosen(options: Bucketing, size: Size) -> list[int] | str | None:
         return list(options.bucket(*size))
     except NoBucket as error:
         return "ZeroDivisionError" if error.at_start else None
+
+
+# ---- what `reggen config` prints
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Any]]]:
+    """The images kohya registers when told what is printed for it: a command line, a whole config, part of one.
+
+    Two classes with repeats and captions, in folders whose names try every quoting.
+    """
+    root = tmp_path_factory.mktemp("told") / 'it\'s "mine" & {x}, #1 \\ [y] 少女 😀'
+    train, reg = root / "train", root / "reg"
+    for name, size in (("4_sks girl/1.png", (256, 256)), ("3_sks boy/1.png", (192, 320))):
+        write(paint(train / name, size).with_suffix(".txt"), "sks")
+    for words in ("girl's [1]", "boy # 2"):
+        for number in (1, 2, 3):
+            image = paint(reg / f"2_{words}" / f"reg_{number:03d}.png", (192, 320))
+            write(image.with_suffix(".txt"), f"caption of {words} {number}")
+    training = Training(folder=train, resolution=(256, 256), min_bucket_reso=128, caption_extension=".txt")
+    served = tuple(Served(reg / f"2_{words}", words, 2, 3) for words in ("girl's [1]", "boy # 2"))
+    trained = (Served(train / "4_sks girl", "sks girl", 4, 0), Served(train / "3_sks boy", "sks boy", 3, 0))
+    told = Asked(served, ".txt", training, trained, windows=False)
+    line = shlex.split(section("kohya", told).text)
+    whole, part = root / "whole.toml", root / "part.toml"
+    write(whole, section("kohya-toml", told).text)
+    own = "".join(
+        f"[[datasets.subsets]]\nimage_dir = {quoted(str(one.folder))}\nnum_repeats = {one.repeats}\n"
+        f"class_tokens = {quoted(one.words)}\ncaption_extension = '.txt'\n"
+        for one in trained
+    )
+    head = "[[datasets]]\nresolution = 256\nenable_bucket = true\nmin_bucket_reso = 128\n"
+    write(part, head + own + section("kohya-toml", replace(told, training=None)).text)
+    options = {
+        "line": [*line, "--train_data_dir", str(train)],
+        "whole": ["--dataset_config", str(whole)],
+        "part": ["--dataset_config", str(part)],
+    }
+    answer = answered({"layouts": list(options.values()), "buckets": []}, tmp_path_factory.mktemp("kohya"))
+    assert [one["start"] for one in answer["layouts"]] == [None] * 3
+    return {name: sorted(one["images"]) for name, one in zip(options, answer["layouts"], strict=True)}
+
+
+def test_kohya_does_what_the_printed_command_line_means(printed: dict[str, list[list[Any]]]) -> None:
+    """T = 7: each reg image once with its repeats until 7 are reached, all under their own captions and bucket."""
+    reg = [image for image in printed["line"] if image[2]]
+    assert sum(uses for _, _, is_reg, uses, _, _ in printed["line"] if not is_reg) == 7
+    assert len(reg) == 4  # 2 + 2 + 2 + 2 reach 7
+    assert {tuple(image[5]) for image in reg} == {(192, 320)}
+    assert all(image[4] == f"caption of {Path(image[0]).parent.name[2:]} {Path(image[0]).stem[-1]}" for image in reg)
+
+
+@pytest.mark.parametrize("way", ["whole", "part"])
+def test_kohya_reads_the_printed_config(way: str, printed: dict[str, list[list[Any]]]) -> None:
+    """The same train images and captions as by the command line; of reg images as many, in the config's order."""
+
+    def facts(images: list[list[Any]], *, is_reg: bool) -> list[Any]:
+        return sorted(image for image in images if image[2] is is_reg)
+
+    assert facts(printed[way], is_reg=False) == facts(printed["line"], is_reg=False)
+    reg = facts(printed[way], is_reg=True)
+    names = [f"2_{words}/reg_{number:03d}" for words, number in GIRLS_FIRST]
+    assert sorted(f"{Path(one[0]).parent.name}/{Path(one[0]).stem}" for one in reg) == sorted(names)
+    assert {one[3] for one in reg} == {2}
+    assert all(one[4].startswith(f"caption of {Path(one[0]).parent.name[2:]}") for one in reg)
+
+
+def test_kohya_keeps_class_tokens_where_no_captions_are_written(tmp_path: Path) -> None:
+    """By the folder's name on the command line, by class_tokens in the config: the same words."""
+    paint(tmp_path / "train" / "1_sks" / "1.png", (256, 256))
+    paint(tmp_path / "reg" / "1_anime girl's" / "reg_001.png", (256, 256))
+    training = Training(folder=tmp_path / "train", resolution=256, min_bucket_reso=128)
+    served = Served(tmp_path / "reg" / "1_anime girl's", "anime girl's", 1, 1)
+    told = Asked((served,), None, training, (Served(tmp_path / "train" / "1_sks", "sks", 1, 0),), windows=False)
+    write(tmp_path / "dataset.toml", section("kohya-toml", told).text)
+    line = [*shlex.split(section("kohya", told).text), "--train_data_dir", str(tmp_path / "train")]
+    asked = {"layouts": [line, ["--dataset_config", str(tmp_path / "dataset.toml")]], "buckets": []}
+    by_line, by_config = (sorted(one["images"]) for one in answered(asked, tmp_path)["layouts"])
+    assert by_line == by_config
+    assert [image[4] for image in by_line if image[2]] == ["anime girl's"]
