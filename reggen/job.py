@@ -91,8 +91,10 @@ class Dataset(Section):
         "png", description="png keeps the server's bytes; webp is lossless without a quality; jpg has quality 95."
     )
     quality: int | None = Field(None, ge=1, le=100, description="For webp and jpg: lossy, in this quality.")
-    metadata: Literal["keep", "strip"] = Field(
-        "keep", description="ComfyUI's graph in the image: kept, in EXIF where the format has no text; or left out."
+    metadata: Literal["keep", "strip"] | None = Field(
+        None,
+        description="ComfyUI's graph in the image, in EXIF where the format has no text. "
+        "Left out: kept in png and jpg, not in webp, whose size kohya misreads then.",
     )
     parameters: bool = Field(False, description="Write the text that AUTOMATIC1111 and Civitai read, too.")
     listings: tuple[Literal["jsonl", "csv"], ...] = Field(
@@ -121,6 +123,11 @@ class Dataset(Section):
         if self.quality is not None and self.format == "png":
             raise ValueError("quality goes with format = 'webp' or 'jpg'; png has none")
         return self
+
+    @property
+    def keeps_metadata(self) -> bool:
+        """Whether ComfyUI's graph and reggen's note stay in the images."""
+        return self.metadata == "keep" or (self.metadata is None and self.format != "webp")
 
     @property
     def folder(self) -> Path:

@@ -23,6 +23,7 @@ from reggen.comfy.follow import Pace
 from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
 from reggen.dataset.check import Demands
+from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import Resumed, missing, reconcile
@@ -145,13 +146,14 @@ async def fill(
     left: Callable[[], float] | None = None,
     rehearsal: bool = False,
     pace: Pace | None = None,
+    training_images: Sequence[Path] = (),
 ) -> Summary:
     """Make what is missing of a job's dataset.
 
     ``tell`` gets every event, ``note`` a sentence now and then for people. With ``wait`` it waits for a server
     instead of raising NoServers; ``left`` tells how many seconds it has. Raises JobError, Busy, NoServers, StorageError
     while nothing is posted; what ends the run later is in the summary, beside what was made by then.
-    A ``rehearsal`` and a real run never share a dataset.
+    A ``rehearsal`` and a real run never share a dataset. No image may look like one of the ``training_images``.
     """
     made_of = template(job)
     plan, folder, demands = Plan(job), Folder(job.dataset), demands_of(job)
@@ -168,11 +170,14 @@ async def fill(
             ledger.claim(job_file, lasting(job, rehearsal=rehearsal))
             done = ledger.counts(len(plan)).get("done", 0)
             demand_room(job, folder, len(plan) - done)
+            duplicates = duplicates_of(job, folder, ledger, training_images)
             with ThreadPoolExecutor(1) as thread:  # leaving waits for it, whatever happens: the dataset is held
                 resumed = await asyncio.get_running_loop().run_in_executor(
-                    thread, reconcile, folder, ledger, plan, demands
+                    thread, reconcile, folder, ledger, plan, demands, duplicates
                 )
-            filling = _Filling(job, job_file, made_of, plan, folder, ledger, resumed, state, both, note, left)
+            filling = _Filling(
+                job, job_file, made_of, plan, folder, ledger, resumed, state, both, note, left, duplicates
+            )
             return await filling(control or Control(), wait, pace)
         finally:
             ledger.close()
@@ -207,6 +212,7 @@ class _Filling:
     tell: Callable[[RunEvent], None]
     note: Callable[[str], None]
     left: Callable[[], float] | None
+    duplicates: Duplicates | None
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -284,6 +290,7 @@ class _Filling:
             most_bytes=self.job.limits.megabytes << 20,
             recipe=todays,
             versions=self.versions,
+            duplicates=self.duplicates,
         )
         names = {client.name for client in clients}
         depths = {server.name: server.depth for server in self.job.servers if server.name in names}
@@ -370,8 +377,13 @@ async def connected(job: Job) -> AsyncIterator[list[Client]]:
 
 def demands_of(job: Job) -> Demands:
     """What every image of a job must be."""
+    return Demands.by(job.checks, job.size, job.limits.megapixels)
+
+
+def duplicates_of(job: Job, folder: Folder, ledger: Ledger, training: Sequence[Path] = ()) -> Duplicates | None:
+    """The gate against duplicates, where the job wants it."""
     checks = job.checks
-    return Demands(job.size if checks.size else None, checks.black, checks.flat, job.limits.megapixels)
+    return Duplicates(folder, ledger.path, checks.likeness, training) if checks.duplicates else None
 
 
 def recipe(job: Job, made_of: Template) -> str:

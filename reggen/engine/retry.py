@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from reggen.errors import (
     BadImage,
+    Duplicate,
     Failed,
     Interrupted,
     Lost,
@@ -157,6 +158,8 @@ def remedy(error: ServerError | SampleError) -> str:
             return "Run the workflow once in ComfyUI itself; its console says more than the message here"
         case Rejected():
             return "`check` says what the servers have and the job wants"
+        case Duplicate():
+            return "Vary the prompts, or look at both: [checks] likeness and duplicates decide what is too near"
         case BadImage(torn=False):
             return "Look at one in ComfyUI: half precision may paint black (--fp32-vae); [checks] turns a check off"
         case NoOutput():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
 
-from reggen.dataset.check import Demands, Finding, convert, inspect
+from reggen.dataset.check import Demands, Finding, inspect
+from reggen.dataset.formats import Form, written
 from reggen.errors import BadImage
 from reggen.sim import paint
 
@@ -20,6 +22,10 @@ def png(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
     return path
 
 
+def picture() -> Image.Image:
+    return Image.open(io.BytesIO(paint("a cat", 7, 64, 64)))
+
+
 def test_a_good_picture_passes_and_tells_its_size(tmp_path: Path) -> None:
     """What is found is what the ledger will say."""
     assert inspect(png(tmp_path / "a.png"), "reg_001", ASKED) == Finding(64, 64, {})
@@ -29,7 +35,7 @@ def test_a_note_in_the_png_is_read(tmp_path: Path) -> None:
     """It tells which slot and seed a file without a row belongs to."""
     texts = PngImagePlugin.PngInfo()
     texts.add_text("reggen", '{"index": 3}')
-    Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
+    picture().save(tmp_path / "a.png", pnginfo=texts)
     assert inspect(tmp_path / "a.png", "reg_001", ASKED).note == {"index": 3}
 
 
@@ -39,8 +45,8 @@ def test_the_note_survives_a_conversion(tmp_path: Path, kind: str) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("reggen", '{"index": 3}')
     texts.add_text("prompt", '{"3": {}}')
-    Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
-    made = convert(tmp_path / "a.png", kind)
+    picture().save(tmp_path / "a.png", pnginfo=texts)
+    made = written(tmp_path / "a.png", Form(kind))
     assert inspect(made, "reg_001", ASKED, kind).note == {"index": 3}
 
 
@@ -59,7 +65,7 @@ def html(path: Path) -> None:
 
 
 def jpeg_in_disguise(path: Path) -> None:
-    Image.effect_noise((64, 64), 80).save(path, "JPEG")
+    picture().save(path, "JPEG")
 
 
 def empty(path: Path) -> None:
@@ -120,7 +126,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path, side: int) 
 
 def test_a_picture_with_detail_in_one_channel_is_not_flat(tmp_path: Path) -> None:
     """The fullest channel decides."""
-    noise = Image.effect_noise((64, 64), 80)
+    noise = picture().convert("L")
     still = Image.new("L", (64, 64), 128)
     Image.merge("RGB", (still, still, noise)).save(tmp_path / "a.png")
     inspect(tmp_path / "a.png", "reg_001", ANY)
