@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ async def filled(
     wait: bool = False,
     left: Callable[[], float] | None = None,
     told: Told | None = None,
+    training_images: Sequence[Path] = (),
 ) -> Told:
     """Fill a dataset, within a limit of seconds."""
     told = told or Told()
@@ -75,6 +76,7 @@ async def filled(
             wait=wait,
             left=left,
             pace=PACE,
+            training_images=training_images,
         )
     return told
 

@@ -19,6 +19,7 @@ from reggen.dataset.damage import DAMAGE
 _SIDE, _SEEN = 96, 32  # pixels: what is kept of a picture, and what is compared of it
 _STEPS = (0.025, 0.01, 0.004)  # how far an edge is moved at a time
 _MOST = 0.1  # how far it may be moved in all
+_EDGES = ({0}, {1}, {2}, {3}, {0, 1, 2, 3})  # moved together
 _MOVES = 8  # with each step, at most
 ALIKE = 0.25  # of the pictures' own deviation
 _HOPES = (5 * ALIKE, 2 * ALIKE, 1.5 * ALIKE)  # what differs more before a step will not be alike after it
@@ -84,10 +85,11 @@ def _tried(
 
 
 def _moved(cut: Cut, step: float) -> Iterator[Cut]:
-    for edge in range(4):
+    """With one edge moved, or all four: each alone may make matters worse where all of them mend it."""
+    for edges in _EDGES:
         for move in (step, -step):
-            if 0 <= (at := round(cut[edge] + move, 6)) <= _MOST:
-                left, top, right, bottom = (at if number == edge else one for number, one in enumerate(cut))
+            left, top, right, bottom = (round(at + move, 6) if number in edges else at for number, at in enumerate(cut))
+            if min(left, top, right, bottom) >= 0 and max(left, top, right, bottom) <= _MOST:
                 yield left, top, right, bottom
 
 

@@ -12,7 +12,7 @@ from itertools import islice, pairwise
 
 MOST = 100_000  # pictures; the oldest is forgotten first
 _CANDIDATES = 8
-_MOST_BANDS = 11
+_FEWEST_BANDS, _MOST_BANDS = 7, 11
 _LOOKS = 2_000  # pictures of one chain, the newest first: where all are alike it would be all of them
 _WIDTH = 64
 
@@ -59,7 +59,8 @@ class Likeness:
     def __init__(self, bits: int, most: int = MOST) -> None:
         self._bits, self._most, self._seen = bits, max(most, 1), 0
         self._hashes, self._numbers = array("Q", [1]) * self._most, array("q", [-1]) * self._most
-        edges = [_WIDTH * n // (bits + 1) for n in range(bits + 2)] if bits < _MOST_BANDS else []
+        count = max(bits + 1, _FEWEST_BANDS)
+        edges = [_WIDTH * n // count for n in range(count + 1)] if count <= _MOST_BANDS else []
         self._bands = [_Band(low, high, self._most) for low, high in pairwise(edges)]
 
     def __len__(self) -> int:

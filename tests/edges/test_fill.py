@@ -20,7 +20,7 @@ from reggen.dataset.ledger import Ledger, Row
 from reggen.engine.fill import BY_USER, Control, fill
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job import Job
-from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
 

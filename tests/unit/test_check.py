@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin
 from reggen.dataset.check import Demands, Finding, inspect
 from reggen.dataset.formats import Form, written
 from reggen.errors import BadImage
+from reggen.job import Checks
 from reggen.sim import paint
 
 ANY = Demands(size=None)
@@ -130,3 +131,56 @@ def test_a_picture_with_detail_in_one_channel_is_not_flat(tmp_path: Path) -> Non
     still = Image.new("L", (64, 64), 128)
     Image.merge("RGB", (still, still, noise)).save(tmp_path / "a.png")
     inspect(tmp_path / "a.png", "reg_001", ANY)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_an_image_of_nothing_but_noise_is_refused(tmp_path: Path, mode: str) -> None:
+    """What comes of latents that are no numbers: every pixel differs from its neighbours, both ways."""
+    Image.effect_noise((512, 512), 80).convert(mode).save(tmp_path / "a.png")
+    with pytest.raises(BadImage, match="is nothing but noise") as caught:
+        inspect(tmp_path / "a.png", "reg_001", ANY)
+    assert not caught.value.torn
+    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, noise=False))
+    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, noise_level=1.5))
+
+
+def test_stripes_and_film_grain_are_no_noise(tmp_path: Path) -> None:
+    """The one is smooth along one direction, the other lies over a picture."""
+    stripes = Image.new("L", (2, 1))
+    stripes.putpixel((0, 0), 255)
+    wide = Image.new("L", (64, 64))
+    for left in range(0, 64, 2):
+        wide.paste(stripes.resize((2, 64), Image.Resampling.NEAREST), (left, 0))
+    wide.save(tmp_path / "a.png")
+    inspect(tmp_path / "a.png", "reg_001", ANY)
+    Image.blend(picture().resize((256, 256)), Image.effect_noise((256, 256), 60).convert("RGB"), 0.3).save(
+        tmp_path / "a.png"
+    )
+    inspect(tmp_path / "a.png", "reg_001", ANY)
+
+
+def test_the_levels_are_the_jobs(tmp_path: Path) -> None:
+    """Where black ends and one colour begins is somebody's taste."""
+    Image.new("RGB", (64, 64), (20, 20, 20)).save(tmp_path / "a.png")
+    checks = Checks(black_level=20, flat=False)
+    with pytest.raises(BadImage, match="is black"):
+        inspect(tmp_path / "a.png", "reg_001", Demands.by(checks, (64, 64), 100))
+    png(tmp_path / "a.png")
+    with pytest.raises(BadImage, match="one colour"):
+        inspect(tmp_path / "a.png", "reg_001", Demands.by(Checks(flat_level=128), None, 100))
+
+
+def test_demands_can_be_of_another_size(tmp_path: Path) -> None:
+    """Where each image has its own; and a job that wants no size gets none."""
+    one = Demands.by(Checks(), (64, 64), 100)
+    assert one.of((64, 96)) == Demands.by(Checks(), (64, 96), 100)
+    assert Demands.by(Checks(size=False), (64, 64), 100).size is None
+
+
+def test_the_hashes_are_made_only_where_they_are_wanted(tmp_path: Path) -> None:
+    """They are most of what a check costs beside the decoding."""
+    png(tmp_path / "a.png")
+    assert inspect(tmp_path / "a.png", "reg_001", ANY).likeness is None
+    finding = inspect(tmp_path / "a.png", "reg_001", Demands(None, duplicates=True))
+    assert finding.hash == finding.prints[0]
+    assert int(finding.likeness or "", 16) == finding.hash
