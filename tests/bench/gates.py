@@ -10,20 +10,24 @@ there are among ten times as many different ones.
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from reggen.dataset.check import Demands, inspect, roughness
-from reggen.dataset.compare import compare
+from reggen.dataset.compare import Verdict, compare
 from reggen.dataset.likeness import Likeness
-from reggen.dataset.prints import prints
-from tests.gallery import picture
+from reggen.dataset.prints import own_print, prints
+from tests.bench.facts import machine, versions
+from tests.gallery import COPIES, picture, rehearsal
 
 SIDES, SIZES = (512, 1024), (1_000, 10_000, 100_000)
 PICTURES = 24
@@ -52,10 +56,7 @@ def costs(side: int, rounds: int) -> dict[str, float]:
             Image.blend(picture(number, side), grain, 0.2).save(files[-1])
         images = [Image.open(file).convert("RGB") for file in files]
         times = rounds * PICTURES
-        without, levels, with_all = (
-            median(lambda number, demands=demands: inspect(files[number % PICTURES], "a", demands), times)
-            for demands in (OFF, LEVELS, ALL)
-        )
+        without, levels, with_all = (median(_inspecting(files, one), times) for one in (OFF, LEVELS, ALL))
         return {
             "without gates: decoded": without,
             "with black, flat, noise": levels,
@@ -67,6 +68,10 @@ def costs(side: int, rounds: int) -> dict[str, float]:
                 lambda n: compare(files[n % PICTURES], files[(n + 2) % PICTURES]), times
             ),
         }
+
+
+def _inspecting(files: list[Path], demands: Demands) -> Callable[[int], object]:
+    return lambda number: inspect(files[number % PICTURES], "a", demands)
 
 
 def searches(rounds: int) -> dict[str, dict[str, float]]:
@@ -82,9 +87,12 @@ def _search(asked: list[tuple[int, ...]], rounds: int) -> dict[str, float]:
         for number in range(size):
             one, two, mask = chance.choice(asked)[0], chance.choice(asked)[0], chance.getrandbits(64)
             index.add(number, one & mask | two & ~mask)
-        times = median(lambda number, index=index: index.find(asked[number % len(asked)]), 60 * rounds)
-        found[f"{size:,}"] = times
+        found[f"{size:,}"] = median(_asking(index, asked), 60 * rounds)
     return found
+
+
+def _asking(index: Likeness, asked: list[tuple[int, ...]]) -> Callable[[int], object]:
+    return lambda number: index.find(asked[number % len(asked)])
 
 
 def recall(make: Callable[[int], Image.Image], count: int) -> dict[str, Any]:
@@ -118,13 +126,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--recall", type=int, default=0)
     options = parser.parse_args()
+    some = [picture(number) for number in range(8)]
     report: dict[str, Any] = {
         "benchmark": "gates, median ms for each image",
         **{f"{side}x{side}": costs(side, options.rounds) for side in SIDES},
         "search among": searches(options.rounds),
-        "its own hash only, as of a training image": median(
-            lambda number, images=[picture(n) for n in range(8)]: own_print(images[number % 8]), 100
-        ),
+        "its own hash only, as of a training image": median(lambda n: own_print(some[n % 8]), 100),
     }
     if options.recall:
         kinds = {"reg pictures": picture, "rehearsals": rehearsal}
