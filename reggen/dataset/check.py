@@ -138,13 +138,17 @@ def _empty(picture: Image.Image, demands: Demands) -> str:
 
 
 def roughness(picture: Image.Image) -> float:
-    """How much neighbours differ, as a part of the standard deviation; along rows or columns, where it is less."""
-    width, height = picture.size
-    left, top = max(0, (width - _LOOKED_AT) // 2), max(0, (height - _LOOKED_AT) // 2)
-    middle = picture.crop((left, top, min(width, left + _LOOKED_AT), min(height, top + _LOOKED_AT))).convert("L")
-    deviation = ImageStat.Stat(middle).stddev[0]
+    """How much neighbours in its middle differ, as a part of the whole picture's standard deviation.
+
+    Along rows or along columns, where it is less. Grain on a plain wall is no noise when there is more to see.
+    """
+    grey = picture.convert("L")
+    deviation = ImageStat.Stat(grey).stddev[0]
     if not deviation:
         return 0.0
+    width, height = grey.size
+    left, top = max(0, (width - _LOOKED_AT) // 2), max(0, (height - _LOOKED_AT) // 2)
+    middle = grey.crop((left, top, min(width, left + _LOOKED_AT), min(height, top + _LOOKED_AT)))
     wide, high = middle.size
     across = ImageChops.difference(middle.crop((1, 0, wide, high)), middle.crop((0, 0, wide - 1, high)))
     down = ImageChops.difference(middle.crop((0, 1, wide, high)), middle.crop((0, 0, wide, high - 1)))

@@ -8,7 +8,7 @@ What remains is weighed against the contrast of the pictures themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -36,20 +36,35 @@ class Verdict(StrEnum):
     OTHER = "is another picture than"
 
 
-def compare(path: Path, other: Path) -> Verdict:
-    """Look at both files. One that cannot be read is another picture."""
+def twin(path: Path, others: Iterable[Path]) -> tuple[Path, Verdict] | None:
+    """The first of the others that is the same picture as the one at ``path``, or looks like it.
+
+    A file that cannot be read is another picture.
+    """
+    mine: Image.Image | None = None
+    for other in others:
+        mine = mine or _decoded(path)
+        its = _decoded(other)
+        if mine and its and (verdict := _judged(mine, its)) is not Verdict.OTHER:
+            return other, verdict
+    return None
+
+
+def _decoded(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as mine, Image.open(other) as its:
-            if mine.size == its.size and mine.convert("RGB").tobytes() == its.convert("RGB").tobytes():
-                return Verdict.SAME
-            rest = difference(_small(mine), _small(its))
+        with Image.open(path) as image:
+            return image.convert("RGB")
     except (Image.DecompressionBombError, *DAMAGE):
-        return Verdict.OTHER
-    return Verdict.ALIKE if rest <= ALIKE else Verdict.OTHER
+        return None
 
 
-def _small(image: Image.Image) -> Image.Image:
-    picture = image.convert("RGB")
+def _judged(mine: Image.Image, its: Image.Image) -> Verdict:
+    if mine.size == its.size and ImageChops.difference(mine, its).getbbox() is None:
+        return Verdict.SAME
+    return Verdict.ALIKE if difference(_small(mine), _small(its)) <= ALIKE else Verdict.OTHER
+
+
+def _small(picture: Image.Image) -> Image.Image:
     if (factor := min(picture.size) // _SIDE) > 1:
         picture = picture.reduce(factor)
     return picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reggen.dataset.compare import Verdict, compare
+from reggen.dataset.compare import twin
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.likeness import MOST, Likeness
@@ -57,14 +57,12 @@ class Duplicates:
         if not prints:
             return
         self.load()
-        for number in self._theirs.find(prints):
-            train = self._training[number]
-            if (verdict := compare(path, train)) is not Verdict.OTHER:
-                raise Duplicate(name, f"{verdict} the training image {'/'.join(train.parts[-3:])}")
-        for other in self._ours.find(prints):
-            known = self._folder.lying(other) if other != index else None
-            if known and known != path and (verdict := compare(path, known)) is not Verdict.OTHER:
-                raise Duplicate(name, f"{verdict} {known.stem}")
+        theirs = [self._training[number] for number in self._theirs.find(prints)]
+        ours = [known for other in self._ours.find(prints) if other != index and (known := self._folder.lying(other))]
+        if found := twin(path, [*theirs, *ours]):
+            known, verdict = found
+            named = known.stem if known in ours else f"the training image {'/'.join(known.parts[-3:])}"
+            raise Duplicate(name, f"{verdict} {named}")
 
     def add(self, index: int, own: int | None) -> None:
         """From now on this slot's picture counts."""

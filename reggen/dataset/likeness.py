@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 
 MOST = 100_000  # pictures; the oldest is forgotten first
-_CANDIDATES = 8
+_CANDIDATES = 4
 _FEWEST_BANDS, _MOST_BANDS = 7, 11
 _LOOKS = 2_000  # pictures of one chain, the newest first: where all are alike it would be all of them
 _WIDTH = 64

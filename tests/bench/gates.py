@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from reggen.dataset.check import Demands, inspect, roughness
-from reggen.dataset.compare import Verdict, compare
+from reggen.dataset.compare import twin
 from reggen.dataset.likeness import Likeness
 from reggen.dataset.prints import own_print, prints
 from tests.bench.facts import machine, versions
@@ -65,7 +65,7 @@ def costs(side: int, rounds: int) -> dict[str, float]:
             "of these, noise": median(lambda n: roughness(images[n % PICTURES]), times),
             "of these, hashes": median(lambda n: prints(images[n % PICTURES]), times),
             "closer look at one suspect": median(
-                lambda n: compare(files[n % PICTURES], files[(n + 2) % PICTURES]), times
+                lambda n: twin(files[n % PICTURES], [files[(n + 2) % PICTURES]]), times
             ),
         }
 
@@ -108,7 +108,7 @@ def _recall(make: Callable[[int], Image.Image], count: int, folder: Path) -> dic
         image.save(file, compress_level=1)
         suspected = index.find(found := prints(image))
         suspects += len(suspected)
-        alarms += any(compare(file, folder / f"{other}.png") is not Verdict.OTHER for other in suspected)
+        alarms += twin(file, [folder / f"{other}.png" for other in suspected]) is not None
         index.add(number, found[0])
     copies = {}
     for kind, copy in COPIES.items():
@@ -116,7 +116,7 @@ def _recall(make: Callable[[int], Image.Image], count: int, folder: Path) -> dic
         for number in range(count):
             (image := copy(make(number))).save(folder / "copy.png")
             found_it = number in index.find(prints(image))
-            copies[kind] += found_it and compare(folder / "copy.png", folder / f"{number}.png") is not Verdict.OTHER
+            copies[kind] += found_it and twin(folder / "copy.png", [folder / f"{number}.png"]) is not None
     return {"different": 10 * count, "suspects": suspects, "false alarms": alarms, f"copies found of {count}": copies}
 
 

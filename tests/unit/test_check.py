@@ -145,17 +145,18 @@ def test_an_image_of_nothing_but_noise_is_refused(tmp_path: Path, mode: str) -> 
 
 
 def test_stripes_and_film_grain_are_no_noise(tmp_path: Path) -> None:
-    """The one is smooth along one direction, the other lies over a picture."""
-    stripes = Image.new("L", (2, 1))
-    stripes.putpixel((0, 0), 255)
-    wide = Image.new("L", (64, 64))
+    """The one is smooth along one direction; the other lies over a picture, be it on a plain wall in its middle."""
+    stripes = Image.new("L", (64, 64))
     for left in range(0, 64, 2):
-        wide.paste(stripes.resize((2, 64), Image.Resampling.NEAREST), (left, 0))
-    wide.save(tmp_path / "a.png")
+        stripes.paste(255, (left, 0, left + 1, 64))
+    stripes.save(tmp_path / "a.png")
     inspect(tmp_path / "a.png", "reg_001", ANY)
-    Image.blend(picture().resize((256, 256)), Image.effect_noise((256, 256), 60).convert("RGB"), 0.3).save(
-        tmp_path / "a.png"
-    )
+    wall = Image.new("L", (512, 512), 230)
+    wall.paste(20, (0, 0, 80, 512))
+    grain = Image.effect_noise((512, 512), 30)
+    Image.blend(wall, grain, 0.2).save(tmp_path / "a.png")
+    inspect(tmp_path / "a.png", "reg_001", ANY)
+    Image.blend(picture().resize((512, 512)).convert("L"), grain, 0.3).save(tmp_path / "a.png")
     inspect(tmp_path / "a.png", "reg_001", ANY)
 
 
