@@ -14,7 +14,8 @@
     │   ├─ Rejected              the graph did not pass the server's validation
     │   ├─ Failed                a node raised
     │   ├─ NoOutput              success without the images asked for
-    │   ├─ BadImage              black, flat, torn, wrong size
+    │   ├─ BadImage              black, flat, noise, torn, wrong size
+    │   │   └─ Duplicate         it is, or looks like, one that is there
     │   ├─ Interrupted           somebody interrupted it
     │   └─ Lost                  it vanished from the server
     ├─ StorageError              the disk said no                      exit 5
@@ -181,6 +182,10 @@ class BadImage(SampleError):
 
     def __str__(self) -> str:
         return f"the image for {self.name} {self.reason}"
+
+
+class Duplicate(BadImage):
+    """The image is one that the set or the training set has already, or looks like it."""
 
 
 class Interrupted(SampleError):

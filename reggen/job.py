@@ -91,6 +91,12 @@ class Dataset(Section):
         "png", description="png keeps the server's bytes; webp is lossless without a quality; jpg has quality 95."
     )
     quality: int | None = Field(None, ge=1, le=100, description="For webp and jpg: lossy, in this quality.")
+    metadata: Literal["keep", "strip"] | None = Field(
+        None,
+        description="ComfyUI's graph in the image, in EXIF where the format has no text. "
+        "Left out: kept in png and jpg, not in webp, whose size kohya misreads then.",
+    )
+    parameters: bool = Field(False, description="Write the text that AUTOMATIC1111 and Civitai read, too.")
     listings: tuple[Literal["jsonl", "csv"], ...] = Field(
         (),
         description="jsonl: metadata.jsonl beside the images, for Hugging Face; csv: a table beside their folder.",
@@ -118,6 +124,11 @@ class Dataset(Section):
         if self.quality is not None and self.format == "png":
             raise ValueError("quality goes with format = 'webp' or 'jpg'; png has none")
         return self
+
+    @property
+    def keeps_metadata(self) -> bool:
+        """Whether ComfyUI's graph and reggen's note stay in the images."""
+        return self.metadata == "keep" or (self.metadata is None and self.format != "webp")
 
     @property
     def folder(self) -> Path:
@@ -376,6 +387,14 @@ class Checks(Section):
     black_level: int = Field(8, ge=0, le=254, description="Black is what has no channel value above this.")
     flat: bool = Field(True, description="Refuse images of one colour.")
     flat_level: float = Field(1.0, ge=0, le=128, description="Flat is what has no standard deviation above this.")
+    noise: bool = Field(True, description="Refuse images of nothing but noise.")
+    noise_level: float = Field(
+        0.8, gt=0, le=2, description="Noise is where neighbours differ by more than this part of the deviation."
+    )
+    duplicates: bool = Field(True, description="Refuse images that are, or look like, another or a training image.")
+    likeness: int = Field(
+        6, ge=0, le=24, description="Images look alike when their 64-bit hashes differ in no more bits than this."
+    )
 
 
 class Limits(Section):

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
-from PIL import Image, ImageStat, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageStat, UnidentifiedImageError
 
+from reggen.dataset.formats import DESCRIPTION
+from reggen.dataset.prints import prints
 from reggen.errors import BadImage
+from reggen.job import Checks
 
 BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
-FLAT = 1.0  # standard deviation of every channel below this
-_MOST_EXIF = 60_000  # bytes; a JPEG holds no more than 65,533 in all
-_MODEL, _DESCRIPTION = 0x0110, 0x010E  # EXIF tags
+FLAT = 1.0  # no channel's standard deviation above this
+NOISE = 0.8  # neighbours differ by no more than this part of the deviation; of pure noise, by 1.13
+_LOOKED_AT = 256  # pixels each way, around the middle: scaled down, noise would be none
 Note = dict[str, int]
 """Slot, take and seed ("index", "take", "seed") of the order a picture was made for."""
 
@@ -27,17 +31,39 @@ FORMATS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What an image must be. ``size`` in pixels, None for any; the flags turn single checks off."""
+    """What an image must be. ``size`` in pixels, None for any; the flags turn single checks off.
+
+    ``duplicates``: the hashes by which the image can be told from others are wanted in the finding.
+    """
 
     size: tuple[int, int] | None
     any_size: bool = False
     black: bool = True
     flat: bool = True
     megapixels: int = 100
+    noise: bool = True
     black_level: int = BLACK
     flat_level: float = FLAT
+    noise_level: float = NOISE
+    duplicates: bool = False
 
-    def of(self, size: tuple[int, int] | None) -> Demands:
+    @classmethod
+    def by(cls, checks: Checks, size: tuple[int, int] | None, megapixels: int) -> Self:
+        """As a job's checks say, of images of this size."""
+        return cls(
+            size=size if checks.size else None,
+            any_size=not checks.size,
+            black=checks.black,
+            flat=checks.flat,
+            megapixels=megapixels,
+            noise=checks.noise,
+            black_level=checks.black_level,
+            flat_level=checks.flat_level,
+            noise_level=checks.noise_level,
+            duplicates=checks.duplicates,
+        )
+
+    def of(self, size: tuple[int, int] | None) -> Self:
         """The same of an image with a size of its own; where any size will do, it does."""
         return self if size is None or self.any_size else replace(self, size=size)
 
@@ -46,13 +72,25 @@ class Demands:
 class Finding:
     """What an accepted image is: width and height in pixels, and the note reggen sent along, empty when it has none.
 
-    ``has_graph``: ComfyUI's own metadata are in it.
+    ``has_graph``: ComfyUI's own metadata are in it. ``prints``: the hashes under which it is looked for among others;
+    empty where nobody asked for them, or it shows too little to compare.
     """
 
     width: int
     height: int
     note: Note
     has_graph: bool = False
+    prints: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def hash(self) -> int | None:
+        """The picture's own hash, to be remembered."""
+        return self.prints[0] if self.prints else None
+
+    @property
+    def likeness(self) -> str | None:
+        """The same as the ledger writes it."""
+        return f"{self.prints[0]:016x}" if self.prints else None
 
 
 def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Finding:
@@ -82,18 +120,46 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
     if image.format == "PNG" and not _ends_well(path):
         raise BadImage(name, "is cut off: the end of the PNG is missing", torn=True)
     picture = image.convert("RGB") if image.mode not in {"RGB", "L"} else image
+    if why := _empty(picture, demands):
+        raise BadImage(name, why)
+    found = prints(picture) if demands.duplicates else ()
+    return Finding(width, height, _note(image), has_graph="prompt" in image.info, prints=found)
+
+
+def _empty(picture: Image.Image, demands: Demands) -> str:
+    """Why there is nothing on the picture; an empty string when there is something."""
     extrema = picture.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
     if demands.black and max(high for _, high in ranges) <= demands.black_level:
-        raise BadImage(name, "is black")
-    if demands.flat and max(ImageStat.Stat(picture).stddev) < demands.flat_level:
-        raise BadImage(name, "is of one colour")
-    return Finding(width, height, _note(image), has_graph="prompt" in image.info)
+        return "is black"
+    if demands.flat and max(ImageStat.Stat(picture).stddev) <= demands.flat_level:
+        return "is of one colour"
+    if demands.noise and roughness(picture) > demands.noise_level:
+        return "is nothing but noise"
+    return ""
+
+
+def roughness(picture: Image.Image) -> float:
+    """How much neighbours in its middle differ, as a part of the whole picture's standard deviation.
+
+    Along rows or along columns, where it is less. Grain on a plain wall is no noise when there is more to see.
+    """
+    grey = picture.convert("L")
+    deviation = ImageStat.Stat(grey).stddev[0]
+    if not deviation:
+        return 0.0
+    width, height = grey.size
+    left, top = max(0, (width - _LOOKED_AT) // 2), max(0, (height - _LOOKED_AT) // 2)
+    middle = grey.crop((left, top, min(width, left + _LOOKED_AT), min(height, top + _LOOKED_AT)))
+    wide, high = middle.size
+    across = ImageChops.difference(middle.crop((1, 0, wide, high)), middle.crop((0, 0, wide - 1, high)))
+    down = ImageChops.difference(middle.crop((0, 1, wide, high)), middle.crop((0, 0, wide, high - 1)))
+    return float(min(ImageStat.Stat(across).mean[0], ImageStat.Stat(down).mean[0]) / deviation)
 
 
 def _note(image: Image.Image) -> Note:
     """What reggen wrote into the file: a text of the PNG, or in EXIF's ImageDescription."""
-    text = image.info.get("reggen") or image.getexif().get(_DESCRIPTION)
+    text = image.info.get("reggen") or image.getexif().get(DESCRIPTION)
     if not isinstance(text, str):
         return {}
     try:
@@ -114,23 +180,3 @@ def _head(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(16)
     return repr(head.decode("ascii", "replace")) if head else "nothing: it is empty"
-
-
-def convert(source: Path, kind: str, quality: int | None = None) -> Path:
-    """Write the image anew beside ``source``, its graph kept in EXIF.
-
-    As webp, lossless without a ``quality``; or as jpg, of quality 95 without one.
-    """
-    target = source.with_suffix(f".{kind}.part")
-    with Image.open(source) as image, target.open("wb") as file:
-        exif = image.getexif()
-        for tag, key in ((_DESCRIPTION, "reggen"), (_MODEL, "prompt")):  # where ComfyUI itself keeps its graph
-            text = image.info.get(key)
-            if isinstance(text, str) and len(text.encode()) < _MOST_EXIF:
-                exif[tag] = f"{key}:{text}"
-        picture = image.convert("RGB")
-        if kind == "webp":
-            picture.save(file, "WEBP", lossless=quality is None, quality=quality or 80, method=4, exif=exif)
-        else:
-            picture.save(file, "JPEG", quality=quality or 95, subsampling=0, exif=exif)
-    return target

@@ -23,6 +23,7 @@ from pathlib import Path
 import aiofiles
 import filelock
 
+from reggen.dataset.formats import Form
 from reggen.errors import BadImage, Busy, StorageError
 from reggen.job import Dataset
 
@@ -42,7 +43,8 @@ class Folder:
     def __init__(self, dataset: Dataset) -> None:
         self.images, self.state = dataset.folder, dataset.state
         self.parts, self.rejected = self.state / "parts", self.state / "rejected"
-        self.ending, self.quality = dataset.format, dataset.quality
+        self.ending, self.form = dataset.format, Form.of(dataset)
+        self._prefix = dataset.prefix
         self._number = re.compile(rf"{re.escape(dataset.prefix)}_(\d+)\.{dataset.format}")
         self._cache = re.compile(rf"({re.escape(dataset.prefix)}_\d+)(_.*)?\.npz")
         self._caches: dict[str, list[Path]] = {}
@@ -50,6 +52,11 @@ class Folder:
     def file(self, name: str) -> Path:
         """Where the image of a slot lies or will lie."""
         return self.images / f"{name}.{self.ending}"
+
+    def lying(self, index: int) -> Path | None:
+        """The image of a slot, whatever the width of its number; None where there is none."""
+        names = (f"{self._prefix}_{index + 1:0{width}d}" for width in range(1, _DIGITS))
+        return next((path for path in map(self.file, names) if path.exists()), None)
 
     def prepare(self) -> None:
         """Make the folders, clear away part files of earlier runs, and see which slots have latent caches.
@@ -213,6 +220,7 @@ async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIt
 CAPTIONS = (".caption", ".txt")
 """What trainers read beside an image."""
 
+_DIGITS = 14  # no dataset needs more
 _IMAGES = {"png", "jpg", "jpeg", "webp", "bmp"}
 
 

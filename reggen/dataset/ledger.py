@@ -1,5 +1,7 @@
 """The ledger: one row for each slot that is done, given up or rejected. SQLite, readable while a run goes on.
 
+Beside the slots, whose rows are overwritten, stands every picture that was ever turned away, and why.
+
 A slot without a row is missing. ``done`` is written after the image is on the disk and never before;
 ``rejected`` says which take the slot is in now; ``given_up`` says why. Blocking: one thread at a time.
 """
@@ -17,7 +19,7 @@ from typing import Any, Self
 
 from reggen.errors import JobError, Problem, StorageError
 
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS slot (
@@ -33,9 +35,13 @@ CREATE TABLE IF NOT EXISTS slot (
     busy REAL,                 -- of these, seconds the server was at it
     fetched REAL,              -- seconds from the ending to the row
     bytes INTEGER, sha256 TEXT,
+    likeness TEXT,             -- perceptual hash, 16 hex digits; since version 2
     at TEXT NOT NULL           -- UTC, ISO 8601
 );
 CREATE INDEX IF NOT EXISTS slot_state ON slot (state, idx);
+CREATE TABLE IF NOT EXISTS rejection (  -- since version 2
+    idx INTEGER NOT NULL, take INTEGER NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL, seed INTEGER, server TEXT
+);
 CREATE TABLE IF NOT EXISTS run (
     id TEXT PRIMARY KEY, started TEXT NOT NULL, ended TEXT, outcome TEXT
 );
@@ -71,9 +77,23 @@ class Row:
     fetched: float | None = None
     bytes: int | None = None
     sha256: str | None = None
+    likeness: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One picture that was turned away. ``seed`` and ``server`` are None of a file that was found in the folder."""
+
+    idx: int
+    take: int
+    reason: str
+    at: str
+    seed: int | None = None
+    server: str | None = None
 
 
 _COLUMNS = tuple(column.name for column in fields(Row))
+_REJECT = "INSERT INTO rejection VALUES (:idx, :take, :reason, :at, :seed, :server)"
 _PUT = f"INSERT OR REPLACE INTO slot ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)})"  # noqa: S608 - our own column names
 
 
@@ -95,6 +115,8 @@ class Ledger:
                 raise StorageError(str(path), "opening", f"a newer reggen made it (version {version})")
             with ledger._db:
                 ledger._db.executescript(_SCHEMA)
+                if "likeness" not in ledger._columns():  # version 1
+                    ledger._db.execute("ALTER TABLE slot ADD COLUMN likeness TEXT")
                 ledger._db.execute(f"PRAGMA user_version = {VERSION}")
         return ledger
 
@@ -113,6 +135,25 @@ class Ledger:
         """Write rows in one durable transaction, over whatever their slots had."""
         with self._storage("writing"), self._db:
             self._db.executemany(_PUT, [asdict(row) for row in rows])
+
+    def reject(self, rejections: Iterable[Rejection]) -> None:
+        """Note pictures that were turned away; nothing takes them out again."""
+        with self._storage("writing"), self._db:
+            self._db.executemany(_REJECT, [asdict(one) for one in rejections])
+
+    def rejections(self, stop: int | None = None) -> Iterator[Rejection]:
+        """Every picture that was turned away, in the order it happened; of the first ``stop`` slots, when given."""
+        if not self._columns("rejection"):
+            return iter(())  # a ledger of version 1, read beside an older reggen's run
+        query = "SELECT idx, take, reason, at, seed, server FROM rejection WHERE idx < ? ORDER BY rowid"
+        return (Rejection(*row) for row in self._read(query, (stop if stop is not None else 1 << 62,)))
+
+    def prints(self, most: int) -> Iterator[tuple[int, int]]:
+        """Slot and perceptual hash of the last ``most`` done slots that have one, the last first."""
+        if "likeness" not in self._columns():
+            return iter(())
+        query = "SELECT idx, likeness FROM slot WHERE state = 'done' AND likeness IS NOT NULL ORDER BY idx DESC LIMIT ?"
+        return ((index, int(text, 16)) for index, text in self._read(query, (most,)))
 
     def done(self, start: int, stop: int) -> set[int]:
         """The slots in ``start <= index < stop`` that are done."""
@@ -136,7 +177,9 @@ class Ledger:
     def walk(self, *states: str, stop: int | None = None) -> Iterator[Row]:
         """The rows in the given states, in order; of the first ``stop`` slots only, when given."""
         marks = ", ".join("?" * len(states))
-        query = f"SELECT {', '.join(_COLUMNS)} FROM slot WHERE state IN ({marks}) AND idx < ? ORDER BY idx"  # noqa: S608
+        there = self._columns()
+        columns = ", ".join(name if name in there else f"NULL AS {name}" for name in _COLUMNS)
+        query = f"SELECT {columns} FROM slot WHERE state IN ({marks}) AND idx < ? ORDER BY idx"  # noqa: S608
         return (Row(*row) for row in self._read(query, (*states, stop if stop is not None else 1 << 62)))
 
     def outline(self, stop: int) -> Iterator[tuple[int, str, int, str, int | None]]:
@@ -182,6 +225,10 @@ class Ledger:
         return tuple(
             _conflict(key, known[key], value) for key, value in facts.items() if known.get(key, value) != value
         )
+
+    def _columns(self, table: str = "slot") -> set[str]:
+        """What a table has: a ledger that is only read may be of an earlier version."""
+        return {row[0] for row in self._read("SELECT name FROM pragma_table_info(?)", (table,))}
 
     def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
         with self._storage("reading"):

@@ -17,19 +17,11 @@ from typing import IO
 from PIL import ExifTags, Image, ImageStat, UnidentifiedImageError
 
 from reggen.dataset.check import BLACK, FLAT
+from reggen.dataset.damage import DAMAGE
 from reggen.kohya import Size
 
 _NAMES = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    ArithmeticError,
-    struct.error,
-)  # what Pillow's decoders raise
 
 
 class Flaw(StrEnum):
@@ -80,7 +72,7 @@ def _glance(file: IO[bytes], path: Path) -> Picture:
             return _described(image, path, head)
     except Image.DecompressionBombError:
         return Picture(None, flaws=(Flaw.VAST,), details="it says it has more pixels than Pillow decodes")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if size := _claimed(head):  # kohya takes this size, and fails when it loads the image
             return Picture(size, size, flaws=(Flaw.TORN,), details="it is cut off before its pixels")
         unknown = isinstance(error, UnidentifiedImageError)
@@ -128,7 +120,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         exif.load(image.info.get("exif") or b"")
         return int(exif.get(ExifTags.Base.Orientation, 1))
-    except (TypeError, *_DAMAGE):
+    except (TypeError, *DAMAGE):
         return 1
 
 
@@ -153,7 +145,7 @@ def _judged(content: bytes, kind: str) -> tuple[tuple[Flaw, ...], str]:
             drawn = image if image.mode in {"RGB", "L"} else image.convert("RGB")
     except Image.DecompressionBombError:
         return (Flaw.VAST,), "it has more pixels than Pillow decodes"
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return (Flaw.TORN,), str(error)
     statistics = ImageStat.Stat(drawn)
     flaws = [Flaw.CUT] if kind == "png" and b"IEND" not in content[-64:] else []

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reggen.dataset.check import Demands, Finding, inspect
+from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part
-from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.errors import BadImage
 from reggen.plan import MAX_TAKES, Order, Plan
 
@@ -29,8 +30,10 @@ class Resumed:
     set_aside: list[str] = field(default_factory=list)  # "name reason"
 
 
-def reconcile(folder: Folder, ledger: Ledger, plan: Plan, demands: Demands) -> Resumed:
-    """Bring ledger and folder to agree. Raises StorageError."""
+def reconcile(
+    folder: Folder, ledger: Ledger, plan: Plan, demands: Demands, duplicates: Duplicates | None = None
+) -> Resumed:
+    """Bring ledger and folder to agree; an adopted file must be no duplicate, when asked. Raises StorageError."""
     resumed, count = Resumed(), len(plan)
     present = folder.present(count)
     rejected: list[Row] = []
@@ -49,13 +52,20 @@ def reconcile(folder: Folder, ledger: Ledger, plan: Plan, demands: Demands) -> R
     for index, path in sorted(folder.files(present).items()):
         try:
             finding = inspect(path, path.stem, demands.of(plan[index].size), folder.ending)
+            if duplicates:
+                duplicates.demand_new(path.stem, index, path, finding.prints)
         except BadImage as error:
             resumed.set_aside.append(f"{path.name} {error.reason}")
             folder.set_aside(path)
-            ledger.put([Row(index, "rejected", takes.get(index, 0), path.stem, now_utc(), error.reason)])
+            take, at = takes.get(index, 0), now_utc()
+            row = Row(index, "rejected", take, path.stem, at, error.reason)
+            ledger.put([row])
+            ledger.reject([Rejection(index, take, error.reason, at)])
         else:
             ledger.put([_adopt(plan, index, takes.get(index, 0), folder.measured(path), finding)])
             resumed.adopted.append(path.stem)
+            if duplicates:
+                duplicates.add(index, finding.hash)
     return resumed
 
 
@@ -101,5 +111,6 @@ def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Finding) -> R
         height=finding.height,
         bytes=file.size,
         sha256=file.sha256,
+        likeness=finding.likeness,
         at=now_utc(),
     )

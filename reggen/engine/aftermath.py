@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from reggen import progress
 from reggen.comfy.link import Link
-from reggen.dataset.ledger import Row, now_utc
+from reggen.dataset.ledger import Rejection, Row, now_utc
 from reggen.engine.attempt import Bench, Receipt, Result
 from reggen.engine.breaker import Care
 from reggen.engine.fleet import Errand, Fleet, Made
@@ -23,6 +23,7 @@ from reggen.engine.halt import Halt
 from reggen.engine.retry import GiveUp, Tries, decide
 from reggen.errors import (
     BadImage,
+    Duplicate,
     Failed,
     JobError,
     Problem,
@@ -125,7 +126,7 @@ class Aftermath:
             await self._fetch_later(link, errand, result.made, unfetched)
         if result.storage:
             self.no_storage(Errand(Order(result.unsaved), errand.tries), result.storage)
-        if bad and not result.receipts:
+        if any(not isinstance(error, Duplicate) for error in bad) and not result.receipts:
             await self._is_sick(link)
         same_take = [pair for pair in result.failures if isinstance(pair[1], SampleError) and pair[1] not in bad]
         if same_take:
@@ -210,6 +211,8 @@ class Aftermath:
         now = time.monotonic()
         able = self._fleet.candidates(now)
         verdict = decide(error, link.name, errand.tries, self._limits, able, batch=errand.order.batch)
+        if isinstance(error, BadImage):
+            await self._record(samples, error, link.name)
         if isinstance(verdict, GiveUp):
             await self.give_up(samples, verdict, errand, link.name)
             return
@@ -222,6 +225,14 @@ class Aftermath:
             self.one_by_one(samples, tries, verdict.ceiling)
         else:
             self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
+
+    async def _record(self, samples: tuple[Sample, ...], error: BadImage, server: str) -> None:
+        """Every picture that is turned away stands in the ledger, whatever becomes of its slot."""
+        at = now_utc()
+        with suppress(StorageError):
+            await self._bench.reject(
+                [Rejection(one.index, one.take, error.reason, at, one.seed, server) for one in samples]
+            )
 
     async def _reject(self, samples: tuple[Sample, ...], reason: str, errand: Errand) -> None:
         """Their take is spent: a later run begins with the next one, too. Where the disk is full it learns it anew."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from reggen.comfy.link import Link
 from reggen.comfy.wire import ImageRef, Outcome, Success
-from reggen.dataset import check
+from reggen.dataset import check, formats
 from reggen.dataset.check import Demands, Finding
+from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part, storage
-from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.engine.adopt import prompt_id
 from reggen.engine.fleet import Errand, Made
 from reggen.engine.retry import pause
@@ -23,6 +24,7 @@ from reggen.guard import Guard
 from reggen.plan import Sample
 from reggen.workflow import Template
 
+_SETTINGS = ("steps", "sampler", "scheduler", "cfg", "checkpoint")
 _DOWNLOADS = 5  # tries for one picture: the server has made it, so it is worth some
 
 
@@ -71,6 +73,7 @@ class Bench:
         most_bytes: int,
         recipe: str,
         versions: dict[str, str | None],
+        duplicates: Duplicates | None = None,
     ) -> None:
         self.run_id, self.folder, self.ledger = run_id, folder, ledger
         self._template, self._demands, self._most_bytes = template, demands, most_bytes
@@ -78,9 +81,14 @@ class Bench:
         self._captions, self._guard = captions, guard
         self._scribe = ThreadPoolExecutor(1, thread_name_prefix="reggen-scribe")
         self._settling: set[asyncio.Future[None]] = set()
+        self._duplicates = duplicates
+        if duplicates:  # while the server makes its first picture; what goes wrong is told when it is needed
+            self._scribe.submit(duplicates.load)
 
     async def close(self) -> None:
         """Wait for what is being written, and until it was told."""
+        if self._duplicates:
+            self._duplicates.stop()
         while self._settling:
             await asyncio.wait(self._settling)
         self._scribe.shutdown(wait=True)
@@ -88,6 +96,10 @@ class Bench:
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file."""
         await asyncio.get_running_loop().run_in_executor(self._scribe, self.ledger.put, rows)
+
+    async def reject(self, rejections: list[Rejection]) -> None:
+        """Note pictures that were turned away."""
+        await asyncio.get_running_loop().run_in_executor(self._scribe, self.ledger.reject, rejections)
 
     async def attempt(
         self, link: Link, errand: Errand, left: Callable[[], None], kept: Callable[[Receipt], None]
@@ -198,25 +210,30 @@ class Bench:
         try:
             finding = check.inspect(part.path, sample.name, self._demands.of(sample.size))
             _demand_note(finding, sample, self._template)
-            return (part if self.folder.ending == "png" else self._converted(part)), finding
+            return (part if self.folder.form.as_sent else self._converted(part, sample, finding)), finding
         except BaseException:  # whatever it was, what is not accepted is not left lying
             part.path.unlink(missing_ok=True)
             raise
 
-    def _converted(self, part: Part) -> Part:
+    def _converted(self, part: Part, sample: Sample, finding: Finding) -> Part:
+        settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)
+        size = finding.width, finding.height
+        text = formats.parameters_text(sample.positive, sample.negative, sample.seed, size, settings)
         with storage("converting", part.path):
-            converted = check.convert(part.path, self.folder.ending, self.folder.quality)
+            converted = formats.written(part.path, self.folder.form, text)
         part.path.unlink()
         return self.folder.measured(converted)
 
     def _settle(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> None:
         """Blocking, never cut in two: the caption, then the file becomes the image, then the row says so."""
         try:
+            if self._duplicates:
+                self._duplicates.demand_new(sample.name, sample.index, part.path, finding.prints)
             self.folder.drop_captions(sample.name, keep=self._captions if sample.caption else "")
             if sample.caption:
                 self.folder.write_caption(sample.name, sample.caption, self._captions)
             image = self.folder.commit(part, sample.name)
-        except StorageError:
+        except (StorageError, BadImage):
             part.path.unlink(missing_ok=True)
             raise
         try:
@@ -224,6 +241,8 @@ class Bench:
         except StorageError:
             image.unlink(missing_ok=True)  # without its row it is not done, and will be made again
             raise
+        if self._duplicates:
+            self._duplicates.add(sample.index, finding.hash)
 
     def _row(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> Row:
         return Row(
@@ -250,6 +269,7 @@ class Bench:
             fetched=round(time.monotonic() - origin.ended, 3),
             bytes=part.size,
             sha256=part.sha256,
+            likeness=finding.likeness,
         )
 
 

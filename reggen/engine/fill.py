@@ -23,6 +23,7 @@ from reggen.comfy.follow import Pace
 from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
 from reggen.dataset.check import Demands
+from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import Resumed, caption, missing, reconcile
@@ -154,9 +155,10 @@ async def fill(
     ``tell`` gets every event, ``note`` a sentence now and then for people. With ``wait`` it waits for a server
     instead of raising NoServers; ``left`` tells how many seconds it has. Raises JobError, Busy, NoServers, StorageError
     while nothing is posted; what ends the run later is in the summary, beside what was made by then.
-    A ``rehearsal`` and a real run never share a dataset.
+    A ``rehearsal`` and a real run never share a dataset. No image may look like a training image.
     """
     job, plan = brief.job, brief.plan
+    training = [image.path for image in brief.training.images] if brief.training else []
     made_of, folder, demands = template(job), Folder(job.dataset), demands_of(job)
     state = Progress()
 
@@ -171,14 +173,15 @@ async def fill(
             ledger.claim(job_file, lasting(job, rehearsal=rehearsal))
             done = ledger.counts(len(plan)).get("done", 0)
             demand_room(job, folder, len(plan) - done)
+            duplicates = duplicates_of(job, folder, ledger, training)
             with ThreadPoolExecutor(1) as thread:  # leaving waits for it, whatever happens: the dataset is held
                 loop = asyncio.get_running_loop()
-                resumed = await loop.run_in_executor(thread, reconcile, folder, ledger, plan, demands)
+                resumed = await loop.run_in_executor(thread, reconcile, folder, ledger, plan, demands, duplicates)
                 if job.captions.write != "none":
                     await loop.run_in_executor(thread, caption, folder, ledger, plan, job.captions.extension)
             for warning in brief.warnings:
                 note(warning)
-            filling = _Filling(brief, job_file, made_of, folder, ledger, resumed, state, both, note, left)
+            filling = _Filling(brief, job_file, made_of, folder, ledger, resumed, state, both, note, left, duplicates)
             return await filling(control or Control(), wait, pace)
         finally:
             ledger.close()
@@ -212,6 +215,7 @@ class _Filling:
     tell: Callable[[RunEvent], None]
     note: Callable[[str], None]
     left: Callable[[], float] | None
+    duplicates: Duplicates | None
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -301,6 +305,7 @@ class _Filling:
             most_bytes=self.job.limits.megabytes << 20,
             recipe=todays,
             versions=self.versions,
+            duplicates=self.duplicates,
         )
         names = {client.name for client in clients}
         depths = {server.name: server.depth for server in self.job.servers if server.name in names}
@@ -388,10 +393,13 @@ async def connected(job: Job) -> AsyncIterator[list[Client]]:
 
 def demands_of(job: Job) -> Demands:
     """What every image of a job must be."""
+    return Demands.by(job.checks, job.size, job.limits.megapixels)
+
+
+def duplicates_of(job: Job, folder: Folder, ledger: Ledger, training: Sequence[Path] = ()) -> Duplicates | None:
+    """The gate against duplicates, where the job wants it."""
     checks = job.checks
-    size = job.size if checks.size else None
-    levels = (checks.black_level, checks.flat_level)
-    return Demands(size, not checks.size, checks.black, checks.flat, job.limits.megapixels, *levels)
+    return Duplicates(folder, ledger.path, checks.likeness, training) if checks.duplicates else None
 
 
 def recipe(job: Job, made_of: Template) -> str:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 from reggen.errors import (
     BadImage,
+    Duplicate,
     Failed,
     Forbidden,
     Interrupted,
@@ -164,6 +165,8 @@ def remedy(error: ServerError | SampleError) -> str:
             return "Change the prompt, or what [guard] forbids"
         case Rejected():
             return "`check` says what the servers have and the job wants"
+        case Duplicate():
+            return "Vary the prompts, or look at both: [checks] likeness and duplicates decide what is too near"
         case BadImage(torn=False):
             return "Look at one in ComfyUI: half precision may paint black (--fp32-vae); [checks] turns a check off"
         case NoOutput():

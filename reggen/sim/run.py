@@ -199,6 +199,11 @@ class Run:
         pictures = graphs.describe(self.item.graph, node_id)
         if self.mishap is not None and self.mishap.kind == "look":
             pictures = [replace(picture, color=None, look=self.mishap.look) for picture in pictures]
+        if every := self.settings.same_every:
+            same = Picture(text="the same again")
+            pictures = [
+                replace(same, width=one.width, height=one.height) if one.seed % every == 0 else one for one in pictures
+            ]
         if node["class_type"] == "SaveImageWebsocket":
             for picture in pictures:
                 shown = Shown(picture, 1.0, node_id, self.item.prompt_id, self._client, whole=True)

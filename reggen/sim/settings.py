@@ -38,6 +38,9 @@ class Settings:
     previews: bool = False
     """Send preview pictures while sampling, as a server started with a preview method does."""
 
+    same_every: int = 0
+    """Seeds divisible by it all give one picture: a model that has a single idea. 0: every seed its own."""
+
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ValueError(f"version {self.version!r} is not one of {', '.join(VERSIONS)}")

@@ -21,7 +21,7 @@ from reggen.dataset.study import study
 from reggen.engine.fill import BY_USER, Control, fill
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job import Job
-from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
 
@@ -193,7 +193,7 @@ async def test_a_batch_makes_one_prompt_for_several_slots(job: JobMaker) -> None
 async def test_other_formats_are_made_from_what_the_server_saved(job: JobMaker, kind: str) -> None:
     """The ending says what the file is, and the note survives for the day the ledger is lost."""
     async with serve(QUICK) as sim:
-        await filled(one := job(sim.url, dataset={"format": kind, "count": 2}))
+        await filled(one := job(sim.url, dataset={"format": kind, "count": 2, "metadata": "keep"}))
         assert_sound(one)
         for file in one.dataset.folder.iterdir():
             with Image.open(file) as image:
@@ -569,7 +569,7 @@ async def test_an_image_mended_by_hand_is_kept(job: JobMaker) -> None:
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         mended = one.dataset.folder / "reg_002.png"
-        Image.effect_noise((64, 64), 90).save(mended)
+        mended.write_bytes(paint("mended", 99, 64, 64))
         before = mended.read_bytes()
         told = await filled(one)
         assert (told.summary.made, told.summary.exit_code) == (0, 0)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
 from PIL import Image, PngImagePlugin
 
-from reggen.dataset.check import Demands, Finding, convert, inspect
+from reggen.dataset.check import Demands, Finding, inspect
+from reggen.dataset.formats import Form, written
 from reggen.errors import BadImage
+from reggen.job import Checks
 from reggen.sim import paint
 
 ANY = Demands(size=None)
@@ -20,6 +23,10 @@ def png(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
     return path
 
 
+def picture() -> Image.Image:
+    return Image.open(io.BytesIO(paint("a cat", 7, 64, 64)))
+
+
 def test_a_good_picture_passes_and_tells_its_size(tmp_path: Path) -> None:
     """What is found is what the ledger will say."""
     assert inspect(png(tmp_path / "a.png"), "reg_001", ASKED) == Finding(64, 64, {})
@@ -29,7 +36,7 @@ def test_a_note_in_the_png_is_read(tmp_path: Path) -> None:
     """It tells which slot and seed a file without a row belongs to."""
     texts = PngImagePlugin.PngInfo()
     texts.add_text("reggen", '{"index": 3}')
-    Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
+    picture().save(tmp_path / "a.png", pnginfo=texts)
     assert inspect(tmp_path / "a.png", "reg_001", ASKED).note == {"index": 3}
 
 
@@ -39,8 +46,8 @@ def test_the_note_survives_a_conversion(tmp_path: Path, kind: str) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("reggen", '{"index": 3}')
     texts.add_text("prompt", '{"3": {}}')
-    Image.effect_noise((64, 64), 80).save(tmp_path / "a.png", pnginfo=texts)
-    made = convert(tmp_path / "a.png", kind)
+    picture().save(tmp_path / "a.png", pnginfo=texts)
+    made = written(tmp_path / "a.png", Form(kind))
     assert inspect(made, "reg_001", ASKED, kind).note == {"index": 3}
 
 
@@ -59,7 +66,7 @@ def html(path: Path) -> None:
 
 
 def jpeg_in_disguise(path: Path) -> None:
-    Image.effect_noise((64, 64), 80).save(path, "JPEG")
+    picture().save(path, "JPEG")
 
 
 def empty(path: Path) -> None:
@@ -120,27 +127,61 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path, side: int) 
 
 def test_a_picture_with_detail_in_one_channel_is_not_flat(tmp_path: Path) -> None:
     """The fullest channel decides."""
-    noise = Image.effect_noise((64, 64), 80)
+    noise = picture().convert("L")
     still = Image.new("L", (64, 64), 128)
     Image.merge("RGB", (still, still, noise)).save(tmp_path / "a.png")
     inspect(tmp_path / "a.png", "reg_001", ANY)
 
 
-def test_what_counts_as_black_and_flat_is_the_job_s(tmp_path: Path) -> None:
-    """A dark scene may be wanted; a pale one may be too flat."""
-    dark = Image.linear_gradient("L").point(lambda value: value // 16).convert("RGB")
-    dark.save(tmp_path / "a.png")
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_an_image_of_nothing_but_noise_is_refused(tmp_path: Path, mode: str) -> None:
+    """What comes of latents that are no numbers: every pixel differs from its neighbours, both ways."""
+    Image.effect_noise((512, 512), 80).convert(mode).save(tmp_path / "a.png")
+    with pytest.raises(BadImage, match="is nothing but noise") as caught:
+        inspect(tmp_path / "a.png", "reg_001", ANY)
+    assert not caught.value.torn
+    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, noise=False))
+    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, noise_level=1.5))
+
+
+def test_stripes_and_film_grain_are_no_noise(tmp_path: Path) -> None:
+    """The one is smooth along one direction; the other lies over a picture, be it on a plain wall in its middle."""
+    stripes = Image.new("L", (64, 64))
+    for left in range(0, 64, 2):
+        stripes.paste(255, (left, 0, left + 1, 64))
+    stripes.save(tmp_path / "a.png")
     inspect(tmp_path / "a.png", "reg_001", ANY)
+    wall = Image.new("L", (512, 512), 230)
+    wall.paste(20, (0, 0, 80, 512))
+    grain = Image.effect_noise((512, 512), 30)
+    Image.blend(wall, grain, 0.2).save(tmp_path / "a.png")
+    inspect(tmp_path / "a.png", "reg_001", ANY)
+    Image.blend(picture().resize((512, 512)).convert("L"), grain, 0.3).save(tmp_path / "a.png")
+    inspect(tmp_path / "a.png", "reg_001", ANY)
+
+
+def test_the_levels_are_the_jobs(tmp_path: Path) -> None:
+    """Where black ends and one colour begins is somebody's taste."""
+    Image.new("RGB", (64, 64), (20, 20, 20)).save(tmp_path / "a.png")
+    checks = Checks(black_level=20, flat=False)
     with pytest.raises(BadImage, match="is black"):
-        inspect(tmp_path / "a.png", "reg_001", Demands(size=None, black_level=20))
-    with pytest.raises(BadImage, match="is of one colour"):
-        inspect(tmp_path / "a.png", "reg_001", Demands(size=None, flat_level=60.0))
+        inspect(tmp_path / "a.png", "reg_001", Demands.by(checks, (64, 64), 100))
+    png(tmp_path / "a.png")
+    with pytest.raises(BadImage, match="one colour"):
+        inspect(tmp_path / "a.png", "reg_001", Demands.by(Checks(flat_level=128), None, 100))
 
 
-@pytest.mark.parametrize("kind", ["webp", "jpg"])
-def test_a_lower_quality_makes_a_smaller_file(tmp_path: Path, kind: str) -> None:
-    """Lossy where the job asks for it."""
-    source = tmp_path / "a.part"
-    Image.effect_noise((128, 128), 60).convert("RGB").save(source, "PNG")
-    best = convert(source, kind).stat().st_size
-    assert convert(source, kind, 30).stat().st_size < best / 2
+def test_demands_can_be_of_another_size(tmp_path: Path) -> None:
+    """Where each image has its own; and a job that wants no size gets none."""
+    one = Demands.by(Checks(), (64, 64), 100)
+    assert one.of((64, 96)) == Demands.by(Checks(), (64, 96), 100)
+    assert Demands.by(Checks(size=False), (64, 64), 100).size is None
+
+
+def test_the_hashes_are_made_only_where_they_are_wanted(tmp_path: Path) -> None:
+    """They are most of what a check costs beside the decoding."""
+    png(tmp_path / "a.png")
+    assert inspect(tmp_path / "a.png", "reg_001", ANY).likeness is None
+    finding = inspect(tmp_path / "a.png", "reg_001", Demands(None, duplicates=True))
+    assert finding.hash == finding.prints[0]
+    assert int(finding.likeness or "", 16) == finding.hash

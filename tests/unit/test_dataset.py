@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from reggen.dataset.check import Demands
+from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part, held, is_held, storage
-from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.dataset.resume import missing, reconcile
 from reggen.errors import BadImage, Busy, JobError, StorageError
 from reggen.job import Dataset
@@ -147,8 +149,6 @@ def test_a_ledger_can_be_read_beside_the_run_and_after_it(tmp_path: Path) -> Non
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     """Better no run than a ledger misread."""
-    import sqlite3
-
     with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
@@ -207,3 +207,102 @@ def test_reconciling_brings_ledger_and_folder_to_agree(job: JobMaker) -> None:
     again = reconcile(folder, ledger, plan, Demands((64, 64)))
     assert (again.deleted, again.adopted, again.set_aside) == ([], [], [])
     ledger.close()
+
+
+def old_ledger(path: Path) -> None:
+    """As version 1 made it: no hashes, no rejections."""
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "CREATE TABLE slot (idx INTEGER PRIMARY KEY, state TEXT NOT NULL, take INTEGER NOT NULL, name TEXT NOT NULL"
+            ", reason TEXT, positive TEXT, negative TEXT, seed INTEGER, batch INTEGER, position INTEGER, width INTEGER,"
+            " height INTEGER, checkpoint TEXT, recipe TEXT, server TEXT, comfyui TEXT, prompt_id TEXT,"
+            " attempts INTEGER, waited REAL, busy REAL, fetched REAL, bytes INTEGER, sha256 TEXT, at TEXT NOT NULL)"
+        )
+        db.execute("INSERT INTO slot (idx, state, take, name, at) VALUES (0, 'done', 0, 'reg_001', '2025')")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+
+
+def test_a_ledger_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
+    """`status` beside an older ledger changes nothing in it."""
+    old_ledger(path := tmp_path / "ledger.sqlite")
+    before = path.read_bytes()
+    reader = Ledger.read(path)
+    assert reader is not None
+    assert [(one.name, one.likeness) for one in reader.walk("done")] == [("reg_001", None)]
+    assert (list(reader.rejections()), list(reader.prints(10))) == ([], [])
+    reader.close()
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_of_version_1_is_brought_up_to_date_when_a_run_opens_it(tmp_path: Path) -> None:
+    """Its rows stay, without a hash; a reader that was there before goes on reading."""
+    old_ledger(path := tmp_path / "ledger.sqlite")
+    beside = Ledger.read(path)
+    assert beside is not None
+    for _ in range(2):
+        Ledger.open(path).close()
+    ledger = Ledger.open(path)
+    ledger.put([replace(row(1), likeness="00000000000000ff")])
+    ledger.reject([Rejection(1, 0, "is black", "2026", 7, "a")])
+    assert [one.likeness for one in ledger.walk("done")] == [None, "00000000000000ff"]
+    assert list(ledger.prints(10)) == [(1, 255)]
+    assert [one.name for one in beside.walk("done")] == ["reg_001", "reg_002"]
+    assert [one.reason for one in beside.rejections()] == ["is black"]
+    beside.close()
+    ledger.close()
+
+
+def test_rejections_are_kept_in_their_order_and_never_overwritten(tmp_path: Path) -> None:
+    """A slot's row says what it is now, these say what it was."""
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    told = [
+        Rejection(3, 0, "is black", "t1", 9, "a"),
+        Rejection(1, 0, "is torn", "t2"),
+        Rejection(3, 1, "is black", "t3"),
+    ]
+    for one in told:
+        ledger.reject([one])
+    ledger.put([row(3)])
+    assert list(ledger.rejections()) == told
+    assert list(ledger.rejections(stop=3)) == [told[1]]
+    ledger.close()
+
+
+def test_the_last_hashes_are_read_first(tmp_path: Path) -> None:
+    """Of done slots that have one; so many as are wanted."""
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger.put([replace(row(idx), likeness=f"{idx:016x}") for idx in range(5)])
+    ledger.put([replace(row(2, "rejected"), likeness="0000000000000002"), row(5)])
+    assert list(ledger.prints(3)) == [(4, 4), (3, 3), (1, 1)]
+    ledger.close()
+
+
+def test_a_file_that_is_there_twice_is_adopted_once(job: JobMaker, tmp_path: Path) -> None:
+    """The copy is set aside with its reason, and so is one that is a training image."""
+    plan = Plan(one := job())
+    folder = Folder(one.dataset)
+    folder.prepare()
+    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    for number, seed in ((1, 7), (3, 8), (4, 7), (5, 9)):
+        (folder.images / f"reg_00{number}.png").write_bytes(paint("a", seed, 64, 64))
+    train = tmp_path / "train" / "10_spyke" / "a.png"
+    train.parent.mkdir(parents=True)
+    train.write_bytes(paint("a", 9, 64, 64))
+    gate = Duplicates(folder, ledger.path, 6, [train])
+    resumed = reconcile(folder, ledger, plan, Demands((64, 64), duplicates=True), gate)
+    assert resumed.adopted == ["reg_001", "reg_003"]
+    reasons = ["is the same picture as reg_001", "is the same picture as the training image train/10_spyke/a.png"]
+    assert resumed.set_aside == [f"reg_004.png {reasons[0]}", f"reg_005.png {reasons[1]}"]
+    assert [(seen.idx, seen.reason) for seen in ledger.rejections()] == [(3, reasons[0]), (4, reasons[1])]
+    assert len(list(folder.rejected.iterdir())) == 2
+    assert [index for index, _ in ledger.prints(9)] == [2, 0]
+    ledger.close()
+
+
+@pytest.mark.parametrize("name", ["reg_2.png", "reg_002.png", "reg_00002.png"])
+def test_an_image_is_found_whatever_the_width_of_its_number(folder: Folder, name: str) -> None:
+    """A count that was raised leaves narrower names behind."""
+    assert folder.lying(1) is None
+    (folder.images / name).write_bytes(b"x")
+    assert folder.lying(1) == folder.images / name

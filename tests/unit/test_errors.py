@@ -10,6 +10,7 @@ from reggen import errors
 from reggen.errors import (
     BadImage,
     Busy,
+    Duplicate,
     Failed,
     Forbidden,
     Full,
@@ -96,6 +97,7 @@ SENTENCES = [
     ),
     (Unfetched("a:1", "HTTP 403"), 1, "a:1 made the image and does not hand it out: HTTP 403"),
     (BadImage("reg_007", "is black"), 1, "the image for reg_007 is black"),
+    (Duplicate("reg_007", "looks like reg_004"), 1, "the image for reg_007 looks like reg_004"),
     (BadImage("reg_007", "ends before its last row", True), 1, "the image for reg_007 ends before its last row"),
     (Interrupted(SERVER), 1, "the prompt was interrupted on 127.0.0.1:8188"),
     (Lost(SERVER), 1, "the prompt vanished from 127.0.0.1:8188 (restarted, or somebody deleted it)"),

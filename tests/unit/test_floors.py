@@ -47,7 +47,15 @@ FLOORS = {
 KNOWS = {
     "aiohttp": {"comfy.client", "sim.server"},
     "websockets": {"comfy.client"},
-    "PIL": {"dataset.check", "dataset.picture", "graph", "sim.paint"},
+    "PIL": {
+        "dataset.check",
+        "dataset.compare",
+        "dataset.formats",
+        "dataset.picture",
+        "dataset.prints",
+        "graph",
+        "sim.paint",
+    },
     "sqlite3": {"dataset.ledger"},
     "pydantic": {"job", "jobfile"},
     "typer": {"cli"},

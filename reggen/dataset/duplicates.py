@@ -1,0 +1,82 @@
+"""The gate against pictures that the set has already, or the training set. Blocking.
+
+A hash only raises a suspicion (`likeness`); a picture is turned away when a closer look at both files confirms it
+(`compare`). What is gone from the disk meanwhile accuses nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from reggen.dataset.compare import twin
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.likeness import MOST, Likeness
+from reggen.dataset.prints import print_of
+from reggen.errors import Duplicate
+
+_THREADS = 4
+_AHEAD = 256  # training images that are being hashed at a time
+
+
+class Duplicates:
+    """What the dataset and its training set have. One thread at a time; `stop` is for any.
+
+    ``bits`` is how much the hashes of two suspects may differ. Read in when it is first needed, or by `load`.
+    """
+
+    def __init__(self, folder: Folder, ledger: Path, bits: int, training: Sequence[Path] = ()) -> None:
+        self._folder, self._ledger, self._training = folder, ledger, tuple(training)
+        self._ours, self._theirs = Likeness(bits), Likeness(bits, len(self._training))
+        self._loaded, self._stopped = False, threading.Event()
+
+    def load(self) -> None:
+        """Read the newest hashes from the ledger, and hash the training images. Raises StorageError."""
+        if self._loaded:
+            return
+        if reader := Ledger.read(self._ledger):
+            try:
+                for index, own in reversed(list(reader.prints(MOST))):
+                    self._ours.add(index, own)
+            finally:
+                reader.close()
+        for number, found in training_prints(self._training, self._stopped.is_set):
+            self._theirs.add(number, found)
+        self._loaded = True
+
+    def stop(self) -> None:
+        """End a `load` that goes on: the run ends, and nothing will be asked any more."""
+        self._stopped.set()
+
+    def demand_new(self, name: str, index: int, path: Path, prints: Sequence[int]) -> None:
+        """Raises Duplicate when the picture at ``path``, meant for a slot, is there already."""
+        if not prints:
+            return
+        self.load()
+        theirs = [self._training[number] for number in self._theirs.find(prints)]
+        ours = [known for other in self._ours.find(prints) if other != index and (known := self._folder.lying(other))]
+        if found := twin(path, [*theirs, *ours]):
+            known, verdict = found
+            named = known.stem if known in ours else f"the training image {'/'.join(known.parts[-3:])}"
+            raise Duplicate(name, f"{verdict} {named}")
+
+    def add(self, index: int, own: int | None) -> None:
+        """From now on this slot's picture counts."""
+        if own is not None:
+            self.load()
+            self._ours.add(index, own)
+
+
+def training_prints(paths: Sequence[Path], stopped: Callable[[], bool]) -> Iterator[tuple[int, int]]:
+    """Number and hash of the images that can be read and show enough to be compared, hashed on all cores."""
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="reggen-training") as pool:
+        for start in range(0, len(paths), _AHEAD):
+            if stopped():
+                return
+            for number, own in enumerate(pool.map(print_of, paths[start : start + _AHEAD]), start):
+                if own is not None:
+                    yield number, own

@@ -1,0 +1,134 @@
+"""Which pictures are one: hashes, their index, and the closer look."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageOps
+
+from reggen.dataset.compare import Verdict, twin
+from reggen.dataset.duplicates import training_prints
+from reggen.dataset.likeness import Likeness
+from reggen.dataset.prints import own_print, print_of, prints
+from tests.gallery import COPIES, picture, rehearsal
+
+KEPT = 40
+
+
+@pytest.fixture(scope="module")
+def gallery() -> tuple[list[Image.Image], Likeness]:
+    """Pictures of every kind, and an index of them."""
+    pictures, index = [*map(picture, range(KEPT)), *map(rehearsal, range(KEPT))], Likeness(6)
+    for number, image in enumerate(pictures):
+        own = own_print(image)
+        assert own is not None
+        index.add(number, own)
+    return pictures, index
+
+
+def found(image: Image.Image, at: Path, gallery: tuple[list[Image.Image], Likeness]) -> list[int]:
+    """What it is taken for: suspected by its hash, and confirmed by the closer look."""
+    pictures, index = gallery
+    image.save(at / "new.png")
+    confirmed = []
+    for number in index.find(prints(image)):
+        pictures[number].save(at / "old.png")
+        if twin(at / "new.png", [at / "old.png"]):
+            confirmed.append(number)
+    return confirmed
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_copy_of_a_picture_is_found(tmp_path: Path, gallery: tuple[list[Image.Image], Likeness], copy: str) -> None:
+    """Whatever became of it on its way: at least 19 of 20, and it is never taken for another."""
+    pictures, missed = gallery[0], []
+    for number, original in enumerate(pictures):
+        confirmed = found(COPIES[copy](original), tmp_path, gallery)
+        assert confirmed in ([number], [])
+        missed += [] if confirmed else [number]
+    assert len(missed) <= len(pictures) / 20, f"{copy}: {missed}"
+
+
+def test_other_pictures_raise_no_alarm(tmp_path: Path, gallery: tuple[list[Image.Image], Likeness]) -> None:
+    """Neither of the same kinds, nor the mirror images of those that are there and are not symmetrical."""
+    others = [*map(picture, range(1000, 1060)), *map(rehearsal, range(1000, 1020))]
+    others += [ImageOps.mirror(one) for one in (*gallery[0][1:KEPT:2], *gallery[0][KEPT:])]
+    assert [found(one, tmp_path, gallery) for one in others] == [[]] * len(others)
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_picture_that_shows_nothing_has_no_hash(level: int) -> None:
+    """Or all of them would be one."""
+    image = Image.new("RGB", (64, 64), (level, level, level))
+    image.putpixel((3, 3), (90, 0, 0))
+    assert (prints(image), own_print(image)) == ((), None)
+
+
+def test_size_and_mode_make_no_difference() -> None:
+    """Upright or wide, grey or in colour: a hash is of what is shown."""
+    image = picture(1)
+    assert prints(image.convert("RGBA")) == prints(image)
+    assert len(prints(image.convert("L").resize((320, 64)))) == len(prints(image))
+
+
+def test_the_nearest_come_first_and_none_beyond_the_limit() -> None:
+    """By the number of bits that differ from any of the hashes asked for."""
+    index = Likeness(2)
+    for number, own in enumerate((0b1111, 0b0001, 0b0000, 0b0111)):
+        index.add(number, own)
+    assert index.find([0]) == [2, 1]
+    assert index.find([0, 0b1111]) == [0, 2, 1, 3]
+    assert index.find([]) == []
+
+
+@pytest.mark.parametrize("bits", [0, 3, 6, 10, 11, 24])
+def test_the_index_finds_what_looking_at_all_would_find(bits: int) -> None:
+    """However it is cut into bands."""
+    chance = random.Random(bits)
+    known = [chance.getrandbits(64) for _ in range(2000)]
+    index = Likeness(bits)
+    for number, own in enumerate(known):
+        index.add(number, own)
+    for _ in range(50):
+        asked = chance.choice(known)
+        for place in chance.sample(range(64), chance.randrange(bits + 3)):
+            asked ^= 1 << place
+        expected = {number for number, own in enumerate(known) if (own ^ asked).bit_count() <= bits}
+        assert set(index.find([asked])) == expected if len(expected) <= 4 else index.find([asked])
+
+
+def test_the_oldest_are_forgotten_where_it_is_full() -> None:
+    """Its memory is what it was at the beginning."""
+    chance, index = random.Random(1), Likeness(6, most=50)
+    known = [chance.getrandbits(64) for _ in range(180)]
+    for number, own in enumerate(known):
+        index.add(number, own)
+    assert len(index) == 50
+    assert [index.find([own]) for own in known] == [[]] * 130 + [[number] for number in range(130, 180)]
+
+
+def test_equal_pixels_are_the_same_picture(tmp_path: Path) -> None:
+    """In whatever file; a picture that cannot be read is none."""
+    picture(3, 64).save(tmp_path / "a.png")
+    picture(3, 64).save(tmp_path / "b.webp", lossless=True)
+    (tmp_path / "c.png").write_bytes(b"<html>")
+    others = [tmp_path / name for name in ("gone.png", "c.png", "b.webp")]
+    assert twin(tmp_path / "a.png", others) == (others[2], Verdict.SAME)
+    assert twin(tmp_path / "c.png", others) is None
+
+
+def test_training_images_are_hashed_as_far_as_they_can_be_read(tmp_path: Path) -> None:
+    """An unreadable one is the doctor's matter; and it can be stopped."""
+    paths = [tmp_path / name for name in ("a.png", "b.jpg", "c.png", "d.png")]
+    picture(1).save(paths[0])
+    picture(1).save(paths[1], quality=90)
+    paths[2].write_bytes(b"half a pict")
+    own = own_print(picture(1))
+    hashed = dict(training_prints(paths, lambda: False))
+    assert set(hashed) == {0, 1}
+    assert hashed[0] == own
+    assert (hashed[1] ^ hashed[0]).bit_count() <= 3
+    assert print_of(paths[3]) is None
+    assert list(training_prints(paths, lambda: True)) == []
