@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -32,7 +31,9 @@ class Template:
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def bind(self, order: Order, prefix: str) -> Graph:
-        """The graph for one order. ``prefix`` must be new for every prompt, or a cached file comes back."""
+        """The graph for one order, to be read only. ``prefix`` must be new for every prompt, or a cached file comes
+        back.
+        """
         sample = order.samples[0]
         width, height = sample.size or (None, None)
         values = {
@@ -46,11 +47,15 @@ class Template:
             "batch": order.batch,
             "prefix": prefix,
         }
-        graph = copy.deepcopy(self.graph)
+        changed: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             for binding in self.bindings.get(name, ()) if value is not None else ():
-                graph[binding.node]["inputs"][binding.input] = value
-        return graph
+                changed.setdefault(binding.node, {})[binding.input] = value
+        # nodes that no binding touches are shared with the template, not copied: this is done for every prompt
+        nodes = {
+            node: {**self.graph[node], "inputs": {**self.graph[node]["inputs"], **changed[node]}} for node in changed
+        }
+        return {**self.graph, **nodes}
 
     def fingerprint(self, order: Order) -> str:
         """What tells whether two prompts ask for the same picture: everything but where it is saved."""

@@ -24,6 +24,12 @@ from reggen.errors import Lost, ServerError, Unreachable
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
 _ASKING = (0.2, 1.0, 0.0)  # seconds after each failure to ask for prompts of an earlier run, before it is left
+_PUTS_OFF = (
+    wire.NodeDone,
+    wire.Progressed,
+    wire.Preview,
+    wire.Unknown,
+)  # signs of life: by far the most, and they make nothing due
 _DOUBTS = 4  # looks for a prompt whose post had no answer, before the server is called unreachable
 
 
@@ -194,10 +200,11 @@ class Link:
             await self._greet("")
             self._socket = socket
             async for frame in socket:  # dispatches only: nothing in here may wait
-                self._follower.frame(wire.read_frame(frame), self._clock())
+                event = wire.read_frame(frame)
+                self._follower.frame(event, self._clock())
                 if not self.up:
                     self._is_up("")
-                if self._follower.wake_at() < self._sleeps_until:
+                if not isinstance(event, _PUTS_OFF) and self._follower.wake_at() < self._sleeps_until:
                     self._wake.set()
 
     async def _judge(self, why: str) -> None:

@@ -128,11 +128,10 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
 
 def _empty(picture: Image.Image, demands: Demands) -> str:
     """Why there is nothing on the picture; an empty string when there is something."""
-    extrema = picture.getextrema()
-    ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    if demands.black and max(high for _, high in ranges) <= demands.black_level:
+    facts = ImageStat.Stat(picture)
+    if demands.black and max(high for _, high in facts.extrema) <= demands.black_level:
         return "is black"
-    if demands.flat and max(ImageStat.Stat(picture).stddev) <= demands.flat_level:
+    if demands.flat and max(facts.stddev) <= demands.flat_level:
         return "is of one colour"
     if demands.noise and roughness(picture) > demands.noise_level:
         return "is nothing but noise"

@@ -9,18 +9,20 @@ No trainer reads ``.reggen``; it lies on the same filesystem, so a part file bec
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
 import re
 import shutil
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
-import aiofiles
 import filelock
 
 from reggen.dataset.formats import Form
@@ -35,6 +37,10 @@ class Part:
     path: Path
     size: int
     sha256: str
+
+
+_PIECE = 1 << 20  # bytes of a download that are written at a time
+Kept = TypeVar("Kept")
 
 
 class Folder:
@@ -123,25 +129,25 @@ class Folder:
                     return target
         raise StorageError(str(path), "setting aside", "there are too many of its name")
 
-    async def receive(self, name: str, chunks: AsyncIterable[bytes], most: int) -> Part:
-        """Stream a download to a part file, hashing on the way.
+    async def receive(self, name: str, chunks: AsyncIterable[bytes], most: int, then: Callable[[Part], Kept]) -> Kept:
+        """Stream a download to a part file, hashing on the way, and hand it to ``then``; returns what that returns.
 
-        ``most`` is the cap in bytes. Raises BadImage beyond it, StorageError for the disk, and whatever
-        the chunks raise; leaves no part file then.
+        All that blocks happens in a thread, a large piece at a time, and ``then`` with the last one. ``most`` is the
+        cap in bytes. Raises BadImage beyond it, StorageError for the disk, and whatever the chunks or ``then`` raise;
+        leaves no part file then.
         """
-        path = self.parts / f"{name}.part"
-        digest, size = hashlib.sha256(), 0
+        writing = _Writing(self.parts / f"{name}.part")
+        piece = bytearray()
         try:
-            with storage("writing", path):
-                async with aiofiles.open(path, "wb") as file:
-                    async for chunk in _capped(chunks, name, most):
-                        size += len(chunk)
-                        digest.update(chunk)
-                        await file.write(chunk)
+            async for chunk in _capped(chunks, name, most):
+                piece += chunk
+                if len(piece) >= _PIECE:
+                    await asyncio.to_thread(writing.write, bytes(piece))
+                    piece.clear()
+            return await asyncio.to_thread(writing.finish, bytes(piece), then)
         except BaseException:  # cancelled or failed: half a file is never left
-            path.unlink(missing_ok=True)
+            writing.discard()
             raise
-        return Part(path, size, digest.hexdigest())
 
     def measured(self, path: Path) -> Part:
         """A part file that was written here: its size and hash. Blocking."""
@@ -149,24 +155,31 @@ class Folder:
             digest = hashlib.file_digest(file, "sha256")
             return Part(path, file.tell(), digest.hexdigest())
 
-    def commit(self, part: Part, name: str) -> Path:
-        """Make a part file the image of a slot, durably. Blocking.
+    def sync(self, part: Part) -> None:
+        """Have the bytes of a part file reach the disk. Blocking; the first of three steps, see `place`."""
+        with storage("saving", part.path), part.path.open("rb+") as file:
+            os.fsync(file.fileno())
 
-        The order is what makes it safe: the bytes reach the disk, then the name appears, then the folder
-        is flushed. Stale latent caches of an earlier picture in this slot go first: kohya never compares them with
-        their image.
+    def place(self, part: Part, name: str) -> Path:
+        """Make a part file the image of a slot. Blocking.
+
+        The order is what makes it safe: the bytes reach the disk (`sync`), then the name appears, then the folder
+        is flushed (`flush`), for as many images together as there are. Stale latent caches of an earlier picture in
+        this slot go first: kohya never compares them with their image.
         """
         target = self.file(name)
         with storage("saving", target):
-            with part.path.open("rb+") as file:
-                os.fsync(file.fileno())
             for stale in self._caches.pop(name, ()):
                 stale.unlink(missing_ok=True)
             if target.exists():  # somebody put one here meanwhile; nothing is ever overwritten
                 self.set_aside(target)
             part.path.replace(target)
-            flush_folder(self.images)
         return target
+
+    def flush(self) -> None:
+        """Have the names in the image folder reach the disk. Blocking."""
+        with storage("saving", self.images):
+            flush_folder(self.images)
 
     def write_caption(self, name: str, text: str, extension: str) -> None:
         """Put a caption beside a slot's image, durably, before or after it. Blocking. ``text`` must not be empty."""
@@ -206,6 +219,41 @@ class Folder:
             path = path.parent
         with storage("asking for free space at", path):
             return shutil.disk_usage(path).free
+
+
+class _Writing:
+    """A part file on its way, in whichever thread. `discard` may be called while another thread writes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock, self._gone = path, threading.Lock(), False
+        self._digest, self._size = hashlib.sha256(), 0
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> None:
+        """Blocking. Raises StorageError."""
+        with self._lock, storage("writing", self._path):
+            if self._gone:
+                return
+            self._file = self._file or self._path.open("wb")
+            self._file.write(data)
+            self._digest.update(data)
+            self._size += len(data)
+
+    def finish(self, data: bytes, then: Callable[[Part], Kept]) -> Kept:
+        """Blocking: write the last piece, close the file and hand it on. Raises StorageError, and what that raises."""
+        self.write(data)
+        with self._lock, storage("writing", self._path):
+            if self._file:
+                self._file.close()
+        return then(Part(self._path, self._size, self._digest.hexdigest()))
+
+    def discard(self) -> None:
+        """Nobody wants it any more."""
+        with self._lock, suppress(OSError):
+            self._gone = True
+            if self._file:
+                self._file.close()
+            self._path.unlink(missing_ok=True)
 
 
 async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIterator[bytes]:

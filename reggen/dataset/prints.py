@@ -12,17 +12,16 @@ Blocking.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from operator import add, mul, sub
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from reggen.dataset.damage import DAMAGE
 
 _CELLS = 12
-_HALF = _CELLS // 2
 _BITS = (32, 16, 16)  # of luminance and the two chrominances
 _SIDE, _EDGE = 96, 6  # of the reduced picture, in pixels, and how far its edges are drawn out
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -45,21 +44,15 @@ def _windows() -> Iterator[Box]:
 
 WINDOWS = tuple(_windows())
 _MIXED = [place * 23 % 64 for place in range(64)]  # low and high, grey and colour side by side: `likeness` cuts bands
-_WAVES = [
-    [round(_SCALE * math.cos(math.pi * u * (2 * x + 1) / (2 * _CELLS))) for x in range(_HALF)] for u in range(_CELLS)
-]
+_STEPS = np.arange(_CELLS)
+# whole numbers, so that a hash is the same on every machine
+_WAVES = np.rint(_SCALE * np.cos(np.pi * np.outer(_STEPS, 2 * _STEPS + 1) / (2 * _CELLS))).astype(np.int64)
 _ORDER = sorted(
     ((u, v) for u in range(_CELLS) for v in range(_CELLS) if u or v), key=lambda at: (at[0] ** 2 + at[1] ** 2, at)
 )
 
 
-def _kept(count: int) -> tuple[int, list[tuple[int, int]]]:
-    """How many frequencies each way are needed for the lowest ``count``, and which these are."""
-    lowest = _ORDER[:count]
-    return max(max(at) for at in lowest) + 1, lowest
-
-
-_KEPT = [_kept(count) for count in _BITS]
+_KEPT = [tuple(zip(*_ORDER[:count], strict=True)) for count in _BITS]  # the lowest, as columns and rows
 
 
 def prints(image: Image.Image) -> tuple[int, ...]:
@@ -67,14 +60,13 @@ def prints(image: Image.Image) -> tuple[int, ...]:
     thumb = reduced(image)
     if not _tells(thumb):
         return ()
-    padded = _padded(thumb)
-    return tuple(_hash(padded, window) for window in WINDOWS)
+    return tuple(_hashes(_padded(thumb), WINDOWS))
 
 
 def own_print(image: Image.Image) -> int | None:
     """The first of `prints`, for a fraction of the time."""
     thumb = reduced(image)
-    return _hash(_padded(thumb), _WHOLE) if _tells(thumb) else None
+    return _hashes(_padded(thumb), [_WHOLE])[0] if _tells(thumb) else None
 
 
 def print_of(path: Path) -> int | None:
@@ -97,13 +89,14 @@ def reduced(image: Image.Image) -> Image.Image:
 
 
 def _tells(thumb: Image.Image) -> bool:
-    data = thumb.resize((_CELLS, _CELLS), Image.Resampling.BOX).tobytes()
-    return max(_deviation(data[band::3]) for band in range(3)) >= _CONTRAST
+    return float(_cells(thumb, _WHOLE, edge=0).std(axis=(0, 1)).max()) >= _CONTRAST
 
 
-def _deviation(values: bytes) -> float:
-    mean = sum(values) / len(values)
-    return math.sqrt(sum(map(mul, values, values)) / len(values) - mean * mean)
+def _cells(picture: Image.Image, window: Box, edge: int) -> NDArray[np.int64]:
+    """12 x 12 cells x 3 bands of a window of a picture that has so wide an edge around it."""
+    left, top, right, bottom = (edge + part * _SIDE for part in window)
+    found = picture.resize((_CELLS, _CELLS), Image.Resampling.BOX, box=(left, top, right, bottom))
+    return np.asarray(found, dtype=np.int64)
 
 
 def _padded(thumb: Image.Image) -> Image.Image:
@@ -120,36 +113,15 @@ def _padded(thumb: Image.Image) -> Image.Image:
     return padded
 
 
-def _hash(padded: Image.Image, window: Box) -> int:
-    left, top, right, bottom = (_EDGE + part * _SIDE for part in window)
-    cells = padded.resize((_CELLS, _CELLS), Image.Resampling.BOX, box=(left, top, right, bottom)).tobytes()
-    found: list[bool] = []
-    for band, (frequencies, lowest) in enumerate(_KEPT):
-        waves = _transformed(_rows(cells[band::3]), frequencies)
-        values = [waves[v][u] for u, v in lowest]
-        level = _CLEARLY * math.sqrt(sum(map(mul, values, values)) / len(values))
-        level = max(level, _LEAST * _SCALE * _SCALE * _CELLS)
-        found += [value > level for value in values]
-    return sum(found[number] << place for place, number in enumerate(_MIXED))
-
-
-def _rows(values: bytes) -> list[bytes]:
-    return [values[start : start + _CELLS] for start in range(0, len(values), _CELLS)]
-
-
-def _transformed(rows: Sequence[Sequence[int]], frequencies: int) -> list[tuple[int, ...]]:
-    """The lowest coefficients of the two-dimensional cosine transform, by row and column frequency."""
-    return _waves(_waves(rows, frequencies), frequencies)
-
-
-def _waves(rows: Sequence[Sequence[int]], frequencies: int) -> list[tuple[int, ...]]:
-    """Every row transformed; turned, so that doing it twice transforms both ways and turns it back.
-
-    Cosines are even or odd about the middle of a row: half the products suffice.
-    """
+def _hashes(padded: Image.Image, windows: Sequence[Box]) -> list[int]:
+    """One for each window: the lowest coefficients of the cosine transforms, each as one bit."""
+    cells = np.stack([_cells(padded, window, _EDGE) for window in windows]).transpose(0, 3, 1, 2)
+    waves = _WAVES @ cells @ _WAVES.T  # windows x bands x rows x columns
     found = []
-    for row in rows:
-        near, far = row[:_HALF], row[: _HALF - 1 : -1]
-        halves = (list(map(add, near, far)), list(map(sub, near, far)))
-        found.append([sum(map(mul, _WAVES[u], halves[u & 1])) for u in range(frequencies)])
-    return list(zip(*found, strict=True))
+    for band, (columns, rows) in enumerate(_KEPT):
+        values = waves[:, band, rows, columns].astype(np.float64)
+        level = _CLEARLY * np.sqrt(np.square(values).mean(axis=1))
+        found.append(values > np.maximum(level, _LEAST * _SCALE * _SCALE * _CELLS)[:, None])
+    bits = np.concatenate(found, axis=1)[:, _MIXED]
+    packed = np.packbits(bits, axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]

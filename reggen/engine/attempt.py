@@ -6,19 +6,19 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from reggen.comfy.link import Link
 from reggen.comfy.wire import ImageRef, Outcome, Success
 from reggen.dataset import check, formats
 from reggen.dataset.check import Demands, Finding
-from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.engine.adopt import prompt_id
 from reggen.engine.fleet import Errand, Made
 from reggen.engine.retry import pause
+from reggen.engine.scribe import Accepted, Scribe
 from reggen.errors import BadImage, Forbidden, Nonsense, NoOutput, Refused, SampleError, ServerError, StorageError
 from reggen.guard import Guard
 from reggen.plan import Sample
@@ -54,11 +54,7 @@ class Result:
 
 
 class Bench:
-    """What every attempt of a run works with.
-
-    Decoding goes to the default threads; renames and rows go one after another through one thread of
-    their own, each together with its row, so a cancelled run leaves no image without one.
-    """
+    """What every attempt of a run works with. Decoding goes to the default threads, what is kept to the scribe's."""
 
     def __init__(
         self,
@@ -67,39 +63,25 @@ class Bench:
         template: Template,
         folder: Folder,
         ledger: Ledger,
+        scribe: Scribe,
         demands: Demands,
-        captions: str,
         guard: Guard,
         most_bytes: int,
         recipe: str,
         versions: dict[str, str | None],
-        duplicates: Duplicates | None = None,
     ) -> None:
-        self.run_id, self.folder, self.ledger = run_id, folder, ledger
+        self.run_id, self.folder = run_id, folder
+        self._ledger, self._scribe = ledger, scribe
         self._template, self._demands, self._most_bytes = template, demands, most_bytes
-        self._recipe, self._versions = recipe, versions
-        self._captions, self._guard = captions, guard
-        self._scribe = ThreadPoolExecutor(1, thread_name_prefix="reggen-scribe")
-        self._settling: set[asyncio.Future[None]] = set()
-        self._duplicates = duplicates
-        if duplicates:  # while the server makes its first picture; what goes wrong is told when it is needed
-            self._scribe.submit(duplicates.load)
-
-    async def close(self) -> None:
-        """Wait for what is being written, and until it was told."""
-        if self._duplicates:
-            self._duplicates.stop()
-        while self._settling:
-            await asyncio.wait(self._settling)
-        self._scribe.shutdown(wait=True)
+        self._recipe, self._versions, self._guard = recipe, versions, guard
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file."""
-        await asyncio.get_running_loop().run_in_executor(self._scribe, self.ledger.put, rows)
+        await self._scribe.do(lambda: self._ledger.put(rows))
 
     async def reject(self, rejections: list[Rejection]) -> None:
         """Note pictures that were turned away."""
-        await asyncio.get_running_loop().run_in_executor(self._scribe, self.ledger.reject, rejections)
+        await self._scribe.do(lambda: self._ledger.reject(rejections))
 
     async def attempt(
         self, link: Link, errand: Errand, left: Callable[[], None], kept: Callable[[Receipt], None]
@@ -167,24 +149,26 @@ class Bench:
         self, link: Link, receipt: Receipt, picture: ImageRef, origin: _Origin, kept: Callable[[Receipt], None]
     ) -> None:
         part, finding = await self._fetch(link, receipt.sample, picture)
-        loop = asyncio.get_running_loop()
-        settling = loop.run_in_executor(self._scribe, self._settle, receipt.sample, part, finding, origin)
+        row = partial(self._row, receipt.sample, part, finding, origin)
+        keeping = self._scribe.keep(Accepted(receipt.sample, part, finding, row))
 
         def settled(future: asyncio.Future[None]) -> None:
-            self._settling.discard(future)
             if not future.cancelled() and not future.exception():
                 kept(receipt)
 
-        self._settling.add(settling)
-        settling.add_done_callback(settled)
-        await asyncio.shield(settling)
+        keeping.add_done_callback(settled)
+        await asyncio.shield(keeping)
 
     async def _fetch(self, link: Link, sample: Sample, picture: ImageRef) -> tuple[Part, Finding]:
-        """Download and check, again when the way here failed. The last error is raised."""
+        """Download and check, again when the way here failed. The last error is raised.
+
+        The picture is accepted while the answer is still open; every other error leaves no file.
+        """
         for trial in range(1, _DOWNLOADS + 1):
             try:
-                part = await self._download(link, sample, picture)
-                return await asyncio.to_thread(self._checked, part, sample)
+                async with link.client.view(picture) as download:
+                    accept = partial(self._accept, sample, link.name, download.length)
+                    return await self.folder.receive(sample.name, download, self._most_bytes, accept)
             except ServerError as error:
                 if isinstance(error, Refused) and error.status == 404 and trial > 1:
                     raise NoOutput(link.name, 1, 0) from error  # a cached prompt names a file that is no more
@@ -196,24 +180,16 @@ class Bench:
             await asyncio.sleep(pause(trial) / 2)
         raise AssertionError("unreachable")
 
-    async def _download(self, link: Link, sample: Sample, picture: ImageRef) -> Part:
-        async with link.client.view(picture) as download:
-            part = await self.folder.receive(sample.name, download, self._most_bytes)
-        if part.size == 0 or (download.length is not None and part.size != download.length):
-            part.path.unlink(missing_ok=True)
-            what = f"{part.size} bytes came of {download.length}"
-            raise Nonsense(link.name, "downloading an image", what)
-        return part
+    def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Finding]:
+        """Blocking: decode it, hold it against the demands, bring it into the dataset's format.
 
-    def _checked(self, part: Part, sample: Sample) -> tuple[Part, Finding]:
-        """Blocking: decode it, hold it against the demands, bring it into the dataset's format."""
-        try:
-            finding = check.inspect(part.path, sample.name, self._demands.of(sample.size))
-            _demand_note(finding, sample, self._template)
-            return (part if self.folder.form.as_sent else self._converted(part, sample, finding)), finding
-        except BaseException:  # whatever it was, what is not accepted is not left lying
-            part.path.unlink(missing_ok=True)
-            raise
+        ``length`` is what the server said it would send.
+        """
+        if part.size == 0 or (length is not None and part.size != length):
+            raise Nonsense(server, "downloading an image", f"{part.size} bytes came of {length}")
+        finding = check.inspect(part.path, sample.name, self._demands.of(sample.size))
+        _demand_note(finding, sample, self._template)
+        return (part if self.folder.form.as_sent else self._converted(part, sample, finding)), finding
 
     def _converted(self, part: Part, sample: Sample, finding: Finding) -> Part:
         settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)
@@ -223,26 +199,6 @@ class Bench:
             converted = formats.written(part.path, self.folder.form, text)
         part.path.unlink()
         return self.folder.measured(converted)
-
-    def _settle(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> None:
-        """Blocking, never cut in two: the caption, then the file becomes the image, then the row says so."""
-        try:
-            if self._duplicates:
-                self._duplicates.demand_new(sample.name, sample.index, part.path, finding.prints)
-            self.folder.drop_captions(sample.name, keep=self._captions if sample.caption else "")
-            if sample.caption:
-                self.folder.write_caption(sample.name, sample.caption, self._captions)
-            image = self.folder.commit(part, sample.name)
-        except (StorageError, BadImage):
-            part.path.unlink(missing_ok=True)
-            raise
-        try:
-            self.ledger.put([self._row(sample, part, finding, origin)])
-        except StorageError:
-            image.unlink(missing_ok=True)  # without its row it is not done, and will be made again
-            raise
-        if self._duplicates:
-            self._duplicates.add(sample.index, finding.hash)
 
     def _row(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> Row:
         return Row(

@@ -34,6 +34,7 @@ from reggen.engine.fleet import Fleet
 from reggen.engine.keep import started
 from reggen.engine.preflight import Examined, examine
 from reggen.engine.run import Run
+from reggen.engine.scribe import Scribe
 from reggen.errors import (
     COMPLETE,
     INCOMPLETE,
@@ -294,18 +295,18 @@ class _Filling:
         todays = recipe(self.job, self.template)
         earlier = [uuid.UUID(run) for run in reader.runs()]
         heritage = Heritage(self.plan, reader, earlier, self.template)
+        scribe = Scribe(self.folder, self.ledger, self.job.captions.extension, self.duplicates)
         bench = Bench(
             run_id=run_id,
             template=self.template,
             folder=self.folder,
             ledger=self.ledger,
+            scribe=scribe,
             demands=demands_of(self.job),
-            captions=self.job.captions.extension,
             guard=self.brief.guard,
             most_bytes=self.job.limits.megabytes << 20,
             recipe=todays,
             versions=self.versions,
-            duplicates=self.duplicates,
         )
         names = {client.name for client in clients}
         depths = {server.name: server.depth for server in self.job.servers if server.name in names}
@@ -337,7 +338,7 @@ class _Filling:
         except ReggenError as error:
             fatal = error
         finally:
-            await bench.close()
+            await scribe.close()
             reader.close()
         with suppress(StorageError):  # a full disk may be what ended it, and has been told
             self.ledger.end_run(str(run_id), now_utc(), str(fatal or self.state.stopping or "finished"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from reggen.dataset.check import inspect
-from reggen.dataset.folder import Folder, Part, flush_folder
+from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import missing, reconcile
-from reggen.engine.attempt import Bench
 from reggen.engine.fill import demands_of, lasting
+from reggen.engine.scribe import Accepted, Scribe
 from reggen.job import Job
 from reggen.plan import Plan
 from reggen.sim import Settings, serve
@@ -85,11 +85,12 @@ def surviving(lefts: list[Left], job: JobMaker, tmp_path: Path, **dataset: Any) 
 
 @pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
 async def test_a_power_cut_at_any_moment_leaves_whole_images_and_true_rows(
-    job: JobMaker, tmp_path: Path, ending: str
+    job: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     """After every effect, with every loss that the disk may take: no row is done about a file that is not whole, no
     half file has an image's name, and the next run makes what is missing, under the same seeds.
     """
+    monkeypatch.setattr("reggen.engine.scribe._TOGETHER", 1)
     async with serve(Settings(seconds=0.0)) as sim:
         lefts = await recorded(job(sim.url, dataset={"count": IMAGES, "format": ending}))
     assert surviving(lefts, job, tmp_path, format=ending) == []
@@ -98,42 +99,61 @@ async def test_a_power_cut_at_any_moment_leaves_whole_images_and_true_rows(
     assert any(len(left.files) > len(left.rows) for left in lefts), "and some between an image and its row"
 
 
+async def test_a_power_cut_leaves_whole_images_where_several_are_written_together(
+    job: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As fast servers have it: one flush of the folder and one commit of the ledger for all of them."""
+    begin = Scribe._begin
+
+    def together(self: Scribe) -> None:
+        if len(self._waiting) == IMAGES:
+            begin(self)
+
+    monkeypatch.setattr(Scribe, "_begin", together)
+    async with serve(Settings(seconds=0.0)) as sim:
+        lefts = await recorded(job(sim.url, dataset={"count": IMAGES}))
+    assert {len(left.rows) for left in lefts} == {0, IMAGES}, "it was one group"
+    assert any(len(left.files) == 2 for left in lefts)
+    assert surviving(lefts, job, tmp_path) == []
+
+
 # ---- the wrong orders, each of which some cut must find out
 
 
-def _without_fsync(self: Folder, part: Part, name: str) -> Path:
-    part.path.replace(self.file(name))
-    flush_folder(self.images)
-    return self.file(name)
+def _without_fsync(self: Folder, part: Part) -> None:
+    pass
 
 
-def _without_flush(self: Folder, part: Part, name: str) -> Path:
-    with part.path.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.path.replace(self.file(name))
-    return self.file(name)
+def _without_flush(self: Folder) -> None:
+    pass
 
 
 def _fsync_too_late(self: Folder, part: Part, name: str) -> Path:
     part.path.replace(self.file(name))
     with self.file(name).open("rb+") as file:
         os.fsync(file.fileno())
-    flush_folder(self.images)
     return self.file(name)
 
 
-def _row_too_early(self: Bench, sample: Any, part: Part, finding: Any, origin: Any) -> None:
-    self.ledger.put([self._row(sample, part, finding, origin)])
-    self.folder.commit(part, sample.name)
+def _row_too_early(self: Scribe, group: Sequence[Accepted]) -> list[None]:
+    self._ledger.put([accepted.row() for accepted in group])
+    for accepted in group:
+        self._place(accepted)
+    self._folder.flush()
+    return [None] * len(group)
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "wrong", "cut"),
+    ("owner", "wrong", "cut"),
     [
-        (Folder, "commit", _without_fsync, "is zeroed"),
-        (Folder, "commit", _without_flush, "the name reg_001.png is lost"),
-        (Folder, "commit", _fsync_too_late, "cut after replace of reg_001.part to reg_001.png; reg_001.png is"),
-        (Bench, "_settle", _row_too_early, "cut after the row of reg_001: "),
+        (Folder, {"sync": _without_fsync}, "is zeroed"),
+        (Folder, {"flush": _without_flush}, "the name reg_001.png is lost"),
+        (
+            Folder,
+            {"sync": _without_fsync, "place": _fsync_too_late},
+            "cut after replace of reg_001.part to reg_001.png; reg_001.png is",
+        ),
+        (Scribe, {"_settle": _row_too_early}, "cut after the row of reg_001: "),
     ],
     ids=["no fsync of the file", "no fsync of the folder", "fsync after the rename", "row before the rename"],
 )
@@ -143,12 +163,12 @@ async def test_a_wrong_order_is_found_out(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     owner: type,
-    name: str,
-    wrong: Callable[..., Any],
+    wrong: Mapping[str, Callable[..., Any]],
     cut: str,
 ) -> None:
     """The model is worth something: it names the cut that a wrong order does not survive."""
-    monkeypatch.setattr(owner, name, wrong)
+    for name, step in wrong.items():
+        monkeypatch.setattr(owner, name, step)
     async with serve(Settings(seconds=0.0)) as sim:
         lefts = await recorded(job(sim.url, dataset={"count": IMAGES}))
     broken = surviving(lefts, job, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -35,16 +36,27 @@ async def bytes_of(*chunks: bytes) -> AsyncIterator[bytes]:
         yield chunk
 
 
+def itself(part: Part) -> Part:
+    return part
+
+
+def commit(folder: Folder, part: Part, name: str) -> None:
+    """The three steps, for one picture."""
+    folder.sync(part)
+    folder.place(part, name)
+    folder.flush()
+
+
 def row(idx: int, state: str = "done", take: int = 0) -> Row:
     return Row(idx, state, take, f"reg_{idx + 1:03d}", now_utc())
 
 
 async def test_a_download_becomes_a_part_file_and_then_the_image(folder: Folder) -> None:
     """Size and hash are those of the bytes; nothing is in the image folder before the commit."""
-    part = await folder.receive("reg_001", bytes_of(b"ab", b"c"), most=10)
+    part = await folder.receive("reg_001", bytes_of(b"ab", b"c"), 10, itself)
     assert (part.size, part.sha256) == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     assert list(folder.images.iterdir()) == []
-    folder.commit(part, "reg_001")
+    commit(folder, part, "reg_001")
     assert (folder.images / "reg_001.png").read_bytes() == b"abc"
     assert list(folder.parts.iterdir()) == []
 
@@ -52,7 +64,7 @@ async def test_a_download_becomes_a_part_file_and_then_the_image(folder: Folder)
 async def test_a_body_without_end_is_cut_off_and_leaves_nothing(folder: Folder) -> None:
     """The cap holds for what arrives, whatever length was promised."""
     with pytest.raises(BadImage, match="megabytes"):
-        await folder.receive("reg_001", bytes_of(b"a" * 8, b"b" * 8), most=10)
+        await folder.receive("reg_001", bytes_of(b"a" * 8, b"b" * 8), 10, itself)
     assert list(folder.parts.iterdir()) == []
 
 
@@ -64,14 +76,35 @@ async def test_a_download_that_breaks_leaves_nothing(folder: Folder) -> None:
         raise ConnectionResetError
 
     with pytest.raises((ConnectionResetError, StorageError)):
-        await folder.receive("reg_001", broken(), most=10)
+        await folder.receive("reg_001", broken(), 10, itself)
     assert list(folder.parts.iterdir()) == []
+
+
+async def test_a_picture_is_handed_on_before_it_is_anybody_s(folder: Folder) -> None:
+    """What is made of it comes back; when it is refused, it is gone, and so is what was refused in small pieces."""
+
+    def refused(part: Part) -> None:
+        assert part.path.read_bytes() == b"abc"
+        raise BadImage("reg_001", "is ugly")
+
+    assert await folder.receive("reg_001", bytes_of(b"abc"), 10, lambda part: part.size) == 3
+    with pytest.raises(BadImage, match="ugly"):
+        await folder.receive("reg_001", bytes_of(b"a", b"bc"), 10, refused)
+    assert list(folder.parts.iterdir()) == []
+
+
+async def test_a_large_picture_is_written_piece_by_piece(folder: Folder) -> None:
+    """It never stands in memory whole; size and hash are those of all of it."""
+    chunks = [bytes([number]) * 700_000 for number in range(5)]
+    part = await folder.receive("reg_001", bytes_of(*chunks), 1 << 23, itself)
+    assert part.path.read_bytes() == b"".join(chunks)
+    assert (part.size, part.sha256) == (3_500_000, hashlib.sha256(b"".join(chunks)).hexdigest())
 
 
 async def test_a_commit_overwrites_nothing(folder: Folder) -> None:
     """Somebody put a file there meanwhile: it is set aside, not lost."""
     (folder.images / "reg_001.png").write_bytes(b"somebody's")
-    folder.commit(await folder.receive("reg_001", bytes_of(b"ours"), most=10), "reg_001")
+    commit(folder, await folder.receive("reg_001", bytes_of(b"ours"), 10, itself), "reg_001")
     assert (folder.images / "reg_001.png").read_bytes() == b"ours"
     assert [file.read_bytes() for file in folder.rejected.iterdir()] == [b"somebody's"]
 
@@ -81,7 +114,7 @@ async def test_a_commit_removes_the_caches_of_the_slot_and_of_no_other(folder: F
     for name in ("reg_001.npz", "reg_001_0064x0064_sd.npz", "reg_0010.npz", "reg_002_0064x0064_sd.npz"):
         (folder.images / name).touch()
     folder.prepare()
-    folder.commit(await folder.receive("reg_001", bytes_of(b"ours"), most=10), "reg_001")
+    commit(folder, await folder.receive("reg_001", bytes_of(b"ours"), 10, itself), "reg_001")
     assert sorted(file.name for file in folder.images.glob("*.npz")) == ["reg_0010.npz", "reg_002_0064x0064_sd.npz"]
 
 
@@ -174,7 +207,7 @@ def test_lasting_facts_are_claimed_once(tmp_path: Path) -> None:
 
 
 def put_image(folder: Folder, name: str) -> None:
-    folder.commit(Part(parted := folder.parts / name, parted.write_bytes(paint(name, 1, 64, 64)), ""), name)
+    commit(folder, Part(parted := folder.parts / name, parted.write_bytes(paint(name, 1, 64, 64)), ""), name)
 
 
 def test_missing_walks_exactly_what_is_not_done(job: JobMaker, tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Brings accepted pictures into the dataset, durably, and says so in the ledger; in one thread of its own.
+
+Pictures that come while others are being written wait and are written together: each has its bytes flushed, and
+the folder's names and the ledger's rows are flushed once for all. Nothing is told before both are on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from reggen.dataset.check import Finding
+from reggen.dataset.duplicates import Duplicates
+from reggen.dataset.folder import Folder, Part
+from reggen.dataset.ledger import Ledger, Row
+from reggen.errors import BadImage, StorageError
+from reggen.plan import Sample
+
+_TOGETHER = 64  # pictures at most: those that come later wait for them
+Answer = TypeVar("Answer")
+End = StorageError | BadImage | None
+"""How it ended for one picture: None where it is in the dataset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A picture that passed its checks: ``row`` is made when it is in the dataset."""
+
+    sample: Sample
+    part: Part
+    finding: Finding
+    row: Callable[[], Row]
+
+
+_Kept = tuple[Accepted, asyncio.Future[None]]
+
+
+class Scribe:
+    """One run's. What `keep` begins is never cut in two, however the run ends; `close` waits for it."""
+
+    def __init__(self, folder: Folder, ledger: Ledger, captions: str, duplicates: Duplicates | None = None) -> None:
+        self._folder, self._ledger = folder, ledger
+        self._captions, self._duplicates = captions, duplicates
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reggen-scribe")
+        self._waiting: deque[_Kept] = deque()
+        self._writing: asyncio.Future[list[End]] | None = None
+        if duplicates:  # while the server makes its first picture; what goes wrong is told when it is needed
+            self._thread.submit(duplicates.load)
+
+    def keep(self, accepted: Accepted) -> asyncio.Future[None]:
+        """Bring a picture into the dataset. The future is done when it is there; it raises StorageError, BadImage.
+
+        Whoever awaits it and may be cancelled shields it: what was accepted is kept.
+        """
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((accepted, future))
+        if self._writing is None:
+            self._begin()
+        return future
+
+    async def do(self, work: Callable[[], Answer]) -> Answer:
+        """Run something else in this thread: what writes to the ledger does."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """Wait for what is being written, and until it was told."""
+        if self._duplicates:
+            self._duplicates.stop()
+        while self._writing:
+            await asyncio.wait([self._writing])
+        self._thread.shutdown(wait=True)
+
+    def _begin(self) -> None:
+        group = [self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))]
+        pictures = [accepted for accepted, _ in group]
+        self._writing = asyncio.get_running_loop().run_in_executor(self._thread, self._settle, pictures)
+        self._writing.add_done_callback(partial(self._end, group))
+
+    def _end(self, group: Sequence[_Kept], written: asyncio.Future[list[End]]) -> None:
+        self._writing = None
+        fault = written.exception()
+        ends = [fault] * len(group) if fault else written.result()
+        for (_, future), error in zip(group, ends, strict=True):
+            if future.done():
+                continue  # cancelled by somebody who did not shield it
+            if error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+        if self._waiting:
+            self._begin()
+
+    def _settle(self, group: Sequence[Accepted]) -> list[End]:
+        """Blocking, never cut in two: bytes, captions and names, then the folder, then the rows say so."""
+        ends: list[End] = [None] * len(group)
+        placed: dict[int, Path] = {}
+        for number, accepted in enumerate(group):
+            try:
+                placed[number] = self._place(accepted)
+            except (StorageError, BadImage) as error:
+                accepted.part.path.unlink(missing_ok=True)
+                ends[number] = error
+        try:
+            if placed:
+                self._folder.flush()
+                self._ledger.put([group[number].row() for number in placed])
+        except StorageError as error:
+            for number, image in placed.items():  # without its row it is not done, and will be made again
+                image.unlink(missing_ok=True)
+                ends[number] = error
+        return ends
+
+    def _place(self, accepted: Accepted) -> Path:
+        sample, part = accepted.sample, accepted.part
+        if self._duplicates:
+            self._duplicates.demand_new(sample.name, sample.index, part.path, accepted.finding.prints)
+        self._folder.sync(part)
+        self._folder.drop_captions(sample.name, keep=self._captions if sample.caption else "")
+        if sample.caption:
+            self._folder.write_caption(sample.name, sample.caption, self._captions)
+        image = self._folder.place(part, sample.name)
+        if self._duplicates:  # the next one of the group may be a copy of it; a file that is gone again accuses nobody
+            self._duplicates.add(sample.index, accepted.finding.hash)
+        return image

@@ -1,0 +1,201 @@
+"""The floor of the controller: CPU per image of the whole way, against a bare loop that only posts, gets and writes.
+
+    python -m tests.bench.floor [--images 300] [--rounds 5] [--size 64 512] [--profile]
+
+Both sides talk to the same stand-in, which is a process of its own, so that its CPU counts for neither. reggen does
+all it ever does: post, frames, look, stream, hash, decode, every check, fsync, ledger. The bare loop is written here
+with aiohttp alone: POST /prompt of the same graph, GET /view of a picture of the same size, write it to a file; it
+waits for nothing, looks at nothing and checks nothing. *CPU* is the process's time, all threads; *loop* is that of
+the event loop's thread alone. ``--profile`` adds where reggen's loop spends its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import io
+import json
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import aiohttp
+
+from reggen.dataset.study import study
+from reggen.engine.fill import fill
+from reggen.job import Job
+from reggen.plan import Plan
+from reggen.workflow import template
+from tests.bench.facts import machine, versions
+
+_READY = 60.0  # seconds for the stand-in to be there
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one image, in milliseconds: CPU of all threads, CPU of the event loop's thread, and wall."""
+
+    cpu: float
+    loop: float
+    wall: float
+
+
+@contextmanager
+def stand_in(seconds: float) -> Iterator[str]:
+    """A stand-in in another process; its address."""
+    words = [sys.executable, "-m", "reggen", "sim", "--port", "0", "--seconds", str(seconds)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("stand-in at "):
+            sys.exit(f"the stand-in did not start: {line}")
+        yield line.removeprefix("stand-in at ").split(";")[0].split()[0]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def job_for(url: str, root: str, size: int, images: int, seed: int) -> Job:
+    """A job of so many images."""
+    return Job.model_validate(
+        {
+            "dataset": {"root": root, "class": "bench", "count": images},
+            "servers": [{"url": url}],
+            "sampling": {"checkpoint": "a.safetensors", "width": size, "height": size, "seed": seed},
+            "prompts": {"positive": ["a cat", "a dog", "a bird"], "negative": "bad"},
+        }
+    )
+
+
+class _Watch:
+    """CPU and wall since it was made, per image."""
+
+    def __init__(self) -> None:
+        self._began = (time.process_time(), time.thread_time(), time.perf_counter())
+
+    def per(self, images: int) -> Cost:
+        now = (time.process_time(), time.thread_time(), time.perf_counter())
+        return Cost(*(1000 * (after - before) / images for before, after in zip(self._began, now, strict=True)))
+
+
+async def reggen_round(job: Job, profile: cProfile.Profile | None = None) -> Cost:
+    """One dataset, whole, all checks on."""
+    (brief,) = study(job, "bench")
+    if profile:
+        profile.enable()
+    watch = _Watch()
+    summary = await fill(brief, "bench", tell=lambda _: None, note=print)
+    cost = watch.per(job.dataset.count)
+    if profile:
+        profile.disable()
+    if summary.missing:
+        sys.exit(f"the round failed: {summary}")
+    return cost
+
+
+async def bare_round(job: Job, picture: dict[str, str], place: Path) -> Cost:
+    """Post, get and write, nothing else, two at a time."""
+    graphs, url = template(job), job.servers[0].url
+    orders = list(Plan(job).orders(0, job.dataset.count, {}, ()))
+    async with aiohttp.ClientSession(url) as session:
+        watch = _Watch()
+
+        async def worker(number: int) -> None:
+            for order in orders[number::2]:
+                body = {"prompt": graphs.bind(order, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
+                async with session.post("/prompt", json=body) as response:
+                    await response.read()
+                async with session.get("/view", params=picture) as response:
+                    data = await response.read()
+                (place / f"{order.samples[0].name}.png").write_bytes(data)
+
+        await asyncio.gather(worker(0), worker(1))
+        cost = watch.per(len(orders))
+        while await _remaining(session):
+            await asyncio.sleep(0.05)
+    return cost
+
+
+async def _remaining(session: aiohttp.ClientSession) -> int:
+    async with session.get("/prompt") as response:
+        return int((await response.json())["exec_info"]["queue_remaining"])
+
+
+async def _a_picture(url: str) -> dict[str, str]:
+    """One that the stand-in has made."""
+    async with aiohttp.ClientSession(url) as session, session.get("/history?max_items=1") as response:
+        (entry,) = (await response.json()).values()
+    (output,) = entry["outputs"].values()
+    found: dict[str, str] = output["images"][0]
+    return found
+
+
+async def measure_size(url: str, size: int, options: argparse.Namespace, profile: cProfile.Profile | None) -> Any:
+    """Both sides in turn, with pictures of one size."""
+    ours, bare = [], []
+    for number in range(options.rounds + 1):
+        with tempfile.TemporaryDirectory() as root:
+            seed = uuid.uuid4().int % (1 << 50)
+            mine = await reggen_round(job_for(url, root, size, options.images, seed), profile if number else None)
+            job = job_for(url, root, size, options.images, seed + options.images)
+            theirs = await bare_round(job, await _a_picture(url), Path(root))
+        if number:  # the first one warms up
+            ours.append(mine)
+            bare.append(theirs)
+    return {
+        "picture": f"{size}x{size}",
+        "reggen, ms an image": side(ours),
+        "bare loop, ms an image": side(bare),
+        "ratio of CPU (goal 2.0)": round(median(a.cpu / b.cpu for a, b in zip(ours, bare, strict=True)), 2),
+        "ratio of loop time (goal 1.3)": round(median(a.loop / b.loop for a, b in zip(ours, bare, strict=True)), 2),
+    }
+
+
+def side(costs: list[Cost]) -> dict[str, float]:
+    """Medians over the rounds."""
+    return {name: round(median(getattr(one, name) for one in costs), 3) for name in ("cpu", "loop", "wall")}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Every size, one after another."""
+    profile = cProfile.Profile(time.thread_time) if options.profile else None
+    with stand_in(options.seconds) as url:
+        sizes = [asyncio.run(measure_size(url, size, options, profile)) for size in options.size]
+    if profile:
+        told = io.StringIO()
+        pstats.Stats(profile, stream=told).sort_stats(options.sort).print_stats(60)
+        print(told.getvalue(), file=sys.stderr)
+    return {
+        "benchmark": "floor",
+        "images": options.images,
+        "sizes": sizes,
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.floor", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, nargs="+", default=[64, 512])
+    parser.add_argument("--seconds", type=float, default=0.0, help="an image takes on the stand-in")
+    parser.add_argument("--profile", action="store_true", help="where the time of reggen's event loop goes; to stderr")
+    parser.add_argument("--sort", default="tottime")
+    print(json.dumps(measure(parser.parse_args()), indent=2))
+
+
+if __name__ == "__main__":
+    main()
