@@ -1,0 +1,61 @@
+"""The command line: the only place that prints and exits. Its commands stand in rooms; here they are one program."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from reggen.cli import asking, judging, running, standin
+from reggen.errors import STOPPED, ReggenError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Regularization images for LoRA and DreamBooth, made overnight on ComfyUI servers.",
+)
+
+
+def main() -> None:
+    """Entry point: errors become sentences and exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console that cannot show a character must not end a night
+    try:
+        app(standalone_mode=True)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+    except ReggenError as error:
+        print(f"reggen: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"reggen {version('reggen')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Which reggen.")] = False,
+) -> None:
+    pass
+
+
+# in the order of --help
+app.command()(running.run)
+app.command()(asking.plan)
+app.command()(asking.check)
+app.command()(asking.status)
+app.command()(judging.reject)
+app.command()(judging.redo)
+app.command()(judging.doctor)
+app.command()(asking.config)
+app.command()(asking.schema)
+app.command(name="sim")(standin.stand_in)

@@ -1,0 +1,172 @@
+"""The command that makes images: run, its display and notices, and the signals that end it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reggen.cli.options import Count, JobFile, Output, Servers, load
+from reggen.cli.standin import stand_ins_for
+from reggen.errors import COMPLETE, STOPPED, JobError, Problem, ReggenError, StorageError
+
+if TYPE_CHECKING:
+    from reggen.dataset.study import Brief
+    from reggen.engine.fill import Control, Summary
+    from reggen.job import Dataset
+    from reggen.progress import RunEvent
+
+
+def run(
+    job_file: JobFile,
+    count: Count = None,
+    output: Output = None,
+    server: Servers = None,
+    rehearse: Annotated[bool, typer.Option("--rehearse", help="Against a built-in stand-in, into rehearsal/.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a server when none answers.")] = False,
+    until: Annotated[str | None, typer.Option(metavar="HH:MM", help="Be done by then; post nothing too late.")] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="8h30m", help="Be done after so long.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live display.")] = False,
+) -> None:
+    """Make what is missing of a dataset.
+
+    Exit codes: 0 complete, 1 images missing, 2 bad job, 4 no usable server, 5 storage, 130 stopped by you.
+    """
+    from reggen.dataset.study import study
+    from reggen.engine.curfew import curfew
+    from reggen.engine.fill import Control
+
+    if rehearse and server:
+        raise JobError(job_file, (Problem("--server", "makes no sense with --rehearse, which brings its own"),))
+    if rehearse and output is None:
+        output = Path("rehearsal") / Path(job_file).stem
+    briefs = study(load(job_file, count, output, server), job_file)
+    control, left = Control(), curfew(job_file, until, for_)
+    code = COMPLETE
+    for brief in briefs:
+        summary = asyncio.run(_fill(brief, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left))
+        if summary is None:
+            print("Stopped before anything was posted. The same command starts again.")
+            raise typer.Exit(STOPPED)
+        code = max(code, summary.exit_code)
+        if control.asked or summary.error:
+            break  # the other classes are for the next run
+    raise typer.Exit(code)
+
+
+async def _fill(
+    brief: Brief,
+    job_file: str,
+    control: Control,
+    *,
+    rehearse: bool,
+    wait: bool,
+    plain: bool,
+    left: Callable[[], float] | None,
+) -> Summary | None:
+    from rich.console import Console
+    from wakepy import keep
+
+    from reggen.engine.fill import fill
+    from reggen.job import Notify
+    from reggen.report.closing import closing, write_report
+    from reggen.report.console import Display
+    from reggen.report.lines import open_log
+    from reggen.report.notify import Notices
+
+    job = brief.job
+    console = Console(force_terminal=False) if plain else Console()
+    async with AsyncExitStack() as stack:
+        if rehearse:
+            job = await stand_ins_for(job, stack)
+        else:
+            stack.enter_context(keep.running(on_fail="pass"))
+        title = f"{Path(job_file).stem}: {job.dataset.class_words}{' (rehearsal)' if rehearse else ''}"
+        display = Display(console, title, open_log(job.dataset.state / "run.log"))
+        notices = Notices(Notify() if rehearse else job.notify, job_file, os.environ)
+
+        def tell(event: RunEvent) -> None:
+            display.tell(event)
+            notices.tell(event)
+
+        filling = fill(
+            replace(brief, job=job),
+            job_file,
+            tell=tell,
+            note=display.note,
+            control=control,
+            wait=wait,
+            left=left,
+            rehearsal=rehearse,
+        )
+        task = asyncio.create_task(filling)
+        with _signals(control, display.detach):
+            with display.shown():
+                try:
+                    summary = await control.guard(task)
+                except asyncio.CancelledError:
+                    if control.asked:
+                        return None
+                    raise
+                except ReggenError as error:
+                    await notices.failed(error)
+                    raise
+            display.close(closing(summary, rehearsal=rehearse))
+            try:
+                write_report(summary, job.dataset.state / "report.json")
+            except StorageError as error:
+                display.close(f"The images are there, but their report is not: {error}")
+            try:
+                await asyncio.to_thread(_list, job.dataset, summary.total)
+            except StorageError as error:
+                display.close(f"The images are there, but a list of them is not: {error}")
+        await notices.finished(summary)
+        return summary
+
+
+def _list(dataset: Dataset, count: int) -> None:
+    """Write the lists of finished images that the job asks for."""
+    from reggen.dataset.ledger import Ledger
+    from reggen.dataset.listing import write_listings
+
+    ledger = Ledger.read(dataset.state / "ledger.sqlite") if dataset.listings else None
+    if ledger is None:
+        return
+    try:
+        write_listings(dataset, ledger, count)
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def _signals(control: Control, hung_up: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C asks nicely, then firmly; a termination is firm at once; a closed terminal ends only the display."""
+    loop = asyncio.get_running_loop()
+
+    def asked(*_: object) -> None:
+        loop.call_soon_threadsafe(control.interrupt)
+
+    def ended(*_: object) -> None:
+        asked()
+        asked()
+
+    def closed(*_: object) -> None:
+        loop.call_soon_threadsafe(hung_up)
+
+    handlers: dict[int, Callable[..., None]] = {signal.SIGINT: asked, signal.SIGTERM: ended}
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = closed
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:  # all is said and done: nothing that comes now may change the exit code
+            signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,82 @@
+"""The ComfyUI stand-in: served by itself (sim), or in place of a job's servers. Only this room imports reggen.sim."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from reggen.errors import JobError, Problem
+
+if TYPE_CHECKING:
+    from reggen.job import Job
+
+
+def stand_in(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The first server's port.")] = 8188,
+    servers: Annotated[int, typer.Option("--servers", min=1, max=4096, help="How many, on consecutive ports.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds an image takes.")] = 0.5,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="A checkpoint it has; may be given several times.")
+    ] = None,
+    version: Annotated[str, typer.Option(help="Which ComfyUI it behaves like.")] = "0.33.0",
+    faults: Annotated[Path | None, typer.Option(help="A fault script, TOML or JSON.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown nodes and names, as ComfyUI does.")] = False,
+) -> None:
+    """A ComfyUI stand-in, for rehearsals and tests: it paints marked pictures and breaks on request."""
+    from reggen import sim
+
+    chosen: dict[str, Any] = {"seconds": seconds, "version": version, "lenient": not (strict or checkpoint)}
+    if checkpoint:
+        chosen["checkpoints"] = tuple(checkpoint)
+    script = _script(faults)
+    try:
+        settings = sim.Settings(**chosen)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    def ready(urls: list[str]) -> None:
+        more = f" ... {urls[-1]} ({len(urls)} servers)" if len(urls) > 1 else ""
+        print(f"stand-in at {urls[0]}{more}; Ctrl-C ends it", flush=True)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    serving = sim.run_forever(settings, host=host, port=port, count=servers, script=script, on_ready=ready)
+    try:
+        asyncio.run(serving)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    except (OSError, ValueError) as error:
+        print(f"reggen: the stand-in cannot start at {host}:{port}: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _script(file: Path | None) -> Any:
+    from reggen import sim
+
+    if file is None:
+        return sim.Script()
+    try:
+        text = file.read_text(encoding="utf-8")
+        return sim.Script.from_json(text) if file.suffix == ".json" else sim.Script.from_toml(text)
+    except (OSError, ValueError) as error:
+        raise JobError(str(file), (Problem("", f"it is no fault script: {error}"),)) from None
+
+
+async def stand_ins_for(job: Job, stack: AsyncExitStack) -> Job:
+    """The same job with every server replaced by a stand-in of its own."""
+    from reggen import sim
+
+    named = (job.sampling.checkpoint, *job.matrix.checkpoint)
+    servers = []
+    for server in job.servers[:8]:
+        checkpoints = tuple(name for name in named if name)
+        settings = sim.Settings(seconds=0.05, checkpoints=checkpoints, lenient=True)
+        served = await stack.enter_async_context(sim.serve(settings))
+        servers.append(server.model_copy(update={"url": served.url, "headers": {}, "launch": None}))
+    return job.model_copy(update={"servers": tuple(servers)})
