@@ -152,12 +152,18 @@ class Server(Section):
     """One ComfyUI server."""
 
     url: str = Field(DEFAULT_URL, description="http://host:port, as in the browser.")
-    depth: int = Field(2, ge=1, le=64, description="Prompts in flight: one running and one waiting is enough.")
+    depth: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Prompts in flight. Left out: one that runs and one that waits, more of prompts under 50 ms.",
+    )
     launch: Path | None = Field(None, description="A ComfyUI folder: reggen starts it there, keeps it up, and ends it.")
     python: Path | None = Field(None, description="For launch: the python to run it with; its own venv's by default.")
     arguments: tuple[str, ...] = Field((), description="For launch: more arguments for main.py.")
     gpus: tuple[int, ...] = Field((), description="For launch: one ComfyUI for each, on consecutive ports.")
     memory_gib: float | None = Field(None, gt=0, description="For launch: restarted when it holds more memory.")
+    keep_history: bool = Field(False, description="Leave finished prompts in ComfyUI's history, as its queue shows it.")
     free_every: int | None = Field(None, ge=1, description="Images after which it is asked to free its memory.")
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Sent with every request; ${NAME} is taken from the environment."
@@ -224,6 +230,10 @@ class Sampling(Section):
     scheduler: str | None = Field(None, min_length=1, description="As ComfyUI names it: normal, karras.")
     seed: int | None = Field(None, ge=0, lt=SEED_LIMIT, description="Of the first image; the n-th gets seed + n - 1.")
     batch: int = Field(1, ge=1, le=64, description="Images made by one prompt (EmptyLatentImage.batch_size).")
+    save: Literal["output", "temp"] = Field(
+        "output",
+        description="temp: the server keeps no copy (PreviewImage instead of SaveImage), and compresses less.",
+    )
     size: Literal["match"] | None = Field(
         None, description="'match': each image in the bucket of a training image, in the same proportions."
     )

@@ -43,11 +43,12 @@ class TookOver:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A prompt for these slots went to a server."""
+    """A prompt for these slots went to a server; ``checkpoint`` is named where the job has several."""
 
     at: float
     server: str
     names: tuple[str, ...]
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ class ServerView:
     made: int = 0
     busy: float = 0.0
     failures: int = 0
+    checkpoint: str | None = None
+    switches: int = 0  # from one checkpoint to another
 
 
 @dataclass(slots=True)
@@ -229,6 +232,8 @@ class Progress:
             view.since = event.at
         if isinstance(event, Posted):
             holds.extend(event.names)
+            view.switches += view.checkpoint is not None and view.checkpoint != event.checkpoint
+            view.checkpoint = event.checkpoint
         else:
             holds[:] = [name for name in holds if name not in event.names]
 

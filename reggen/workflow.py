@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reggen.bindings import Binding, Finder
-from reggen.errors import WorkflowError
+from reggen.errors import Problem, WorkflowError
 from reggen.graph import Graph, built_in, read_graph, title
 from reggen.job import Job
 from reggen.plan import Order
@@ -123,6 +123,19 @@ def template(job: Job) -> Template:
     wanted += ["width", "height"] if job.size or job.sizes_vary else []
     wanted += ["batch"] if sampling.batch > 1 else []
     bindings, output = finder.find(wanted)
+    if job.sampling.save == "temp" and output:
+        _save_to_temp(graph, output, finder.problems)
+        bindings.pop("prefix", None)
     if finder.problems:
         raise WorkflowError(where, tuple(finder.problems))
     return Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
+
+
+def _save_to_temp(graph: Graph, output: str, problems: list[Problem]) -> None:
+    """PreviewImage is SaveImage into the folder that the server empties when it starts; it chooses its own names."""
+    node = graph[output]
+    if node["class_type"] == "SaveImage":
+        graph[output] = {**node, "class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}
+    elif node["class_type"] != "PreviewImage":
+        hint = "leave it out, or let the workflow end in a SaveImage"
+        problems.append(Problem("sampling.save", f"'temp' is of no use to a {node['class_type']}", hint))

@@ -146,6 +146,10 @@ class Client:
         """Take prompts out of the queue, by id. Running and unknown ones are left as they are."""
         await self._text("POST", "/queue", "taking prompts out of the queue", body={"delete": list(prompt_ids)})
 
+    async def forget(self, prompt_ids: Iterable[str]) -> None:
+        """Take ended prompts out of the history, by id. Unknown ones are no error."""
+        await self._text("POST", "/history", "clearing up the history", body={"delete": list(prompt_ids)})
+
     async def interrupt(self, prompt_id: str) -> None:
         """Interrupt one prompt. Only for servers that aim interrupts: older ones end whatever runs."""
         await self._text("POST", "/interrupt", "interrupting a prompt", body={"prompt_id": prompt_id})

@@ -30,6 +30,7 @@ _PUTS_OFF = (
     wire.Preview,
     wire.Unknown,
 )  # signs of life: by far the most, and they make nothing due
+_TOGETHER = 32  # prompts that are taken out of the history at a time
 _DOUBTS = 4  # looks for a prompt whose post had no answer, before the server is called unreachable
 
 
@@ -49,6 +50,7 @@ class Link:
         pace: Pace | None = None,
         on_change: Callable[[Link], None] = lambda _link: None,
         ours: Callable[[wire.Trace], bool] | None = None,
+        keeps_history: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.name = client, client.name
@@ -62,6 +64,9 @@ class Link:
         self._endings: dict[str, asyncio.Future[wire.Outcome]] = {}
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
         self._ours = ours
+        self._keeps_history = keeps_history
+        self._over: list[str] = []  # prompts whose history entries nobody needs
+        self._named: dict[str, str] = {}  # our ids of ended prompts to those that the server chose
         self.left_behind: tuple[wire.Trace, ...] = ()
         self._worker = _Worker(self._pace)
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
@@ -87,7 +92,7 @@ class Link:
             known_as = await self._post(wire.submission(graph, self._client_id, prompt_id, note))
             self._expect(known_as)
             self._follower.accepted(prompt_id, known_as, self._clock())
-            return await self._ending(known_as)
+            return await self._ending(known_as, prompt_id)
         except (ServerError, asyncio.CancelledError) as error:
             if not (isinstance(error, Unreachable) and not error.arrived):
                 self._orphans.add(known_as)
@@ -105,23 +110,44 @@ class Link:
     async def resume(self, trace: wire.Trace) -> wire.Outcome:
         """Follow a prompt that was taken over to its end."""
         try:
-            return await self._ending(trace.known_as)
+            return await self._ending(trace.known_as, trace.id)
         except asyncio.CancelledError:
             self._orphans.add(trace.known_as)
             raise
         finally:
             self._follower.forget(trace.known_as)
 
+    async def is_kept(self, prompt_id: str, *, whole: bool) -> None:
+        """Nothing more is asked about a prompt that ended well. With ``whole``, its pictures are all on the disk here.
+
+        Then its history entry is dropped, now and then some together, unless this server's history is to be kept.
+        """
+        known_as = self._named.pop(prompt_id, prompt_id)
+        if self._keeps_history or not whole:
+            return
+        self._over.append(known_as)
+        if len(self._over) >= _TOGETHER:
+            await self._clear_up()
+
+    async def _clear_up(self) -> None:
+        over, self._over = self._over, []
+        if over:
+            with suppress(ServerError):  # it is a courtesy
+                await self.client.forget(over)
+
     def _expect(self, known_as: str) -> None:
         self._endings[known_as] = asyncio.get_running_loop().create_future()
         self._wake.set()
 
-    async def _ending(self, known_as: str) -> wire.Outcome:
+    async def _ending(self, known_as: str, prompt_id: str) -> wire.Outcome:
         """Wait for the look that settles a prompt."""
         try:
-            return await self._endings[known_as]
+            outcome = await self._endings[known_as]
         finally:
             self._endings.pop(known_as, None)
+        if isinstance(outcome, wire.Success) and known_as != prompt_id and not self._keeps_history:
+            self._named[prompt_id] = known_as
+        return outcome
 
     async def _post(self, body: Mapping[str, Any]) -> str:
         """Post, and after an answer that leaves it open, look before anybody posts again."""
@@ -160,6 +186,7 @@ class Link:
 
     async def withdraw(self) -> None:
         """Take our own prompts out of the server's queue by id, and interrupt the running one if that is safe."""
+        await self._clear_up()
         mine = {*self._follower.in_flight, *self._orphans}
         if not mine:
             return

@@ -35,6 +35,7 @@ from reggen.engine.keep import started
 from reggen.engine.preflight import Examined, examine
 from reggen.engine.run import Run
 from reggen.engine.scribe import Scribe
+from reggen.engine.shelf import FAR, NEAR
 from reggen.errors import (
     COMPLETE,
     INCOMPLETE,
@@ -311,19 +312,27 @@ class _Filling:
         names = {client.name for client in clients}
         depths = {server.name: server.depth for server in self.job.servers if server.name in names}
         pace = pace or Pace(silence=self.job.limits.silence, stall=self.job.limits.stall)
-        links = [Link(client, pace=pace, ours=heritage.ours if earlier else None) for client in clients]
+        ours = heritage.ours if earlier else None
+        keeps = {server.name: server.keep_history for server in self.job.servers}
+        links = [Link(client, pace=pace, ours=ours, keeps_history=keeps[client.name]) for client in clients]
         run = Run(
             job_file=self.job_file,
             plan=self.plan,
             bench=bench,
-            fleet=Fleet(depths, missing(reader, self.plan), patience=self.job.limits.away),
+            fleet=Fleet(
+                depths,
+                missing(reader, self.plan),
+                patience=self.job.limits.away,
+                images=len(self.plan) - self.ledger.counts(len(self.plan)).get("done", 0),
+                window=FAR if self.job.matrix.checkpoint else NEAR,
+            ),
             links=links,
             limits=self.job.limits,
             running=running,
             sick_rest=pace.sick,
             left=self.left,
             free_every={server.name: server.free_every for server in self.job.servers if server.free_every},
-            room=bytes_needed(self.job, sum(depths.values())) + _SPARE,
+            room=bytes_needed(self.job, sum(depth or 2 for depth in depths.values())) + _SPARE,
             heritage=heritage,
             ready=ready,
             tell=self.tell,

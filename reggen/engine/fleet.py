@@ -3,21 +3,31 @@
 A server has ``depth`` slots; an errand holds one from the post until the prompt has ended, not while its
 images are fetched. New errands are taken from the plan only when a slot is free for one and not too many
 are still being fetched, so nothing here grows with the plan.
+
+Towards the end fast and slow servers are to end together: a server is given one of the last orders only where the
+others could not have made all of them by the time it would be done.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
+import statistics
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from reggen.comfy.wire import Success, Trace
 from reggen.engine.breaker import Breaker, Care
 from reggen.engine.retry import Tries
+from reggen.engine.shelf import NEAR, Kind, Shelf
 from reggen.plan import Order
 
 _FETCHING = 4  # errands per server that may be beyond their slot, downloading and checking
+_DEPTHS = (2, 8)  # one prompt that runs and one that waits; more only of prompts that take next to no time
+_QUICK = 0.05  # seconds: a prompt that takes less may be over before the next one is there
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
 
 
@@ -47,7 +57,7 @@ class Errand:
 
 @dataclass(slots=True)
 class _Server:
-    depth: int
+    asked_depth: int | None
     breaker: Breaker
     up: bool = False
     was_up: bool = False
@@ -59,6 +69,23 @@ class _Server:
     down_since: float | None = None
     refusals: int = 0
     largest: float = math.inf  # the largest batch that may fit into its memory
+    last: Kind | None = None  # what it was last given
+    batch: int = 1  # of that
+    took: deque[float] = field(default_factory=lambda: deque(maxlen=5))  # seconds for each of its last images
+
+    @property
+    def seconds(self) -> float | None:
+        """For one prompt, going by the last few images; None while nobody can know."""
+        return self.batch * statistics.median(self.took) if len(self.took) > 1 else None
+
+    @property
+    def depth(self) -> int:
+        """As asked for; or as many as hide the way to the server and back."""
+        if self.asked_depth is not None:
+            return self.asked_depth
+        seconds = self.seconds
+        least, most = _DEPTHS
+        return least if seconds is None or seconds >= _QUICK else min(most, math.ceil(_QUICK / max(seconds, 1e-3)) + 1)
 
 
 @dataclass(eq=False, slots=True)
@@ -72,20 +99,21 @@ class Fleet:
 
     def __init__(
         self,
-        depths: Mapping[str, int],
+        depths: Mapping[str, int | None],
         orders: Iterator[Order],
         jitter: Callable[[float], float] = lambda ceiling: random.uniform(0, ceiling),
         *,
         patience: float = 30.0,
+        images: int | None = None,
+        window: int = NEAR,
     ) -> None:
+        """A depth of None follows what is measured; ``images`` is how many the orders are for, where it is known."""
         self._servers = {name: _Server(depth, Breaker(jitter)) for name, depth in depths.items()}
-        self._orders, self._jitter, self._patience = orders, jitter, patience
+        self._shelf, self._jitter, self._patience = Shelf(orders, window), jitter, patience
+        self._left = images
         self._waiting: list[_Waiting] = []
         self._adopted: list[tuple[str, Errand]] = []
-        self._claimed: set[int] = set()  # slots that need not be taken from the plan
-        self._reached = -1  # the origin of the last order taken from it
-        self._next: Errand | None = None
-        self._exhausted = self._stopped = self._held = False
+        self._stopped = self._held = False
         self._active = 0
         self._succeeded = False
 
@@ -97,20 +125,25 @@ class Fleet:
         ``most`` is how many may be handed out beside those that are on a server already.
         """
         given, self._adopted = self._adopted, []
-        for name, _ in given:
-            self._hold(name)
+        for name, errand in given:
+            self._hold(name, errand.order)
         most += len(given)
-        while len(given) < most and not (self._stopped or self._held) and (pair := self._pair(now)):
-            self._hold(pair[0])
+        if self._stopped or self._held:
+            return given
+        open_ones = [name for name, server in self._servers.items() if self._is_open(server, now)]
+        kept_free: set[str] = set()
+        while len(given) < most and (pair := self._due(now, open_ones, kept_free)):
+            self._hold(pair[0], pair[1].order)
             given.append(pair)
+        if len(self._waiting) <= 2 * self._most_active():  # or more failures than can be worked off: nothing new on top
+            self._hand_out([name for name in open_ones if name not in kept_free], given, most)
         return given
 
     def adopt(self, name: str, order: Order, trace: Trace) -> bool:
         """Whether the order is still to be handed out; then it is what a server does already, for an earlier run."""
-        slots = {sample.index for sample in order.samples}
-        if self._stopped or order.origin[0] <= self._reached or slots & self._claimed:
+        if self._stopped or not self._shelf.claim({sample.index for sample in order.samples}):
             return False
-        self._claimed |= slots
+        self._count(order)
         self._adopted.append((name, Errand(order, at=name, trace=trace)))
         return True
 
@@ -118,8 +151,7 @@ class Fleet:
     def finished(self) -> bool:
         """Nothing is active and nothing will be."""
         idle = self._active == 0
-        nothing_left = self._exhausted and self._next is None and not self._waiting
-        return idle and not self._adopted and (self._stopped or nothing_left)
+        return idle and not self._adopted and (self._stopped or (self._shelf.empty and not self._waiting))
 
     @property
     def held(self) -> bool:
@@ -215,6 +247,10 @@ class Fleet:
         """A good picture came from a server."""
         self._servers[name].breaker.well()
 
+    def measured(self, name: str, seconds: float) -> None:
+        """A server was busy so long with one image."""
+        self._servers[name].took.append(seconds)
+
     def failed(self, name: str, now: float, at_least: float = 0.0) -> None:
         """A server could not be used: it rests, longer each time, and at least as long as it asked for."""
         self._servers[name].breaker.failed(now, at_least)
@@ -272,39 +308,93 @@ class Fleet:
     def _most_active(self) -> int:
         return sum(server.depth + _FETCHING for server in self._servers.values())
 
-    def _pair(self, now: float) -> tuple[str, Errand] | None:
-        open_ones = [name for name, server in self._servers.items() if self._is_open(server, now)]
-        open_ones.sort(key=lambda name: self._servers[name].holding / self._servers[name].depth)
-        free = [name for name in open_ones if self._has_room(self._servers[name])]
-        for waiting in sorted(self._waiting, key=lambda one: one.not_before):
-            if waiting.not_before > now:
-                break
+    def _due(self, now: float, open_ones: list[str], kept_free: set[str]) -> tuple[str, Errand] | None:
+        """A waiting errand whose time has come and a server for it; adds to those that are kept free for a suspect."""
+        due = sorted((one for one in self._waiting if one.not_before <= now), key=lambda one: one.not_before)
+        if not due:
+            return None
+        there = [name for name in open_ones if not self._servers[name].quarantined]
+        there.sort(key=lambda name: self._servers[name].holding / self._servers[name].depth)
+        free = [name for name in there if name not in kept_free and self._has_room(self._servers[name])]
+        for waiting in due:
             errand = self._unbound(waiting.errand, now)
             suspect = errand.tries.is_suspect and errand.at is None
-            name = self._choose(errand, open_ones if suspect else free, now)
+            name = self._choose(errand, there if suspect else free, now)
             if name is not None and suspect and self._servers[name].holding:
                 free = [other for other in free if other != name]  # it gets nothing else before
+                kept_free.add(name)
             elif name is not None:
                 self._waiting.remove(waiting)
                 self._servers[name].quarantined = suspect
                 return name, errand
-        if not free or len(self._waiting) > 2 * self._most_active():
-            return None  # more failures than can be worked off: nothing new on top
-        following = self._peek()
-        name = self._choose(following, free, now) if following else None
-        if following is None or name is None:
-            return None
-        self._next, self._reached = None, following.order.origin[0]
-        return name, following
+        return None
+
+    def _hand_out(self, names: list[str], given: list[tuple[str, Errand]], most: float) -> None:
+        """New errands for the free slots of these servers, the emptiest server first."""
+        heap = [(self._load(name), place, name) for place, name in enumerate(names)]
+        heapq.heapify(heap)
+        while heap and len(given) < most:
+            _, place, name = heapq.heappop(heap)
+            server = self._servers[name]
+            if server.quarantined or not self._has_room(server) or not self._is_worth_it(name):
+                continue
+            order = self._shelf.take(server.last, self._users)
+            if order is None:
+                return
+            if order.batch > server.largest and (
+                fitting := next((one for one in heap if self._suits(one[2], order)), None)
+            ):
+                heapq.heappush(heap, (self._load(name), place, name))
+                heap.remove(fitting)
+                heapq.heapify(heap)
+                _, place, name = fitting
+            self._count(order)
+            self._hold(name, order)
+            given.append((name, Errand(order)))
+            heapq.heappush(heap, (self._load(name), place, name))
+
+    def _suits(self, name: str, order: Order) -> bool:
+        server = self._servers[name]
+        return order.batch <= server.largest and self._has_room(server) and not server.quarantined
+
+    def _load(self, name: str) -> float:
+        return self._servers[name].holding / self._servers[name].depth
+
+    def _users(self, checkpoint: Any) -> int:
+        return sum(
+            server.last is not None and server.last.checkpoint == checkpoint for server in self._servers.values()
+        )
+
+    def _count(self, order: Order) -> None:
+        if self._left is not None:
+            self._left -= len(order.samples)
+
+    def _is_worth_it(self, name: str) -> bool:
+        """Whether the others could not have made all that is left by the time this server would end one more.
+
+        The server that would be the first to end one is always worth it.
+        """
+        mine = self._servers[name]
+        if self._left is None or mine.seconds is None:
+            return True
+        end, sooner = (mine.holding + 1) * mine.seconds, 0
+        for other in self._servers.values():
+            if other.up and not other.out and (seconds := other.seconds):
+                sooner += max(0, math.ceil((end - other.holding * seconds) / seconds) - 1) * other.batch
+                if sooner >= max(1, self._left):
+                    return False
+        return True
 
     def _unbound(self, errand: Errand, now: float) -> Errand:
         """What a server has made is lost when that server is; then it is to be made anew."""
         gone = errand.at is not None and errand.at not in self.candidates(now)
         return Errand(errand.order, errand.tries) if gone else errand
 
-    def _hold(self, name: str) -> None:
-        self._servers[name].holding += 1
-        self._servers[name].active += 1
+    def _hold(self, name: str, order: Order) -> None:
+        server = self._servers[name]
+        server.holding += 1
+        server.active += 1
+        server.last, server.batch = Kind.of(order), order.batch
         self._active += 1
 
     def _is_open(self, server: _Server, now: float) -> bool:
@@ -328,17 +418,3 @@ class Fleet:
             return None  # another is only busy: worth waiting for
         willing = [name for name in free if name not in tries.refused_by]
         return willing[0] if willing else None
-
-    def _peek(self) -> Errand | None:
-        """The next order of the plan, without the slots that were claimed."""
-        while True:
-            if self._next is not None:
-                left = tuple(sample for sample in self._next.order.samples if sample.index not in self._claimed)
-                if left:
-                    self._next = Errand(Order(left))
-                    return self._next
-            order = next(self._orders, None)
-            self._next = None if order is None else Errand(order)
-            if order is None:
-                self._exhausted = True
-                return None

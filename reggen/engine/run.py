@@ -35,6 +35,7 @@ from reggen.progress import RunEvent
 
 _WAITING = 5.0  # seconds without a server that can be used, before it is worth a word
 _DOZE = 60.0  # seconds between looks at the clock: a computer that slept has lost time without a timer noticing
+_LONG, _SHARE = 0.001, 4  # seconds of one look at the fleet that are no matter; of longer ones the loop gets four times
 _GREETING = 5.0  # seconds for the servers that are ready to say what an earlier run has left on them
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
 
@@ -175,8 +176,11 @@ class Run:
             for server, errand in self._fleet.assign(now, self._halt.prompts_left):
                 begin(self._work(self._links[server], errand))
             await self._give_up_stranded(now)
+            spent = time.monotonic() - now
             if not self._fleet.finished:  # handing out may have found that nothing is left
                 await self._doze(now)
+            if spent > _LONG:  # a large fleet: what happens meanwhile is seen to in one go
+                await asyncio.sleep(_SHARE * spent)
         return working
 
     async def _doze(self, now: float) -> None:
@@ -269,7 +273,8 @@ class Run:
             self._changed.set()
             return
         names = tuple(sample.name for sample in errand.order.samples)
-        self._tell(progress.Posted(time.monotonic(), link.name, names))
+        checkpoint = dict(errand.order.samples[0].settings).get("checkpoint")
+        self._tell(progress.Posted(time.monotonic(), link.name, names, checkpoint))
         if errand.at is None:
             self._halt.posted()
 
@@ -293,6 +298,7 @@ class Run:
             await self._after.went_wrong(link, errand, error)
         else:
             await self._after.took(link, errand, result)
+            await link.is_kept(result.made.prompt_id, whole=not (result.failures or result.unsaved))
 
     # ---- leaving
 

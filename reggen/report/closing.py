@@ -10,6 +10,7 @@ from typing import Any
 from reggen.dataset.folder import storage
 from reggen.engine.fill import Summary
 from reggen.errors import STOPPED
+from reggen.progress import ServerView
 from reggen.report.lines import span
 
 _SHOWN = 10  # names listed before the rest is only counted
@@ -47,9 +48,15 @@ def _made(summary: Summary) -> Iterator[str]:
         yield f"  made now     {summary.made} in {span(summary.seconds)}, {each:.2f} s an image{_busy(summary)}"
     elif not summary.missing:
         yield "  made now     none: everything was there"
-    if len(summary.servers) > 1:
+    if len(summary.servers) > 1 or any(view.switches for view in summary.servers.values()):
         for name, view in summary.servers.items():
-            yield f"  {name:<12} {view.made} made, {view.failures} failures" + (f"; {view.why}" if view.why else "")
+            yield f"  {name:<12} {view.made} made, {view.failures} failures{_switches(view)}" + (
+                f"; {view.why}" if view.why else ""
+            )
+
+
+def _switches(view: ServerView) -> str:
+    return f", {view.switches} checkpoint switches" if view.switches else ""
 
 
 def _busy(summary: Summary) -> str:
@@ -102,6 +109,7 @@ def report(summary: Summary) -> dict[str, Any]:
             name: {
                 "made": view.made,
                 "failures": view.failures,
+                "checkpoint_switches": view.switches,
                 "busy_seconds": round(view.busy, 3),
                 "busy_seconds_per_image": round(view.busy / view.made, 3) if view.made else None,
                 "comfyui": summary.versions.get(name),

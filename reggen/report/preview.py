@@ -9,7 +9,7 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.study import Brief, settings_of
 from reggen.engine.fill import bytes_needed, lasting, mib
 from reggen.engine.preflight import Examined
-from reggen.job import Job
+from reggen.job import Job, Server
 from reggen.plan import Sample
 from reggen.report.state import conflicts, state_of
 from reggen.workflow import Template, template
@@ -47,7 +47,7 @@ def _preview(brief: Brief, job_file: str) -> Iterator[str]:
     if job.workflow:
         yield from (f"    {name:<10} -> {_bound(made_of, name)}" for name in made_of.bindings)
         yield f"    images     <- {made_of.label(made_of.output)}"
-    yield f"  servers      {', '.join(f'{server.name} (depth {server.depth})' for server in job.servers)}"
+    yield f"  servers      {', '.join(map(_server, job.servers))}"
     yield f"  disk         about {mib(bytes_needed(job, len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
     yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
     if brief.guard:
@@ -62,6 +62,10 @@ _CAPTIONS = {
     "prompt": "each image's prompt",
     "training": "the training captions without the trigger",
 }
+
+
+def _server(server: Server) -> str:
+    return f"{server.name} (depth {server.depth})" if server.depth else server.name
 
 
 def _setting(made_of: Template, name: str) -> str | None:

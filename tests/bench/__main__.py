@@ -42,7 +42,7 @@ def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
     return Job.model_validate(
         {
             "dataset": {"root": root, "class": "bench", "count": options.images},
-            "servers": [{"url": url}],
+            "servers": [{"url": url, "keep_history": True}],
             "sampling": {
                 "checkpoint": options.checkpoint,
                 "width": options.size,

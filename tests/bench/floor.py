@@ -71,7 +71,7 @@ def job_for(url: str, root: str, size: int, images: int, seed: int) -> Job:
     return Job.model_validate(
         {
             "dataset": {"root": root, "class": "bench", "count": images},
-            "servers": [{"url": url}],
+            "servers": [{"url": url, "keep_history": True}],
             "sampling": {"checkpoint": "a.safetensors", "width": size, "height": size, "seed": seed},
             "prompts": {"positive": ["a cat", "a dog", "a bird"], "negative": "bad"},
         }

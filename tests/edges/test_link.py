@@ -238,3 +238,24 @@ async def test_a_server_that_once_did_not_answer_a_look_is_found_again_with_noth
         assert not link.up
         await eventually(lambda: link.up)
         assert isinstance(await run(link), Success)
+
+
+@pytest.mark.parametrize("version", ["0.33.0", "2024-07"])
+async def test_what_is_kept_is_taken_out_of_the_history_some_at_a_time(version: str) -> None:
+    """What is whole here, by the server's own ids; the rest at the end. What is not whole stays, and so do others'."""
+    async with linked(Settings(seconds=0.0, version=version)) as (sim, _):
+        other = Client(sim.url, timeouts=BRIEF)
+        async with other, asyncio.TaskGroup() as group:
+            link = Link(other, pace=PACE, keeps_history=False)
+            talking = [group.create_task(link.listen()), group.create_task(link.watch())]
+            await eventually(lambda: link.up)
+            for number in range(40):
+                prompt_id = str(uuid.uuid4())
+                await link.execute(graph(number), prompt_id, {"index": number})
+                await link.is_kept(prompt_id, whole=number != 7)
+            assert sim.count("POST", "/history") == 1
+            await link.withdraw()
+            assert sim.count("POST", "/history") == 2
+            assert len(sim.world.history) == 1
+            for task in talking:
+                task.cancel()

@@ -48,7 +48,7 @@ def a_job(**sections: Any) -> Job:
 def test_the_least_job_file_has_sensible_defaults(tmp_path: Path):
     """Root, class, count, checkpoint and prompt are enough: one local server, 512 x 512, png."""
     made = loaded(tmp_path, WHOLE)
-    assert [(server.url, server.depth) for server in made.servers] == [("http://127.0.0.1:8188", 2)]
+    assert [(server.url, server.depth) for server in made.servers] == [("http://127.0.0.1:8188", None)]
     assert (made.size, made.dataset.format, made.dataset.repeats, made.sampling.batch) == (DEFAULT_SIZE, "png", 1, 1)
     assert made.prompts.positives == (("a person", 1.0),)
     assert (made.prompts.negative, made.workflow) == (None, None)

@@ -67,6 +67,14 @@ def test_a_server_holds_what_was_posted_until_it_leaves():
     assert (state.servers["a"].holds, state.servers["b"].holds) == (["3"], ["4"])
 
 
+def test_switches_of_checkpoint_are_counted():
+    """For each server; the first one it loads is none, nor is a prompt that names none in a job of one checkpoint."""
+    names = ["x", "x", "y", "x", "x"]
+    state = after(*(Posted(101, "a", (str(number),), name) for number, name in enumerate(names)))
+    state.apply(Posted(102, "b", ("9",), "y"))
+    assert (state.servers["a"].switches, state.servers["b"].switches) == (2, 0)
+
+
 def test_leaving_twice_is_no_harm():
     """A prompt that left already leaves nothing behind when it leaves again."""
     assert after(Posted(101, "a", ("1",)), Left(102, "a", ("1",)), Left(103, "a", ("1",))).servers["a"].holds == []

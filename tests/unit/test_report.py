@@ -231,11 +231,14 @@ def test_several_servers_are_told_apart():
     """With more than one server each has a line: what it made, its failures, what is wrong with it now."""
     servers = {
         "a:1": ServerView(up=True, why="", made=6, busy=6.0),
-        "b:1": ServerView(up=False, why="no answer", failures=3),
+        "b:1": ServerView(up=False, why="no answer", failures=3, switches=2),
     }
     lines = closing(a_summary(servers=servers)).splitlines()
     assert lines[1].endswith("the servers were painting 25 % of the time")
-    assert lines[2:4] == ["  a:1          6 made, 0 failures", "  b:1          0 made, 3 failures; no answer"]
+    assert lines[2:4] == [
+        "  a:1          6 made, 0 failures",
+        "  b:1          0 made, 3 failures, 2 checkpoint switches; no answer",
+    ]
 
 
 # ---- the exit code
@@ -297,6 +300,7 @@ def test_the_report_says_the_same_to_programs():
             "a": {
                 "made": 6,
                 "failures": 1,
+                "checkpoint_switches": 0,
                 "busy_seconds": 9.0,
                 "busy_seconds_per_image": 1.5,
                 "comfyui": "0.33.0",

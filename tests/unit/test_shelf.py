@@ -1,0 +1,105 @@
+"""The next orders of the plan, laid out by what a server can keep from one to the next. No clock, no chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reggen.engine.shelf import FAR, NEAR, Kind, Shelf
+from reggen.plan import Order, Sample
+
+
+def order(index: int, positive: str = "a cat", checkpoint: str | None = None, **more: Any) -> Order:
+    settings = (("checkpoint", checkpoint),) if checkpoint else ()
+    return Order((Sample(index, 0, f"reg_{index + 1:03d}", positive, "", seed=index, settings=settings, **more),))
+
+
+def taken(shelf: Shelf, last: Kind | None = None) -> Iterator[int]:
+    """One server takes everything."""
+    while one := shelf.take(last):
+        last = Kind.of(one)
+        yield one.samples[0].index
+
+
+def test_without_differences_orders_are_taken_as_they_come() -> None:
+    """Slot after slot, and then it is empty."""
+    shelf = Shelf(order(index) for index in range(200))
+    assert list(taken(shelf)) == list(range(200))
+    assert shelf.empty
+
+
+def test_a_server_keeps_its_checkpoint() -> None:
+    """Two checkpoints in turn through a thousand images are one switch, not a thousand."""
+    names = ["a", "b"]
+    shelf = Shelf((order(index, checkpoint=names[index % 2]) for index in range(1000)), FAR)
+    made = list(taken(shelf))
+    switches = sum((one - other) % 2 for one, other in pairwise(made))
+    assert switches == 1
+    assert sorted(made) == list(range(1000))
+
+
+def test_servers_share_the_checkpoints() -> None:
+    """A second server takes the checkpoint that nobody has loaded."""
+    shelf = Shelf((order(index, checkpoint="ab"[index % 2]) for index in range(100)), FAR)
+    first = shelf.take(None)
+    assert first is not None
+    loaded = Kind.of(first).checkpoint
+    second = shelf.take(None, lambda checkpoint: int(checkpoint == loaded))
+    assert second is not None
+    assert Kind.of(second).checkpoint != loaded
+
+
+def test_the_same_prompt_comes_next_within_a_few_dozen() -> None:
+    """Three prompts in turn: each is encoded once for a block, and no block waits for another."""
+    shelf = Shelf(order(index, "abc"[index % 3]) for index in range(2 * NEAR))
+    made = list(taken(shelf))
+    assert made[: len(range(0, NEAR, 3))] == list(range(0, NEAR, 3))
+    assert sorted(made[:NEAR]) == list(range(NEAR))
+
+
+def test_what_was_claimed_is_not_taken() -> None:
+    """Whether it lies here or comes later; what was taken cannot be claimed any more, nor anything twice."""
+    shelf = Shelf(order(index) for index in range(NEAR + 10))
+    assert shelf.claim({3})
+    first = shelf.take(None)
+    assert first is not None
+    assert not shelf.claim({first.samples[0].index})
+    assert not shelf.claim({3})
+    assert shelf.claim({5})
+    assert shelf.claim({NEAR + 1})
+    assert list(taken(shelf)) == [index for index in range(1, NEAR + 10) if index not in {3, 5, NEAR + 1}]
+
+
+def test_a_batch_loses_only_the_samples_that_were_claimed() -> None:
+    """The rest of it is still to be made."""
+    four = Order(tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4)))
+    shelf = Shelf(iter([four]))
+    assert shelf.claim({1, 2})
+    left = shelf.take(None)
+    assert left is not None
+    assert [sample.index for sample in left.samples] == [0, 3]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=60),
+    st.integers(1, 20),
+    st.lists(st.integers(0, 3), min_size=1),
+)
+def test_everything_is_taken_once_whoever_takes_it(kinds: list[tuple[str, str]], window: int, turns: list[int]) -> None:
+    """Some servers in any turn, windows of any length."""
+    shelf = Shelf((order(index, *kind) for index, kind in enumerate(kinds)), window)
+    last: dict[int, Kind] = {}
+    made = []
+    for step in range(len(kinds)):
+        server = turns[step % len(turns)]
+        one = shelf.take(last.get(server))
+        assert one is not None
+        last[server] = Kind.of(one)
+        made.append(one.samples[0].index)
+    assert shelf.take(None) is None
+    assert shelf.empty
+    assert sorted(made) == list(range(len(kinds)))
