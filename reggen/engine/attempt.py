@@ -214,7 +214,7 @@ class Bench:
             position=sample.position,
             width=finding.width,
             height=finding.height,
-            checkpoint=self._template.value("checkpoint"),
+            checkpoint=dict(sample.settings).get("checkpoint") or self._template.value("checkpoint"),
             recipe=self._recipe,
             server=origin.server,
             comfyui=self._versions.get(origin.server),
