@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
 import pytest
 
+from reggen.comfy.wire import Trace
+from reggen.engine.fleet import Fleet
 from reggen.job import Job
+from reggen.plan import Order
 from reggen.progress import TookOver
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from tests.conftest import JobMaker, Told, eventually, filled
@@ -141,4 +145,27 @@ async def test_a_run_whose_every_slot_was_left_behind_ends(job: JobMaker) -> Non
         told = await filled(made, limit=10)
         assert told.summary.exit_code == 0
         assert len(taken_over(told)) == 2
+        assert sim.executed == 2
+
+
+async def test_a_run_ends_that_finds_out_only_after_a_rest_that_nothing_is_left(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All was left behind, and the server rests while it is fetched: the look at the plan comes last, and is the end.
+
+    Nothing happens after it, so a run that waits for something to happen waits for ever.
+    """
+    adopt = Fleet.adopt
+
+    def adopt_and_rest(self: Fleet, name: str, order: Order, trace: Trace) -> bool:
+        taken = adopt(self, name, order, trace)
+        self.failed(name, time.monotonic(), at_least=1.0)
+        return taken
+
+    async with serve(Settings(seconds=0.05)) as sim:
+        made = job(sim.url, dataset={"count": 2})
+        await killed(made, sim, posts=2)
+        monkeypatch.setattr(Fleet, "adopt", adopt_and_rest)
+        told = await filled(made, limit=20)
+        assert told.summary.exit_code == 0
         assert sim.executed == 2

@@ -627,3 +627,38 @@ async def test_a_frozen_server_at_the_start_is_no_server_within_ten_seconds(job:
             with pytest.raises(NoServers, match="no answer in time"):
                 await filled(job(sim.url, limits={"request": 60}))
         await frozen
+
+
+async def test_pictures_may_be_saved_where_the_server_keeps_none(job: JobMaker) -> None:
+    """save = "temp": PreviewImage, no file name of ours, nothing in the output folder; the dataset is the same."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url, sampling={"save": "temp"})
+        await filled(one)
+        assert_sound(one)
+        assert {kind for kind, _, _ in sim.disk.files} == {"temp"}
+
+
+async def test_a_run_clears_up_the_history_behind_it(job: JobMaker) -> None:
+    """Unless it is to be kept. What was given up stays, for whoever wants to know why."""
+    async with serve(QUICK) as sim:
+        await filled(job(sim.url))
+        assert sim.world.history == {}
+        kept = job(sim.url, dataset={"class": "other"})
+        server = kept.servers[0].model_copy(update={"keep_history": True})
+        await filled(kept.model_copy(update={"servers": (server,)}))
+        assert len(sim.world.history) == 6
+
+
+async def test_each_checkpoint_is_loaded_once(job: JobMaker) -> None:
+    """A matrix of two checkpoints: seeds and names are those of the plan, and the server switches once."""
+    settings = Settings(seconds=0.0, checkpoints=("a.safetensors", "b.safetensors"))
+    async with serve(settings) as sim:
+        one = job(sim.url, dataset={"count": 12}, matrix={"checkpoint": ["a.safetensors", "b.safetensors"]})
+        told = await filled(one)
+        assert_sound(one)
+        assert told.summary.servers[one.servers[0].name].switches == 1
+        ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+        assert ledger is not None
+        made = [row.checkpoint for row in ledger.walk("done")]
+        ledger.close()
+        assert made == ["a.safetensors", "b.safetensors"] * 6
