@@ -22,9 +22,13 @@ MOVES = ("work", "deliver", "lose", "double", "drop", "connect", "restart", "loo
 
 @dataclass
 class World:
-    """A server, the way to it, and the follower on this side. ``now`` moves only by "wait"."""
+    """A server, the way to it, and the follower on this side. ``now`` moves only by "wait".
+
+    The first ``inherited`` prompts were posted by an earlier run: their frames go to a client id that is no more.
+    """
 
     prompts: int
+    inherited: int = 0
     follower: Follower = field(default_factory=lambda: Follower("here"))
     now: float = 0.0
     queue: list[str] = field(default_factory=list)
@@ -41,6 +45,10 @@ class World:
         self.frames.append(QueueDepth(0))
         for number in range(self.prompts):
             name = f"p{number}"
+            if number < self.inherited:
+                self.queue.append(name)
+                self.follower.took_over(name, self.now)
+                continue
             self.follower.posting(name, self.now)
             self.queue.append(name)
             self.say(QueueDepth(self.depth))
@@ -53,7 +61,10 @@ class World:
 
     def say(self, *events: Event) -> None:
         if self.is_open:
-            self.frames.extend(events)
+            self.frames.extend(event for event in events if not self._is_for_the_dead(event))
+
+    def _is_for_the_dead(self, event: Event) -> bool:
+        return isinstance(event, Started | Ended) and int(event.prompt_id[1:]) < self.inherited
 
     def can(self, move: str) -> bool:
         match move:
@@ -151,13 +162,13 @@ class World:
         raise AssertionError("not settled after sixty looks")
 
 
-def explore(prompts: int, depth: int) -> int:
+def explore(prompts: int, depth: int, inherited: int = 0) -> int:
     """Every legal sequence of moves up to this length; returns how many there were."""
     tried = 0
     stack: list[tuple[str, ...]] = [()]
     while stack:
         path = stack.pop()
-        world = World(prompts).begin()
+        world = World(prompts, inherited).begin()
         for move in path:
             world.move(move)
         if len(path) < depth:
@@ -174,6 +185,12 @@ def explore(prompts: int, depth: int) -> int:
 def test_every_order_of_mishaps_ends_settled_and_true(prompts: int, depth: int) -> None:
     """Never stuck, never settled twice, never called lost while the server still has it."""
     assert explore(prompts, depth) > 10_000
+
+
+@pytest.mark.parametrize(("prompts", "inherited", "depth"), [(1, 1, 7), (2, 1, 6), (2, 2, 6)])
+def test_so_do_the_prompts_that_an_earlier_run_has_left(prompts: int, inherited: int, depth: int) -> None:
+    """After a kill -9 and a restart of reggen, whatever the server had come to by then and comes to after."""
+    assert explore(prompts, depth, inherited) > 3_000
 
 
 def test_in_the_steady_state_each_prompt_is_looked_at_once() -> None:
