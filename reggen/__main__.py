@@ -1,7 +1,7 @@
 """python -m reggen."""
 
+import os
 import signal
-import sys
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
 
 
 def _before_it_began(*_: object) -> None:
-    sys.exit(130)
+    os._exit(130)  # an exception can be lost inside an import, and there is nothing yet to be put in order
 
 
 if __name__ == "__main__":
