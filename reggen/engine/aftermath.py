@@ -140,11 +140,11 @@ class Aftermath:
         self._fleet.delivered(server)
         self.last_error.pop(server, None)
         self._halt.made(server, receipt.waited)
-        if receipt.busy is not None:
-            self._fleet.measured(server, receipt.busy)
         self._room_pause = _ROOM_PAUSES[0]
         self._served[server] += 1
         now = time.monotonic()
+        if receipt.busy is not None:
+            self._fleet.measured(server, receipt.busy, now)
         self._tell(progress.Committed(now, server, receipt.sample.name, receipt.busy, receipt.prompt_id))
 
     async def _fetch_later(

@@ -13,8 +13,6 @@ from __future__ import annotations
 import heapq
 import math
 import random
-import statistics
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,12 +20,10 @@ from typing import Any
 from reggen.comfy.wire import Success, Trace
 from reggen.engine.breaker import Breaker, Care
 from reggen.engine.retry import Tries
-from reggen.engine.shelf import NEAR, Kind, Shelf
+from reggen.engine.shelf import NEAR, Shelf
+from reggen.engine.station import FETCHING, Station, would_rather
 from reggen.plan import Order
 
-_FETCHING = 4  # errands per server that may be beyond their slot, downloading and checking
-_DEPTHS = (2, 8)  # one prompt that runs and one that waits; more only of prompts that take next to no time
-_QUICK = 0.05  # seconds: a prompt that takes less may be over before the next one is there
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
 
 
@@ -55,39 +51,6 @@ class Errand:
     made: Made | None = None
 
 
-@dataclass(slots=True)
-class _Server:
-    asked_depth: int | None
-    breaker: Breaker
-    up: bool = False
-    was_up: bool = False
-    out: bool = False
-    spared: bool = False
-    quarantined: bool = False  # a suspect is on it, alone
-    holding: int = 0
-    active: int = 0
-    down_since: float | None = None
-    refusals: int = 0
-    largest: float = math.inf  # the largest batch that may fit into its memory
-    last: Kind | None = None  # what it was last given
-    batch: int = 1  # of that
-    took: deque[float] = field(default_factory=lambda: deque(maxlen=5))  # seconds for each of its last images
-
-    @property
-    def seconds(self) -> float | None:
-        """For one prompt, going by the last few images; None while nobody can know."""
-        return self.batch * statistics.median(self.took) if len(self.took) > 1 else None
-
-    @property
-    def depth(self) -> int:
-        """As asked for; or as many as hide the way to the server and back."""
-        if self.asked_depth is not None:
-            return self.asked_depth
-        seconds = self.seconds
-        least, most = _DEPTHS
-        return least if seconds is None or seconds >= _QUICK else min(most, math.ceil(_QUICK / max(seconds, 1e-3)) + 1)
-
-
 @dataclass(eq=False, slots=True)
 class _Waiting:
     not_before: float
@@ -108,12 +71,13 @@ class Fleet:
         window: int = NEAR,
     ) -> None:
         """A depth of None follows what is measured; ``images`` is how many the orders are for, where it is known."""
-        self._servers = {name: _Server(depth, Breaker(jitter)) for name, depth in depths.items()}
+        self._servers = {name: Station(depth, Breaker(jitter)) for name, depth in depths.items()}
         self._shelf, self._jitter, self._patience = Shelf(orders, window), jitter, patience
         self._left = images
         self._waiting: list[_Waiting] = []
         self._adopted: list[tuple[str, Errand]] = []
         self._stopped = self._held = False
+        self._left_to_others = math.inf  # until when some server is given nothing more
         self._active = 0
         self._succeeded = False
 
@@ -126,17 +90,17 @@ class Fleet:
         """
         given, self._adopted = self._adopted, []
         for name, errand in given:
-            self._hold(name, errand.order)
+            self._hold(name, errand.order, now)
         most += len(given)
         if self._stopped or self._held:
             return given
-        open_ones = [name for name, server in self._servers.items() if self._is_open(server, now)]
+        open_ones = [name for name, server in self._servers.items() if server.is_open(now)]
         kept_free: set[str] = set()
         while len(given) < most and (pair := self._due(now, open_ones, kept_free)):
-            self._hold(pair[0], pair[1].order)
+            self._hold(pair[0], pair[1].order, now)
             given.append(pair)
         if len(self._waiting) <= 2 * self._most_active():  # or more failures than can be worked off: nothing new on top
-            self._hand_out([name for name in open_ones if name not in kept_free], given, most)
+            self._hand_out([name for name in open_ones if name not in kept_free], given, most, now)
         return given
 
     def adopt(self, name: str, order: Order, trace: Trace) -> bool:
@@ -173,7 +137,7 @@ class Fleet:
         rests = [rest for server in self._servers.values() if (rest := server.breaker.rests_until) > now]
         waits = [waiting.not_before for waiting in self._waiting if waiting.not_before > now]
         downs = [server.down_since + self._patience for server in self._servers.values() if server.down_since]
-        return min([math.inf, *rests, *waits, *(down for down in downs if down > now)])
+        return min([self._left_to_others, *rests, *waits, *(down for down in downs if down > now)])
 
     def probes(self, now: float) -> list[str]:
         """The servers whose rest is over: see whether they answer, and say so with `probed` or `failed`."""
@@ -206,7 +170,7 @@ class Fleet:
             if not server.out and (server.up or self._is_expected(server, now))
         )
 
-    def _is_expected(self, server: _Server, now: float) -> bool:
+    def _is_expected(self, server: Station, now: float) -> bool:
         if server.down_since is None:
             server.down_since = now
         return now - server.down_since < self._patience
@@ -247,9 +211,9 @@ class Fleet:
         """A good picture came from a server."""
         self._servers[name].breaker.well()
 
-    def measured(self, name: str, seconds: float) -> None:
+    def measured(self, name: str, seconds: float, now: float) -> None:
         """A server was busy so long with one image."""
-        self._servers[name].took.append(seconds)
+        self._servers[name].measured(seconds, now)
 
     def failed(self, name: str, now: float, at_least: float = 0.0) -> None:
         """A server could not be used: it rests, longer each time, and at least as long as it asked for."""
@@ -306,7 +270,7 @@ class Fleet:
     # ---- how
 
     def _most_active(self) -> int:
-        return sum(server.depth + _FETCHING for server in self._servers.values())
+        return sum(server.depth + FETCHING for server in self._servers.values())
 
     def _due(self, now: float, open_ones: list[str], kept_free: set[str]) -> tuple[str, Errand] | None:
         """A waiting errand whose time has come and a server for it; adds to those that are kept free for a suspect."""
@@ -314,8 +278,8 @@ class Fleet:
         if not due:
             return None
         there = [name for name in open_ones if not self._servers[name].quarantined]
-        there.sort(key=lambda name: self._servers[name].holding / self._servers[name].depth)
-        free = [name for name in there if name not in kept_free and self._has_room(self._servers[name])]
+        there.sort(key=lambda name: self._servers[name].load)
+        free = [name for name in there if name not in kept_free and self._servers[name].has_room]
         for waiting in due:
             errand = self._unbound(waiting.errand, now)
             suspect = errand.tries.is_suspect and errand.at is None
@@ -329,36 +293,38 @@ class Fleet:
                 return name, errand
         return None
 
-    def _hand_out(self, names: list[str], given: list[tuple[str, Errand]], most: float) -> None:
+    def _hand_out(self, names: list[str], given: list[tuple[str, Errand]], most: float, now: float) -> None:
         """New errands for the free slots of these servers, the emptiest server first."""
-        heap = [(self._load(name), place, name) for place, name in enumerate(names)]
+        self._left_to_others = math.inf
+        heap = [(self._servers[name].load, place, name) for place, name in enumerate(names)]
         heapq.heapify(heap)
         while heap and len(given) < most:
             _, place, name = heapq.heappop(heap)
             server = self._servers[name]
-            if server.quarantined or not self._has_room(server) or not self._is_worth_it(name):
+            if server.quarantined or not server.has_room or self._leaves_it(server, now):
                 continue
             order = self._shelf.take(server.last, self._users)
             if order is None:
                 return
-            if order.batch > server.largest and (
-                fitting := next((one for one in heap if self._suits(one[2], order)), None)
-            ):
-                heapq.heappush(heap, (self._load(name), place, name))
+            if order.batch > server.largest:
+                mine = (server.load, place, name)
+                heap.append(mine)
+                fitting = next((one for one in heap if self._servers[one[2]].suits(order)), mine)
                 heap.remove(fitting)
                 heapq.heapify(heap)
                 _, place, name = fitting
             self._count(order)
-            self._hold(name, order)
+            self._hold(name, order, now)
             given.append((name, Errand(order)))
-            heapq.heappush(heap, (self._load(name), place, name))
+            heapq.heappush(heap, (self._servers[name].load, place, name))
 
-    def _suits(self, name: str, order: Order) -> bool:
-        server = self._servers[name]
-        return order.batch <= server.largest and self._has_room(server) and not server.quarantined
-
-    def _load(self, name: str) -> float:
-        return self._servers[name].holding / self._servers[name].depth
+    def _leaves_it(self, server: Station, now: float) -> bool:
+        """Whether the others make the rest sooner; if so, notes until when that is believed."""
+        if self._left is None:
+            return False
+        until = would_rather(server, self._servers.values(), self._left, now)
+        self._left_to_others = self._left_to_others if until < now else min(self._left_to_others, until)
+        return until > now
 
     def _users(self, checkpoint: Any) -> int:
         return sum(
@@ -369,41 +335,14 @@ class Fleet:
         if self._left is not None:
             self._left -= len(order.samples)
 
-    def _is_worth_it(self, name: str) -> bool:
-        """Whether the others could not have made all that is left by the time this server would end one more.
-
-        The server that would be the first to end one is always worth it.
-        """
-        mine = self._servers[name]
-        if self._left is None or mine.seconds is None:
-            return True
-        end, sooner = (mine.holding + 1) * mine.seconds, 0
-        for other in self._servers.values():
-            if other.up and not other.out and (seconds := other.seconds):
-                sooner += max(0, math.ceil((end - other.holding * seconds) / seconds) - 1) * other.batch
-                if sooner >= max(1, self._left):
-                    return False
-        return True
-
     def _unbound(self, errand: Errand, now: float) -> Errand:
         """What a server has made is lost when that server is; then it is to be made anew."""
         gone = errand.at is not None and errand.at not in self.candidates(now)
         return Errand(errand.order, errand.tries) if gone else errand
 
-    def _hold(self, name: str, order: Order) -> None:
-        server = self._servers[name]
-        server.holding += 1
-        server.active += 1
-        server.last, server.batch = Kind.of(order), order.batch
+    def _hold(self, name: str, order: Order, now: float) -> None:
+        self._servers[name].hold(order, now)
         self._active += 1
-
-    def _is_open(self, server: _Server, now: float) -> bool:
-        there = server.up and not server.out and not server.spared
-        return there and not server.quarantined and server.breaker.is_open(now)
-
-    def _has_room(self, server: _Server) -> bool:
-        depth = 1 if server.breaker.on_trial else server.depth
-        return server.holding < depth and server.active < depth + _FETCHING
 
     def _choose(self, errand: Errand, free: list[str], now: float) -> str | None:
         """The emptiest server that has not failed it; one that has, only when no other will be free soon."""

@@ -313,8 +313,8 @@ def test_the_last_orders_go_where_they_are_done_first() -> None:
     for name in ("fast", "slow"):
         pair.server_is(name, up=True)
     for _ in range(2):
-        pair.measured("fast", 1.0)
-        pair.measured("slow", 10.0)
+        pair.measured("fast", 1.0, 0.0)
+        pair.measured("slow", 10.0, 0.0)
     given = pair.assign(0)
     assert {name for name, _ in given} == {"fast"}, "six images take the fast one six seconds, and the slow one sixty"
     for _ in range(4):
@@ -334,8 +334,8 @@ def test_a_slow_server_works_as_long_as_it_ends_with_the_others() -> None:
     for name in ("fast", "slow", "new"):
         trio.server_is(name, up=True)
     for _ in range(2):
-        trio.measured("fast", 1.0)
-        trio.measured("slow", 10.0)
+        trio.measured("fast", 1.0, 0.0)
+        trio.measured("slow", 10.0, 0.0)
     assert {name for name, _ in trio.assign(0)} == {"fast", "slow", "new"}
 
 
@@ -345,11 +345,37 @@ def test_a_slow_server_makes_the_rest_when_the_fast_one_goes_away() -> None:
     for name in ("fast", "slow"):
         pair.server_is(name, up=True)
     for _ in range(2):
-        pair.measured("fast", 1.0)
-        pair.measured("slow", 100.0)
+        pair.measured("fast", 1.0, 0.0)
+        pair.measured("slow", 100.0, 0.0)
     assert [name for name, _ in pair.assign(0)] == ["fast"]
     pair.server_is("fast", up=False)
     assert [name for name, _ in pair.assign(0)] == ["slow"]
+
+
+def test_the_slow_server_makes_the_rest_when_the_fast_one_hangs() -> None:
+    """It holds something and has had no image for three times as long as it needs: it is not waited for any longer."""
+    pair = Fleet({"fast": 1, "slow": 1}, orders(3), images=3)
+    for name in ("fast", "slow"):
+        pair.server_is(name, up=True)
+    for _ in range(2):
+        pair.measured("fast", 1.0, 0.0)
+        pair.measured("slow", 100.0, 0.0)
+    assert [name for name, _ in pair.assign(0.0)] == ["fast"]
+    assert pair.assign(7.9) == []
+    assert pair.wake_at(7.9) == 8.0
+    assert [name for name, _ in pair.assign(8.0)] == ["slow"]
+
+
+def test_a_resting_server_is_not_waited_for() -> None:
+    """The fast one rests after a failure: the slow one goes on."""
+    pair = Fleet({"fast": 1, "slow": 1}, orders(3), images=3)
+    for name in ("fast", "slow"):
+        pair.server_is(name, up=True)
+    for _ in range(2):
+        pair.measured("fast", 1.0, 0.0)
+        pair.measured("slow", 100.0, 0.0)
+    pair.failed("fast", 0.0, at_least=60.0)
+    assert [name for name, _ in pair.assign(0.0)] == ["slow"]
 
 
 def test_quick_prompts_are_queued_deeper() -> None:
@@ -357,10 +383,10 @@ def test_quick_prompts_are_queued_deeper() -> None:
     one = fleet({"a": None}, 100)
     assert len(one.assign(0)) == 2
     for seconds in (0.01, 0.01, 0.01):
-        one.measured("a", seconds)
+        one.measured("a", seconds, 0.0)
     assert len(one.assign(0)) == 4
     for _ in range(5):
-        one.measured("a", 0.4)
+        one.measured("a", 0.4, 0.0)
     for _ in range(5):
         ended(one, "a")
     assert len(one.assign(0)) == 1

@@ -1,0 +1,112 @@
+"""One server as the fleet sees it: its slots, what it holds, how fast it is. Pure state, ``now`` handed in."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reggen.engine.breaker import Breaker
+from reggen.engine.shelf import Kind
+from reggen.plan import Order
+
+FETCHING = 4  # errands that may be beyond their slot, downloading and checking
+_DEPTHS = (2, 8)  # one prompt that runs and one that waits; more only of prompts that take next to no time
+_QUICK = 0.05  # seconds: a prompt that takes less may be over before the next one is there
+_LATE = (3.0, 5.0)  # times what a prompt takes, and seconds: without an image for so long a server is not counted on
+
+
+@dataclass(slots=True)
+class Station:
+    """A server's slots. ``asked_depth`` of None follows what is measured."""
+
+    asked_depth: int | None
+    breaker: Breaker
+    up: bool = False
+    was_up: bool = False
+    out: bool = False
+    spared: bool = False
+    quarantined: bool = False  # a suspect is on it, alone
+    holding: int = 0
+    active: int = 0
+    down_since: float | None = None
+    refusals: int = 0
+    largest: float = math.inf  # the largest batch that may fit into its memory
+    last: Kind | None = None  # what it was last given
+    batch: int = 1  # of that
+    _took: deque[float] = field(default_factory=lambda: deque(maxlen=5))  # seconds for each of its last images
+    _each: float | None = None
+    _heard: float = -math.inf  # when it last had an image, or was given something while it held nothing
+
+    def measured(self, seconds: float, now: float) -> None:
+        """It was busy so long with one image."""
+        self._took.append(seconds)
+        self._heard = now
+        if len(self._took) > 1:  # the first one may have loaded the model
+            self._each = statistics.median(self._took)
+
+    @property
+    def seconds(self) -> float | None:
+        """For one prompt, going by the last few images; None while nobody can know."""
+        return None if self._each is None else self.batch * self._each
+
+    @property
+    def depth(self) -> int:
+        """As asked for; or as many as hide the way to the server and back."""
+        if self.asked_depth is not None:
+            return self.asked_depth
+        seconds = self.seconds
+        least, most = _DEPTHS
+        return least if seconds is None or seconds >= _QUICK else min(most, math.ceil(_QUICK / max(seconds, 1e-3)) + 1)
+
+    @property
+    def load(self) -> float:
+        """How full its slots are."""
+        return self.holding / self.depth
+
+    def is_open(self, now: float) -> bool:
+        """Whether it can be given anything at all."""
+        there = self.up and not self.out and not self.spared
+        return there and not self.quarantined and self.breaker.is_open(now)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a slot is free, and not too much is still being fetched."""
+        depth = 1 if self.breaker.on_trial else self.depth
+        return self.holding < depth and self.active < depth + FETCHING
+
+    def suits(self, order: Order) -> bool:
+        """Whether it could be given this order, if it is open."""
+        return order.batch <= self.largest and self.has_room and not self.quarantined
+
+    def hold(self, order: Order, now: float) -> None:
+        """It is given an order."""
+        self._heard = self._heard if self.holding else now
+        self.holding += 1
+        self.active += 1
+        self.last, self.batch = Kind.of(order), order.batch
+
+    def late_at(self) -> float:
+        """When it will have been without an image for too long; infinite while it holds nothing."""
+        times, more = _LATE
+        return self._heard + times * (self.seconds or 0.0) + more if self.holding else math.inf
+
+
+def would_rather(mine: Station, others: Iterable[Station], left: int, now: float) -> float:
+    """Until when a server's last orders are better left to the others; minus infinity where it is to have one.
+
+    They are, where the others could have made all that is ``left``, in images, by the time it would end one more. The
+    server that would be the first to end one is never told so. Others that hold something and are late do not count.
+    """
+    if mine.seconds is None:
+        return -math.inf
+    end, sooner, until = (mine.holding + 1) * mine.seconds, 0, math.inf
+    for other in others:
+        if (seconds := other.seconds) and other.is_open(now) and now < (late := other.late_at()):
+            sooner += max(0, math.ceil((end - other.holding * seconds) / seconds) - 1) * other.batch
+            until = min(until, late)
+            if sooner >= max(1, left):
+                return until
+    return -math.inf
