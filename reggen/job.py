@@ -69,6 +69,7 @@ def _file_name_part(value: str, what: str) -> str:
     return value
 
 
+_BATCH = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 64}, {"const": "auto"}]}
 _COUNT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_COUNT - 1}, {"const": "match"}]}
 
 
@@ -229,7 +230,13 @@ class Sampling(Section):
     sampler: str | None = Field(None, min_length=1, description="As ComfyUI names it: euler_ancestral.")
     scheduler: str | None = Field(None, min_length=1, description="As ComfyUI names it: normal, karras.")
     seed: int | None = Field(None, ge=0, lt=SEED_LIMIT, description="Of the first image; the n-th gets seed + n - 1.")
-    batch: int = Field(1, ge=1, le=64, description="Images made by one prompt (EmptyLatentImage.batch_size).")
+    batch: Annotated[int, WithJsonSchema(_BATCH)] = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Images made by one prompt (EmptyLatentImage.batch_size); 'auto': as many as are made fastest.",
+    )
+    gauged: SkipJsonSchema[bool] = Field(False, description="Set where batch is 'auto', until it is known.")
     save: Literal["output", "temp"] = Field(
         "output",
         description="temp: the server keeps no copy (PreviewImage instead of SaveImage), and compresses less.",
@@ -237,6 +244,13 @@ class Sampling(Section):
     size: Literal["match"] | None = Field(
         None, description="'match': each image in the bucket of a training image, in the same proportions."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _auto(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("batch") == "auto":
+            return {**values, "batch": 1, "gauged": True}
+        return values
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:

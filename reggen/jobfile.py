@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from reggen.errors import JobError, Problem
 from reggen.job import DEFAULT_URL, SIDES, Job, Section, gaps
 
-_INTERNAL = {"matched"}  # fields that no job file has
+_INTERNAL = {"matched", "gauged"}  # fields that no job file has
 
 
 def load(path: str | PurePath, overrides: Mapping[str, Mapping[str, Any] | list[Any]] | None = None) -> Job:
@@ -40,6 +40,11 @@ def schema() -> dict[str, Any]:
     """The job file's JSON schema, for editors."""
     made = Job.model_json_schema(by_alias=True)
     servers = made["properties"]["servers"]
+    for section in made["properties"].values():
+        for name in (
+            _INTERNAL & (section.get("default") or {}).keys() if isinstance(section.get("default"), dict) else ()
+        ):
+            del section["default"][name]
     servers["items"] = {"anyOf": [{"type": "string", "description": "A plain address."}, servers["items"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "reggen job file"}
 

@@ -121,7 +121,7 @@ def template(job: Job) -> Template:
     wanted += ["positive"] if job.prompts.positives or job.prompts.source else []
     wanted += ["negative"] if job.prompts.negative is not None or job.guard.negative else []
     wanted += ["width", "height"] if job.size or job.sizes_vary else []
-    wanted += ["batch"] if sampling.batch > 1 else []
+    wanted += ["batch"] if sampling.batch > 1 or sampling.gauged else []
     bindings, output = finder.find(wanted)
     if job.sampling.save == "temp" and output:
         _save_to_temp(graph, output, finder.problems)

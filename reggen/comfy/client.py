@@ -186,6 +186,11 @@ class Client:
         system = body.get("system") if isinstance(body, dict) else None
         return str(system.get("comfyui_version", "unknown")) if isinstance(system, dict) else "unknown"
 
+    async def memory_left(self) -> float | None:
+        """The part of its devices' memory that is free, of the fullest; None when it does not say."""
+        _, body = await self._json("GET", "/system_stats", "asking for its memory")
+        return wire.memory_left(body)
+
     async def aims_interrupts(self) -> bool:
         """Whether an interrupt by prompt id spares other prompts. Told by a route that came later."""
         try:

@@ -358,6 +358,21 @@ def _trace(item: Any) -> Trace | None:
     return trace if whole and isinstance(trace.batch, int) else None
 
 
+def memory_left(body: Any) -> float | None:
+    """In an answer to GET /system_stats: the part of memory that is free on the fullest device, if it says."""
+    devices = body.get("devices") if isinstance(body, dict) else None
+    found = [
+        device["vram_free"] / device["vram_total"]
+        for device in (devices if isinstance(devices, list) else ())
+        if isinstance(device, dict) and _is_number(device.get("vram_free")) and _is_number(device.get("vram_total"))
+    ]
+    return min(found, default=None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
+
+
 def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:
     """The answer to GET /history/{id}: how the prompt ended, or None while it has not. Raises Nonsense."""
     if not isinstance(body, dict):

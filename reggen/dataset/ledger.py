@@ -226,6 +226,16 @@ class Ledger:
             _conflict(key, known[key], value) for key, value in facts.items() if known.get(key, value) != value
         )
 
+    def fact(self, key: str) -> Any:
+        """A lasting fact of this dataset; None while there is none."""
+        found = next(self._read("SELECT value FROM meta WHERE key = ?", (key,)), None)
+        return None if found is None else json.loads(found[0])
+
+    def keep_fact(self, key: str, value: Any) -> None:
+        """Write a lasting fact."""
+        with self._storage("writing"), self._db:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
     def _columns(self, table: str = "slot") -> set[str]:
         """What a table has: a ledger that is only read may be of an earlier version."""
         return {row[0] for row in self._read("SELECT name FROM pragma_table_info(?)", (table,))}

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder
 from reggen.errors import JobError, Problem
@@ -25,6 +26,10 @@ CHECKED = 100_000
 """Prompts of a class that the guard reads before the start; what comes after them it reads one by one."""
 
 _NAMED = 10  # offences that are named
+
+
+BATCH = "batch"
+"""The fact under which a dataset's ledger keeps the batch that was found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,7 @@ def _shared(total: int, shares: Sequence[Fraction]) -> list[int]:
 
 
 def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) -> Brief:
+    job = _with_batch(job)
     wildcards = WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None
     examples = _examples(training) if training and _uses_examples(job) else ()
     plan, guard = Plan(job, Source(job, examples, wildcards)), guard_of(job)
@@ -133,6 +139,24 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
         raise JobError("the job", problems)
     warnings = (*_suspicious(template(job), job.training), *_of_entries(training))
     return Brief(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard)
+
+
+def _with_batch(job: Job) -> Job:
+    """The job with the batch that its servers were found to make fastest; as it is where that is not known yet."""
+    ledger = Ledger.read(job.dataset.state / "ledger.sqlite") if job.sampling.gauged else None
+    if ledger is None:
+        return job
+    try:
+        known = ledger.fact(BATCH)
+    finally:
+        ledger.close()
+    return with_batch(job, known) if known else job
+
+
+def with_batch(job: Job, batch: int) -> Job:
+    """The job with a batch of so many, for good."""
+    sampling = job.sampling.model_copy(update={"batch": batch, "gauged": False})
+    return job.model_copy(update={"sampling": sampling})
 
 
 def _uses_examples(job: Job) -> bool:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reggen import progress
@@ -27,10 +27,11 @@ from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import Resumed, caption, missing, reconcile
-from reggen.dataset.study import Brief, settings_of
+from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
 from reggen.engine.fleet import Fleet
+from reggen.engine.gauge import gauge
 from reggen.engine.keep import started
 from reggen.engine.preflight import Examined, examine
 from reggen.engine.run import Run
@@ -245,6 +246,8 @@ class _Filling:
             self.versions = {name: one.version for name, one in examined.items()}
             fit = [client for client in clients if not examined[client.name].problems]
             ready = [name for name, one in examined.items() if one.ready]
+            if self.job.sampling.gauged:
+                await self._gauge([client for client in fit if client.name in ready], total - before)
             return await self._run(control, fit, ready, running, pace)
 
     def _room(self, images: int) -> None:
@@ -281,6 +284,19 @@ class _Filling:
                 self.tell(progress.Waiting(time.monotonic(), "; ".join(missing_ones)))
             await asyncio.sleep(min(pause, self.left() if self.left else pause))
             pause = min(_WAIT[1], pause * 1.5)
+
+    async def _gauge(self, clients: Sequence[Client], missing: int) -> None:
+        """Find out the batch once for this dataset; with several servers the one that is good for all."""
+        found = await gauge(clients, self.template, self.plan, missing)
+        if not found:
+            return  # too few images, or nobody answered: one by one, and the next run tries again
+        batch = min(one.best for one in found)
+        self.ledger.keep_fact(BATCH, batch)
+        for one in found:
+            self.note(str(one))
+        self.note(f"batch = {batch} from here on, for this dataset")
+        job = with_batch(self.job, batch)
+        self.brief = replace(self.brief, job=job, plan=Plan(job, self.plan.source))
 
     async def _run(
         self,

@@ -41,6 +41,8 @@ def _preview(brief: Brief, job_file: str) -> Iterator[str]:
     yield from _variety(brief)
     if job.captions.write != "none":
         yield f"  captions     {_CAPTIONS[job.captions.write]}, in {first.name}{job.captions.extension} ..."
+    if job.sampling.gauged:
+        yield "  batch        auto: found out when the first run begins, and kept; until then as if it were 1"
     if job.sampling.batch > 1:
         yield f"  batch        {job.sampling.batch} images for each prompt"
     yield f"  workflow     {job.workflow.file if job.workflow else 'built in'}"

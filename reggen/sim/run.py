@@ -169,7 +169,7 @@ class Run:
     def _sample(self, node_id: str) -> Generator[Pause, float, None]:
         total = graphs.steps(self.item.graph, node_id)
         batch = len(graphs.pictures(self.item.graph, node_id))
-        each = self.settings.seconds * batch / total
+        each = (self.settings.prompt_seconds + self.settings.seconds * batch) / total
         waited = 0.0
         for step in range(1, total + 1):
             waited += each

@@ -17,6 +17,8 @@ class Settings:
 
     seconds: float = 0.05
     """Busy time of one sampled picture, spread over the sampler's steps; a batch of n costs n times that."""
+    prompt_seconds: float = 0.0
+    """Busy time that every sampled prompt has on top, however many pictures it makes."""
     trivial_seconds: float = 0.005
     """Busy time of a prompt that runs nodes but no sampler (EmptyImage graphs)."""
     largest_batch: int | None = None
@@ -44,7 +46,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ValueError(f"version {self.version!r} is not one of {', '.join(VERSIONS)}")
-        for name in ("seconds", "trivial_seconds", "history_lag"):
+        for name in ("seconds", "prompt_seconds", "trivial_seconds", "history_lag"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         if self.history_limit < 1 or self.cache_lru < 0:
