@@ -332,7 +332,7 @@ class Guarding(Section):
 
     forbid: tuple[str, ...] = Field((), description="Words and phrases; plurals and near spellings are included.")
     allow: tuple[str, ...] = Field((), description="Words that are near a forbidden one and innocent.")
-    negative: bool = Field(False, description="Add them to the negative prompt.")
+    negative: bool = Field(False, description="Add them, and the trigger, to the negative prompt.")
 
 
 class Axes(Section):
@@ -570,6 +570,12 @@ class Job(Section):
     def sizes_vary(self) -> bool:
         """Whether each image has a size of its own, from the training set or the matrix."""
         return bool(self.sampling.size or self.matrix.size)
+
+    @property
+    def forbidden(self) -> tuple[str, ...]:
+        """What is not to be named: the guard's words, and the trigger of what the images are made for."""
+        trigger = self.training.trigger if self.training else ()
+        return tuple(dict.fromkeys((*self.guard.forbid, *trigger)))
 
     @property
     def first_seed(self) -> int:

@@ -82,12 +82,13 @@ class Order:
 class Plan:
     """All slots of a job of one class, by index. Costs nothing until walked, whatever the count.
 
-    ``source`` says what each prompt is asked for; left out, it is made of the job alone.
+    ``source`` says what each prompt is asked for; left out, it is made of the job alone. ``own`` is the workflow's
+    negative prompt, for a job that only adds to it.
     """
 
-    def __init__(self, job: Job, source: Source | None = None) -> None:
+    def __init__(self, job: Job, source: Source | None = None, own: str = "") -> None:
         self._dataset, self._sampling = job.dataset, job.sampling
-        self.source, self._negative = source or Source(job), negative(job)
+        self.source, self._negative = source or Source(job), negative(job, own)
         self._first_seed = job.first_seed
         self._digits = max(3, len(str(job.dataset.count)))
 
@@ -148,8 +149,10 @@ class Plan:
         return -(-size // self._sampling.batch) * self._sampling.batch
 
 
-def negative(job: Job) -> str | None:
-    """The negative prompt of a job, with the forbidden words where it asks for that."""
-    if not job.guard.negative or not job.guard.forbid:
-        return job.prompts.negative
-    return Guard(job.guard.forbid, allow=job.guard.allow, key="guard.forbid").negative(job.prompts.negative)
+def negative(job: Job, own: str = "") -> str | None:
+    """The negative prompt of a job, or the workflow's ``own``, with the forbidden words where the job asks for that."""
+    told = job.prompts.negative
+    if not job.guard.negative or not job.forbidden:
+        return told
+    guard = Guard(job.forbidden, allow=job.guard.allow, key="guard.forbid")
+    return guard.negative(own if told is None else told)

@@ -56,12 +56,15 @@ class Wanted:
 
 
 class Source:
-    """The wanted of a job of one class.
+    """The wanted of a job of one class; ``own`` is the workflow's positive prompt, for captions where the job has none.
 
     Raises JobError for templates that cannot be read, and for weights that fit nothing or are all 0.
     """
 
-    def __init__(self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None) -> None:
+    def __init__(
+        self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None, own: str = ""
+    ) -> None:
+        self._own = own
         self._job, self._examples = job, tuple(examples)
         self._shares = Shares(_weights(job.prompts, self._examples)) if examples else None
         positives = () if job.prompts.source else job.prompts.positives
@@ -104,7 +107,7 @@ class Source:
             case "none":
                 return None
             case "prompt":
-                return " ".join((positive or "").split()) or words
+                return " ".join((self._own if positive is None else positive).split()) or words
             case "training" if example:
                 return self._said(example.caption, "", "")
         return words

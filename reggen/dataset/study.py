@@ -24,6 +24,7 @@ from reggen.workflow import Template, template
 CHECKED = 100_000
 """Prompts of a class that the guard reads before the start; what comes after them it reads one by one."""
 
+_UNREAD = "the workflow's own prompt is not where reggen looks for it: the guard has not read it"
 _NAMED = 10  # offences that are named
 
 
@@ -31,7 +32,8 @@ _NAMED = 10  # offences that are named
 class Brief:
     """One class of a job, ready to be made.
 
-    ``arithmetic`` says in words how count and sizes came about; ``warnings`` what a trainer would want to know.
+    ``arithmetic`` says in words how count and sizes came about; ``warnings`` what a trainer would want to know;
+    ``guarded`` that the guard has read what is sent, which it cannot where the workflow hides its prompt.
     """
 
     job: Job
@@ -40,6 +42,7 @@ class Brief:
     arithmetic: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     guard: Guard = field(default_factory=lambda: Guard(()))
+    guarded: bool = True
 
 
 def study(job: Job, job_file: str) -> tuple[Brief, ...]:
@@ -55,9 +58,7 @@ def study(job: Job, job_file: str) -> tuple[Brief, ...]:
 
 def guard_of(job: Job) -> Guard:
     """The guard of a job: its forbidden words, and the trigger of what it is made for."""
-    trigger = job.training.trigger if job.training else ()
-    forbid = tuple(dict.fromkeys((*job.guard.forbid, *trigger)))
-    return Guard(forbid, allow=job.guard.allow, key="guard.forbid")
+    return Guard(job.forbidden, allow=job.guard.allow, key="guard.forbid")
 
 
 def bucketing_of(training: Training) -> Bucketing:
@@ -128,11 +129,17 @@ def _shared(total: int, shares: Sequence[Fraction]) -> list[int]:
 def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) -> Brief:
     wildcards = WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None
     examples = _examples(training) if training and _uses_examples(job) else ()
-    plan, guard = Plan(job, Source(job, examples, wildcards)), guard_of(job)
-    if problems := tuple(_offences(job, plan, guard)):
+    made_of, guard = template(job), guard_of(job)
+    plan = Plan(job, Source(job, examples, wildcards, made_of.positive), made_of.negative)
+    if problems := (*_offences(job, plan, guard), *_of_the_workflow(made_of, guard)):
         raise JobError("the job", problems)
-    warnings = (*_suspicious(template(job), job.training), *_of_entries(training))
-    return Brief(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard)
+    guarded = bool(made_of.sent or job.prompts.positives or job.prompts.source)
+    warnings = (
+        *(() if guarded or not guard else (_UNREAD,)),
+        *_suspicious(made_of, job.training),
+        *_of_entries(training),
+    )
+    return Brief(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard, guarded)
 
 
 def _uses_examples(job: Job) -> bool:
@@ -174,6 +181,15 @@ def _offences(job: Job, plan: Plan, guard: Guard) -> Iterator[Problem]:
             if (offence := guard.find(text)) and named < _NAMED:
                 named += 1
                 yield Problem(f"the {what} of {sample.name}", f"{offence}; it is forbidden: {text[:120]!r}")
+
+
+def _of_the_workflow(made_of: Template, guard: Guard) -> Iterator[Problem]:
+    """Forbidden words in texts of the graph that are sent as they are: no order says anything else there."""
+    for binding in made_of.sent:
+        text = made_of.text(binding)
+        if offence := guard.find(text):
+            where = f"the workflow's {made_of.label(binding.node)}.{binding.input}"
+            yield Problem(where, f"{offence}; it is forbidden: {text[:120]!r}")
 
 
 def _suspicious(made_of: Template, training: Training | None) -> Iterator[str]:

@@ -418,7 +418,15 @@ def recipe(job: Job, made_of: Template) -> str:
     training = job.training if job.prompts.source or job.sampling.size else None
     asked = [job.prompts, job.matrix, training]
     words = [None if one is None else one.model_dump(mode="json") for one in asked]
-    facts = [made_of.graph, bindings, made_of.output, dict(made_of.fixed), words, negative(job), job.size]
+    facts = [
+        made_of.graph,
+        bindings,
+        made_of.output,
+        dict(made_of.fixed),
+        words,
+        negative(job, made_of.negative),
+        job.size,
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -50,7 +50,7 @@ def _preview(brief: Brief, job_file: str) -> Iterator[str]:
     yield f"  servers      {', '.join(map(_server, job.servers))}"
     yield f"  disk         about {mib(bytes_needed(job, len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
     yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
-    if brief.guard:
+    if brief.guard and brief.guarded:
         yield "  guard        no forbidden word in the class words, the prompts or the captions"
     yield from (f"  WARNING      {warning}" for warning in brief.warnings)
     yield f"  the first {min(_SHOWN, len(plan))}:"

@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 
 from reggen.dataset.doctor import examine
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.listing import write_listings
 from reggen.dataset.pointing import Question
 from reggen.dataset.study import Brief, bucketing_of, settings_of, study
 from reggen.errors import JobError
+from reggen.graph import built_in
 from reggen.job import Job
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
@@ -186,13 +189,99 @@ def test_forbidden_words_go_into_the_negative_prompt_when_asked(matched: Matched
     """What stands there already is not repeated."""
     guard = {"forbid": ["red bandana", "blurry"], "negative": True}
     made = matched(guard=guard, prompts={"from": "captions", "negative": "blurry, lowres"})
-    assert brief_of(made).plan[0].negative == "blurry, lowres, red bandana"
+    assert brief_of(made).plan[0].negative == "blurry, lowres, red bandana, sks"
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """A maker of [workflow] tables: the built-in graph with texts of its own, and what is changed in it."""
+
+    def make(positive: str = "1boy, park", negative: str = "lowres", **nodes: dict[str, Any]) -> dict[str, str]:
+        graph = json.loads(json.dumps(built_in()))
+        graph["4"]["inputs"]["ckpt_name"] = "AnythingXL_inkBase.safetensors"
+        graph["6"]["inputs"]["text"], graph["7"]["inputs"]["text"] = positive, negative
+        for node, facts in nodes.items():
+            graph[node] = {**graph.get(node, {}), **facts}
+        (tmp_path / "own.json").write_text(json.dumps(graph), encoding="utf-8")
+        return {"file": str(tmp_path / "own.json")}
+
+    return make
+
+
+Workflows = Callable[..., dict[str, str]]
+
+
+def test_the_workflows_own_prompt_is_read_by_the_guard(job: JobMaker, workflow: Workflows) -> None:
+    """It is what is sent where the job has no prompt."""
+    own = workflow("a red bandana on a boy")
+    made = job(workflow=own, prompts={"positive": None}, guard={"forbid": ["red bandana"]})
+    with pytest.raises(JobError, match=r"CLIPTextEncode \(node 6\)\.text: 'red bandana' stands at character 3"):
+        study(made, "test.toml")
+
+
+def test_a_prompt_of_the_jobs_own_takes_the_workflows_place_for_the_guard_too(
+    job: JobMaker, workflow: Workflows
+) -> None:
+    """What stood in the file is not sent."""
+    made = job(workflow=workflow("a red bandana on a boy"), guard={"forbid": ["red bandana"]})
+    assert brief_of(made).plan[0].positive == "a cat"
+
+
+def test_every_text_of_the_positive_side_is_read(job: JobMaker, workflow: Workflows) -> None:
+    """One that is joined to the prompt is sent whatever the job says; one of the negative side may say anything."""
+    joined = {
+        "20": {"class_type": "CLIPTextEncode", "inputs": {"text": ["21", 0], "clip": ["4", 1]}},
+        "21": {"class_type": "StringConcatenate", "inputs": {"string_a": "smile", "string_b": "RED_BANDANA"}},
+        "22": {
+            "class_type": "ConditioningConcat",
+            "inputs": {"conditioning_to": ["6", 0], "conditioning_from": ["20", 0]},
+        },
+    }
+    sampler = built_in()["3"]
+    joined["3"] = {**sampler, "inputs": {**sampler["inputs"], "positive": ["22", 0]}}
+    made = job(workflow=workflow("", "red bandana", **joined), guard={"forbid": ["red bandana"]})
+    with pytest.raises(JobError, match=r"StringConcatenate \(node 21\)\.string_b") as caught:
+        study(made, "test.toml")
+    assert len(caught.value.problems) == 1
+
+
+def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workflow: Workflows) -> None:
+    """The plan must not say that the guard has read it."""
+    elsewhere = {"6": {"class_type": "PromptFromDisk", "inputs": {"clip": ["4", 1]}}}
+    made = job(workflow=workflow(**elsewhere), prompts={"positive": None}, guard={"forbid": ["red bandana"]})
+    brief = brief_of(made)
+    assert any("the guard has not read it" in warning for warning in brief.warnings)
+    assert "no forbidden word in" not in preview(brief, "test.toml")
+
+
+async def test_the_workflows_own_prompt_is_the_caption_and_in_the_lists(job: JobMaker, workflow: Workflows) -> None:
+    """Not only the class words: it is what the image was made with."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        sections = {"prompts": {"positive": None, "negative": None}, "captions": {"write": "prompt"}}
+        made = job(sim.url, workflow=workflow(), dataset={"count": 1, "listings": ["jsonl"]}, **sections)
+        told = await filled(made)
+        assert told.summary.exit_code == 0
+    folder = made.dataset.folder
+    assert (folder / "reg_001.caption").read_text(encoding="utf-8") == "1boy, park"
+    ledger = Ledger.open(made.dataset.state / "ledger.sqlite")
+    (listed,) = write_listings(made.dataset, ledger, 1)
+    ledger.close()
+    entry = json.loads(listed.read_text(encoding="utf-8"))
+    assert (entry["text"], entry["negative"]) == ("1boy, park", "lowres")
+
+
+def test_forbidden_words_are_added_to_the_workflows_own_negative_prompt(
+    job: JobMaker, workflow: Workflows, train: Path
+) -> None:
+    """They take nothing away from it, and the trigger is among them."""
+    sections = {"guard": {"forbid": ["red bandana"], "negative": True}, "prompts": {"negative": None}}
+    training = {"folder": str(train), "caption_extension": ".txt", "trigger": ["sks"]}
+    made = job(workflow=workflow(), training=training, **sections)
+    assert brief_of(made).plan[0].negative == "lowres, red bandana, sks"
 
 
 def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: Path) -> None:
     """Regularization images should be the base model's own."""
-    from reggen.graph import built_in
-
     graph = json.loads(json.dumps(built_in()))
     model = next(node for node, facts in graph.items() if facts["class_type"] == "CheckpointLoaderSimple")
     sampler = next(facts for facts in graph.values() if facts["class_type"] == "KSampler")
