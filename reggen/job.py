@@ -228,7 +228,12 @@ class Sampling(Section):
     cfg: float | None = Field(None, ge=0, le=100)
     sampler: str | None = Field(None, min_length=1, description="As ComfyUI names it: euler_ancestral.")
     scheduler: str | None = Field(None, min_length=1, description="As ComfyUI names it: normal, karras.")
-    seed: int | None = Field(None, ge=0, lt=SEED_LIMIT, description="Of the first image; the n-th gets seed + n - 1.")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=SEED_LIMIT,
+        description="Of the first image; the n-th gets seed + n - 1. Each further class begins 2**32 later.",
+    )
     batch: int = Field(1, ge=1, le=64, description="Images made by one prompt (EmptyLatentImage.batch_size).")
     save: Literal["output", "temp"] = Field(
         "output",

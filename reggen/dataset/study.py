@@ -15,9 +15,9 @@ from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder
 from reggen.errors import JobError, Problem
 from reggen.guard import Guard
-from reggen.job import ClassBlock, Job, Training
+from reggen.job import SEED_LIMIT, ClassBlock, Job, Sampling, Training
 from reggen.kohya import Bucketing, Size
-from reggen.plan import Plan
+from reggen.plan import CLASS, Plan
 from reggen.source import Example, Source
 from reggen.workflow import Template, template
 
@@ -90,7 +90,7 @@ def _classes(job: Job, training: TrainingSet | None) -> Iterator[tuple[Job, tupl
     total, words = _total(job, training)
     blocks = job.classes or (ClassBlock(words=job.dataset.class_words),)
     counts = _shared(total, [Fraction(str(block.share)) for block in blocks])
-    for block, count in zip(blocks, counts, strict=True):
+    for number, (block, count) in enumerate(zip(blocks, counts, strict=True)):
         if count < 1:
             problem = Problem("class", f"{block.words!r} gets none of {total} images", "raise the count or its share")
             raise JobError("the job", (problem,))
@@ -98,7 +98,14 @@ def _classes(job: Job, training: TrainingSet | None) -> Iterator[tuple[Job, tupl
         told = {name: value for name in ("positive", "negative") if (value := getattr(block, name)) is not None}
         prompts = job.prompts.model_copy(update={**told, **({"source": None} if "positive" in told else {})})
         split = (f"{count:,} of {total:,} for {block.words!r}, by its share",) if len(blocks) > 1 else ()
-        yield job.model_copy(update={"dataset": dataset, "prompts": prompts, "classes": ()}), (*words, *split)
+        parts = {"dataset": dataset, "prompts": prompts, "sampling": _seeded(job, number), "classes": ()}
+        yield job.model_copy(update=parts), (*words, *split)
+
+
+def _seeded(job: Job, number: int) -> Sampling:
+    """Each class has seeds of its own: one prompt and one seed in two classes would be the same picture twice."""
+    seed = job.sampling.seed
+    return job.sampling.model_copy(update={"seed": None if seed is None else (seed + number * CLASS) % SEED_LIMIT})
 
 
 def _total(job: Job, training: TrainingSet | None) -> tuple[int, tuple[str, ...]]:

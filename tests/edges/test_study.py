@@ -155,6 +155,19 @@ def test_the_count_is_shared_out_whole(matched: Matched) -> None:
     assert briefs[1].plan[0].positive == "girl, 1boy, tag0, smile"
 
 
+def test_classes_that_share_a_seed_and_prompts_are_not_made_of_the_same_pictures(matched: Matched) -> None:
+    """No two slots and takes of any class have one seed; the first class has the seeds it would have alone."""
+    blocks = [{"words": "boy"}, {"words": "girl"}, {"words": "dog"}]
+    sampling = {"seed": (1 << 53) - 3}
+    made = matched(classes=blocks, sampling=sampling)
+    briefs = study(made, "test.toml")
+    seeds = [brief.plan.sample(slot, take).seed for brief in briefs for slot in range(20) for take in range(3)]
+    assert len(set(seeds)) == len(seeds)
+    assert max(seeds) < 1 << 53
+    alone = brief_of(matched(dataset={"class": "boy"}, sampling=sampling))
+    assert [sample.seed for sample in briefs[0].plan] == [alone.plan[slot].seed for slot in range(20)]
+
+
 def test_a_class_may_have_prompts_of_its_own(matched: Matched) -> None:
     """Instead of the captions."""
     blocks = [{"words": "boy"}, {"words": "girl", "positive": "1girl, {red|blue} hair"}]
