@@ -64,7 +64,7 @@ class Source:
     def __init__(
         self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None, own: str = ""
     ) -> None:
-        self._own = own
+        self.own = own
         self._job, self._examples = job, tuple(examples)
         self._shares = Shares(_weights(job.prompts, self._examples)) if examples else None
         positives = () if job.prompts.source else job.prompts.positives
@@ -107,7 +107,7 @@ class Source:
             case "none":
                 return None
             case "prompt":
-                return " ".join((self._own if positive is None else positive).split()) or words
+                return " ".join((self.own if positive is None else positive).split()) or words
             case "training" if example:
                 return self._said(example.caption, "", "")
         return words

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from reggen import progress
@@ -168,6 +169,7 @@ async def fill(
         state.apply(event)
         tell(event)
 
+    warnings = brief.warnings
     with held(folder):
         folder.prepare()
         ledger = Ledger.open(folder.state / "ledger.sqlite")
@@ -180,8 +182,10 @@ async def fill(
                 loop = asyncio.get_running_loop()
                 resumed = await loop.run_in_executor(thread, reconcile, folder, ledger, plan, demands, duplicates)
                 if job.captions.write != "none":
-                    await loop.run_in_executor(thread, caption, folder, ledger, plan, job.captions.extension)
-            for warning in brief.warnings:
+                    captioning = partial(caption, folder, ledger, plan, job.captions, brief.guard)
+                    captioned = await loop.run_in_executor(thread, captioning)
+                    warnings += (*captioned.words(job.captions.extension),)
+            for warning in warnings:
                 note(warning)
             filling = _Filling(brief, job_file, made_of, folder, ledger, resumed, state, both, note, left, duplicates)
             return await filling(control or Control(), wait, pace)

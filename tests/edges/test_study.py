@@ -143,6 +143,71 @@ async def test_captions_asked_for_later_are_written_beside_what_is_there(matched
         assert captions == [f"boy, 1boy, tag{number}, smile" for number in range(3)]
 
 
+async def test_a_caption_written_later_says_what_the_image_was_made_with(job: JobMaker) -> None:
+    """Not what the job of today would ask for in its place. What is not in the ledger is not made up."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = job(sim.url, dataset={"count": 2}, prompts={"positive": "a cat"})
+        await filled(one)
+        changed = {"dataset": {"count": 2}, "prompts": {"positive": "a dog"}}
+        await filled(job(sim.url, captions={"write": "prompt"}, **changed))
+        folder = one.dataset.folder
+        assert [file.read_text(encoding="utf-8") for file in folder.glob("*.caption")] == ["a cat"] * 2
+        for file in folder.glob("*.caption"):
+            file.unlink()
+        told = await filled(job(sim.url, captions={"write": "prompt"}, guard={"forbid": ["cat"]}, **changed))
+        assert not list(folder.glob("*.caption"))
+        assert "reg_001, reg_002: no caption is written" in " / ".join(told.notes)
+
+
+async def test_the_training_caption_is_not_put_beside_an_image_of_another_prompt(matched: Matched) -> None:
+    """It is said instead; the class words fit whatever the prompt was."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = matched(sim.url, dataset={"count": 2}, prompts={"prefix": "old"})
+        await filled(one)
+        told = await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "training"}))
+        assert not list(one.dataset.folder.glob("*.caption"))
+        assert "no caption is written" in " / ".join(told.notes)
+        await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "class"}))
+        assert [file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.caption")] == ["boy"] * 2
+
+
+async def test_no_prompt_is_made_up_for_an_image_that_somebody_put_there(job: JobMaker) -> None:
+    """It is adopted without a prompt, and kohya takes the folder's words for it."""
+    one = job(dataset={"count": 1}, captions={"write": "prompt"})
+    one.dataset.folder.mkdir(parents=True)
+    Image.effect_noise((64, 64), 50).resize((8, 8)).resize((64, 64)).save(one.dataset.folder / "reg_001.png")
+    told = await filled(one)
+    assert told.summary.resumed.adopted == ["reg_001"]
+    assert not list(one.dataset.folder.glob("*.caption"))
+    assert "reg_001: no caption is written" in " / ".join(told.notes)
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \r\n"], ids=["no byte", "a line end", "a space"])
+async def test_an_empty_caption_is_written_anew(matched: Matched, content: str) -> None:
+    """It would end the training; one with words in it is somebody's own, and stays."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = matched(sim.url, dataset={"count": 2}, captions={"write": "class"})
+        await filled(one)
+        (one.dataset.folder / "reg_001.caption").write_text(content, encoding="utf-8")
+        (one.dataset.folder / "reg_002.caption").write_text("mine", encoding="utf-8")
+        await filled(one)
+        texts = [(one.dataset.folder / f"reg_00{number}.caption").read_text(encoding="utf-8") for number in (1, 2)]
+        assert texts == ["boy", "mine"]
+
+
+async def test_captions_take_the_ending_that_the_job_has_now(matched: Matched) -> None:
+    """kohya reads one ending only, and two would differ sooner or later. What somebody wrote is kept."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = matched(sim.url, dataset={"count": 2}, captions={"write": "class"})
+        await filled(one)
+        (one.dataset.folder / "reg_001.caption").write_text("mine", encoding="utf-8")
+        (one.dataset.folder / "reg_002.caption").write_text("", encoding="utf-8")
+        told = await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "class", "extension": ".txt"}))
+        assert "reg_001: the caption beside it now ends with .txt" in " / ".join(told.notes)
+        texts = {file.name: file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*[!g]")}
+        assert texts == {"reg_001.txt": "mine", "reg_002.txt": "boy"}
+
+
 # ---- several classes
 
 
