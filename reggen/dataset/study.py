@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 
+from reggen import spelling
 from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder
 from reggen.errors import JobError, Problem
@@ -25,6 +27,8 @@ CHECKED = 100_000
 """Prompts of a class that the guard reads before the start; what comes after them it reads one by one."""
 
 _UNREAD = "the workflow's own prompt is not where reggen looks for it: the guard has not read it"
+_A_NAME, _NEARLY_ALL, _GUESSED = 3, 0.9, 5  # letters of a trigger; the share of captions it is in; how many are named
+_ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
 _NAMED = 10  # offences that are named
 
 
@@ -143,6 +147,7 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
     guarded = bool(made_of.sent or job.prompts.positives or job.prompts.source)
     warnings = (
         *(() if guarded or not guard else (_UNREAD,)),
+        *_untriggered(job, training),
         *_suspicious(made_of, job.training),
         *_of_entries(training),
     )
@@ -197,6 +202,20 @@ def _of_the_workflow(made_of: Template, guard: Guard) -> Iterator[Problem]:
         if offence := guard.find(text):
             where = f"the workflow's {made_of.label(binding.node)}.{binding.input}"
             yield Problem(where, f"{offence}; it is forbidden: {text[:120]!r}")
+
+
+def _untriggered(job: Job, training: TrainingSet | None) -> Iterator[str]:
+    """Captions that are used as they are, since nobody said what their trigger is; with a guess at it."""
+    used = job.prompts.source or job.captions.write == "training"
+    if not used or training is None or (job.training and job.training.trigger):
+        return
+    captions = [spelling.words(spelling.folded(image.caption)) for image in training.images]
+    common = Counter(word for caption in captions for word in set(caption) if len(word) >= _A_NAME)
+    expected = {*spelling.words(spelling.folded(job.dataset.class_words)), *_ORDINARY}
+    often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _NEARLY_ALL * len(captions)]
+    likely = [repr(word) for word in often if word not in expected][:_GUESSED]
+    guess = f"; {', '.join(likely)} in nearly every one of them may be it" if likely else ""
+    yield f"training.trigger is not given, so the captions are used as they are{guess}"
 
 
 def _suspicious(made_of: Template, training: Training | None) -> Iterator[str]:

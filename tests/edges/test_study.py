@@ -94,6 +94,15 @@ def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) ->
         assert len(tags) == len(set(tags))
 
 
+def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
+    """They would teach the trigger as the class; words of nearly every caption are named, the class words not."""
+    warning = "training.trigger is not given, so the captions are used as they are; 'sks', 'smile' in nearly every one"
+    (said,) = brief_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
+    assert said.startswith(warning)
+    assert brief_of(matched()).warnings == ()
+    assert brief_of(matched(training={"trigger": []}, prompts={"from": None, "positive": "a boy"})).warnings == ()
+
+
 def test_the_preview_shows_it_before_anything_runs(matched: Matched) -> None:
     """Count, buckets, the first prompts with their sizes."""
     text = preview(brief_of(matched(captions={"write": "prompt"})), "test.toml")
