@@ -79,6 +79,15 @@ class Source:
         words = self.variety.combinations if self.variety else len(self._examples) if self._job.prompts.source else 1
         return words * self.matrix.combinations
 
+    @property
+    def even(self) -> bool:
+        """Whether none of them comes more often than the others."""
+        if self.variety:
+            return self.variety.even
+        if not self._shares or not self._job.prompts.source:
+            return True
+        return self._shares.period == len(self._examples) and self.matrix.combinations == 1
+
     def at(self, number: int) -> Wanted:
         """What the prompt of this number, from 0, is asked for."""
         example = self._examples[self._shares.turn(number)[0]] if self._shares else None

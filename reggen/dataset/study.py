@@ -115,10 +115,16 @@ def _seeded(job: Job, number: int) -> Sampling:
 def _total(job: Job, training: TrainingSet | None) -> tuple[int, tuple[str, ...]]:
     if not job.dataset.matched or training is None:
         return job.dataset.count, ()
-    total, repeats = training.total, job.dataset.repeats
-    sums = Counter(image.repeats for image in training.images)
+    served, repeats = training.served, job.dataset.repeats
+    total, several = training.total_of(served), len(training.bucketings) > 1
+    sums = Counter(image.repeats for image in training.images if image.entry == served)
     shown = " + ".join(f"{images:,} x {times}" for times, images in sorted(sums.items(), reverse=True))
-    words = f"{shown} repeats = {total:,} training images an epoch, so kohya uses {total:,} regularization images"
+    where = (
+        f" of [[datasets]] {served + 1}, the largest{' with reg folders' * bool(training.with_reg)}" if several else ""
+    )
+    words = (
+        f"{shown} repeats = {total:,} training images an epoch{where}, so kohya uses {total:,} regularization images"
+    )
     count = -(-total // repeats)
     if repeats > 1:
         words += f"; each counts {repeats} times, so {count:,} are made"
@@ -233,7 +239,10 @@ def _suspicious(made_of: Template, training: Training | None) -> Iterator[str]:
 def _of_entries(training: TrainingSet | None) -> Iterator[str]:
     if training and len(training.bucketings) > 1:
         entries = ", ".join(f"{training.total_of(entry):,}" for entry in range(len(training.bucketings)))
-        yield f"the config has several [[datasets]], of {entries} images: kohya matches regularization images in each"
+        yield (
+            f"the config has several [[datasets]], of {entries} images with their repeats: kohya fills each up by "
+            "itself, with the first images of the reg folders that stand in it, and gives none to one without"
+        )
 
 
 def settings_of(brief: Brief, done: Collection[int] | None = None) -> Mapping[str, int]:

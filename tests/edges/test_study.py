@@ -79,6 +79,27 @@ def test_repeats_of_ones_own_are_reckoned_with(matched: Matched) -> None:
     assert len(brief_of(matched(dataset={"repeats": 3})).plan) == 20
 
 
+@pytest.mark.parametrize(
+    ("reg_in", "count"), [((0, 1), 60), ((), 60), ((1,), 12)], ids=["in both", "in none yet", "in the smaller one"]
+)
+def test_of_several_datasets_the_one_with_the_largest_need_counts(
+    matched: Matched, train: Path, tmp_path: Path, reg_in: tuple[int, ...], count: int
+) -> None:
+    """kohya matches entry by entry: the sum would never be used. An entry without reg folders uses none."""
+    folder, reg = train / "10_sks boy", tmp_path / "some_reg"
+    reg.mkdir()
+    lines = ["[general]", 'caption_extension = ".txt"', "resolution = 512"]
+    for entry, repeats in enumerate((10, 2)):
+        lines += ["[[datasets]]", "[[datasets.subsets]]", f"image_dir = {str(folder)!r}", f"num_repeats = {repeats}"]
+        if entry in reg_in:
+            lines += ["[[datasets.subsets]]", f"image_dir = {str(reg)!r}", "is_reg = true"]
+    (tmp_path / "set.toml").write_text("\n".join(lines), encoding="utf-8")
+    brief = brief_of(matched(training={"folder": None, "config": str(tmp_path / "set.toml")}))
+    assert len(brief.plan) == count
+    assert f"6 x {count // 6} repeats = {count} training images an epoch of [[datasets]]" in brief.arithmetic[0]
+    assert "of 60, 12 images with their repeats: kohya fills each up by itself" in " / ".join(brief.warnings)
+
+
 def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> None:
     """512 x 768 at 512 is the bucket 384 x 640."""
     plan = brief_of(matched()).plan
@@ -92,6 +113,40 @@ def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) ->
         assert tags[:2] == ["boy", "1boy"]
         assert "sks" not in tags
         assert len(tags) == len(set(tags))
+
+
+@pytest.mark.parametrize(
+    ("sections", "never_twice"),
+    [
+        ({"positive": "a {cat|dog}"}, True),
+        ({"positive": ["a cat", "a dog"]}, True),
+        ({"positive": "a {cat|cat|dog}"}, False),
+        ({"positive": "a {2::cat|dog}"}, False),
+        ({"positive": ["a cat", "a {black|white} dog"]}, False),
+        ({"positive": [{"text": "a cat", "weight": 2}, "a dog"]}, False),
+        ({"positive": "a {cat|dog|owl|cow} in a {wood|town|field}"}, True),
+    ],
+    ids=["choices", "a list", "equal choices", "a weight in it", "an uneven list", "a weighted list", "not all used"],
+)
+def test_that_nothing_comes_twice_is_said_where_it_is_so(
+    job: JobMaker, sections: dict[str, Any], never_twice: bool
+) -> None:
+    """Weights and equal alternatives bring a prompt back before all others had their turn."""
+    text = preview(brief_of(job(prompts=sections, dataset={"count": 9})), "test.toml")
+    assert " combinations" in text
+    assert ("none twice before all were used" in text) is never_twice
+
+
+def test_captions_that_come_more_often_than_others_are_not_said_to_come_once(matched: Matched, train: Path) -> None:
+    """Ten repeats of each are rounds; ten of some and two of others are none."""
+    assert "6 combinations, none twice" in preview(brief_of(matched()), "test.toml")
+    more = train / "2_sks boy"
+    more.mkdir()
+    Image.effect_noise((512, 512), 50).save(more / "other.png")
+    (more / "other.txt").write_text("sks, 1boy, tree", encoding="utf-8")
+    text = preview(brief_of(matched()), "test.toml")
+    assert "7 combinations" in text
+    assert "none twice" not in text
 
 
 def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
