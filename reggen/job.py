@@ -478,6 +478,11 @@ def gaps(document: Mapping[str, Any]) -> list[Problem]:
             problems.append(Problem("prompts.positive", "is missing", hint))
     if ("width" in sampling) != ("height" in sampling):
         problems.append(Problem("sampling", "width and height are given together or not at all"))
+    if sampling.get("size") and section("matrix").get("size"):
+        hint = "leave one of the two out"
+        problems.append(
+            Problem("matrix.size", "stands beside sampling.size = 'match': sizes come from one place", hint)
+        )
     return [*problems, *_unmatched(document), *_classless(document)]
 
 

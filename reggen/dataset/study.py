@@ -6,17 +6,20 @@ that a run with one of them in a prompt does not start.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
+from pathlib import PurePath
+from typing import Any
 
 from reggen import spelling
 from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder
 from reggen.errors import JobError, Problem
-from reggen.guard import Guard
+from reggen.guard import Guard, Offence
 from reggen.job import SEED_LIMIT, ClassBlock, Job, Sampling, Training
 from reggen.kohya import Bucketing, Size
 from reggen.plan import CLASS, Plan
@@ -27,6 +30,7 @@ CHECKED = 100_000
 """Prompts of a class that the guard reads before the start; what comes after them it reads one by one."""
 
 _UNREAD = "the workflow's own prompt is not where reggen looks for it: the guard has not read it"
+_LORA = re.compile(r"lora(_name)?(_?\d+)?", re.IGNORECASE)
 _A_NAME, _NEARLY_ALL, _GUESSED = 3, 0.9, 5  # letters of a trigger; the share of captions it is in; how many are named
 _ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
 _NAMED = 10  # offences that are named
@@ -198,7 +202,22 @@ def _offences(job: Job, plan: Plan, guard: Guard) -> Iterator[Problem]:
             read.add(text)
             if (offence := guard.find(text)) and named < _NAMED:
                 named += 1
-                yield Problem(f"the {what} of {sample.name}", f"{offence}; it is forbidden: {text[:120]!r}")
+                example = plan.source.at(slot // batch).example if _of_a_caption(job, what) else None
+                yield _offending(f"the {what} of {sample.name}", text, offence, example, guard)
+
+
+def _of_a_caption(job: Job, what: str) -> bool:
+    """Whether a kind of text is made of training captions."""
+    return bool(job.prompts.source) or (what == "caption" and job.captions.write == "training")
+
+
+def _offending(where: str, text: str, offence: Offence, example: Example | None, guard: Guard) -> Problem:
+    """A forbidden word in a text; where a training caption brought it, with its image and what there is to do."""
+    hint = ""
+    if example and offence.forbidden in {found.forbidden for found in guard.find_all(example.caption)}:
+        where += f", from the caption of {example.name}"
+        hint = f"to have it taken out, put {offence.forbidden!r} into training.trigger"
+    return Problem(where, f"{offence}; it is forbidden: {text[:120]!r}", hint)
 
 
 def _of_the_workflow(made_of: Template, guard: Guard) -> Iterator[Problem]:
@@ -227,13 +246,29 @@ def _untriggered(job: Job, training: TrainingSet | None) -> Iterator[str]:
 def _suspicious(made_of: Template, training: Training | None) -> Iterator[str]:
     """What makes images that are not what the base model itself thinks of the class."""
     for node_id, node in made_of.graph.items():
-        if "loraloader" in str(node.get("class_type", "")).lower().replace("_", "").replace(" ", ""):
+        if _loads_a_lora(node):
             yield f"{made_of.label(node_id)} loads a LoRA: regularization images should be the base model's own"
     checkpoints = made_of.axes.get("checkpoint") or (made_of.value("checkpoint"),)
     if training and training.base:
-        others = [one for one in checkpoints if one and one != training.base]
+        others = [one for one in checkpoints if one and _file_name(one) != _file_name(training.base)]
         for other in others:
             yield f"{other!r} makes the images, and {training.base!r} is trained: they should be the same"
+
+
+def _loads_a_lora(node: Mapping[str, Any]) -> bool:
+    """By its class, or by an input such as lora_name, lora_name_1 or lora_01 that names a file."""
+    kind = str(node.get("class_type", "")).lower()
+    if "lora" in kind and ("load" in kind or "stack" in kind):
+        return True
+    return any(
+        _LORA.fullmatch(name) and isinstance(value, str) and PurePath(value).suffix
+        for name, value in node["inputs"].items()
+    )
+
+
+def _file_name(checkpoint: str) -> str:
+    """Without folders: a trainer and a server seldom name a file from the same place, nor with the same slashes."""
+    return str(checkpoint).replace("\\", "/").rpartition("/")[2]
 
 
 def _of_entries(training: TrainingSet | None) -> Iterator[str]:

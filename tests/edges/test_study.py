@@ -439,6 +439,48 @@ def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: P
     assert "'other.safetensors' is trained" in warnings
 
 
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("Power Lora Loader (rgthree)", {}),
+        ("CR LoRA Stack", {}),
+        ("easy fullLoader", {"lora_name": "spyke.safetensors"}),
+        ("Efficient Loader", {"lora_name_1": "spyke.safetensors"}),
+        ("Nunchaku", {"lora_01": "sub/spyke.pt"}),
+    ],
+)
+def test_a_node_that_loads_loras_is_known_by_its_class_or_its_inputs(
+    job: JobMaker, workflow: Workflows, kind: str, inputs: dict[str, str]
+) -> None:
+    """Loaders of other authors have other names."""
+    nodes = {"4": {"class_type": kind, "inputs": {"ckpt_name": "AnythingXL_inkBase.safetensors", **inputs}}}
+    (warning,) = brief_of(job(workflow=workflow(**nodes))).warnings
+    assert warning.startswith(f"{kind} (node 4) loads a LoRA")
+
+
+def test_an_input_that_names_no_lora_is_none(job: JobMaker, workflow: Workflows) -> None:
+    """Loaders with room for one say None."""
+    inputs = {"ckpt_name": "AnythingXL_inkBase.safetensors", "lora_name": "None", "lora_strength": 1.0}
+    assert brief_of(job(workflow=workflow(**{"4": {"class_type": "easy fullLoader", "inputs": inputs}}))).warnings == ()
+
+
+@pytest.mark.parametrize("base", ["models/sd/AnythingXL_inkBase.safetensors", r"C:\sd\AnythingXL_inkBase.safetensors"])
+def test_the_base_is_known_by_its_file_name(matched: Matched, base: str) -> None:
+    """A trainer is given a path, ComfyUI a name below its own folder."""
+    assert brief_of(matched(training={"base": base})).warnings == ()
+
+
+def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: Matched) -> None:
+    """With what there is to do; one that the prefix brings is not blamed on it."""
+    with pytest.raises(JobError) as caught:
+        study(matched(guard={"forbid": ["tag3"]}), "test.toml")
+    assert caught.value.problems[0].key == "the prompt of reg_004, from the caption of img_3.png"
+    assert caught.value.problems[0].hint == "to have it taken out, put 'tag3' into training.trigger"
+    with pytest.raises(JobError) as caught:
+        study(matched(guard={"forbid": ["red hat"]}, prompts={"prefix": "red hat"}), "test.toml")
+    assert caught.value.problems[0].key == "the prompt of reg_001"
+
+
 def test_a_training_set_that_is_not_there_is_a_sentence(job: JobMaker, tmp_path: Path) -> None:
     """Before anything else."""
     made = job(training={"folder": str(tmp_path / "nowhere")}, dataset={"count": "match"})
