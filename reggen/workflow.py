@@ -145,6 +145,7 @@ def template(job: Job) -> Template:
     if finder.problems:
         raise WorkflowError(where, tuple(finder.problems))
     texts = {name: bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative")}
+    alone = [one for one in texts["negative"] if one not in texts["positive"]]  # a zeroed-out positive is no negative
     sent = dict.fromkeys((*texts["positive"], *finder.read("positive", output)))
     return Template(
         graph=graph,
@@ -153,7 +154,7 @@ def template(job: Job) -> Template:
         fixed=fixed,
         axes=axes,
         positive=_own_text(graph, texts["positive"]),
-        negative=_own_text(graph, texts["negative"]),
+        negative=_own_text(graph, alone),
         sent=tuple(one for one in sent if _own_text(graph, [one]) and not (told and one in texts["positive"])),
     )
 

@@ -21,6 +21,7 @@ from reggen.graph import built_in
 from reggen.job import Job
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
+from reggen.workflow import template
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
 
@@ -385,6 +386,13 @@ def test_every_text_of_the_positive_side_is_read(job: JobMaker, workflow: Workfl
     with pytest.raises(JobError, match=r"StringConcatenate \(node 21\)\.string_b") as caught:
         study(made, "test.toml")
     assert len(caught.value.problems) == 1
+
+
+def test_a_positive_prompt_that_is_zeroed_out_is_no_negative_one(job: JobMaker, workflow: Workflows) -> None:
+    """Graphs for guidance-distilled models have one text for both sides."""
+    zeroed = {"7": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}}}
+    made_of = template(job(workflow=workflow("1boy, park", **zeroed), prompts={"positive": None, "negative": None}))
+    assert (made_of.positive, made_of.negative) == ("1boy, park", "")
 
 
 def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workflow: Workflows) -> None:
