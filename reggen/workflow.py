@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reggen.bindings import Binding, Finder
@@ -144,19 +144,18 @@ def template(job: Job) -> Template:
         bindings.pop("prefix", None)
     if finder.problems:
         raise WorkflowError(where, tuple(finder.problems))
-    texts = {name: bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative")}
-    alone = [one for one in texts["negative"] if one not in texts["positive"]]  # a zeroed-out positive is no negative
-    sent = dict.fromkeys((*texts["positive"], *finder.read("positive", output)))
-    return Template(
-        graph=graph,
-        bindings=bindings,
-        output=output,
-        fixed=fixed,
-        axes=axes,
-        positive=_own_text(graph, texts["positive"]),
-        negative=_own_text(graph, alone),
-        sent=tuple(one for one in sent if _own_text(graph, [one]) and not (told and one in texts["positive"])),
-    )
+    made = Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
+    return _with_texts(made, finder, told=told)
+
+
+def _with_texts(made: Template, finder: Finder, *, told: bool) -> Template:
+    """The template with what the graph itself says; ``told`` is whether the job has a positive prompt of its own."""
+    graph, output = made.graph, made.output
+    positive, negative = (made.bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative"))
+    alone = [one for one in negative if one not in positive]  # a zeroed-out positive is no negative prompt
+    found = dict.fromkeys((*positive, *finder.read("positive", output)))
+    sent = tuple(one for one in found if _own_text(graph, [one]) and not (told and one in positive))
+    return replace(made, positive=_own_text(graph, positive), negative=_own_text(graph, alone), sent=sent)
 
 
 def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:

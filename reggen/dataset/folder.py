@@ -274,7 +274,7 @@ async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIt
 CAPTIONS = (".caption", ".txt")
 """What trainers read beside an image."""
 
-_TINY = 8  # bytes of the largest caption that is looked at for being blank
+_TINY = 4  # bytes of the largest caption that is looked at for being blank
 _DIGITS = 14  # no dataset needs more
 _IMAGES = {"png", "jpg", "jpeg", "webp", "bmp"}
 
