@@ -84,13 +84,13 @@ class Order:
 class Plan:
     """All slots of a job of one class, by index. Costs nothing until walked, whatever the count.
 
-    ``source`` says what each prompt is asked for; left out, it is made of the job alone. ``own`` is the workflow's
-    negative prompt, for a job that only adds to it.
+    ``source`` says what each prompt is asked for; left out, it is made of the job alone.
     """
 
-    def __init__(self, job: Job, source: Source | None = None, own: str = "") -> None:
+    def __init__(self, job: Job, source: Source | None = None) -> None:
         self._dataset, self._sampling = job.dataset, job.sampling
-        self.source, self._negative = source or Source(job), negative(job, own)
+        self.source = source or Source(job)
+        self._negative = negative(job, self.source.own.negative)
         self._first_seed = job.first_seed
         self._digits = max(3, len(str(job.dataset.count)))
 

@@ -55,14 +55,25 @@ class Wanted:
     example: Example | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The prompts that a workflow brings along: what an image is made with where the job has none."""
+
+    positive: str = ""
+    negative: str = ""
+
+
+NOTHING = Own()
+
+
 class Source:
-    """The wanted of a job of one class; ``own`` is the workflow's positive prompt, for captions where the job has none.
+    """The wanted of a job of one class; ``own`` is what the workflow says where the job is silent.
 
     Raises JobError for templates that cannot be read, and for weights that fit nothing or are all 0.
     """
 
     def __init__(
-        self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None, own: str = ""
+        self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None, own: Own = NOTHING
     ) -> None:
         self.own = own
         self._job, self._examples = job, tuple(examples)
@@ -116,7 +127,7 @@ class Source:
             case "none":
                 return None
             case "prompt":
-                return " ".join((self.own if positive is None else positive).split()) or words
+                return " ".join((self.own.positive if positive is None else positive).split()) or words
             case "training" if example:
                 return self._said(example.caption, "", "")
         return words

@@ -117,7 +117,7 @@ def caption(folder: Folder, ledger: Ledger, plan: Plan, captions: Captions, guar
 def _caption_of(row: Row, plan: Plan, write: str) -> str | None:
     """What an image's caption is by its row: the plan of today may have another prompt for its slot."""
     sample = plan.sample(row.idx, row.take)
-    todays = plan.source.own or None if sample.positive is None else sample.positive
+    todays = plan.source.own.positive or None if sample.positive is None else sample.positive
     unsaid = row.positive is None and sample.positive is None  # the workflow's own, before the ledger had it
     if write == "class" or unsaid or (row.positive is not None and row.positive == todays):
         return sample.caption

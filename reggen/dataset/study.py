@@ -23,7 +23,7 @@ from reggen.guard import Guard, Offence
 from reggen.job import SEED_LIMIT, ClassBlock, Job, Sampling, Training
 from reggen.kohya import Bucketing, Size
 from reggen.plan import CLASS, Plan
-from reggen.source import Example, Source
+from reggen.source import Example, Own, Source
 from reggen.workflow import Template, template
 
 CHECKED = 100_000
@@ -151,7 +151,7 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
     wildcards = WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None
     examples = _examples(training) if training and _uses_examples(job) else ()
     made_of, guard = template(job), guard_of(job)
-    plan = Plan(job, Source(job, examples, wildcards, made_of.positive), made_of.negative)
+    plan = Plan(job, Source(job, examples, wildcards, Own(made_of.positive, made_of.negative)))
     if problems := (*_offences(job, plan, guard), *_of_the_workflow(made_of, guard)):
         raise JobError("the job", problems)
     guarded = bool(made_of.sent or job.prompts.positives or job.prompts.source)
