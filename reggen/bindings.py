@@ -29,6 +29,8 @@ INPUTS: dict[str, tuple[str, ...]] = {
     "prefix": ("filename_prefix",),
 }
 # set wherever they exist (a unique file name, no more pictures than asked for), or at least shown
+_TEXTS = (*INPUTS["positive"], "text_l", "clip_l", "clip_g", "llama")
+_LIKE_TEXT = ("text", "prompt", "string", "value")  # in the names of inputs of nodes that make texts of texts
 _OPTIONAL = ("prefix", "batch", "checkpoint", "sampler", "scheduler", "steps", "cfg")
 
 
@@ -55,7 +57,7 @@ class Finder:
             self.problems.append(Problem(f"workflow.bindings.{name}", "is no binding", hint))
         output = self._output()
         above = reach(self.graph, [output]) if output else list(self.graph)
-        samplers = [node_id for node_id in above if self._is_sampler(node_id)]
+        samplers = self._samplers(above)
         bindings: dict[str, tuple[Binding, ...]] = {}
         for name in dict.fromkeys([*wanted, *_OPTIONAL, *(name for name in self.named if name in INPUTS)]):
             found = self._named(name) if name in self.named else self._search(name, samplers, above, output)
@@ -68,6 +70,25 @@ class Finder:
             hint = "leave the negative prompt out, or name its own input"
             self.problems.append(Problem("workflow.bindings.negative", f"{where} is the positive prompt's", hint))
         return bindings, output
+
+    def texts(self, name: str, output: str) -> tuple[Binding, ...]:
+        """Where the graph has a positive or negative text of its own, as `find` finds it; nowhere is no problem."""
+        above = reach(self.graph, [output]) if output else list(self.graph)
+        return self._text(name, self._samplers(above), above)
+
+    def read(self, name: str, output: str) -> tuple[Binding, ...]:
+        """Every input that looks like a text on the positive or negative side of a sampler, set by anybody or not."""
+        above = reach(self.graph, [output]) if output else list(self.graph)
+        sources = [dict(links(self.graph[sampler])).get(name, "") for sampler in self._samplers(above)]
+        return tuple(
+            Binding(node_id, key)
+            for node_id in dict.fromkeys(node for source in sources for node in reach(self.graph, [source], name))
+            for key, value in self.graph[node_id]["inputs"].items()
+            if isinstance(value, str) and (key in _TEXTS or any(part in key.lower() for part in _LIKE_TEXT))
+        )
+
+    def _samplers(self, above: list[str]) -> list[str]:
+        return [node_id for node_id in above if self._is_sampler(node_id)]
 
     def _output(self) -> str:
         if "output" in self.named:
@@ -129,26 +150,21 @@ class Finder:
         everywhere: dict[Binding, None] = {}  # every pass has its prompts: a base's and its refiner's are not the same
         for sampler in samplers:
             if source := dict(links(self.graph[sampler])).get(name):
-                everywhere |= dict.fromkeys(self._all_texts(reach(self.graph, [source], name), name))
+                everywhere |= dict.fromkeys(self._all_texts(reach(self.graph, [source], name)))
         if everywhere:
             return tuple(everywhere)
         titled = [node_id for node_id in above if name in title(self.graph[node_id]).lower()]
-        found = self._all_texts(titled, name)
-        texts = [node_id for node_id in above if self._all_texts([node_id], name)]
+        found = self._all_texts(titled)
+        texts = [node_id for node_id in above if self._all_texts([node_id])]
         if not found and name == "positive" and len(texts) == 1 and not samplers:
-            found = self._all_texts(texts, name)  # a graph with one prompt only (guidance-distilled models)
+            found = self._all_texts(texts)  # a graph with one prompt only (guidance-distilled models)
         return found
 
-    def _all_texts(self, nodes: list[str], name: str) -> tuple[Binding, ...]:
+    def _all_texts(self, nodes: list[str]) -> tuple[Binding, ...]:
         """The texts of the nearest node that has any: SDXL and Flux encoders have two."""
         for node_id in nodes:
             inputs = self.graph[node_id]["inputs"]
-            texts = [
-                key
-                for key in (*INPUTS[name], "text_l", "clip_l", "clip_g", "llama")
-                if isinstance(inputs.get(key), str)
-            ]
-            if texts:
+            if texts := [key for key in _TEXTS if isinstance(inputs.get(key), str)]:
                 return tuple(Binding(node_id, key) for key in texts)
         return ()
 

@@ -59,20 +59,29 @@ def prompt_from(
 ) -> str:
     """The caption without its trigger, between the tags of ``prefix`` and ``suffix``; never empty.
 
-    ``replace`` puts the class words in the trigger's place. Where nothing is left, or there was nothing, the
-    class words stand alone. Class words that hold a trigger themselves are not put in, only fallen back on.
-    Made again from its own result it is the same. Raises JobError for triggers that can never be found.
+    ``replace`` puts the class words in the trigger's place. Where nothing is left of the caption, or there was
+    nothing, the class words stand for it. Class words that hold a trigger themselves are not put in, only
+    fallen back on. Made again from its own result it is the same. Raises JobError for triggers that can never be found.
     """
     guard = _guard(tuple(trigger))
-    instead = class_words if replace and not guard.find(class_words) else ""
-    text, before, replaced = ", ".join((prefix, caption, suffix)), "", 0
+    clean = "" if guard.find(class_words) else class_words
+    instead = clean if replace else ""
+    if (prefix or suffix) and not _without(guard, caption, instead):
+        caption = clean
+    text = _without(guard, ", ".join((prefix, caption, suffix)), instead)
+    return text or ", ".join(_once(_tags(_tidy(class_words)))) or class_words
+
+
+def _without(guard: Guard, text: str, instead: str) -> str:
+    """The text with its triggers replaced or taken out, and tidy; empty when nothing is left."""
+    before, replaced = "", 0
     while text != before:  # a tag that goes may leave brackets that match, or two words together
         before, text = text, _tidy(text)
         while offence := guard.find(text):
             text = _tidy(_cut(text, offence, instead if replaced < _REPLACED else ""))
             replaced += 1
         text = ", ".join(_once(_tags(text)))
-    return text or ", ".join(_once(_tags(_tidy(class_words)))) or class_words
+    return text
 
 
 @lru_cache(maxsize=16)

@@ -229,7 +229,12 @@ class Sampling(Section):
     cfg: float | None = Field(None, ge=0, le=100)
     sampler: str | None = Field(None, min_length=1, description="As ComfyUI names it: euler_ancestral.")
     scheduler: str | None = Field(None, min_length=1, description="As ComfyUI names it: normal, karras.")
-    seed: int | None = Field(None, ge=0, lt=SEED_LIMIT, description="Of the first image; the n-th gets seed + n - 1.")
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=SEED_LIMIT,
+        description="Of the first image; the n-th gets seed + n - 1. Each further class begins 2**32 later.",
+    )
     batch: Annotated[int, WithJsonSchema(_BATCH)] = Field(
         1,
         ge=1,
@@ -346,7 +351,7 @@ class Guarding(Section):
 
     forbid: tuple[str, ...] = Field((), description="Words and phrases; plurals and near spellings are included.")
     allow: tuple[str, ...] = Field((), description="Words that are near a forbidden one and innocent.")
-    negative: bool = Field(False, description="Add them to the negative prompt.")
+    negative: bool = Field(False, description="Add them, and the trigger, to the negative prompt.")
 
 
 class Axes(Section):
@@ -487,6 +492,11 @@ def gaps(document: Mapping[str, Any]) -> list[Problem]:
             problems.append(Problem("prompts.positive", "is missing", hint))
     if ("width" in sampling) != ("height" in sampling):
         problems.append(Problem("sampling", "width and height are given together or not at all"))
+    if sampling.get("size") and section("matrix").get("size"):
+        hint = "leave one of the two out"
+        problems.append(
+            Problem("matrix.size", "stands beside sampling.size = 'match': sizes come from one place", hint)
+        )
     return [*problems, *_unmatched(document), *_classless(document)]
 
 
@@ -584,6 +594,12 @@ class Job(Section):
     def sizes_vary(self) -> bool:
         """Whether each image has a size of its own, from the training set or the matrix."""
         return bool(self.sampling.size or self.matrix.size)
+
+    @property
+    def forbidden(self) -> tuple[str, ...]:
+        """What is not to be named: the guard's words, and the trigger of what the images are made for."""
+        trigger = self.training.trigger if self.training else ()
+        return tuple(dict.fromkeys((*self.guard.forbid, *trigger)))
 
     @property
     def first_seed(self) -> int:

@@ -5,7 +5,8 @@ job asks for first; a rejected picture, by a check or by a person who deleted it
 take, with another seed. Nothing else changes the seed: a lost prompt or another server does not.
 
 Seeds: slot i (from 0) in take t has ``(first + i + t * 2**40) mod 2**53``. Slots stay below 2**40 and
-takes below 2**13, so no two (slot, take) of one job share a seed.
+takes below 2**13, so no two (slot, take) of one job share a seed. Where several classes share the job's seed, the
+k-th (from 0) begins k * 2**32 after it, so up to 256 classes of up to 2**32 images share none either.
 
 Batches: with ``batch = n`` slots k*n ... k*n+n-1 are made by one prompt in take 0, under the seed of
 the first of them; a picture is then named by that seed, the batch size and its position. Later takes
@@ -23,6 +24,7 @@ from reggen.job import SEED_LIMIT, Job
 from reggen.source import Source
 
 _TAKE = 1 << 40
+CLASS = 1 << 32
 MAX_TAKES = SEED_LIMIT // _TAKE
 
 
@@ -87,7 +89,8 @@ class Plan:
 
     def __init__(self, job: Job, source: Source | None = None) -> None:
         self._dataset, self._sampling = job.dataset, job.sampling
-        self.source, self._negative = source or Source(job), negative(job)
+        self.source = source or Source(job)
+        self._negative = negative(job, self.source.own.negative)
         self._first_seed = job.first_seed
         self._digits = max(3, len(str(job.dataset.count)))
 
@@ -148,8 +151,10 @@ class Plan:
         return -(-size // self._sampling.batch) * self._sampling.batch
 
 
-def negative(job: Job) -> str | None:
-    """The negative prompt of a job, with the forbidden words where it asks for that."""
-    if not job.guard.negative or not job.guard.forbid:
-        return job.prompts.negative
-    return Guard(job.guard.forbid, allow=job.guard.allow, key="guard.forbid").negative(job.prompts.negative)
+def negative(job: Job, own: str = "") -> str | None:
+    """The negative prompt of a job, or the workflow's ``own``, with the forbidden words where the job asks for that."""
+    told = job.prompts.negative
+    if not job.guard.negative or not job.forbidden:
+        return told
+    guard = Guard(job.forbidden, allow=job.guard.allow, key="guard.forbid")
+    return guard.negative(own if told is None else told)

@@ -55,13 +55,27 @@ class Wanted:
     example: Example | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The prompts that a workflow brings along: what an image is made with where the job has none."""
+
+    positive: str = ""
+    negative: str = ""
+
+
+NOTHING = Own()
+
+
 class Source:
-    """The wanted of a job of one class.
+    """The wanted of a job of one class; ``own`` is what the workflow says where the job is silent.
 
     Raises JobError for templates that cannot be read, and for weights that fit nothing or are all 0.
     """
 
-    def __init__(self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None) -> None:
+    def __init__(
+        self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None, own: Own = NOTHING
+    ) -> None:
+        self.own = own
         self._job, self._examples = job, tuple(examples)
         self._shares = Shares(_weights(job.prompts, self._examples)) if examples else None
         positives = () if job.prompts.source else job.prompts.positives
@@ -75,6 +89,15 @@ class Source:
         """How many different prompts and settings there are."""
         words = self.variety.combinations if self.variety else len(self._examples) if self._job.prompts.source else 1
         return words * self.matrix.combinations
+
+    @property
+    def even(self) -> bool:
+        """Whether none of them comes more often than the others."""
+        if self.variety:
+            return self.variety.even
+        if not self._shares or not self._job.prompts.source:
+            return True
+        return self._shares.period == len(self._examples) and self.matrix.combinations == 1
 
     def at(self, number: int) -> Wanted:
         """What the prompt of this number, from 0, is asked for."""
@@ -104,7 +127,7 @@ class Source:
             case "none":
                 return None
             case "prompt":
-                return " ".join((positive or "").split()) or words
+                return " ".join((self.own.positive if positive is None else positive).split()) or words
             case "training" if example:
                 return self._said(example.caption, "", "")
         return words

@@ -69,6 +69,12 @@ class Variety:
         """After how many slots every combination has come: its length for one template without weights."""
         return 1 + max(self._shares.slot(part, tree.count - 1) for part, tree in enumerate(self._trees))
 
+    @property
+    def even(self) -> bool:
+        """Whether every combination comes once in each round: no weights, and templates of one length only."""
+        alike = {(tree.count, tree.combinations) for tree in self._trees}
+        return len(alike) == 1 and len(set(next(iter(alike)))) == 1 and self._shares.period == len(self._trees)
+
     def prompt(self, index: int) -> str:
         """The text for a slot, from 0."""
         return self.at(index).text

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reggen.bindings import Binding, Finder
 from reggen.errors import Problem, WorkflowError
 from reggen.graph import Graph, built_in, read_graph, title
 from reggen.job import Job
-from reggen.plan import Order
+from reggen.plan import Order, Sample
 
 _OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
 
@@ -21,7 +21,9 @@ _OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "p
 class Template:
     """A graph whose bindings are known. ``output`` is the node whose images are taken.
 
-    ``fixed`` is the same in every order; ``axes`` holds the values of what is gone through.
+    ``fixed`` is the same in every order; ``axes`` holds the values of what is gone through. ``positive`` and
+    ``negative`` are the graph's own texts, for where the job has none; ``sent`` is where the positive side has texts
+    that go to the server as they are.
     """
 
     graph: Graph
@@ -29,6 +31,9 @@ class Template:
     output: str
     fixed: Mapping[str, Any]
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    positive: str = ""
+    negative: str = ""
+    sent: tuple[Binding, ...] = ()
 
     def bind(self, order: Order, prefix: str) -> Graph:
         """The graph for one order, to be read only. ``prefix`` must be new for every prompt, or a cached file comes
@@ -67,6 +72,16 @@ class Template:
             for binding in self.bindings.get(name, ()):
                 if binding.node == node_id:
                     yield from ((binding.input, value) for value in values)
+
+    def words(self, sample: Sample) -> tuple[str | None, str | None]:
+        """The positive and negative prompt that a sample is made with: its own, or what stands in the graph."""
+        positive = self.positive or None if sample.positive is None else sample.positive
+        negative = self.negative or None if sample.negative is None else sample.negative
+        return positive, negative
+
+    def text(self, binding: Binding) -> str:
+        """What the graph itself says in an input for words."""
+        return str(self.graph[binding.node]["inputs"][binding.input])
 
     def value(self, name: str) -> Any:
         """What a binding will be set to for every order, or what the graph itself says; None when unbound."""
@@ -115,10 +130,11 @@ def template(job: Job) -> Template:
         "sampler": sampling.sampler,
         "scheduler": sampling.scheduler,
     }
+    told = bool(job.prompts.positives or job.prompts.source)
     axes = {name: values for name, values in job.matrix.axes.items() if name != "size"}
     fixed = {name: value for name, value in fixed.items() if value is not None and name not in axes}
     wanted = ["seed", *fixed, *axes]
-    wanted += ["positive"] if job.prompts.positives or job.prompts.source else []
+    wanted += ["positive"] if told else []
     wanted += ["negative"] if job.prompts.negative is not None or job.guard.negative else []
     wanted += ["width", "height"] if job.size or job.sizes_vary else []
     wanted += ["batch"] if sampling.batch > 1 or sampling.gauged else []
@@ -128,7 +144,24 @@ def template(job: Job) -> Template:
         bindings.pop("prefix", None)
     if finder.problems:
         raise WorkflowError(where, tuple(finder.problems))
-    return Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
+    made = Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
+    return _with_texts(made, finder, told=told)
+
+
+def _with_texts(made: Template, finder: Finder, *, told: bool) -> Template:
+    """The template with what the graph itself says; ``told`` is whether the job has a positive prompt of its own."""
+    graph, output = made.graph, made.output
+    positive, negative = (made.bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative"))
+    alone = [one for one in negative if one not in positive]  # a zeroed-out positive is no negative prompt
+    found = dict.fromkeys((*positive, *finder.read("positive", output)))
+    sent = tuple(one for one in found if _own_text(graph, [one]) and not (told and one in positive))
+    return replace(made, positive=_own_text(graph, positive), negative=_own_text(graph, alone), sent=sent)
+
+
+def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:
+    """What a graph says in inputs for words: each text once, in a row where two passes or encoders differ."""
+    values = (graph[one.node]["inputs"].get(one.input) for one in bound)
+    return ", ".join(dict.fromkeys(value for value in values if isinstance(value, str) and value.strip()))
 
 
 def _save_to_temp(graph: Graph, output: str, problems: list[Problem]) -> None:

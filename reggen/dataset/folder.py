@@ -201,9 +201,15 @@ class Folder:
                 stale.unlink(missing_ok=True)
 
     def captioned(self, extension: str) -> set[str]:
-        """The names, without their ending, of the captions that lie in the folder."""
+        """The names, without their ending, of the captions that lie in the folder and have a word in them."""
         with storage("reading", self.images), os.scandir(self.images) as entries:
-            return {entry.name.removesuffix(extension) for entry in entries if entry.name.endswith(extension)}
+            there = [entry for entry in entries if entry.name.endswith(extension)]
+            return {entry.name.removesuffix(extension) for entry in there if not _blank(entry)}
+
+    def move_caption(self, name: str, old: str, new: str) -> None:
+        """Give the caption of a slot another ending: what somebody wrote by hand is not lost. Blocking."""
+        with storage("renaming the caption of", self.file(name)):
+            (self.images / f"{name}{old}").replace(self.images / f"{name}{new}")
 
     def drop_captions(self, name: str, keep: str = "") -> None:
         """Remove the captions of an earlier picture in a slot, but for the one that ends with ``keep``. Blocking."""
@@ -268,8 +274,17 @@ async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIt
 CAPTIONS = (".caption", ".txt")
 """What trainers read beside an image."""
 
+_TINY = 4  # bytes of the largest caption that is looked at for being blank
 _DIGITS = 14  # no dataset needs more
 _IMAGES = {"png", "jpg", "jpeg", "webp", "bmp"}
+
+
+def _blank(caption: os.DirEntry[str]) -> bool:
+    """Only a tiny file is read for it: opening each caption of a large set would take long."""
+    with suppress(FileNotFoundError):  # a link to nowhere
+        size = caption.stat().st_size
+        return not size or (size <= _TINY and not Path(caption.path).read_bytes().strip())
+    return True
 
 
 @contextmanager

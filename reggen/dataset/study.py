@@ -6,25 +6,34 @@ that a run with one of them in a prompt does not start.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
+from pathlib import PurePath
+from typing import Any
 
+from reggen import spelling
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder
 from reggen.errors import JobError, Problem
-from reggen.guard import Guard
-from reggen.job import ClassBlock, Job, Training
+from reggen.guard import Guard, Offence
+from reggen.job import SEED_LIMIT, ClassBlock, Job, Sampling, Training
 from reggen.kohya import Bucketing, Size
-from reggen.plan import Plan
-from reggen.source import Example, Source
+from reggen.plan import CLASS, Plan
+from reggen.source import Example, Own, Source
 from reggen.workflow import Template, template
 
 CHECKED = 100_000
 """Prompts of a class that the guard reads before the start; what comes after them it reads one by one."""
 
+_UNREAD = "the workflow's own prompt is not where reggen looks for it: the guard has not read it"
+_LORA = re.compile(r"lora(_name)?(_?\d+)?", re.IGNORECASE)
+_A_NAME, _NEARLY_ALL, _GUESSED = 3, 0.9, 5  # letters of a trigger; the share of captions it is in; how many are named
+_ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
 _NAMED = 10  # offences that are named
 
 
@@ -36,7 +45,8 @@ BATCH = "batch"
 class Brief:
     """One class of a job, ready to be made.
 
-    ``arithmetic`` says in words how count and sizes came about; ``warnings`` what a trainer would want to know.
+    ``arithmetic`` says in words how count and sizes came about; ``warnings`` what a trainer would want to know;
+    ``guarded`` that the guard has read what is sent, which it cannot where the workflow hides its prompt.
     """
 
     job: Job
@@ -45,6 +55,7 @@ class Brief:
     arithmetic: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     guard: Guard = field(default_factory=lambda: Guard(()))
+    guarded: bool = True
 
 
 def study(job: Job, job_file: str) -> tuple[Brief, ...]:
@@ -60,9 +71,7 @@ def study(job: Job, job_file: str) -> tuple[Brief, ...]:
 
 def guard_of(job: Job) -> Guard:
     """The guard of a job: its forbidden words, and the trigger of what it is made for."""
-    trigger = job.training.trigger if job.training else ()
-    forbid = tuple(dict.fromkeys((*job.guard.forbid, *trigger)))
-    return Guard(forbid, allow=job.guard.allow, key="guard.forbid")
+    return Guard(job.forbidden, allow=job.guard.allow, key="guard.forbid")
 
 
 def bucketing_of(training: Training) -> Bucketing:
@@ -94,7 +103,7 @@ def _classes(job: Job, training: TrainingSet | None) -> Iterator[tuple[Job, tupl
     total, words = _total(job, training)
     blocks = job.classes or (ClassBlock(words=job.dataset.class_words),)
     counts = _shared(total, [Fraction(str(block.share)) for block in blocks])
-    for block, count in zip(blocks, counts, strict=True):
+    for number, (block, count) in enumerate(zip(blocks, counts, strict=True)):
         if count < 1:
             problem = Problem("class", f"{block.words!r} gets none of {total} images", "raise the count or its share")
             raise JobError("the job", (problem,))
@@ -102,16 +111,29 @@ def _classes(job: Job, training: TrainingSet | None) -> Iterator[tuple[Job, tupl
         told = {name: value for name in ("positive", "negative") if (value := getattr(block, name)) is not None}
         prompts = job.prompts.model_copy(update={**told, **({"source": None} if "positive" in told else {})})
         split = (f"{count:,} of {total:,} for {block.words!r}, by its share",) if len(blocks) > 1 else ()
-        yield job.model_copy(update={"dataset": dataset, "prompts": prompts, "classes": ()}), (*words, *split)
+        parts = {"dataset": dataset, "prompts": prompts, "sampling": _seeded(job, number), "classes": ()}
+        yield job.model_copy(update=parts), (*words, *split)
+
+
+def _seeded(job: Job, number: int) -> Sampling:
+    """Each class has seeds of its own: one prompt and one seed in two classes would be the same picture twice."""
+    seed = job.sampling.seed
+    return job.sampling.model_copy(update={"seed": None if seed is None else (seed + number * CLASS) % SEED_LIMIT})
 
 
 def _total(job: Job, training: TrainingSet | None) -> tuple[int, tuple[str, ...]]:
     if not job.dataset.matched or training is None:
         return job.dataset.count, ()
-    total, repeats = training.total, job.dataset.repeats
-    sums = Counter(image.repeats for image in training.images)
+    served, repeats = training.served, job.dataset.repeats
+    total, several = training.total_of(served), len(training.bucketings) > 1
+    sums = Counter(image.repeats for image in training.images if image.entry == served)
     shown = " + ".join(f"{images:,} x {times}" for times, images in sorted(sums.items(), reverse=True))
-    words = f"{shown} repeats = {total:,} training images an epoch, so kohya uses {total:,} regularization images"
+    where = (
+        f" of [[datasets]] {served + 1}, the largest{' with reg folders' * bool(training.with_reg)}" if several else ""
+    )
+    words = (
+        f"{shown} repeats = {total:,} training images an epoch{where}, so kohya uses {total:,} regularization images"
+    )
     count = -(-total // repeats)
     if repeats > 1:
         words += f"; each counts {repeats} times, so {count:,} are made"
@@ -134,11 +156,18 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
     job = _with_batch(job)
     wildcards = WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None
     examples = _examples(training) if training and _uses_examples(job) else ()
-    plan, guard = Plan(job, Source(job, examples, wildcards)), guard_of(job)
-    if problems := tuple(_offences(job, plan, guard)):
+    made_of, guard = template(job), guard_of(job)
+    plan = Plan(job, Source(job, examples, wildcards, Own(made_of.positive, made_of.negative)))
+    if problems := (*_offences(job, plan, guard), *_of_the_workflow(made_of, guard)):
         raise JobError("the job", problems)
-    warnings = (*_suspicious(template(job), job.training), *_of_entries(training))
-    return Brief(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard)
+    guarded = bool(made_of.sent or job.prompts.positives or job.prompts.source)
+    warnings = (
+        *(() if guarded or not guard else (_UNREAD,)),
+        *_untriggered(job, training),
+        *_suspicious(made_of, job.training),
+        *_of_entries(training),
+    )
+    return Brief(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard, guarded)
 
 
 def _with_batch(job: Job) -> Job:
@@ -197,25 +226,82 @@ def _offences(job: Job, plan: Plan, guard: Guard) -> Iterator[Problem]:
             read.add(text)
             if (offence := guard.find(text)) and named < _NAMED:
                 named += 1
-                yield Problem(f"the {what} of {sample.name}", f"{offence}; it is forbidden: {text[:120]!r}")
+                example = plan.source.at(slot // batch).example if _of_a_caption(job, what) else None
+                yield _offending(f"the {what} of {sample.name}", text, offence, example, guard)
+
+
+def _of_a_caption(job: Job, what: str) -> bool:
+    """Whether a kind of text is made of training captions."""
+    return bool(job.prompts.source) or (what == "caption" and job.captions.write == "training")
+
+
+def _offending(where: str, text: str, offence: Offence, example: Example | None, guard: Guard) -> Problem:
+    """A forbidden word in a text; where a training caption brought it, with its image and what there is to do."""
+    hint = ""
+    if example and offence.forbidden in {found.forbidden for found in guard.find_all(example.caption)}:
+        where += f", from the caption of {example.name}"
+        hint = f"to have it taken out, put {offence.forbidden!r} into training.trigger"
+    return Problem(where, f"{offence}; it is forbidden: {text[:120]!r}", hint)
+
+
+def _of_the_workflow(made_of: Template, guard: Guard) -> Iterator[Problem]:
+    """Forbidden words in texts of the graph that are sent as they are: no order says anything else there."""
+    for binding in made_of.sent:
+        text = made_of.text(binding)
+        if offence := guard.find(text):
+            where = f"the workflow's {made_of.label(binding.node)}.{binding.input}"
+            yield Problem(where, f"{offence}; it is forbidden: {text[:120]!r}")
+
+
+def _untriggered(job: Job, training: TrainingSet | None) -> Iterator[str]:
+    """Captions that are used as they are, since nobody said what their trigger is; with a guess at it."""
+    used = job.prompts.source or job.captions.write == "training"
+    if not used or training is None or (job.training and job.training.trigger):
+        return
+    captions = [spelling.words(spelling.folded(image.caption)) for image in training.images]
+    common = Counter(word for caption in captions for word in set(caption) if len(word) >= _A_NAME)
+    expected = {*spelling.words(spelling.folded(job.dataset.class_words)), *_ORDINARY}
+    often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _NEARLY_ALL * len(captions)]
+    likely = [repr(word) for word in often if word not in expected][:_GUESSED]
+    guess = f"; {', '.join(likely)} in nearly every one of them may be it" if likely else ""
+    yield f"training.trigger is not given, so the captions are used as they are{guess}"
 
 
 def _suspicious(made_of: Template, training: Training | None) -> Iterator[str]:
     """What makes images that are not what the base model itself thinks of the class."""
     for node_id, node in made_of.graph.items():
-        if "loraloader" in str(node.get("class_type", "")).lower().replace("_", "").replace(" ", ""):
+        if _loads_a_lora(node):
             yield f"{made_of.label(node_id)} loads a LoRA: regularization images should be the base model's own"
     checkpoints = made_of.axes.get("checkpoint") or (made_of.value("checkpoint"),)
     if training and training.base:
-        others = [one for one in checkpoints if one and one != training.base]
+        others = [one for one in checkpoints if one and _file_name(one) != _file_name(training.base)]
         for other in others:
             yield f"{other!r} makes the images, and {training.base!r} is trained: they should be the same"
+
+
+def _loads_a_lora(node: Mapping[str, Any]) -> bool:
+    """By its class, or by an input such as lora_name, lora_name_1 or lora_01 that names a file."""
+    kind = str(node.get("class_type", "")).lower()
+    if "lora" in kind and ("load" in kind or "stack" in kind):
+        return True
+    return any(
+        _LORA.fullmatch(name) and isinstance(value, str) and PurePath(value).suffix
+        for name, value in node["inputs"].items()
+    )
+
+
+def _file_name(checkpoint: str) -> str:
+    """Without folders: a trainer and a server seldom name a file from the same place, nor with the same slashes."""
+    return str(checkpoint).replace("\\", "/").rpartition("/")[2]
 
 
 def _of_entries(training: TrainingSet | None) -> Iterator[str]:
     if training and len(training.bucketings) > 1:
         entries = ", ".join(f"{training.total_of(entry):,}" for entry in range(len(training.bucketings)))
-        yield f"the config has several [[datasets]], of {entries} images: kohya matches regularization images in each"
+        yield (
+            f"the config has several [[datasets]], of {entries} images with their repeats: kohya fills each up by "
+            "itself, with the first images of the reg folders that stand in it, and gives none to one without"
+        )
 
 
 def settings_of(brief: Brief, done: Collection[int] | None = None) -> Mapping[str, int]:

@@ -36,21 +36,28 @@ class TrainingImage:
 class TrainingSet:
     """All train images in the trainer's order, and the options that hold for them.
 
-    ``bucketings`` and ``settings`` have one item for each ``[[datasets]]`` entry, which is one for a folder.
+    ``bucketings`` and ``settings`` have one item for each ``[[datasets]]`` entry, which is one for a folder;
+    ``with_reg`` counts the entries that name reg folders.
     """
 
     images: tuple[TrainingImage, ...]
     bucketings: tuple[Bucketing, ...]
     settings: tuple[tuple[Setting, ...], ...] = ()
+    with_reg: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
-        """T: the train images times their repeats, which is what reg images are matched to."""
+        """The train images times their repeats: what an epoch shows, of all entries together."""
         return sum(image.repeats for image in self.images)
 
     def total_of(self, entry: int) -> int:
         """T of one ``[[datasets]]`` entry; kohya matches reg images entry by entry."""
         return sum(image.repeats for image in self.images if image.entry == entry)
+
+    @property
+    def served(self) -> int:
+        """The entry that uses the most reg images, of those that name reg folders; of all while none does."""
+        return max(self.with_reg or range(len(self.bucketings)), key=self.total_of)
 
     @property
     def bucketing(self) -> Bucketing:
@@ -101,7 +108,8 @@ def training_of(entries: tuple[Entry, ...], name: str) -> TrainingSet:
     if reader.problems:
         more = [Problem("", f"and {reader.left_out} more like these")] if reader.left_out else []
         raise JobError(name, (*reader.problems, *more))
-    return TrainingSet(images, tuple(e.bucketing for e in entries), tuple(e.settings for e in entries))
+    with_reg = tuple(number for number, entry in enumerate(entries) if entry.reg)
+    return TrainingSet(images, tuple(e.bucketing for e in entries), tuple(e.settings for e in entries), with_reg)
 
 
 @dataclass(slots=True)

@@ -194,21 +194,22 @@ class Bench:
     def _converted(self, part: Part, sample: Sample, finding: Finding) -> Part:
         settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)
         size = finding.width, finding.height
-        text = formats.parameters_text(sample.positive, sample.negative, sample.seed, size, settings)
+        text = formats.parameters_text(*self._template.words(sample), sample.seed, size, settings)
         with storage("converting", part.path):
             converted = formats.written(part.path, self.folder.form, text)
         part.path.unlink()
         return self.folder.measured(converted)
 
     def _row(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> Row:
+        positive, negative = self._template.words(sample)
         return Row(
             idx=sample.index,
             state="done",
             take=sample.take,
             name=sample.name,
             at=now_utc(),
-            positive=sample.positive,
-            negative=sample.negative,
+            positive=positive,
+            negative=negative,
             seed=sample.seed,
             batch=sample.batch,
             position=sample.position,

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from reggen import progress
@@ -169,6 +170,7 @@ async def fill(
         state.apply(event)
         tell(event)
 
+    warnings = brief.warnings
     with held(folder):
         folder.prepare()
         ledger = Ledger.open(folder.state / "ledger.sqlite")
@@ -181,8 +183,10 @@ async def fill(
                 loop = asyncio.get_running_loop()
                 resumed = await loop.run_in_executor(thread, reconcile, folder, ledger, plan, demands, duplicates)
                 if job.captions.write != "none":
-                    await loop.run_in_executor(thread, caption, folder, ledger, plan, job.captions.extension)
-            for warning in brief.warnings:
+                    captioning = partial(caption, folder, ledger, plan, job.captions, brief.guard)
+                    captioned = await loop.run_in_executor(thread, captioning)
+                    warnings += (*captioned.words(job.captions.extension),)
+            for warning in warnings:
                 note(warning)
             filling = _Filling(brief, job_file, made_of, folder, ledger, resumed, state, both, note, left, duplicates)
             return await filling(control or Control(), wait, pace)
@@ -434,7 +438,15 @@ def recipe(job: Job, made_of: Template) -> str:
     training = job.training if job.prompts.source or job.sampling.size else None
     asked = [job.prompts, job.matrix, training]
     words = [None if one is None else one.model_dump(mode="json") for one in asked]
-    facts = [made_of.graph, bindings, made_of.output, dict(made_of.fixed), words, negative(job), job.size]
+    facts = [
+        made_of.graph,
+        bindings,
+        made_of.output,
+        dict(made_of.fixed),
+        words,
+        negative(job, made_of.negative),
+        job.size,
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

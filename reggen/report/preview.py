@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from reggen.dataset.folder import Folder
-from reggen.dataset.study import Brief, settings_of
+from reggen.dataset.study import CHECKED, Brief, settings_of
 from reggen.engine.fill import bytes_needed, lasting, mib
 from reggen.engine.preflight import Examined
 from reggen.job import Job, Server
@@ -52,7 +52,7 @@ def _preview(brief: Brief, job_file: str) -> Iterator[str]:
     yield f"  servers      {', '.join(map(_server, job.servers))}"
     yield f"  disk         about {mib(bytes_needed(job, len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
     yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
-    if brief.guard:
+    if brief.guard and brief.guarded:
         yield "  guard        no forbidden word in the class words, the prompts or the captions"
     yield from (f"  WARNING      {warning}" for warning in brief.warnings)
     yield f"  the first {min(_SHOWN, len(plan))}:"
@@ -81,12 +81,26 @@ def _variety(brief: Brief) -> Iterator[str]:
     """How many different prompts there are, and how often each of a few choices comes."""
     combinations = brief.plan.source.combinations
     if combinations > 1:
-        yield f"  variety      {combinations:,} combinations, none twice before all were used"
+        once = ", none twice before all were used" if _none_twice(brief) else ""
+        yield f"  variety      {combinations:,} combinations{once}"
     counts = settings_of(brief)
     shown = sorted(counts.items())[:_CHOICES]
     yield from (f"    {times:>8,} x {what}" for what, times in shown)
     if len(counts) > _CHOICES:
         yield f"    and {len(counts) - _CHOICES:,} more choices"
+
+
+def _none_twice(brief: Brief) -> bool:
+    """Whether each round brings every combination once, in other words or settings each time.
+
+    Equal alternatives such as {a|a} are found by looking at the first round; False where it is too long for that.
+    """
+    source, prompts = brief.plan.source, -(-len(brief.plan) // brief.job.sampling.batch)
+    first = min(prompts, source.combinations)
+    if first > CHECKED or not source.even:
+        return False
+    asked = (source.at(number) for number in range(first))
+    return len({(wanted.positive, wanted.size, wanted.settings) for wanted in asked}) == first
 
 
 def _sample(sample: Sample, job: Job) -> str:

@@ -12,12 +12,16 @@ import pytest
 from PIL import Image
 
 from reggen.dataset.doctor import examine
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.listing import write_listings
 from reggen.dataset.pointing import Question
 from reggen.dataset.study import Brief, bucketing_of, settings_of, study
 from reggen.errors import JobError
+from reggen.graph import built_in
 from reggen.job import Job
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
+from reggen.workflow import template
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
 
@@ -76,6 +80,27 @@ def test_repeats_of_ones_own_are_reckoned_with(matched: Matched) -> None:
     assert len(brief_of(matched(dataset={"repeats": 3})).plan) == 20
 
 
+@pytest.mark.parametrize(
+    ("reg_in", "count"), [((0, 1), 60), ((), 60), ((1,), 12)], ids=["in both", "in none yet", "in the smaller one"]
+)
+def test_of_several_datasets_the_one_with_the_largest_need_counts(
+    matched: Matched, train: Path, tmp_path: Path, reg_in: tuple[int, ...], count: int
+) -> None:
+    """kohya matches entry by entry: the sum would never be used. An entry without reg folders uses none."""
+    folder, reg = train / "10_sks boy", tmp_path / "some_reg"
+    reg.mkdir()
+    lines = ["[general]", 'caption_extension = ".txt"', "resolution = 512"]
+    for entry, repeats in enumerate((10, 2)):
+        lines += ["[[datasets]]", "[[datasets.subsets]]", f"image_dir = {str(folder)!r}", f"num_repeats = {repeats}"]
+        if entry in reg_in:
+            lines += ["[[datasets.subsets]]", f"image_dir = {str(reg)!r}", "is_reg = true"]
+    (tmp_path / "set.toml").write_text("\n".join(lines), encoding="utf-8")
+    brief = brief_of(matched(training={"folder": None, "config": str(tmp_path / "set.toml")}))
+    assert len(brief.plan) == count
+    assert f"6 x {count // 6} repeats = {count} training images an epoch of [[datasets]]" in brief.arithmetic[0]
+    assert "of 60, 12 images with their repeats: kohya fills each up by itself" in " / ".join(brief.warnings)
+
+
 def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> None:
     """512 x 768 at 512 is the bucket 384 x 640."""
     plan = brief_of(matched()).plan
@@ -89,6 +114,49 @@ def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) ->
         assert tags[:2] == ["boy", "1boy"]
         assert "sks" not in tags
         assert len(tags) == len(set(tags))
+
+
+@pytest.mark.parametrize(
+    ("sections", "never_twice"),
+    [
+        ({"positive": "a {cat|dog}"}, True),
+        ({"positive": ["a cat", "a dog"]}, True),
+        ({"positive": "a {cat|cat|dog}"}, False),
+        ({"positive": "a {2::cat|dog}"}, False),
+        ({"positive": ["a cat", "a {black|white} dog"]}, False),
+        ({"positive": [{"text": "a cat", "weight": 2}, "a dog"]}, False),
+        ({"positive": "a {cat|dog|owl|cow} in a {wood|town|field}"}, True),
+    ],
+    ids=["choices", "a list", "equal choices", "a weight in it", "an uneven list", "a weighted list", "not all used"],
+)
+def test_that_nothing_comes_twice_is_said_where_it_is_so(
+    job: JobMaker, sections: dict[str, Any], never_twice: bool
+) -> None:
+    """Weights and equal alternatives bring a prompt back before all others had their turn."""
+    text = preview(brief_of(job(prompts=sections, dataset={"count": 9})), "test.toml")
+    assert " combinations" in text
+    assert ("none twice before all were used" in text) is never_twice
+
+
+def test_captions_that_come_more_often_than_others_are_not_said_to_come_once(matched: Matched, train: Path) -> None:
+    """Ten repeats of each are rounds; ten of some and two of others are none."""
+    assert "6 combinations, none twice" in preview(brief_of(matched()), "test.toml")
+    more = train / "2_sks boy"
+    more.mkdir()
+    Image.effect_noise((512, 512), 50).save(more / "other.png")
+    (more / "other.txt").write_text("sks, 1boy, tree", encoding="utf-8")
+    text = preview(brief_of(matched()), "test.toml")
+    assert "7 combinations" in text
+    assert "none twice" not in text
+
+
+def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
+    """They would teach the trigger as the class; words of nearly every caption are named, the class words not."""
+    warning = "training.trigger is not given, so the captions are used as they are; 'sks', 'smile' in nearly every one"
+    (said,) = brief_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
+    assert said.startswith(warning)
+    assert brief_of(matched()).warnings == ()
+    assert brief_of(matched(training={"trigger": []}, prompts={"from": None, "positive": "a boy"})).warnings == ()
 
 
 def test_the_preview_shows_it_before_anything_runs(matched: Matched) -> None:
@@ -140,6 +208,71 @@ async def test_captions_asked_for_later_are_written_beside_what_is_there(matched
         assert captions == [f"boy, 1boy, tag{number}, smile" for number in range(3)]
 
 
+async def test_a_caption_written_later_says_what_the_image_was_made_with(job: JobMaker) -> None:
+    """Not what the job of today would ask for in its place. What is not in the ledger is not made up."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = job(sim.url, dataset={"count": 2}, prompts={"positive": "a cat"})
+        await filled(one)
+        changed = {"dataset": {"count": 2}, "prompts": {"positive": "a dog"}}
+        await filled(job(sim.url, captions={"write": "prompt"}, **changed))
+        folder = one.dataset.folder
+        assert [file.read_text(encoding="utf-8") for file in folder.glob("*.caption")] == ["a cat"] * 2
+        for file in folder.glob("*.caption"):
+            file.unlink()
+        told = await filled(job(sim.url, captions={"write": "prompt"}, guard={"forbid": ["cat"]}, **changed))
+        assert not list(folder.glob("*.caption"))
+        assert "reg_001, reg_002: no caption is written" in " / ".join(told.notes)
+
+
+async def test_the_training_caption_is_not_put_beside_an_image_of_another_prompt(matched: Matched) -> None:
+    """It is said instead; the class words fit whatever the prompt was."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = matched(sim.url, dataset={"count": 2}, prompts={"prefix": "old"})
+        await filled(one)
+        told = await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "training"}))
+        assert not list(one.dataset.folder.glob("*.caption"))
+        assert "no caption is written" in " / ".join(told.notes)
+        await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "class"}))
+        assert [file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.caption")] == ["boy"] * 2
+
+
+async def test_no_prompt_is_made_up_for_an_image_that_somebody_put_there(job: JobMaker) -> None:
+    """It is adopted without a prompt, and kohya takes the folder's words for it."""
+    one = job(dataset={"count": 1}, captions={"write": "prompt"})
+    one.dataset.folder.mkdir(parents=True)
+    Image.effect_noise((64, 64), 50).resize((8, 8)).resize((64, 64)).save(one.dataset.folder / "reg_001.png")
+    told = await filled(one)
+    assert told.summary.resumed.adopted == ["reg_001"]
+    assert not list(one.dataset.folder.glob("*.caption"))
+    assert "reg_001: no caption is written" in " / ".join(told.notes)
+
+
+@pytest.mark.parametrize("content", ["", "\n", " \r\n"], ids=["no byte", "a line end", "a space"])
+async def test_an_empty_caption_is_written_anew(matched: Matched, content: str) -> None:
+    """It would end the training; one with words in it is somebody's own, and stays."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = matched(sim.url, dataset={"count": 2}, captions={"write": "class"})
+        await filled(one)
+        (one.dataset.folder / "reg_001.caption").write_text(content, encoding="utf-8")
+        (one.dataset.folder / "reg_002.caption").write_text("mine", encoding="utf-8")
+        await filled(one)
+        texts = [(one.dataset.folder / f"reg_00{number}.caption").read_text(encoding="utf-8") for number in (1, 2)]
+        assert texts == ["boy", "mine"]
+
+
+async def test_captions_take_the_ending_that_the_job_has_now(matched: Matched) -> None:
+    """kohya reads one ending only, and two would differ sooner or later. What somebody wrote is kept."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        one = matched(sim.url, dataset={"count": 2}, captions={"write": "class"})
+        await filled(one)
+        (one.dataset.folder / "reg_001.caption").write_text("mine", encoding="utf-8")
+        (one.dataset.folder / "reg_002.caption").write_text("", encoding="utf-8")
+        told = await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "class", "extension": ".txt"}))
+        assert "reg_001: the caption beside it now ends with .txt" in " / ".join(told.notes)
+        texts = {file.name: file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*[!g]")}
+        assert texts == {"reg_001.txt": "mine", "reg_002.txt": "boy"}
+
+
 # ---- several classes
 
 
@@ -150,6 +283,19 @@ def test_the_count_is_shared_out_whole(matched: Matched) -> None:
     assert [len(brief.plan) for brief in briefs] == [14, 13, 33]
     assert [brief.job.dataset.folder.name for brief in briefs] == ["1_boy", "1_girl", "1_dog"]
     assert briefs[1].plan[0].positive == "girl, 1boy, tag0, smile"
+
+
+def test_classes_that_share_a_seed_and_prompts_are_not_made_of_the_same_pictures(matched: Matched) -> None:
+    """No two slots and takes of any class have one seed; the first class has the seeds it would have alone."""
+    blocks = [{"words": "boy"}, {"words": "girl"}, {"words": "dog"}]
+    sampling = {"seed": (1 << 53) - 3}
+    made = matched(classes=blocks, sampling=sampling)
+    briefs = study(made, "test.toml")
+    seeds = [brief.plan.sample(slot, take).seed for brief in briefs for slot in range(20) for take in range(3)]
+    assert len(set(seeds)) == len(seeds)
+    assert max(seeds) < 1 << 53
+    alone = brief_of(matched(dataset={"class": "boy"}, sampling=sampling))
+    assert [sample.seed for sample in briefs[0].plan] == [alone.plan[slot].seed for slot in range(20)]
 
 
 def test_a_class_may_have_prompts_of_its_own(matched: Matched) -> None:
@@ -186,13 +332,106 @@ def test_forbidden_words_go_into_the_negative_prompt_when_asked(matched: Matched
     """What stands there already is not repeated."""
     guard = {"forbid": ["red bandana", "blurry"], "negative": True}
     made = matched(guard=guard, prompts={"from": "captions", "negative": "blurry, lowres"})
-    assert brief_of(made).plan[0].negative == "blurry, lowres, red bandana"
+    assert brief_of(made).plan[0].negative == "blurry, lowres, red bandana, sks"
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """A maker of [workflow] tables: the built-in graph with texts of its own, and what is changed in it."""
+
+    def make(positive: str = "1boy, park", negative: str = "lowres", **nodes: dict[str, Any]) -> dict[str, str]:
+        graph = json.loads(json.dumps(built_in()))
+        graph["4"]["inputs"]["ckpt_name"] = "AnythingXL_inkBase.safetensors"
+        graph["6"]["inputs"]["text"], graph["7"]["inputs"]["text"] = positive, negative
+        for node, facts in nodes.items():
+            graph[node] = {**graph.get(node, {}), **facts}
+        (tmp_path / "own.json").write_text(json.dumps(graph), encoding="utf-8")
+        return {"file": str(tmp_path / "own.json")}
+
+    return make
+
+
+Workflows = Callable[..., dict[str, str]]
+
+
+def test_the_workflows_own_prompt_is_read_by_the_guard(job: JobMaker, workflow: Workflows) -> None:
+    """It is what is sent where the job has no prompt."""
+    own = workflow("a red bandana on a boy")
+    made = job(workflow=own, prompts={"positive": None}, guard={"forbid": ["red bandana"]})
+    with pytest.raises(JobError, match=r"CLIPTextEncode \(node 6\)\.text: 'red bandana' stands at character 3"):
+        study(made, "test.toml")
+
+
+def test_a_prompt_of_the_jobs_own_takes_the_workflows_place_for_the_guard_too(
+    job: JobMaker, workflow: Workflows
+) -> None:
+    """What stood in the file is not sent."""
+    made = job(workflow=workflow("a red bandana on a boy"), guard={"forbid": ["red bandana"]})
+    assert brief_of(made).plan[0].positive == "a cat"
+
+
+def test_every_text_of_the_positive_side_is_read(job: JobMaker, workflow: Workflows) -> None:
+    """One that is joined to the prompt is sent whatever the job says; one of the negative side may say anything."""
+    joined = {
+        "20": {"class_type": "CLIPTextEncode", "inputs": {"text": ["21", 0], "clip": ["4", 1]}},
+        "21": {"class_type": "StringConcatenate", "inputs": {"string_a": "smile", "string_b": "RED_BANDANA"}},
+        "22": {
+            "class_type": "ConditioningConcat",
+            "inputs": {"conditioning_to": ["6", 0], "conditioning_from": ["20", 0]},
+        },
+    }
+    sampler = built_in()["3"]
+    joined["3"] = {**sampler, "inputs": {**sampler["inputs"], "positive": ["22", 0]}}
+    made = job(workflow=workflow("", "red bandana", **joined), guard={"forbid": ["red bandana"]})
+    with pytest.raises(JobError, match=r"StringConcatenate \(node 21\)\.string_b") as caught:
+        study(made, "test.toml")
+    assert len(caught.value.problems) == 1
+
+
+def test_a_positive_prompt_that_is_zeroed_out_is_no_negative_one(job: JobMaker, workflow: Workflows) -> None:
+    """Graphs for guidance-distilled models have one text for both sides."""
+    zeroed = {"7": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}}}
+    made_of = template(job(workflow=workflow("1boy, park", **zeroed), prompts={"positive": None, "negative": None}))
+    assert (made_of.positive, made_of.negative) == ("1boy, park", "")
+
+
+def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workflow: Workflows) -> None:
+    """The plan must not say that the guard has read it."""
+    elsewhere = {"6": {"class_type": "PromptFromDisk", "inputs": {"clip": ["4", 1]}}}
+    made = job(workflow=workflow(**elsewhere), prompts={"positive": None}, guard={"forbid": ["red bandana"]})
+    brief = brief_of(made)
+    assert any("the guard has not read it" in warning for warning in brief.warnings)
+    assert "no forbidden word in" not in preview(brief, "test.toml")
+
+
+async def test_the_workflows_own_prompt_is_the_caption_and_in_the_lists(job: JobMaker, workflow: Workflows) -> None:
+    """Not only the class words: it is what the image was made with."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        sections = {"prompts": {"positive": None, "negative": None}, "captions": {"write": "prompt"}}
+        made = job(sim.url, workflow=workflow(), dataset={"count": 1, "listings": ["jsonl"]}, **sections)
+        told = await filled(made)
+        assert told.summary.exit_code == 0
+    folder = made.dataset.folder
+    assert (folder / "reg_001.caption").read_text(encoding="utf-8") == "1boy, park"
+    ledger = Ledger.open(made.dataset.state / "ledger.sqlite")
+    (listed,) = write_listings(made.dataset, ledger, 1)
+    ledger.close()
+    entry = json.loads(listed.read_text(encoding="utf-8"))
+    assert (entry["text"], entry["negative"]) == ("1boy, park", "lowres")
+
+
+def test_forbidden_words_are_added_to_the_workflows_own_negative_prompt(
+    job: JobMaker, workflow: Workflows, train: Path
+) -> None:
+    """They take nothing away from it, and the trigger is among them."""
+    sections = {"guard": {"forbid": ["red bandana"], "negative": True}, "prompts": {"negative": None}}
+    training = {"folder": str(train), "caption_extension": ".txt", "trigger": ["sks"]}
+    made = job(workflow=workflow(), training=training, **sections)
+    assert brief_of(made).plan[0].negative == "lowres, red bandana, sks"
 
 
 def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: Path) -> None:
     """Regularization images should be the base model's own."""
-    from reggen.graph import built_in
-
     graph = json.loads(json.dumps(built_in()))
     model = next(node for node, facts in graph.items() if facts["class_type"] == "CheckpointLoaderSimple")
     sampler = next(facts for facts in graph.values() if facts["class_type"] == "KSampler")
@@ -206,6 +445,48 @@ def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: P
     warnings = " / ".join(brief_of(made).warnings)
     assert "loads a LoRA" in warnings
     assert "'other.safetensors' is trained" in warnings
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("Power Lora Loader (rgthree)", {}),
+        ("CR LoRA Stack", {}),
+        ("easy fullLoader", {"lora_name": "spyke.safetensors"}),
+        ("Efficient Loader", {"lora_name_1": "spyke.safetensors"}),
+        ("Nunchaku", {"lora_01": "sub/spyke.pt"}),
+    ],
+)
+def test_a_node_that_loads_loras_is_known_by_its_class_or_its_inputs(
+    job: JobMaker, workflow: Workflows, kind: str, inputs: dict[str, str]
+) -> None:
+    """Loaders of other authors have other names."""
+    nodes = {"4": {"class_type": kind, "inputs": {"ckpt_name": "AnythingXL_inkBase.safetensors", **inputs}}}
+    (warning,) = brief_of(job(workflow=workflow(**nodes))).warnings
+    assert warning.startswith(f"{kind} (node 4) loads a LoRA")
+
+
+def test_an_input_that_names_no_lora_is_none(job: JobMaker, workflow: Workflows) -> None:
+    """Loaders with room for one say None."""
+    inputs = {"ckpt_name": "AnythingXL_inkBase.safetensors", "lora_name": "None", "lora_strength": 1.0}
+    assert brief_of(job(workflow=workflow(**{"4": {"class_type": "easy fullLoader", "inputs": inputs}}))).warnings == ()
+
+
+@pytest.mark.parametrize("base", ["models/sd/AnythingXL_inkBase.safetensors", r"C:\sd\AnythingXL_inkBase.safetensors"])
+def test_the_base_is_known_by_its_file_name(matched: Matched, base: str) -> None:
+    """A trainer is given a path, ComfyUI a name below its own folder."""
+    assert brief_of(matched(training={"base": base})).warnings == ()
+
+
+def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: Matched) -> None:
+    """With what there is to do; one that the prefix brings is not blamed on it."""
+    with pytest.raises(JobError) as caught:
+        study(matched(guard={"forbid": ["tag3"]}), "test.toml")
+    assert caught.value.problems[0].key == "the prompt of reg_004, from the caption of img_3.png"
+    assert caught.value.problems[0].hint == "to have it taken out, put 'tag3' into training.trigger"
+    with pytest.raises(JobError) as caught:
+        study(matched(guard={"forbid": ["red hat"]}, prompts={"prefix": "red hat"}), "test.toml")
+    assert caught.value.problems[0].key == "the prompt of reg_001"
 
 
 def test_a_training_set_that_is_not_there_is_a_sentence(job: JobMaker, tmp_path: Path) -> None:

@@ -71,7 +71,18 @@ def test_prefix_and_suffix_stand_around_it_once():
         "sks, smile, masterpiece", TRIGGER, "dog", replace=True, prefix="masterpiece,", suffix="simple bg"
     )
     assert made == "masterpiece, dog, smile, simple bg"
-    assert prompt_from("sks", TRIGGER, "dog", replace=False, prefix="masterpiece") == "masterpiece"
+
+
+@pytest.mark.parametrize("caption", ["sks", "(spyke_plasma_v1:1.2), ", ""])
+@pytest.mark.parametrize("replace", [True, False])
+def test_class_words_stand_for_a_caption_of_which_nothing_is_left(caption, replace):
+    """Prefix and suffix alone would be a prompt for anything."""
+    assert prompt_from(caption, TRIGGER, "dog", replace=replace, suffix="simple bg") in {
+        "dog, simple bg",
+        "(dog:1.2), simple bg",
+    }
+    assert prompt_from(caption, TRIGGER, "dog", replace=False, prefix="masterpiece") == "masterpiece, dog"
+    assert prompt_from(caption, TRIGGER, "sks dog", replace=False, prefix="masterpiece") == "masterpiece"
 
 
 def test_class_words_with_the_trigger_in_them_are_only_fallen_back_on():

@@ -260,6 +260,14 @@ def test_with_a_workflow_checkpoint_and_prompt_may_be_its_own(tmp_path: Path):
     ("text", "problem"),
     [
         (DATASET + SAMPLING + "width = 512\n" + PROMPTS, "sampling: width and height are given together or not at all"),
+        (
+            DATASET
+            + SAMPLING
+            + 'size = "match"\n'
+            + PROMPTS
+            + "[matrix]\nsize = [[512, 512]]\n[training]\nfolder = 't'\n",
+            "matrix.size: stands beside sampling.size = 'match': sizes come from one place (leave one of the two out)",
+        ),
         ("width = 512\n" + WHOLE, "width: is not a key of the job file (it belongs to sampling.width)"),
         (
             DATASET + "width = 1\n" + SAMPLING + PROMPTS,
