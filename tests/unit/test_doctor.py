@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,8 +21,10 @@ from reggen.dataset.examined import Examination, Stop
 from reggen.dataset.findings import KINDS, Severity
 from reggen.dataset.mending import mend
 from reggen.dataset.pointing import Question
+from reggen.dataset.study import study
 from reggen.dataset.survey import Looked
 from reggen.errors import Busy, JobError
+from reggen.jobfile import load
 from reggen.kohya import Bucketing
 from reggen.report.examination import as_json, words
 from tests.pictures import paint, plain, tear, write
@@ -428,9 +431,9 @@ def test_the_command_gives_json_and_nothing_else(root: Path) -> None:
     assert json.loads(run(root / "reg", "--json", "--fix").stdout)["well"] is True
 
 
-def test_the_command_takes_a_job(root: Path) -> None:
-    """Its root is the folder, and its class folder the only one it expects."""
-    job = write(
+def a_job(root: Path, more: str = "") -> Path:
+    """A job that fills the set with the class girl; ``more`` are sections of its file."""
+    return write(
         root / "job.toml",
         f"""
         [dataset]
@@ -441,11 +444,113 @@ def test_the_command_takes_a_job(root: Path) -> None:
         checkpoint = "a.safetensors"
         [prompts]
         positive = "a girl"
+        {more}
         """,
     )
+
+
+def by_folder(root: Path, more: str = "") -> str:
+    """A training section for `a_job`, of the train folder."""
+    return f'[training]\nfolder = "{(root / "train").as_posix()}"\nresolution = 64\nmin_bucket_reso = 64\n{more}'
+
+
+def ask(*arguments: object) -> dict[str, Any]:
+    """What the doctor says to a command line, for programs."""
+    done = CliRunner().invoke(app, ["doctor", *map(str, arguments), "--json"])
+    assert not isinstance(done.exception, Exception), done.exception
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_the_command_takes_a_job(root: Path) -> None:
+    """Its root is the folder, and its class folder the only one it expects."""
+    job = a_job(root)
     assert run(job).exit_code == 0
     paint(root / "reg" / "1_boy" / "a.png")
     assert "the job does not make it" in run(job).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        ((), "resolution", [64, 64]),
+        (("--resolution", "128,192"), "resolution", [128, 192]),
+        ((), "enable_bucket", True),
+        (("--no-bucket",), "enable_bucket", False),
+        (("--max-bucket-reso", "640"), "max_bucket_reso", 640),
+        (("--bucket-reso-steps", "32"), "bucket_reso_steps", 32),
+        ((), "bucket_no_upscale", True),
+        (("--bucket-upscale",), "bucket_no_upscale", False),
+    ],
+)
+def test_options_go_over_what_the_job_says(root: Path, options: tuple[str, ...], key: str, value: object) -> None:
+    """Each by itself: the others stay the job's, its training set too."""
+    told = ask(a_job(root, by_folder(root, "bucket_no_upscale = true")), *options)["datasets"][0]
+    assert told[key] == value
+    assert told["min_bucket_reso"] == 64
+    assert told["train_slots"] == 4
+
+
+def test_the_caption_ending_of_the_command_line_goes_over_the_jobs(root: Path) -> None:
+    """The job's own is that of its training set, else that of the captions it writes."""
+    job = a_job(root, by_folder(root, 'caption_extension = ".txt"'))
+    assert ask(job)["folders"][0]["caption_extension"] == ".txt"
+    assert ask(job, "--caption-extension", ".caption")["folders"][0]["caption_extension"] == ".caption"
+    job = a_job(root, '[captions]\nwrite = "class"\nextension = ".txt"')
+    assert ask(job)["folders"][0]["caption_extension"] == ".txt"
+
+
+def test_forbidden_words_of_the_command_line_add_to_the_jobs(root: Path) -> None:
+    """Each of the two is found."""
+    job = a_job(root, '[guard]\nforbid = ["bandana"]')
+    write(root / GIRL / "reg_000.caption", "a bandana")
+    write(root / GIRL / "reg_001.caption", "a cloak")
+    told = {Path(file).name for one in ask(job, "--forbid", "cloak")["findings"] for file in one["files"]}
+    assert told == {"reg_000.caption", "reg_001.caption"}
+
+
+def test_an_output_belongs_to_a_job(root: Path) -> None:
+    """A folder is named already: it is not dropped in silence."""
+    with pytest.raises(JobError, match="goes with a job"):
+        CliRunner().invoke(app, ["doctor", str(root / "reg"), "--output", "x"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("general", "training", "option", "buckets"),
+    [
+        ("", "", (), False),
+        ("enable_bucket = true", "", (), True),
+        ("", "enable_bucket = true", ("--bucket",), True),
+        ("enable_bucket = false", "enable_bucket = true", ("--bucket",), False),
+    ],
+)
+def test_a_config_decides_on_buckets_for_plan_job_and_folder_alike(
+    root: Path, general: str, training: str, option: tuple[str, ...], buckets: bool
+) -> None:
+    """kohya's rule: what the config says; where it is silent the command line, whose default is none."""
+    config = write(
+        root / "dataset.toml",
+        f"""
+        [general]
+        resolution = 64
+        min_bucket_reso = 64
+        {general}
+        [[datasets]]
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/train/2_spyke girl"
+        num_repeats = 2
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/{GIRL}"
+        class_tokens = "girl"
+        is_reg = true
+        """,
+    )
+    job = a_job(root, f'[training]\nconfig = "{config.as_posix()}"\n{training}')
+    (brief,) = study(load(job), str(job))
+    assert brief.training is not None
+    assert brief.training.bucketing.enabled is buckets
+    assert ask(job)["datasets"][0]["enable_bucket"] is buckets
+    assert ask(root / "reg", "--config", config, *option)["datasets"][0]["enable_bucket"] is buckets
 
 
 def test_a_resolution_that_is_none_is_told(root: Path) -> None:
