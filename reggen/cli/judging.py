@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,9 +47,20 @@ def reject(
         print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside) or 'none'}")
         if done.empty:
             print(f"{len(done.empty)} had no image: {', '.join(done.empty)}")
-        print(f"Next: python -m reggen run {job_file} makes others, with the same prompts and other seeds")
+        print("The next run makes others, with the same prompts and other seeds:")
+        print(f"  {_run_again(job_file, output, rehearsal=done.rehearsal)}")
     if purge:
         print(f"{rejecting.purge(brief)} files deleted for good")
+
+
+def _run_again(job_file: str, output: Path | None, *, rehearsal: bool) -> str:
+    """The command line that fills this dataset, for a shell."""
+    from reggen.report.served import word
+
+    windows = os.name == "nt"
+    words = ["python -m reggen run", word(job_file, windows=windows)]
+    words += ["--output", word(str(output), windows=windows)] if output else []
+    return " ".join([*words, "--rehearse"] if rehearsal else words)
 
 
 def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:

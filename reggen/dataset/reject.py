@@ -22,10 +22,11 @@ _MOST = 1_000_000  # numbers in one range
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The names of slots: ``aside`` had a picture, ``empty`` had none."""
+    """The names of slots: ``aside`` had a picture, ``empty`` had none. ``rehearsal``: the set was begun by one."""
 
     aside: tuple[str, ...]
     empty: tuple[str, ...]
+    rehearsal: bool = False
 
 
 def slots(words: Sequence[str], count: int) -> list[int]:
@@ -55,6 +56,7 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
         folder.prepare()
         ledger = Ledger.open(folder.state / "ledger.sqlite")
         try:
+            rehearsal = bool(ledger.conflicts({"rehearsal": False}))
             files, known = folder.files(set(indices)), ledger.states(indices)
             for index in indices:
                 state, take, was = known.get(index, ("", 0, ""))
@@ -67,7 +69,7 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
         finally:
             ledger.close()
             folder.tidy()
-    return Rejected(tuple(aside), tuple(empty))
+    return Rejected(tuple(aside), tuple(empty), rehearsal)
 
 
 def _clear(folder: Folder, file: Path | None, names: set[str]) -> None:
