@@ -71,6 +71,8 @@ class _Doctor:
         listings = {subset.folder: survey(subset.folder) for entry in self._at.entries for subset in entry.reg}
         entries = tuple(self._entry(number) for number in range(len(self._at.entries)))
         places = [place for number in range(len(entries)) for place in self._places(number, entries[number], listings)]
+        for place in places:
+            self._class_words(place.report)
         self._images(listings, places)
         if self._at.by_name:
             read = {folder.name: bool(listing.images) for folder, listing in listings.items()}
@@ -103,8 +105,14 @@ class _Doctor:
         every = uses(entry.total, counts) if entry.total is not None else [[once] * count for count, once in counts]
         for subset, (images, _), times in zip(subsets, counts, every, strict=True):
             used, most, least = sum(map(bool, times)), max(times, default=0), min(times, default=0)
-            report = FolderReport(subset, number, images, used, sum(times), most, least)
+            unused = [image.name for image, n in zip(listings[subset.folder].images, times, strict=True) if not n]
+            report = FolderReport(subset, number, images, used, sum(times), most, least, unused=unused)
             yield _Place(report, times, entry.bucketing)
+
+    def _class_words(self, report: FolderReport) -> None:
+        tokens = report.subset.reading.class_tokens
+        if report.images and self._forbidden and tokens and (word := self._forbidden(tokens)):
+            self._add("forbidden", report.subset.folder, f"{word!r} in the class words {tokens!r}")
 
     def _images(self, listings: dict[Path, Listing], places: list[_Place]) -> None:
         total, done = sum(len(listing.images) for listing in listings.values()), 0
@@ -156,7 +164,7 @@ class _Doctor:
         caption = read_caption(path, report.subset.reading)
         self._caption(caption, path)
         bucket = self._bucket(path, looked.picture.seen, place.bucketing, used=times > 0)
-        report.captions[caption.source] += 1
+        report.sources[path.name] = caption.source
         if bucket and times:
             report.buckets[bucket] += 1
         if self._each:
@@ -183,7 +191,8 @@ class _Doctor:
             self._add("caption-other", image, f"it is read from {caption.file}")
         if caption.file is None and not caption.text:
             self._add("caption-none", image)
-        if self._forbidden and (word := self._forbidden(caption.text)):
+        named = caption.source is Source.WORDS  # for all of its images, once
+        if self._forbidden and not named and (word := self._forbidden(caption.text)):
             self._add("forbidden", caption.file or image, f"{word!r} in {caption.text!r}")
 
     def _add(self, kind: str, path: Path, details: str = "") -> None:

@@ -116,7 +116,11 @@ KINDS: dict[str, Kind] = {
         "write class_tokens",
     ),
     "caption-orphan": Kind(_N, "captions without an image", "delete them"),
-    "forbidden": Kind(_E, "captions with words that must not be in a regularization set", "take the words out"),
+    "forbidden": Kind(
+        _E,
+        "captions or class words with words that must not be in a regularization set",
+        "take the words out; of class words, rename the folder",
+    ),
     # caches
     "cache-stale": Kind(
         _W,

@@ -170,8 +170,26 @@ def test_a_folder_the_job_does_not_make_is_a_stray(root: Path) -> None:
     paint(root / "reg" / "1_boy" / "a.png")
     job = question(root, expected=frozenset({"1_girl"}))
     assert files(examine(job), "folder-stray") == ["1_boy"]
-    (root / "reg" / ".reggen" / "1_boy").mkdir(parents=True)
+    (root / "reg" / ".reggen" / "1_boy" / "rejected").mkdir(parents=True)
+    assert files(examine(job), "folder-stray") == ["1_boy"], "--fix set something of it aside, no more"
+    write(root / "reg" / ".reggen" / "1_boy" / "ledger.sqlite", b"")
     assert files(examine(job), "folder-stray") == []
+
+
+@pytest.mark.parametrize("name", ["5_old boy", "1_girl backup", "1_girl_2", "2_girl (copy)"])
+def test_beside_the_folder_of_a_job_every_other_one_is_a_stray(root: Path, name: str) -> None:
+    """Whatever it is called: kohya trains on it. Several are named, all of them."""
+    paint(root / "reg" / name / "a.png")
+    paint(root / "reg" / "7_x" / "a.png")
+    found = examine(question(root, expected=frozenset({"1_girl"})))
+    assert sorted(files(found, "folder-stray")) == sorted([name, "7_x"])
+
+
+@pytest.mark.parametrize(("name", "stray"), [("1_girl backup", True), ("3_girl_old", True), ("1_old boy", False)])
+def test_without_a_job_a_copy_of_another_class_folder_is_a_stray(root: Path, name: str, stray: bool) -> None:
+    """Its words and one more that says what it is; an old boy is a class of his own."""
+    paint(root / "reg" / name / "a.png")
+    assert files(examine(question(root)), "folder-stray") == [name] * stray
 
 
 def test_caches_newer_than_their_images_are_left_alone(root: Path) -> None:
@@ -201,6 +219,37 @@ def test_too_few_images_are_a_note(root: Path) -> None:
     assert kinds(found) == {"uneven"}
     assert found.well
     assert "3 of 3, 1 to 2 times" in words(found)
+
+
+def test_repeats_that_fill_all_slots_are_not_too_few_images(root: Path) -> None:
+    """7 x 1 + 2 x 5 = 17 images for 17 slots: some count five times because their folder says so."""
+    for n in range(4, 7):
+        paint(root / GIRL / f"reg_00{n}.png")
+    for n in range(2):
+        paint(root / "reg" / "5_boy" / f"reg_00{n}.png")
+    (root / "train" / "2_spyke girl").rename(root / "train" / "8_spyke girl")
+    paint(root / "train" / "1_x" / "0.png")
+    found = examine(question(root))
+    assert (found.entries[0].total, sum(folder.slots for folder in found.folders)) == (17, 17)
+    assert found.findings == ()
+
+
+def test_the_report_says_of_each_image_whether_it_is_used_and_where_its_caption_is_from(root: Path) -> None:
+    """By name for programs, all of them; for people the counts, and the names of the few that are unlike the others."""
+    for n in range(4, 14):
+        paint(root / GIRL / f"reg_0{n:02d}.png")
+    write(root / GIRL / "reg_001.caption", "a girl")
+    found = examine(question(root))
+    (folder,) = as_json(found)["folders"]
+    never = [f"reg_0{n:02d}.png" for n in range(4, 14)]
+    assert folder["never_used"] == never
+    assert len(folder["caption_sources"]) == 14
+    assert folder["caption_sources"]["reg_001.png"] == "caption file"
+    assert folder["caption_sources"]["reg_002.png"] == "class tokens"
+    assert files(found, "unused") == never
+    said = words(found)
+    assert "1 from caption file (reg_001.png), 13 from class tokens" in said
+    assert "reg_008.png and 5 more" in said
 
 
 def test_sizes_no_train_image_has_are_told(root: Path) -> None:
@@ -290,8 +339,16 @@ def test_forbidden_words_are_found_in_what_is_trained(root: Path) -> None:
     write(root / GIRL / "reg_001.caption", "a girl, spyke")
     found = examine(question(root, find_forbidden=lambda text: "spyke" if "spyke" in text else None))
     assert files(found, "forbidden") == ["reg_001.caption"]
+
+
+def test_forbidden_words_are_found_in_the_class_folder_whatever_its_captions_are(root: Path) -> None:
+    """Its own words may come to be trained with any image that loses its caption; the folder is named once."""
+    for n in range(3):
+        write(root / GIRL / f"reg_00{n}.caption", "a person")
     found = examine(question(root, find_forbidden=lambda text: "girl" if "girl" in text else None))
-    assert len(files(found, "forbidden")) == 4
+    assert files(found, "forbidden") == ["1_girl"]
+    (finding,) = found.findings
+    assert finding.details == "'girl' in the class words 'girl'"
 
 
 def test_steps_that_do_not_suit_every_model_are_a_note(root: Path) -> None:
