@@ -161,6 +161,7 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> Question:
         _buckets(config),
         job.captions.extension if job.captions.write != "none" else ".caption",
         expected=frozenset(f"{dataset.repeats}_{one}" for one in words),
+        alike=job.checks.duplicates,
     )
     if training is None:
         return question

@@ -1,6 +1,6 @@
 """A reg set examined exactly as the trainer will read it: what is used, and all that is wrong with it. Blocking.
 
-Works on any folder, made by reggen or not. What is kept of an image is its name; pixels are let go at once.
+Works on any folder, made by reggen or not. What is kept of an image is its name and a hash; pixels are let go at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from reggen.dataset.captions import Caption, Source, read_caption
 from reggen.dataset.examined import EntryReport, Examination, FolderReport, Judged, Stop, of_use
 from reggen.dataset.findings import KINDS, Finding, Severity
 from reggen.dataset.leftovers import beside, within
+from reggen.dataset.lookalikes import Lookalikes
 from reggen.dataset.picture import Flaw
 from reggen.dataset.pointing import Pointed, Question, pointed
 from reggen.dataset.survey import Listing, Looked, alike, looked_at, survey
@@ -119,13 +120,16 @@ class _Doctor:
         training = [image.path for image in self._at.training.images] if self._at.training else []
         twins = Twins.of(training)
         same = alike(listings.values(), *twins.sizes)
+        likes = Lookalikes(training, total) if self._question.alike and not self._question.quick else None
         for folder, listing in listings.items():
             here = [place for place in places if place.report.subset.folder == folder]
             sizes: dict[str, Size] = {}
             for n, looked in enumerate(self._looked(listing, same)):
                 path = folder / listing.images[n].name
                 self._picture(path, looked, used=any(place.uses[n] for place in here))
-                self._twin(path, looked, twins, listing.images[n].size)
+                copied = self._twin(path, looked, twins, listing.images[n].size)
+                if likes and not copied:
+                    self._lookalike(path, looked, likes, twins.training)
                 for place in here:
                     self._judge(path, looked, place, place.uses[n])
                 if listing.caches and looked.picture.seen:
@@ -152,12 +156,18 @@ class _Doctor:
             elif used and flaw in {Flaw.TORN, Flaw.VAST}:
                 self._stops(Stop.LOAD)
 
-    def _twin(self, path: Path, looked: Looked, twins: Twins, size: int) -> None:
+    def _twin(self, path: Path, looked: Looked, twins: Twins, size: int) -> bool:
         if Flaw.BLACK in looked.picture.flaws:  # they are all alike, and that is said already
-            return
+            return False
         if twin := twins.seen(looked.mark, path, size):
             kind = "image-train-twin" if twin in twins.training else "image-twin"
             self._add(kind, path, f"the same as {twin}")
+        return twin is not None
+
+    def _lookalike(self, path: Path, looked: Looked, likes: Lookalikes, training: frozenset[Path]) -> None:
+        if found := likes.seen(path, looked.picture.own):
+            other, verdict = found
+            self._add("image-train-like" if other in training else "image-like", path, f"it {verdict} {other}")
 
     def _judge(self, path: Path, looked: Looked, place: _Place, times: int) -> None:
         report = place.report

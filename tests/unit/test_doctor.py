@@ -19,6 +19,7 @@ from reggen.dataset.captions import Source
 from reggen.dataset.doctor import examine
 from reggen.dataset.examined import Examination, Stop
 from reggen.dataset.findings import KINDS, Severity
+from reggen.dataset.lookalikes import Lookalikes
 from reggen.dataset.mending import mend
 from reggen.dataset.pointing import Question
 from reggen.dataset.study import study
@@ -27,6 +28,8 @@ from reggen.errors import Busy, JobError
 from reggen.jobfile import load
 from reggen.kohya import Bucketing
 from reggen.report.examination import as_json, words
+from tests.gallery import cut, jpeg
+from tests.gallery import picture as picture_of
 from tests.pictures import paint, plain, tear, write
 
 Build = Callable[[Path], object]
@@ -367,6 +370,63 @@ def test_the_worst_is_told_first_and_when_kohya_would_end(root: Path) -> None:
     )
     write(root / GIRL / "reg_000.png", b"")
     assert examine(question(root)).stop is Stop.START
+
+
+def like(source: Path, target: Path, change: Callable[[Image.Image], Image.Image]) -> Path:
+    """A changed copy of a picture."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(source) as image:
+        change(image.convert("RGB")).save(target, compress_level=1)
+    return target
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "packed anew": lambda image: image,
+    "JPEG": lambda image: jpeg(image, 60),
+    "cut": lambda image: cut(image, 0.01, 0.5, 0.5),
+    "smaller": lambda image: image.resize((230, 230)),
+}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A set and a training set of pictures as people have them; all is well with them."""
+    for folder, numbers in ((GIRL, range(8)), ("train/8_spyke", range(8, 9))):
+        (tmp_path / folder).mkdir(parents=True)
+        for n in numbers:
+            picture_of(n, 256).save(tmp_path / folder / f"reg_{n:03d}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("copy", COPIES)
+@pytest.mark.parametrize(
+    ("kind", "source"), [("image-like", f"{GIRL}/reg_003.png"), ("image-train-like", "train/8_spyke/reg_008.png")]
+)
+def test_pictures_that_look_like_another_are_found(pictures: Path, kind: str, source: str, copy: str) -> None:
+    """Of the set or of the training set; the later one is named, with the one it looks like and a remedy."""
+    assert examine(question(pictures)).well
+    like(pictures / source, pictures / GIRL / "reg_007.png", COPIES[copy])
+    found = examine(question(pictures))
+    assert files(found, kind) == ["reg_007.png"]
+    (finding,) = (one for one in found.findings if one.kind == kind)
+    assert finding.details.endswith(str(pictures / source))
+    assert ("is the same picture as" in finding.details) is (copy == "packed anew")
+    assert "the next run makes" in finding.remedy
+
+
+def test_lookalikes_are_not_sought_where_nobody_minds_or_nothing_is_decoded(pictures: Path) -> None:
+    """A job whose own gate is off, or --quick."""
+    like(pictures / GIRL / "reg_003.png", pictures / GIRL / "reg_007.png", COPIES["JPEG"])
+    for more in ({"alike": False}, {"quick": True}):
+        assert files(examine(question(pictures, **more)), "image-like") == []
+
+
+def test_the_oldest_pictures_are_forgotten_where_there_are_too_many() -> None:
+    """Memory does not grow with the set."""
+    likes = Lookalikes((), 2)
+    for n, own in enumerate((0, 0xFF, 0xFFFF)):
+        assert likes.seen(Path(f"{n}.png"), own) is None
+    assert [path.name for path in likes._paths] == ["2.png", "1.png"]
 
 
 def test_quick_reads_headers_only(root: Path) -> None:
