@@ -188,7 +188,7 @@ async def test_a_caption_is_there_before_its_image_appears(job: JobMaker, monkey
     for moment in recorder.moments:
         stems = [name.removesuffix(".png") for name in moment.names if name.endswith(".png")]
         images = max(images, len(stems))
-        bare = [stem for stem in stems if not moment.contents[moment.names[f"{stem}.txt"]]]
+        bare = [stem for stem in stems if not moment.contents.get(moment.names.get(f"{stem}.txt", 0))]
         assert not bare, moment.after
     assert images == 6
 
