@@ -323,11 +323,21 @@ class Training(Section):
     base: str | None = Field(None, min_length=1, description="The checkpoint that is trained.")
     caption_extension: Literal[".caption", ".txt"] = Field(".caption", description="--caption_extension.")
     resolution: int | tuple[int, int] = Field(512, description="--resolution: 512 or [512, 768].")
-    enable_bucket: bool = Field(True, description="--enable_bucket.")
+    enable_bucket: bool = Field(
+        True, description="--enable_bucket. Left out: on with folder; with config as that says, else off, as in kohya."
+    )
     min_bucket_reso: int = Field(256, ge=1, description="--min_bucket_reso.")
     max_bucket_reso: int = Field(1024, ge=1, description="--max_bucket_reso.")
     bucket_reso_steps: int = Field(64, ge=1, description="--bucket_reso_steps.")
     bucket_no_upscale: bool = Field(False, description="--bucket_no_upscale.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_config_says(cls, values: Any) -> Any:
+        """A config that says nothing of buckets has none, unless kohya's command line enables them."""
+        if isinstance(values, dict) and values.get("config") is not None:
+            return {"enable_bucket": False, **values}
+        return values
 
     @field_validator("folder", "config")
     @classmethod

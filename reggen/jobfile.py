@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -141,6 +142,9 @@ def _form(kind: str, key: str, name: str, got: Any) -> Problem | None:
             return Problem(key, "is a table", f"{name} = {{NAME = 'value'}}")
         case "tuple_type" | "string_type" if name == "positive":
             return Problem(key, "is neither a text nor a list of texts")
+        case "tuple_type" if isinstance(got, str | int | float) and name not in {"size", "resolution"}:
+            shown = "..." if name == "urls" else json.dumps(got, ensure_ascii=False)  # addresses hold secrets
+            return Problem(key, "is a list, of one or more", f"write it as a list: {name} = [{shown}]")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,8 @@ from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
 if TYPE_CHECKING:
     from reggen.dataset.pointing import Question
     from reggen.dataset.study import Brief
-    from reggen.guard import Guard
     from reggen.job import Job
+    from reggen.kohya import Bucketing
 
 Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER ...]", help="Such as 17 42-45.")]
 OfClass = Annotated[str | None, typer.Option("--class", help="Which class, where the job has several.")]
@@ -46,9 +47,20 @@ def reject(
         print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside) or 'none'}")
         if done.empty:
             print(f"{len(done.empty)} had no image: {', '.join(done.empty)}")
-        print(f"Next: python -m reggen run {job_file} makes others, with the same prompts and other seeds")
+        print("The next run makes others, with the same prompts and other seeds:")
+        print(f"  {_run_again(job_file, output, rehearsal=done.rehearsal)}")
     if purge:
         print(f"{rejecting.purge(brief)} files deleted for good")
+
+
+def _run_again(job_file: str, output: Path | None, *, rehearsal: bool) -> str:
+    """The command line that fills this dataset, for a shell."""
+    from reggen.report.served import word
+
+    windows = os.name == "nt"
+    words = ["python -m reggen run", word(job_file, windows=windows)]
+    words += ["--output", word(str(output), windows=windows)] if output else []
+    return " ".join([*words, "--rehearse"] if rehearsal else words)
 
 
 def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:
@@ -70,15 +82,15 @@ def doctor(
     folder: Annotated[str, typer.Argument(metavar="DIR|JOB", help="The --reg_data_dir, or the job that fills it.")],
     train: Annotated[Path | None, typer.Option(help="The trainer's --train_data_dir.")] = None,
     config: Annotated[Path | None, typer.Option(help="The trainer's --dataset_config.")] = None,
-    resolution: Annotated[str, typer.Option(metavar="512|512,768", help="As the trainer is told.")] = "512",
-    min_bucket_reso: Annotated[int, typer.Option(min=1)] = 256,
-    max_bucket_reso: Annotated[int, typer.Option(min=1)] = 1024,
-    bucket_reso_steps: Annotated[int, typer.Option(min=1)] = 64,
-    bucket_no_upscale: Annotated[bool, typer.Option("--bucket-no-upscale")] = False,
+    resolution: Annotated[str | None, typer.Option(metavar="512|512,768", help="As the trainer is told; 512.")] = None,
+    min_bucket_reso: Annotated[int | None, typer.Option(min=1, help="256.")] = None,
+    max_bucket_reso: Annotated[int | None, typer.Option(min=1, help="1024.")] = None,
+    bucket_reso_steps: Annotated[int | None, typer.Option(min=1, help="64.")] = None,
+    bucket_no_upscale: Annotated[bool | None, typer.Option("--bucket-no-upscale/--bucket-upscale")] = None,
     bucket: Annotated[
         bool | None, typer.Option("--bucket/--no-bucket", help="--enable_bucket; on, or with --config as that says.")
     ] = None,
-    caption_extension: Annotated[str, typer.Option(help="Captions the trainer reads.")] = ".caption",
+    caption_extension: Annotated[str | None, typer.Option(help="Captions the trainer reads; .caption.")] = None,
     forbid: Annotated[
         list[str] | None, typer.Option(help="A word that must be in no caption nor class; may be given several times.")
     ] = None,
@@ -89,26 +101,34 @@ def doctor(
 ) -> None:
     """Examine a regularization set exactly as kohya's trainer will read it. Works on any folder.
 
+    A job says what its trainer is told; options given here go over it, and --forbid adds to its guard.
     Exit codes: 0 all is well, 1 something is not, 2 it cannot be examined.
     """
     from reggen.dataset.doctor import examine
     from reggen.dataset.mending import mend
     from reggen.dataset.pointing import Question
-    from reggen.kohya import Bucketing
     from reggen.report import examination as report
 
-    limits = (min_bucket_reso, max_bucket_reso, bucket_reso_steps, bucket_no_upscale)
-    question = Question(
-        Path(folder),
-        train,
-        config,
-        Bucketing(_resolution(resolution), bucket if bucket is not None else config is None, *limits),
-        caption_extension,
-        quick,
-        find_forbidden=_finder(tuple(forbid or ())),
+    job = load(folder, None, output, None) if folder.endswith(".toml") and not Path(folder).is_dir() else None
+    if output and job is None:
+        raise JobError("the command line", (Problem("--output", "goes with a job; here the folder is named already"),))
+    options: dict[str, Any] = {
+        "resolution": _resolution(resolution) if resolution is not None else None,
+        "enabled": bucket,
+        "min_reso": min_bucket_reso,
+        "max_reso": max_bucket_reso,
+        "steps": bucket_reso_steps,
+        "no_upscale": bucket_no_upscale,
+    }
+    said = {name: value for name, value in options.items() if value is not None}
+    question = _of_job(job, train, config) if job else Question(Path(folder), train, config, _buckets(config))
+    question = replace(
+        question,
+        bucketing=replace(question.bucketing, **said),
+        ending=question.ending if caption_extension is None else caption_extension,
+        find_forbidden=_finder(job, tuple(forbid or ())),
+        quick=quick,
     )
-    if folder.endswith(".toml") and not Path(folder).is_dir():
-        question = _of_job(load(folder, None, output, None), question)
     known: dict[Path, Any] | None = {} if fix else None
     with _bar("examining") as tell:
         found = examine(question, tell=tell, known=known)
@@ -120,39 +140,49 @@ def doctor(
     raise typer.Exit(COMPLETE if found.well else INCOMPLETE)
 
 
-def _of_job(job: Job, question: Question) -> Question:
-    """What a job says of its trainer, where the command line does not name a training set of its own."""
-    from reggen.dataset.study import bucketing_of, guard_of
+def _buckets(config: Path | None) -> Bucketing:
+    """What the trainer's command line says of buckets where nothing else is known."""
+    from reggen.kohya import Bucketing
+
+    return Bucketing((512, 512), enabled=config is None)
+
+
+def _of_job(job: Job, train: Path | None, config: Path | None) -> Question:
+    """What a job says of its trainer; a training set that the command line names takes the place of the job's."""
+    from reggen.dataset.pointing import Question
+    from reggen.dataset.study import bucketing_of
 
     dataset, training = job.dataset, job.training
     words = [block.words for block in job.classes] or [dataset.class_words]
-    ending = job.captions.extension if job.captions.write != "none" else question.ending
-    question = replace(
-        question,
-        folder=dataset.root,
+    question = Question(
+        dataset.root,
+        train,
+        config,
+        _buckets(config),
+        job.captions.extension if job.captions.write != "none" else ".caption",
         expected=frozenset(f"{dataset.repeats}_{one}" for one in words),
-        ending=ending,
-        find_forbidden=_finder(guard_of(job)) or question.find_forbidden,
+        alike=job.checks.duplicates,
     )
-    if training is None or question.train or question.config:
+    if training is None:
         return question
-    buckets = bucketing_of(training)
-    return replace(
-        question, train=training.folder, config=training.config, bucketing=buckets, ending=training.caption_extension
-    )
+    question = replace(question, bucketing=bucketing_of(training), ending=training.caption_extension)
+    if (train and not training.folder) or (config and not training.config):  # whether it has buckets is another matter
+        return replace(question, bucketing=replace(question.bucketing, enabled=config is None))
+    return question if train or config else replace(question, train=training.folder, config=training.config)
 
 
-def _finder(forbidden: Guard | tuple[str, ...]) -> Callable[[str], str | None] | None:
-    """What says which forbidden word a text holds."""
+def _finder(job: Job | None, forbidden: tuple[str, ...]) -> Callable[[str], str | None] | None:
+    """What says which forbidden word a text holds: one of the job's guard, or of the command line's."""
+    from reggen.dataset.study import guard_of
     from reggen.guard import Guard
 
-    guard = forbidden if isinstance(forbidden, Guard) else Guard(forbidden, key="--forbid")
-    if not guard:
+    allow = job.guard.allow if job else ()
+    guards = [guard for guard in (job and guard_of(job), Guard(forbidden, allow=allow, key="--forbid")) if guard]
+    if not guards:
         return None
 
     def find(text: str) -> str | None:
-        offence = guard.find(text)
-        return None if offence is None else offence.forbidden
+        return next((offence.forbidden for guard in guards if (offence := guard.find(text))), None)
 
     return find
 

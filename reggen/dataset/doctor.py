@@ -1,6 +1,6 @@
 """A reg set examined exactly as the trainer will read it: what is used, and all that is wrong with it. Blocking.
 
-Works on any folder, made by reggen or not. What is kept of an image is its name; pixels are let go at once.
+Works on any folder, made by reggen or not. What is kept of an image is its name and a hash; pixels are let go at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from reggen.dataset.captions import Caption, Source, read_caption
 from reggen.dataset.examined import EntryReport, Examination, FolderReport, Judged, Stop, of_use
 from reggen.dataset.findings import KINDS, Finding, Severity
 from reggen.dataset.leftovers import beside, within
+from reggen.dataset.lookalikes import Lookalikes
 from reggen.dataset.picture import Flaw
 from reggen.dataset.pointing import Pointed, Question, pointed
 from reggen.dataset.survey import Listing, Looked, alike, looked_at, survey
@@ -71,6 +72,8 @@ class _Doctor:
         listings = {subset.folder: survey(subset.folder) for entry in self._at.entries for subset in entry.reg}
         entries = tuple(self._entry(number) for number in range(len(self._at.entries)))
         places = [place for number in range(len(entries)) for place in self._places(number, entries[number], listings)]
+        for place in places:
+            self._class_words(place.report)
         self._images(listings, places)
         if self._at.by_name:
             read = {folder.name: bool(listing.images) for folder, listing in listings.items()}
@@ -103,21 +106,30 @@ class _Doctor:
         every = uses(entry.total, counts) if entry.total is not None else [[once] * count for count, once in counts]
         for subset, (images, _), times in zip(subsets, counts, every, strict=True):
             used, most, least = sum(map(bool, times)), max(times, default=0), min(times, default=0)
-            report = FolderReport(subset, number, images, used, sum(times), most, least)
+            unused = [image.name for image, n in zip(listings[subset.folder].images, times, strict=True) if not n]
+            report = FolderReport(subset, number, images, used, sum(times), most, least, unused=unused)
             yield _Place(report, times, entry.bucketing)
+
+    def _class_words(self, report: FolderReport) -> None:
+        tokens = report.subset.reading.class_tokens
+        if report.images and self._forbidden and tokens and (word := self._forbidden(tokens)):
+            self._add("forbidden", report.subset.folder, f"{word!r} in the class words {tokens!r}")
 
     def _images(self, listings: dict[Path, Listing], places: list[_Place]) -> None:
         total, done = sum(len(listing.images) for listing in listings.values()), 0
         training = [image.path for image in self._at.training.images] if self._at.training else []
         twins = Twins.of(training)
         same = alike(listings.values(), *twins.sizes)
+        likes = Lookalikes(training, total) if self._question.alike and not self._question.quick else None
         for folder, listing in listings.items():
             here = [place for place in places if place.report.subset.folder == folder]
             sizes: dict[str, Size] = {}
             for n, looked in enumerate(self._looked(listing, same)):
                 path = folder / listing.images[n].name
                 self._picture(path, looked, used=any(place.uses[n] for place in here))
-                self._twin(path, looked, twins, listing.images[n].size)
+                copied = self._twin(path, looked, twins, listing.images[n].size)
+                if likes and not copied:
+                    self._lookalike(path, looked, likes, twins.training)
                 for place in here:
                     self._judge(path, looked, place, place.uses[n])
                 if listing.caches and looked.picture.seen:
@@ -144,19 +156,25 @@ class _Doctor:
             elif used and flaw in {Flaw.TORN, Flaw.VAST}:
                 self._stops(Stop.LOAD)
 
-    def _twin(self, path: Path, looked: Looked, twins: Twins, size: int) -> None:
+    def _twin(self, path: Path, looked: Looked, twins: Twins, size: int) -> bool:
         if Flaw.BLACK in looked.picture.flaws:  # they are all alike, and that is said already
-            return
+            return False
         if twin := twins.seen(looked.mark, path, size):
             kind = "image-train-twin" if twin in twins.training else "image-twin"
             self._add(kind, path, f"the same as {twin}")
+        return twin is not None
+
+    def _lookalike(self, path: Path, looked: Looked, likes: Lookalikes, training: frozenset[Path]) -> None:
+        if found := likes.seen(path, looked.picture.own):
+            other, verdict = found
+            self._add("image-train-like" if other in training else "image-like", path, f"it {verdict} {other}")
 
     def _judge(self, path: Path, looked: Looked, place: _Place, times: int) -> None:
         report = place.report
         caption = read_caption(path, report.subset.reading)
         self._caption(caption, path)
         bucket = self._bucket(path, looked.picture.seen, place.bucketing, used=times > 0)
-        report.captions[caption.source] += 1
+        report.sources[path.name] = caption.source
         if bucket and times:
             report.buckets[bucket] += 1
         if self._each:
@@ -183,7 +201,8 @@ class _Doctor:
             self._add("caption-other", image, f"it is read from {caption.file}")
         if caption.file is None and not caption.text:
             self._add("caption-none", image)
-        if self._forbidden and (word := self._forbidden(caption.text)):
+        named = caption.source is Source.WORDS  # for all of its images, once
+        if self._forbidden and not named and (word := self._forbidden(caption.text)):
             self._add("forbidden", caption.file or image, f"{word!r} in {caption.text!r}")
 
     def _add(self, kind: str, path: Path, details: str = "") -> None:

@@ -36,7 +36,8 @@ class Judged:
 class FolderReport:
     """One class folder in one entry. ``used`` and ``buckets`` count images, ``slots`` their uses.
 
-    ``most`` and ``least`` are how often the most and the least used image is.
+    ``most`` and ``least`` are how often the most and the least used image is; ``unused`` are the names of those that
+    never are, ``sources`` says by name where each caption comes from.
     """
 
     subset: Subset
@@ -46,8 +47,14 @@ class FolderReport:
     slots: int = 0
     most: int = 0
     least: int = 0
-    captions: Counter[Source] = field(default_factory=Counter)
     buckets: Counter[Size] = field(default_factory=Counter)
+    unused: list[str] = field(default_factory=list)
+    sources: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def captions(self) -> Counter[Source]:
+        """How many captions come from where."""
+        return Counter(self.sources.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +97,8 @@ def of_use(entry: EntryReport, folders: Sequence[FolderReport]) -> Iterator[Find
         yield Finding("no-train-images", tuple(report.subset.folder for report in reports))
         return
     if used < images:
-        yield _unused(entry.total, images, used, len(reports))
-    elif max(report.most for report in reports) > min(report.least for report in reports):
+        yield _unused(entry.total, images, used, reports)
+    elif (entry.total - sum(report.images * report.subset.repeats for report in reports)) % images > 0:
         yield Finding("uneven", details=f"{images} images for {entry.total} slots")
     reg = sum((report.buckets for report in reports), Counter[Size]())
     if alone := {size: count for size, count in reg.items() if size not in entry.buckets}:
@@ -100,11 +107,12 @@ def of_use(entry: EntryReport, folders: Sequence[FolderReport]) -> Iterator[Find
         yield Finding("train-bucket", details=_listed(empty))
 
 
-def _unused(total: int, images: int, used: int, folders: int) -> Finding:
-    chance = "; which ones depends on the order in which the file system lists the folders" if folders > 1 else ""
+def _unused(total: int, images: int, used: int, reports: Sequence[FolderReport]) -> Finding:
+    chance = "; which ones depends on the order in which the file system lists the folders" if len(reports) > 1 else ""
     repeats = f"; with repeats of 1 {min(images, total)} would be" if used < min(images, total) else ""
     details = f"{images - used} of {images}: the train images and their repeats make {total} slots{repeats}{chance}"
-    return Finding("unused", details=details, cure=f"{total} images in all are enough, in folders named 1_words")
+    files = tuple(report.subset.folder / name for report in reports for name in report.unused)
+    return Finding("unused", files, details, cure=f"{total} images in all are enough, in folders named 1_words")
 
 
 def _listed(buckets: dict[Size, int]) -> str:

@@ -78,6 +78,16 @@ KINDS: dict[str, Kind] = {
     "image-train-twin": Kind(
         _W, "the same bytes as an image of the training set, which is then trained on as its own prior", "delete them"
     ),
+    "image-like": Kind(
+        _W,
+        "pictures that are, or look like, another image of the set; together they count for more than the others",
+        "look at both and delete one; the next run makes another",
+    ),
+    "image-train-like": Kind(
+        _W,
+        "pictures that are, or look like, an image of the training set, which is then trained on as its own prior",
+        "delete them; the next run makes others",
+    ),
     # captions
     "caption-empty": Kind(
         _E,
@@ -116,7 +126,11 @@ KINDS: dict[str, Kind] = {
         "write class_tokens",
     ),
     "caption-orphan": Kind(_N, "captions without an image", "delete them"),
-    "forbidden": Kind(_E, "captions with words that must not be in a regularization set", "take the words out"),
+    "forbidden": Kind(
+        _E,
+        "captions or class words with words that must not be in a regularization set",
+        "take the words out; of class words, rename the folder",
+    ),
     # caches
     "cache-stale": Kind(
         _W,

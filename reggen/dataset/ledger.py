@@ -94,6 +94,9 @@ class Rejection:
 
 _COLUMNS = tuple(column.name for column in fields(Row))
 _REJECT = "INSERT INTO rejection VALUES (:idx, :take, :reason, :at, :seed, :server)"
+_TURN_AWAY = """
+INSERT INTO rejection SELECT idx, take, ?, ?, seed, server FROM slot WHERE idx = ? AND state = 'done'
+"""
 _PUT = f"INSERT OR REPLACE INTO slot ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)})"  # noqa: S608 - our own column names
 
 
@@ -141,6 +144,14 @@ class Ledger:
         with self._storage("writing"), self._db:
             self._db.executemany(_REJECT, [asdict(one) for one in rejections])
 
+    def turn_away(self, indices: Iterable[int], reason: str, at: str) -> None:
+        """Note that the pictures of these done slots were turned away, as their rows know them.
+
+        Before `put` goes over the rows; what is not done had no picture.
+        """
+        with self._storage("writing"), self._db:
+            self._db.executemany(_TURN_AWAY, [(reason, at, index) for index in indices])
+
     def rejections(self, stop: int | None = None) -> Iterator[Rejection]:
         """Every picture that was turned away, in the order it happened; of the first ``stop`` slots, when given."""
         if not self._columns("rejection"):
@@ -165,9 +176,9 @@ class Ledger:
         query = "SELECT idx, take FROM slot WHERE state != 'done' AND take > 0 AND idx >= ? AND idx < ?"
         return dict(self._read(query, (start, stop)))
 
-    def states(self, indices: Sequence[int]) -> dict[int, tuple[str, int]]:
-        """State and take of those of these slots that have a row."""
-        query = "SELECT state, take FROM slot WHERE idx = ?"
+    def states(self, indices: Sequence[int]) -> dict[int, tuple[str, int, str]]:
+        """State, take and name of those of these slots that have a row."""
+        query = "SELECT state, take, name FROM slot WHERE idx = ?"
         return {index: row for index in indices for row in self._read(query, (index,))}
 
     def counts(self, count: int) -> dict[str, int]:

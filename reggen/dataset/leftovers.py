@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,15 +78,16 @@ def beside(root: Path, read: Mapping[str, bool], expected: frozenset[str] | None
     """The leftovers in a ``--reg_data_dir`` itself.
 
     ``read`` are the names of the class folders in it and whether they hold images. ``expected`` are those that
-    a job makes, where one is known: others are strays then, unless reggen keeps a state for them.
+    a job makes, where one is known: others are strays then, unless reggen keeps a ledger for them.
     """
     for name in names_of_images(root):
         yield Trace("loose", root / name)
+    classes = {tuple(_parts(name)) for name, holds in read.items() if holds}
     for folder in sorted(_folders(root)):
         if folder.name in read:
             if not read[folder.name]:
                 yield Trace("folder-empty", folder)
-            elif why := _stray(folder, expected):
+            elif why := _stray(folder, expected, classes):
                 yield Trace("folder-stray", folder, why)
         elif names_of_images(folder):
             yield Trace("folder-skipped", folder)
@@ -99,12 +100,21 @@ def _folders(root: Path) -> Iterator[Path]:
         return
 
 
-def _stray(folder: Path, expected: frozenset[str] | None) -> str:
+def _parts(name: str) -> list[str]:
+    """The single words of a class folder's name."""
+    _, words = folder_name(name) or (0, "")
+    return [part for part in re.split(r"[\W_]+", words.lower()) if part]
+
+
+def _stray(folder: Path, expected: frozenset[str] | None, classes: Collection[tuple[str, ...]]) -> str:
+    """Why a folder is a leftover: by its name, as a copy of another by its name, or as none that the job makes."""
+    if expected is not None and folder.name in expected:
+        return ""
     repeats, words = folder_name(folder.name) or (0, "")
-    parts = [part for part in re.split(r"[\W_]+", words.lower()) if part]
-    if repeats >= _DATED or (parts and all(_LEFT.fullmatch(part) for part in parts)):
+    parts = _parts(folder.name)
+    left = next((n for n, part in enumerate(reversed(parts)) if not _LEFT.fullmatch(part)), len(parts))
+    copied = left and tuple(parts[:-left]) in classes
+    if repeats >= _DATED or (parts and left == len(parts)) or copied:
         return f"kohya takes it for the class {words!r} with repeats of {repeats}"
-    made = (folder.parent / ".reggen" / folder.name).is_dir()
-    if expected is not None and folder.name not in expected and not made:
-        return "the job does not make it"
-    return ""
+    made = (folder.parent / ".reggen" / folder.name / "ledger.sqlite").is_file()
+    return "the job does not make it" if expected is not None and not made else ""

@@ -18,9 +18,11 @@ from PIL import ExifTags, Image, ImageStat, UnidentifiedImageError
 
 from reggen.dataset.check import BLACK, FLAT
 from reggen.dataset.damage import DAMAGE
+from reggen.dataset.prints import own_print
 from reggen.kohya import Size
 
 _NAMES = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}
+_SPOTS = 8  # each way, at which a picture is looked at first
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 
@@ -43,7 +45,8 @@ class Picture:
     """An image file. ``size`` is None where its header cannot be read; ``details`` says what was found instead.
 
     ``seen`` is the size that kohya's imagesize 1.4.1 reads: of an extended WebP, such as one with EXIF, a pixel
-    less each way (imagesize.py, get: the VP8X canvas is stored minus one, and the one is not added).
+    less each way (imagesize.py, get: the VP8X canvas is stored minus one, and the one is not added). ``own`` is the
+    perceptual hash of one that was decoded and shows enough.
     """
 
     size: Size | None
@@ -51,6 +54,7 @@ class Picture:
     kind: str = ""
     flaws: tuple[Flaw, ...] = ()
     details: str = ""
+    own: int | None = None
 
 
 def glance(path: Path) -> Picture:
@@ -133,27 +137,32 @@ def look(path: Path) -> Picture:
     picture = _glance(io.BytesIO(content), path)
     if picture.size is None or Flaw.TORN in picture.flaws:
         return picture
-    flaws, details = _judged(content, picture.kind)
+    flaws, details, own = _judged(content, picture.kind)
     said = "; ".join(words for words in (picture.details, details) if words)
-    return Picture(picture.size, picture.seen, picture.kind, (*flaws, *picture.flaws), said)
+    return Picture(picture.size, picture.seen, picture.kind, (*flaws, *picture.flaws), said, own)
 
 
-def _judged(content: bytes, kind: str) -> tuple[tuple[Flaw, ...], str]:
+def _judged(content: bytes, kind: str) -> tuple[tuple[Flaw, ...], str, int | None]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             drawn = image if image.mode in {"RGB", "L"} else image.convert("RGB")
     except Image.DecompressionBombError:
-        return (Flaw.VAST,), "it has more pixels than Pillow decodes"
+        return (Flaw.VAST,), "it has more pixels than Pillow decodes", None
     except DAMAGE as error:
-        return (Flaw.TORN,), str(error)
+        return (Flaw.TORN,), str(error), None
+    flaws, own = [Flaw.CUT] if kind == "png" and b"IEND" not in content[-64:] else [], own_print(drawn)
+    spots = drawn.resize((_SPOTS, _SPOTS), Image.Resampling.NEAREST).tobytes()
+    if own is None or max(spots) <= BLACK:
+        flaws += _bare(drawn)  # otherwise it shows something, and there is no need to look at every pixel
+    return tuple(flaws), "", own
+
+
+def _bare(drawn: Image.Image) -> list[Flaw]:
     statistics = ImageStat.Stat(drawn)
-    flaws = [Flaw.CUT] if kind == "png" and b"IEND" not in content[-64:] else []
     if max(high for _, high in statistics.extrema) <= BLACK:
-        flaws.append(Flaw.BLACK)
-    elif max(statistics.stddev) < FLAT:
-        flaws.append(Flaw.FLAT)
-    return tuple(flaws), ""
+        return [Flaw.BLACK]
+    return [Flaw.FLAT] if max(statistics.stddev) < FLAT else []
 
 
 def digest(path: Path) -> bytes | None:

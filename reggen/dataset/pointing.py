@@ -21,7 +21,8 @@ class Question:
 
     ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``ending`` are
     the trainer's command line. ``quick`` reads headers only. ``expected`` names the class folders of the job
-    that makes the set, where one is known. ``find_forbidden`` says which forbidden word a text holds, or None.
+    that makes the set, where one is known. ``alike``: pictures that look like another are sought, too, unless
+    ``quick``. ``find_forbidden`` says which forbidden word a text holds, or None.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class Question:
     bucketing: Bucketing = field(default_factory=lambda: Bucketing((512, 512)))
     ending: str = ".caption"
     quick: bool = False
+    alike: bool = True
     expected: frozenset[str] | None = None
     find_forbidden: Callable[[str], str | None] | None = None
 

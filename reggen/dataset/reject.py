@@ -10,9 +10,10 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from reggen.dataset.folder import Folder, held, storage
-from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.dataset.study import Brief
 from reggen.errors import JobError, Problem
 
@@ -21,10 +22,11 @@ _MOST = 1_000_000  # numbers in one range
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The names of slots: ``aside`` had a picture, ``empty`` had none."""
+    """The names of slots: ``aside`` had a picture, ``empty`` had none. ``rehearsal``: the set was begun by one."""
 
     aside: tuple[str, ...]
     empty: tuple[str, ...]
+    rehearsal: bool = False
 
 
 def slots(words: Sequence[str], count: int) -> list[int]:
@@ -54,20 +56,36 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
         folder.prepare()
         ledger = Ledger.open(folder.state / "ledger.sqlite")
         try:
-            files, takes = folder.files(set(indices)), ledger.states(indices)
+            rehearsal = bool(ledger.conflicts({"rehearsal": False}))
+            files, known = folder.files(set(indices)), ledger.states(indices)
             for index in indices:
-                sample = brief.plan.sample(index, takes.get(index, ("", 0))[1])
-                (aside if index in files else empty).append(sample.name)
-                if index in files:
-                    folder.set_aside(files[index])
-                folder.drop_companions(sample.name)
-                state, take = takes.get(index, ("", 0))
-                spent = state == "done" or index in files  # otherwise its take is one that was not made yet
-                ledger.put([Row(index, "rejected", take + spent, sample.name, now_utc(), why)])
+                state, take, was = known.get(index, ("", 0, ""))
+                file, name = files.get(index), brief.plan.sample(index, take).name
+                _clear(folder, file, {name, was or name})
+                (aside if file else empty).append(file.stem if file else name)
+                _record(ledger, index, state, take, why, found=file is not None)
+                spent = state == "done" or file is not None  # otherwise its take is one that was not made yet
+                ledger.put([Row(index, "rejected", take + spent, name, now_utc(), why)])
         finally:
             ledger.close()
             folder.tidy()
-    return Rejected(tuple(aside), tuple(empty))
+    return Rejected(tuple(aside), tuple(empty), rehearsal)
+
+
+def _clear(folder: Folder, file: Path | None, names: set[str]) -> None:
+    """Set a slot's picture aside and remove what belongs to it, under each name it has had: numbers grow wider."""
+    if file:
+        folder.set_aside(file)
+    for name in names | ({file.stem} if file else set()):
+        folder.drop_companions(name)
+
+
+def _record(ledger: Ledger, index: int, state: str, take: int, why: str, *, found: bool) -> None:
+    """Note the picture that goes; one without a row has neither a seed nor a server that anybody knows."""
+    if state == "done":
+        ledger.turn_away([index], why, now_utc())
+    elif found:
+        ledger.reject([Rejection(index, take, why, now_utc())])
 
 
 def purge(brief: Brief) -> int:

@@ -3,7 +3,7 @@
 - A row without its file: somebody deleted the image, which rejects it. The slot goes to its next take.
 - A file that is not the one of its row any more: checked anew. Somebody may have mended it, or the disk broke it.
 - A file without its row: a crash between rename and row, or a set begun by hand. It is checked and adopted;
-  what fails the checks is set aside in ``rejected/``, never deleted.
+  what fails the checks is set aside in ``rejected/``.
 """
 
 from __future__ import annotations
@@ -40,17 +40,19 @@ def reconcile(
     resumed, count = Resumed(), len(plan)
     present = folder.present(count)
     rejected: list[Row] = []
+    why, now = "the image was deleted", now_utc()
     takes: dict[int, int] = {}
     for index, state, take, name, size in ledger.outline(count):
         if state != "done":
             takes[index] = take
         elif index not in present:
-            rejected.append(Row(index, "rejected", take + 1, name, now_utc(), "the image was deleted"))
+            rejected.append(Row(index, "rejected", take + 1, name, now, why))
             resumed.deleted.append(name)
         elif size in {None, present[index]}:
             del present[index]  # settled: row and file
         else:  # changed since: mended by hand, or damaged
             takes[index] = take + 1
+    ledger.turn_away((row.idx for row in rejected), why, now)
     ledger.put(rejected)
     for index, path in sorted(folder.files(present).items()):
         try:

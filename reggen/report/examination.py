@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os.path
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,22 @@ def _folder(folder: FolderReport, entry: EntryReport) -> Iterator[str]:
     count = f"{folder.images:,} image{'s' if folder.images != 1 else ''}"
     yield f"  {subset.folder}: {count}, repeats {subset.repeats}, {named}"
     yield f"    used      {_used(folder)}"
-    captions = ", ".join(f"{count:,} from {source}" for source, count in sorted(folder.captions.items()))
-    yield f"    captions  {captions or 'none'} (the trainer reads {subset.reading.ending})"
+    yield f"    captions  {', '.join(_captions(folder)) or 'none'} (the trainer reads {subset.reading.ending})"
     yield f"    buckets   {_buckets(folder, entry)}"
+
+
+def _captions(folder: FolderReport) -> Iterator[str]:
+    """How many from where, and of all but the commonest source which ones."""
+    counts = folder.captions
+    for source, count in sorted(counts.items()):
+        named = (name for name, its in folder.sources.items() if its is source)
+        odd = source != counts.most_common(1)[0][0]
+        yield f"{count:,} from {source}" + (f" ({_capped(list(islice(named, _SHOWN)), count)})" if odd else "")
+
+
+def _capped(first: Sequence[str], count: int) -> str:
+    """The first few of so many names."""
+    return ", ".join(first) + (f" and {count - len(first):,} more" if count > len(first) else "")
 
 
 def _used(folder: FolderReport) -> str:
@@ -85,10 +99,7 @@ def _by(size: Size) -> str:
 def _finding(finding: Finding, root: Path) -> Iterator[str]:
     count = f"{len(finding.files):,} x " if len(finding.files) > 1 else ""
     yield f"{finding.severity:<8} {count}{finding.what}"
-    more = len(finding.files) - _SHOWN
-    named = ", ".join(_within(file, root) for file in finding.files[:_SHOWN])
-    if more > 0:
-        named += f" and {more:,} more"
+    named = _capped([_within(file, root) for file in finding.files[:_SHOWN]], len(finding.files))
     if len(finding.files) == 1 and finding.details:
         yield f"         {named}: {finding.details}"
     else:
@@ -153,6 +164,8 @@ def _folder_json(folder: FolderReport) -> dict[str, Any]:
         "slots": folder.slots,
         "uses": [folder.least, folder.most],
         "captions": dict(folder.captions),
+        "caption_sources": folder.sources,
+        "never_used": folder.unused,
         "buckets": _buckets_json(folder.buckets),
     }
 

@@ -37,7 +37,8 @@ def section(trainer: str | None, what: Asked) -> Section:
 
 def _kohya(what: Asked) -> Section:
     words = ["--reg_data_dir", word(str(what.served[0].folder.parent), windows=what.windows)]
-    words += ["--caption_extension", what.captions] if what.captions else []
+    ending = what.training.caption_extension if what.training else what.captions
+    words += ["--caption_extension", ending] if what.captions and ending else []
     for name, value in what.options.items():
         if value is True:
             words.append(f"--{name}")
@@ -53,8 +54,10 @@ def _kohya_hints(what: Asked) -> Iterator[str]:
     training = what.training
     if training and what.captions and training.caption_extension != what.captions:
         yield (
-            f"--caption_extension holds for the training images too, and theirs is {training.caption_extension}: "
-            f"name one ending in the job, or use --for kohya-toml, where each folder has its own."
+            f"--caption_extension holds for the training images too, and theirs is {training.caption_extension}: the "
+            f"captions of these images end in {what.captions} and are not read, their class tokens stand in. Write "
+            f'[captions] extension = "{training.caption_extension}" in the job, or use --for kohya-toml, where each '
+            f"folder has its own."
         )
     if training and training.config:
         yield "With a --dataset_config kohya ignores --reg_data_dir: use --for kohya-toml."

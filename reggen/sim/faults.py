@@ -17,7 +17,7 @@ What there is to do:
     any request   status, html, slow, silent, reset
     post          reject
     view          cut, trickle, endless, swap
-    start         fail, oom, black, flat, wrong, blank, blocked, interrupt, vanish
+    start         fail, oom, black, flat, noise, wrong, blank, blocked, interrupt, vanish
     event         lose, duplicate, delay
 
 In TOML, one `[[fault]]` table each, with the same names:
@@ -44,7 +44,7 @@ STREAMS = (*REQUESTS, "start", "event", "time")
 ANYWHERE = ("drop", "deafen", "refuse", "garbage", "huge", "restart", "freeze", "zombie")
 AT_REQUEST = ("status", "html", "slow", "silent", "reset")
 AT_VIEW = ("cut", "trickle", "endless", "swap")
-AT_START = ("fail", "oom", "black", "flat", "wrong", "blank", "blocked", "interrupt", "vanish")
+AT_START = ("fail", "oom", "black", "flat", "noise", "wrong", "blank", "blocked", "interrupt", "vanish")
 AT_EVENT = ("lose", "duplicate", "delay")
 
 _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -71,6 +71,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "oom": (("start",), ("node",)),
     "black": (("start",), ()),
     "flat": (("start",), ()),
+    "noise": (("start",), ()),
     "wrong": (("start",), ()),
     "blank": (("start",), ()),
     "blocked": (("start",), ("message",)),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 Graph = dict[str, dict[str, Any]]
-Look = Literal["plain", "black", "flat", "wrong"]
+Look = Literal["plain", "black", "flat", "noise", "wrong"]
 T = TypeVar("T")
 
 SEEDS = ("seed", "noise_seed")

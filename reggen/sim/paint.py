@@ -58,12 +58,14 @@ def paint(
     """A PNG of exactly `width` x `height`, the same bytes for the same arguments.
 
     `color` (0xRRGGBB) gives a plain surface without a mark, as do the looks "black" and "flat";
-    "wrong" paints another picture than the one asked for. `chunks` become PNG text.
+    so is the look "noise"; "wrong" paints another picture than the one asked for. `chunks` become PNG text.
     """
     if look == "wrong":
         text, seed = f"not {text}", seed ^ 0x5A5A5A5A
     plain = {"black": 0, "flat": 0x7F7F7F}.get(look, color)
-    if plain is not None:
+    if look == "noise":
+        image = Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(3 * width * height))
+    elif plain is not None:
         image = Image.new("RGB", (width, height), (plain >> 16 & 255, plain >> 8 & 255, plain & 255))
     else:
         image = _scene(seed, index, width, height)

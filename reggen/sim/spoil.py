@@ -52,7 +52,7 @@ def _mishap(fault: Fault) -> Mishap | None:
         case "oom":
             message = "CUDA out of memory. Tried to allocate 2.00 GiB. (rehearsed)"
             return Mishap("fail", "torch.OutOfMemoryError", message, fault.node)
-        case "black" | "flat" | "wrong":
+        case "black" | "flat" | "noise" | "wrong":
             return Mishap("look", look=fault.do)
         case "blank":
             return Mishap("blank")

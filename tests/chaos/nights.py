@@ -103,7 +103,7 @@ class Night:
         """
         if fault.do in ("restart", "freeze", "zombie"):
             return self.in_hand
-        if fault.do in ("black", "flat", "wrong", "oom"):
+        if fault.do in ("black", "flat", "noise", "wrong", "oom"):
             return self.batch
         if fault.do in AT_START or fault.do in AT_VIEW or fault.do == "reject":
             return 1

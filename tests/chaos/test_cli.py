@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -160,6 +161,48 @@ async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
         after = await asyncio.to_thread(reggen, "status", str(job_file), "--count", "20")
         assert "20 of 20 done, 0 missing" in after.stdout
         assert "nobody is filling it now" in after.stdout
+
+
+def next_words(said: str) -> list[str]:
+    """The command that a rejection says is next, as a shell reads it."""
+    line = next(line for line in said.splitlines() if line.startswith("  python -m reggen "))
+    return shlex.split(line)[3:]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shlex reads POSIX shells")
+@pytest.mark.parametrize("command", ["reject", "redo"])
+def test_the_next_command_makes_just_what_was_rejected(job_file: Path, tmp_path: Path, command: str) -> None:
+    """As it is printed: the same folder, quoted for a shell, and a rehearsal where the pictures are of one."""
+    odd = job_file.rename(tmp_path / "it's my job.toml")
+    text = odd.read_text(encoding="utf-8").replace("count = 40", "count = 6")
+    odd.write_text(text, encoding="utf-8")
+    root = tmp_path / "made for you"
+    assert reggen("run", str(odd), "--rehearse", "--output", str(root)).returncode == 0
+    before = {file.name: file.read_bytes() for file in (root / "1_thing").iterdir()}
+    done = reggen(command, str(odd), "2", "4-5", "--output", str(root))
+    assert done.returncode == 0, done.stderr
+    assert "3 set aside in .reggen: reg_002, reg_004, reg_005" in done.stdout
+    again = reggen(*next_words(done.stdout))
+    assert again.returncode == 0, again.stdout + again.stderr
+    after = {file.name: file.read_bytes() for file in (root / "1_thing").iterdir()}
+    assert {name for name in after if after[name] != before[name]} == {"reg_002.png", "reg_004.png", "reg_005.png"}
+
+
+def test_the_class_is_named_where_a_job_has_several(job_file: Path, tmp_path: Path) -> None:
+    """Without it, or with another, the command says which there are; with it only that class is touched."""
+    text = job_file.read_text(encoding="utf-8").replace('class = "thing"\n', "").replace("count = 40", "count = 6")
+    job_file.write_text(f'{text}\n[[class]]\nwords = "boy"\n[[class]]\nwords = "girl"\n', encoding="utf-8")
+    root = tmp_path / "made"
+    made = reggen("run", str(job_file), "--rehearse", "--output", str(root))
+    assert made.returncode == 0, made.stdout + made.stderr
+    for words in ((), ("--class", "cat")):
+        refused = reggen("redo", str(job_file), "2", *words, "--output", str(root))
+        assert refused.returncode == 2
+        assert "--class: is one of boy, girl" in refused.stderr
+    done = reggen("redo", str(job_file), "2", "--class", "girl", "--output", str(root))
+    assert done.returncode == 0, done.stderr
+    assert not (root / "1_girl" / "reg_002.png").exists()
+    assert (root / "1_boy" / "reg_002.png").exists()
 
 
 @needs_signals

@@ -210,6 +210,18 @@ bucket_no_upscale = true
   is_reg = true
 """
 
+SILENT = """
+[[datasets]]
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/4_spyke girl"
+  num_repeats = 4
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  class_tokens = "girl"
+  is_reg = true
+"""
+"""It says nothing of buckets: the command line decides, whose default is none."""
+
 LAYOUTS = (
     Layout("two classes, too many images", two_classes),
     Layout("one class, too many images", lambda root: reg(root, "1_girl", 15)),
@@ -231,6 +243,8 @@ LAYOUTS = (
     Layout("sizes without buckets", sizes, Bucketing((256, 320), enabled=False)),
     Layout("limits that are no multiples", sizes, Bucketing((256, 256), min_reso=100, max_reso=500, steps=32)),
     Layout("a config of several datasets", many, config=CONFIG, reg="reg"),
+    Layout("a config without a word on buckets", sizes, Bucketing((256, 320), enabled=False), config=SILENT),
+    Layout("buckets by the command line for a config", sizes, config=SILENT),
     Layout("an empty caption", broken("reg_001.caption", b"")),
     Layout("a caption that is not UTF-8", broken("reg_001.caption", b"caf\xe9")),
     Layout("a caption of a byte order mark alone", broken("reg_001.caption", b"\xef\xbb\xbf")),

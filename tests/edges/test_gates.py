@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from reggen.dataset.ledger import Ledger, Rejection, Row
 from reggen.job import Job
 from reggen.plan import Plan
 from reggen.sim import Fault, Script, Settings, paint, serve
+from tests.chaos.disk import Recorder
 from tests.conftest import JobMaker, filled
 from tests.gallery import cut, jpeg
 from tests.invariants import assert_sound, parts
@@ -151,6 +153,7 @@ async def test_a_near_duplicate_of_another_image_never_enters(job: JobMaker, cop
     [
         (Fault("black", on="start", nth=2), "is black"),
         (Fault("flat", on="start", nth=2), "is of one colour"),
+        (Fault("noise", on="start", nth=2), "is nothing but noise"),
     ],
 )
 async def test_every_rejection_is_recorded(job: JobMaker, fault: Fault, word: str) -> None:
@@ -161,6 +164,33 @@ async def test_every_rejection_is_recorded(job: JobMaker, fault: Fault, word: st
     [seen] = rejections(one)
     assert seen.reason == word
     assert_sound(one)
+
+
+@pytest.mark.parametrize("checks", [{"noise": False}, {"noise_level": 2.0}])
+async def test_noise_is_kept_where_nobody_minds(job: JobMaker, checks: dict[str, object]) -> None:
+    """The gate can be turned off, or its level raised."""
+    async with serve(QUICK, script=Script((Fault("noise", on="start", nth=2),))) as sim:
+        told = await filled(one := job(sim.url, checks=checks))
+    assert (told.summary.made, rejections(one)) == (6, [])
+
+
+async def test_a_caption_is_there_before_its_image_appears(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At no moment an image stands without it: a trainer that starts then would take the class tokens instead."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url, captions={"write": "prompt", "extension": ".txt"})
+        folder = Folder(one.dataset)
+        folder.prepare()
+        with ExitStack() as stack, monkeypatch.context() as patch:
+            recorder = Recorder(folder, stack)
+            recorder.watch(patch)
+            await filled(one)
+    images = 0
+    for moment in recorder.moments:
+        stems = [name.removesuffix(".png") for name in moment.names if name.endswith(".png")]
+        images = max(images, len(stems))
+        bare = [stem for stem in stems if not moment.contents.get(moment.names.get(f"{stem}.txt", 0))]
+        assert not bare, moment.after
+    assert images == 6
 
 
 async def test_a_png_is_stripped_on_request_and_its_slot_stays_known(job: JobMaker) -> None:

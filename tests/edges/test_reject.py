@@ -12,6 +12,7 @@ from reggen.errors import Busy, JobError
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
+from tests.pictures import paint
 
 QUICK = Settings(seconds=0.005)
 
@@ -37,6 +38,58 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
         ledger.close()
         assert (row.take, row.positive) == (1, before.positive)
         assert row.seed == brief.plan.sample(1, 1).seed != before.seed
+
+
+async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: JobMaker) -> None:
+    """The count grew from 5 to 1005: the slot is reg_0002 now, and its picture, caption and caches are reg_002's."""
+    async with serve(QUICK) as sim:
+        told = {"write": "prompt", "extension": ".txt"}
+        await filled(job(sim.url, captions=told, dataset={"count": 5}))
+        (brief,) = study(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
+        (one.dataset.folder / "reg_002.npz").touch()
+        assert reject(brief, [1], "ugly").aside == ("reg_002",)
+        assert not list(one.dataset.folder.glob("reg_*2.*"))
+
+
+async def test_a_deleted_picture_of_a_shorter_number_leaves_nothing_behind(job: JobMaker) -> None:
+    """Its row still knows how it was called."""
+    async with serve(QUICK) as sim:
+        told = {"write": "prompt", "extension": ".txt"}
+        await filled(job(sim.url, captions=told, dataset={"count": 5}))
+        (brief,) = study(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
+        (one.dataset.folder / "reg_002.png").unlink()
+        assert reject(brief, [1], "ugly").empty == ("reg_0002",)
+        assert not (one.dataset.folder / "reg_002.txt").exists()
+
+
+async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -> None:
+    """By number with the words of --why, by deleting with ours; with the seed and the server that made the picture."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, sampling={"seed": 7}))
+        (brief,) = study(one, "test.toml")
+        reject(brief, [1], "six fingers")
+        (one.dataset.folder / "reg_004.png").unlink()
+        await filled(one)
+        await filled(one)
+    ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+    assert ledger is not None
+    server = sim.url.removeprefix("http://")
+    assert [(seen.idx, seen.take, seen.reason, seen.seed, seen.server) for seen in ledger.rejections()] == [
+        (1, 0, "six fingers", 8, server),
+        (3, 0, "the image was deleted", 10, server),
+    ]
+    ledger.close()
+
+
+def test_a_picture_without_a_row_is_rejected_without_a_seed(job: JobMaker) -> None:
+    """Nobody knows what made it; a slot without a picture has none that could be turned away."""
+    (brief,) = study(one := job(), "test.toml")
+    paint(one.dataset.folder / "reg_002.png")
+    reject(brief, [1, 2], "not mine")
+    ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+    assert ledger is not None
+    assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections()] == [(1, "not mine", None)]
+    ledger.close()
 
 
 async def test_what_was_never_made_can_be_rejected_and_costs_no_seed(job: JobMaker) -> None:

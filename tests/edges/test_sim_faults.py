@@ -282,7 +282,7 @@ async def test_failing_node(fault: Fault, node: str, kind: str):
     assert (data["node_id"], data["exception_type"]) == (node, kind)
 
 
-@pytest.mark.parametrize("look", ["black", "flat", "wrong"])
+@pytest.mark.parametrize("look", ["black", "flat", "noise", "wrong"])
 async def test_picture_that_is_not_right(look: str):
     """Everything says success, only the picture is not what it should be."""
     async with troubled(Fault(look)) as (_, comfy):

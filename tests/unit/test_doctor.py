@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -18,12 +19,17 @@ from reggen.dataset.captions import Source
 from reggen.dataset.doctor import examine
 from reggen.dataset.examined import Examination, Stop
 from reggen.dataset.findings import KINDS, Severity
+from reggen.dataset.lookalikes import Lookalikes
 from reggen.dataset.mending import mend
 from reggen.dataset.pointing import Question
+from reggen.dataset.study import study
 from reggen.dataset.survey import Looked
 from reggen.errors import Busy, JobError
+from reggen.jobfile import load
 from reggen.kohya import Bucketing
 from reggen.report.examination import as_json, words
+from tests.gallery import cut, jpeg
+from tests.gallery import picture as picture_of
 from tests.pictures import paint, plain, tear, write
 
 Build = Callable[[Path], object]
@@ -167,8 +173,26 @@ def test_a_folder_the_job_does_not_make_is_a_stray(root: Path) -> None:
     paint(root / "reg" / "1_boy" / "a.png")
     job = question(root, expected=frozenset({"1_girl"}))
     assert files(examine(job), "folder-stray") == ["1_boy"]
-    (root / "reg" / ".reggen" / "1_boy").mkdir(parents=True)
+    (root / "reg" / ".reggen" / "1_boy" / "rejected").mkdir(parents=True)
+    assert files(examine(job), "folder-stray") == ["1_boy"], "--fix set something of it aside, no more"
+    write(root / "reg" / ".reggen" / "1_boy" / "ledger.sqlite", b"")
     assert files(examine(job), "folder-stray") == []
+
+
+@pytest.mark.parametrize("name", ["5_old boy", "1_girl backup", "1_girl_2", "2_girl (copy)"])
+def test_beside_the_folder_of_a_job_every_other_one_is_a_stray(root: Path, name: str) -> None:
+    """Whatever it is called: kohya trains on it. Several are named, all of them."""
+    paint(root / "reg" / name / "a.png")
+    paint(root / "reg" / "7_x" / "a.png")
+    found = examine(question(root, expected=frozenset({"1_girl"})))
+    assert sorted(files(found, "folder-stray")) == sorted([name, "7_x"])
+
+
+@pytest.mark.parametrize(("name", "stray"), [("1_girl backup", True), ("3_girl_old", True), ("1_old boy", False)])
+def test_without_a_job_a_copy_of_another_class_folder_is_a_stray(root: Path, name: str, stray: bool) -> None:
+    """Its words and one more that says what it is; an old boy is a class of his own."""
+    paint(root / "reg" / name / "a.png")
+    assert files(examine(question(root)), "folder-stray") == [name] * stray
 
 
 def test_caches_newer_than_their_images_are_left_alone(root: Path) -> None:
@@ -198,6 +222,37 @@ def test_too_few_images_are_a_note(root: Path) -> None:
     assert kinds(found) == {"uneven"}
     assert found.well
     assert "3 of 3, 1 to 2 times" in words(found)
+
+
+def test_repeats_that_fill_all_slots_are_not_too_few_images(root: Path) -> None:
+    """7 x 1 + 2 x 5 = 17 images for 17 slots: some count five times because their folder says so."""
+    for n in range(4, 7):
+        paint(root / GIRL / f"reg_00{n}.png")
+    for n in range(2):
+        paint(root / "reg" / "5_boy" / f"reg_00{n}.png")
+    (root / "train" / "2_spyke girl").rename(root / "train" / "8_spyke girl")
+    paint(root / "train" / "1_x" / "0.png")
+    found = examine(question(root))
+    assert (found.entries[0].total, sum(folder.slots for folder in found.folders)) == (17, 17)
+    assert found.findings == ()
+
+
+def test_the_report_says_of_each_image_whether_it_is_used_and_where_its_caption_is_from(root: Path) -> None:
+    """By name for programs, all of them; for people the counts, and the names of the few that are unlike the others."""
+    for n in range(4, 14):
+        paint(root / GIRL / f"reg_0{n:02d}.png")
+    write(root / GIRL / "reg_001.caption", "a girl")
+    found = examine(question(root))
+    (folder,) = as_json(found)["folders"]
+    never = [f"reg_0{n:02d}.png" for n in range(4, 14)]
+    assert folder["never_used"] == never
+    assert len(folder["caption_sources"]) == 14
+    assert folder["caption_sources"]["reg_001.png"] == "caption file"
+    assert folder["caption_sources"]["reg_002.png"] == "class tokens"
+    assert files(found, "unused") == never
+    said = words(found)
+    assert "1 from caption file (reg_001.png), 13 from class tokens" in said
+    assert "reg_008.png and 5 more" in said
 
 
 def test_sizes_no_train_image_has_are_told(root: Path) -> None:
@@ -287,8 +342,16 @@ def test_forbidden_words_are_found_in_what_is_trained(root: Path) -> None:
     write(root / GIRL / "reg_001.caption", "a girl, spyke")
     found = examine(question(root, find_forbidden=lambda text: "spyke" if "spyke" in text else None))
     assert files(found, "forbidden") == ["reg_001.caption"]
+
+
+def test_forbidden_words_are_found_in_the_class_folder_whatever_its_captions_are(root: Path) -> None:
+    """Its own words may come to be trained with any image that loses its caption; the folder is named once."""
+    for n in range(3):
+        write(root / GIRL / f"reg_00{n}.caption", "a person")
     found = examine(question(root, find_forbidden=lambda text: "girl" if "girl" in text else None))
-    assert len(files(found, "forbidden")) == 4
+    assert files(found, "forbidden") == ["1_girl"]
+    (finding,) = found.findings
+    assert finding.details == "'girl' in the class words 'girl'"
 
 
 def test_steps_that_do_not_suit_every_model_are_a_note(root: Path) -> None:
@@ -307,6 +370,63 @@ def test_the_worst_is_told_first_and_when_kohya_would_end(root: Path) -> None:
     )
     write(root / GIRL / "reg_000.png", b"")
     assert examine(question(root)).stop is Stop.START
+
+
+def like(source: Path, target: Path, change: Callable[[Image.Image], Image.Image]) -> Path:
+    """A changed copy of a picture."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(source) as image:
+        change(image.convert("RGB")).save(target, compress_level=1)
+    return target
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "packed anew": lambda image: image,
+    "JPEG": lambda image: jpeg(image, 60),
+    "cut": lambda image: cut(image, 0.01, 0.5, 0.5),
+    "smaller": lambda image: image.resize((230, 230)),
+}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A set and a training set of pictures as people have them; all is well with them."""
+    for folder, numbers in ((GIRL, range(8)), ("train/8_spyke", range(8, 9))):
+        (tmp_path / folder).mkdir(parents=True)
+        for n in numbers:
+            picture_of(n, 256).save(tmp_path / folder / f"reg_{n:03d}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("copy", COPIES)
+@pytest.mark.parametrize(
+    ("kind", "source"), [("image-like", f"{GIRL}/reg_003.png"), ("image-train-like", "train/8_spyke/reg_008.png")]
+)
+def test_pictures_that_look_like_another_are_found(pictures: Path, kind: str, source: str, copy: str) -> None:
+    """Of the set or of the training set; the later one is named, with the one it looks like and a remedy."""
+    assert examine(question(pictures)).well
+    like(pictures / source, pictures / GIRL / "reg_007.png", COPIES[copy])
+    found = examine(question(pictures))
+    assert files(found, kind) == ["reg_007.png"]
+    (finding,) = (one for one in found.findings if one.kind == kind)
+    assert finding.details.endswith(str(pictures / source))
+    assert ("is the same picture as" in finding.details) is (copy == "packed anew")
+    assert "the next run makes" in finding.remedy
+
+
+def test_lookalikes_are_not_sought_where_nobody_minds_or_nothing_is_decoded(pictures: Path) -> None:
+    """A job whose own gate is off, or --quick."""
+    like(pictures / GIRL / "reg_003.png", pictures / GIRL / "reg_007.png", COPIES["JPEG"])
+    for more in ({"alike": False}, {"quick": True}):
+        assert files(examine(question(pictures, **more)), "image-like") == []
+
+
+def test_the_oldest_pictures_are_forgotten_where_there_are_too_many() -> None:
+    """Memory does not grow with the set."""
+    likes = Lookalikes((), 2)
+    for n, own in enumerate((0, 0xFF, 0xFFFF)):
+        assert likes.seen(Path(f"{n}.png"), own) is None
+    assert [path.name for path in likes._paths] == ["2.png", "1.png"]
 
 
 def test_quick_reads_headers_only(root: Path) -> None:
@@ -428,9 +548,9 @@ def test_the_command_gives_json_and_nothing_else(root: Path) -> None:
     assert json.loads(run(root / "reg", "--json", "--fix").stdout)["well"] is True
 
 
-def test_the_command_takes_a_job(root: Path) -> None:
-    """Its root is the folder, and its class folder the only one it expects."""
-    job = write(
+def a_job(root: Path, more: str = "") -> Path:
+    """A job that fills the set with the class girl; ``more`` are sections of its file."""
+    return write(
         root / "job.toml",
         f"""
         [dataset]
@@ -441,11 +561,113 @@ def test_the_command_takes_a_job(root: Path) -> None:
         checkpoint = "a.safetensors"
         [prompts]
         positive = "a girl"
+        {more}
         """,
     )
+
+
+def by_folder(root: Path, more: str = "") -> str:
+    """A training section for `a_job`, of the train folder."""
+    return f'[training]\nfolder = "{(root / "train").as_posix()}"\nresolution = 64\nmin_bucket_reso = 64\n{more}'
+
+
+def ask(*arguments: object) -> dict[str, Any]:
+    """What the doctor says to a command line, for programs."""
+    done = CliRunner().invoke(app, ["doctor", *map(str, arguments), "--json"])
+    assert not isinstance(done.exception, Exception), done.exception
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_the_command_takes_a_job(root: Path) -> None:
+    """Its root is the folder, and its class folder the only one it expects."""
+    job = a_job(root)
     assert run(job).exit_code == 0
     paint(root / "reg" / "1_boy" / "a.png")
     assert "the job does not make it" in run(job).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        ((), "resolution", [64, 64]),
+        (("--resolution", "128,192"), "resolution", [128, 192]),
+        ((), "enable_bucket", True),
+        (("--no-bucket",), "enable_bucket", False),
+        (("--max-bucket-reso", "640"), "max_bucket_reso", 640),
+        (("--bucket-reso-steps", "32"), "bucket_reso_steps", 32),
+        ((), "bucket_no_upscale", True),
+        (("--bucket-upscale",), "bucket_no_upscale", False),
+    ],
+)
+def test_options_go_over_what_the_job_says(root: Path, options: tuple[str, ...], key: str, value: object) -> None:
+    """Each by itself: the others stay the job's, its training set too."""
+    told = ask(a_job(root, by_folder(root, "bucket_no_upscale = true")), *options)["datasets"][0]
+    assert told[key] == value
+    assert told["min_bucket_reso"] == 64
+    assert told["train_slots"] == 4
+
+
+def test_the_caption_ending_of_the_command_line_goes_over_the_jobs(root: Path) -> None:
+    """The job's own is that of its training set, else that of the captions it writes."""
+    job = a_job(root, by_folder(root, 'caption_extension = ".txt"'))
+    assert ask(job)["folders"][0]["caption_extension"] == ".txt"
+    assert ask(job, "--caption-extension", ".caption")["folders"][0]["caption_extension"] == ".caption"
+    job = a_job(root, '[captions]\nwrite = "class"\nextension = ".txt"')
+    assert ask(job)["folders"][0]["caption_extension"] == ".txt"
+
+
+def test_forbidden_words_of_the_command_line_add_to_the_jobs(root: Path) -> None:
+    """Each of the two is found."""
+    job = a_job(root, '[guard]\nforbid = ["bandana"]')
+    write(root / GIRL / "reg_000.caption", "a bandana")
+    write(root / GIRL / "reg_001.caption", "a cloak")
+    told = {Path(file).name for one in ask(job, "--forbid", "cloak")["findings"] for file in one["files"]}
+    assert told == {"reg_000.caption", "reg_001.caption"}
+
+
+def test_an_output_belongs_to_a_job(root: Path) -> None:
+    """A folder is named already: it is not dropped in silence."""
+    with pytest.raises(JobError, match="goes with a job"):
+        CliRunner().invoke(app, ["doctor", str(root / "reg"), "--output", "x"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("general", "training", "option", "buckets"),
+    [
+        ("", "", (), False),
+        ("enable_bucket = true", "", (), True),
+        ("", "enable_bucket = true", ("--bucket",), True),
+        ("enable_bucket = false", "enable_bucket = true", ("--bucket",), False),
+    ],
+)
+def test_a_config_decides_on_buckets_for_plan_job_and_folder_alike(
+    root: Path, general: str, training: str, option: tuple[str, ...], buckets: bool
+) -> None:
+    """kohya's rule: what the config says; where it is silent the command line, whose default is none."""
+    config = write(
+        root / "dataset.toml",
+        f"""
+        [general]
+        resolution = 64
+        min_bucket_reso = 64
+        {general}
+        [[datasets]]
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/train/2_spyke girl"
+        num_repeats = 2
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/{GIRL}"
+        class_tokens = "girl"
+        is_reg = true
+        """,
+    )
+    job = a_job(root, f'[training]\nconfig = "{config.as_posix()}"\n{training}')
+    (brief,) = study(load(job), str(job))
+    assert brief.training is not None
+    assert brief.training.bucketing.enabled is buckets
+    assert ask(job)["datasets"][0]["enable_bucket"] is buckets
+    assert ask(root / "reg", "--config", config, *option)["datasets"][0]["enable_bucket"] is buckets
 
 
 def test_a_resolution_that_is_none_is_told(root: Path) -> None:

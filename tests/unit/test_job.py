@@ -360,6 +360,9 @@ def test_every_key_is_sent_home(tmp_path: Path, key: str, home: str):
         ("checks = 1\n" + WHOLE, "[checks]"),
         ("servers = [5]\n" + WHOLE, "address"),
         (DATASET + SAMPLING + "[prompts]\npositive = 5", "text"),
+        (WHOLE + '[guard]\nforbid = "red"', 'write it as a list: forbid = ["red"]'),
+        (WHOLE + "[matrix]\nsteps = 20", "write it as a list: steps = [20]"),
+        (WHOLE + '[notify]\nurls = "ntfy://s3cret"', "write it as a list: urls = [...]"),
     ],
     ids=[
         "one table",
@@ -368,13 +371,16 @@ def test_every_key_is_sent_home(tmp_path: Path, key: str, home: str):
         "a section that is a value",
         "a number for a server",
         "a number for a prompt",
+        "one forbidden word",
+        "one value of a matrix",
+        "one address to notify",
     ],
 )
 def test_mistakes_of_form_are_told_in_the_words_of_toml(tmp_path: Path, text: str, says: str):
     """Whoever writes [servers] for [[servers]] is told so, and hears nothing of tuples, dictionaries or instances."""
     (problem,) = problems(tmp_path, text)
     assert says in problem
-    assert not any(word in problem for word in ("tuple", "dictionary", "instance"))
+    assert not any(word in problem for word in ("tuple", "dictionary", "instance", "s3cret"))
 
 
 def test_one_wrong_prompt_in_a_list_is_one_problem(tmp_path: Path):

@@ -58,7 +58,7 @@ def test_kohya_is_given_what_the_job_says_of_captions_and_buckets() -> None:
     """By the names of its command line; what is off is left out."""
     assert options(section("kohya", TOLD).text) == {
         "--reg_data_dir": str(ODD),
-        "--caption_extension": ".txt",
+        "--caption_extension": ".caption",
         "--resolution": "512,768",
         "--enable_bucket": None,
         "--min_bucket_reso": "320",
@@ -70,11 +70,17 @@ def test_kohya_is_given_what_the_job_says_of_captions_and_buckets() -> None:
     assert set(options(section("kohya", replace(PLAIN, training=cut)).text)) == {"--reg_data_dir", "--resolution"}
 
 
-def test_kohya_reads_one_ending_for_both_sets() -> None:
-    """So a job that writes another than the training set has is warned; in TOML each folder has its own."""
-    assert "theirs is .caption" in " ".join(section("kohya", TOLD).hints)
-    same = replace(TOLD, training=TRAINING.model_copy(update={"caption_extension": ".txt"}))
-    assert section("kohya", same).hints == ()
+@pytest.mark.parametrize(("theirs", "ours"), [(".caption", ".txt"), (".txt", ".caption")])
+def test_kohya_reads_one_ending_for_both_sets(theirs: str, ours: str) -> None:
+    """So the training set's is printed, whose captions weigh more, and a job that writes another is told of it."""
+    training = TRAINING.model_copy(update={"caption_extension": theirs})
+    found = section("kohya", replace(TOLD, captions=ours, training=training))
+    assert options(found.text)["--caption_extension"] == theirs
+    (hint,) = found.hints
+    assert f"theirs is {theirs}" in hint
+    assert f'extension = "{theirs}" in the job' in hint
+    same = section("kohya", replace(TOLD, captions=theirs, training=training))
+    assert (options(same.text)["--caption_extension"], same.hints) == (theirs, ())
 
 
 def test_with_a_dataset_config_kohya_ignores_the_command_line() -> None:
