@@ -1,0 +1,136 @@
+"""Fast and slow servers in one fleet: does it end together, or does the last image of the slow one hold the night?
+
+    python -m tests.bench.uneven [--fleet 4x0.2 2x0.4 1x1.6] [--images 100 110 120] [--rounds 3]
+
+The makespan is from the first post to the last durable commit. The ideal is the best that a perfect schedule could
+do, which knows everything before it begins and loses nothing: the smallest time in which so many images can end
+whole, each server making one after another. The excess is told in images of the slowest server, beside the time that
+each kind of server took for an image in fact, by its own history; the ideal of these times is told, too, since
+stand-ins on busy cores are slower than they are asked to be. The stand-ins live in other processes. Several numbers
+of images, since one alone may by luck be what a schedule ends well with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench.facts import machine, versions
+from tests.bench.runs import run_watched
+from tests.bench.servers import spans_of, stand_ins
+
+_GOAL = 1.0  # images of the slowest server
+
+_JOB = """
+servers = {servers}
+[dataset]
+root = '{root}'
+class = "uneven"
+count = {count}
+[sampling]
+checkpoint = "AnythingXL_inkBase.safetensors"
+width = 64
+height = 64
+[prompts]
+positive = ["a cat", "a dog", "a bird"]
+negative = "blurry"
+"""
+
+
+def ideal(seconds: Sequence[float], images: int) -> float:
+    """The smallest time in which servers of these speeds end so many images: that of the last one to end."""
+    ends = sorted(speed * number for speed in set(seconds) for number in range(1, images + 1))
+    low, high = 0, len(ends) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if sum(int(ends[middle] / speed + 1e-9) for speed in seconds) >= images:
+            high = middle
+        else:
+            low = middle + 1
+    return ends[low]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run: its makespan, and of each server the seconds of an image in fact and its images."""
+
+    makespan: float
+    asked: tuple[float, ...]
+    took: tuple[float, ...]
+    made: tuple[int, ...]
+
+    def excess(self, seconds: Sequence[float]) -> float:
+        """Beyond the ideal of servers that take so long, in images of the slowest."""
+        return (self.makespan - ideal(seconds, sum(self.made))) / max(seconds)
+
+
+def run_round(options: argparse.Namespace, images: int) -> Round:
+    """A new dataset on new servers."""
+    groups: list[tuple[int, float]] = options.fleet
+    with tempfile.TemporaryDirectory(prefix="uneven-") as name, stand_ins(groups, Path(name)) as there:
+        job_file = Path(name) / "uneven.toml"
+        root, servers = (Path(name) / "dataset").as_posix(), json.dumps(there.urls)
+        job_file.write_text(_JOB.format(root=root, servers=servers, count=images), encoding="utf-8")
+        seen = run_watched(job_file, Path(name))
+        spans = [spans_of(url) for url in there.urls]
+    asked = tuple(seconds for count, seconds in groups for _ in range(count))
+    took = [
+        median(one.end - one.start for one in own) if own else alone for own, alone in zip(spans, asked, strict=True)
+    ]
+    return Round(seen.wall, asked, tuple(took), tuple(map(len, spans)))
+
+
+def told(rounds: Sequence[Round]) -> dict[str, Any]:
+    """The medians of the rounds of one number of images."""
+    images = sum(rounds[0].made)
+    return {
+        "images": images,
+        "ideal, s": round(ideal(rounds[0].asked, images), 3),
+        "makespan, s": round(median(one.makespan for one in rounds), 3),
+        "excess, images of the slowest": round(median(one.excess(one.asked) for one in rounds), 2),
+        "the same, against the times they took in fact": round(median(one.excess(one.took) for one in rounds), 2),
+        "makespans, s": [round(one.makespan, 3) for one in rounds],
+        "an image took, first round, s": [round(seconds, 3) for seconds in rounds[0].took],
+        "images of each, first round": rounds[0].made,
+    }
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All numbers of images, each so many rounds."""
+    points = [told([run_round(options, images) for _ in range(options.rounds)]) for images in options.images]
+    return {
+        "benchmark": "makespan of an uneven fleet, medians",
+        "goal, excess in images of the slowest": _GOAL,
+        "fleet": [f"{count} at {seconds} s an image" for count, seconds in options.fleet],
+        "largest excess, images of the slowest": max(one["excess, images of the slowest"] for one in points),
+        "points": points,
+        "load average at the end": round(os.getloadavg()[0], 1),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def _group(text: str) -> tuple[int, float]:
+    count, _, seconds = text.partition("x")
+    return int(count), float(seconds)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.uneven", description=(__doc__ or "").splitlines()[0])
+    fleet = [(4, 0.2), (2, 0.4), (1, 1.6)]
+    parser.add_argument("--fleet", type=_group, nargs="+", default=fleet, metavar="COUNTxSECONDS")
+    parser.add_argument("--images", type=int, nargs="+", default=[100, 110, 120])
+    parser.add_argument("--rounds", type=int, default=3)
+    print(json.dumps(measure(parser.parse_args()), indent=2))
+
+
+if __name__ == "__main__":
+    main()
