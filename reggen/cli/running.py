@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reggen.cli.limits import allow_many_files
 from reggen.cli.options import Count, JobFile, Output, Servers, load
 from reggen.cli.standin import stand_ins_for
 from reggen.errors import COMPLETE, STOPPED, JobError, Problem, ReggenError, StorageError
@@ -43,6 +44,7 @@ def run(
     from reggen.engine.curfew import curfew
     from reggen.engine.fill import Control
 
+    allow_many_files()
     if rehearse and server:
         raise JobError(job_file, (Problem("--server", "makes no sense with --rehearse, which brings its own"),))
     if rehearse and output is None:

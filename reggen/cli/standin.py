@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from reggen.cli.limits import allow_many_files
 from reggen.errors import JobError, Problem
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def stand_in(
     chosen: dict[str, Any] = {"seconds": seconds, "version": version, "lenient": not (strict or checkpoint)}
     if checkpoint:
         chosen["checkpoints"] = tuple(checkpoint)
+    allow_many_files()
     script = _script(faults)
     try:
         settings = sim.Settings(**chosen)

@@ -77,7 +77,7 @@ class Folder:
             self._caches = {}
             with os.scandir(self.images) as entries:  # once: a look for each image would cost more with each image
                 for entry in entries:
-                    if match := self._cache.fullmatch(entry.name):
+                    if entry.name.endswith(".npz") and (match := self._cache.fullmatch(entry.name)):
                         self._caches.setdefault(match[1], []).append(Path(entry.path))
 
     def tidy(self) -> None:
@@ -88,10 +88,17 @@ class Folder:
         """The slots of ``count`` in which a file lies, with its size in bytes; empty files do not count."""
         found: dict[int, int] = {}
         for index, entry in self._numbered():
-            with suppress(OSError):  # gone meanwhile, or a link to nowhere
-                if 0 <= index < count and (size := entry.stat().st_size):
-                    found[index] = size
+            if 0 <= index < count:
+                try:
+                    if size := entry.stat().st_size:
+                        found[index] = size
+                except OSError:  # gone meanwhile, or a link to nowhere
+                    continue
         return found
+
+    def names(self, count: int) -> set[int]:
+        """The slots of ``count`` in which a file lies, empty or not: a look at names alone."""
+        return {index for index, _ in self._numbered() if 0 <= index < count}
 
     def beyond(self, count: int) -> int:
         """How many images lie in slots beyond ``count``: the trainer reads them all the same."""
@@ -114,9 +121,12 @@ class Folder:
 
     def _numbered(self) -> Iterator[tuple[int, os.DirEntry[str]]]:
         with storage("reading", self.images), os.scandir(self.images) as entries:
-            for entry in entries:
-                if match := self._number.fullmatch(entry.name):
-                    yield int(match.group(1)) - 1, entry
+            start, stop = len(self._prefix) + 1, -len(self.ending) - 1
+            head, tail = f"{self._prefix}_", f".{self.ending}"
+            for entry in entries:  # a million of them: no expression is matched
+                name = entry.name
+                if name.startswith(head) and name.endswith(tail) and (digits := name[start:stop]).isdecimal():
+                    yield int(digits) - 1, entry
 
     def set_aside(self, path: Path) -> Path:
         """Move a file that must not stay in the dataset to ``rejected/``, under a name that is free."""

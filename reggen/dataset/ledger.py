@@ -171,6 +171,11 @@ class Ledger:
         query = "SELECT idx FROM slot WHERE state = 'done' AND idx >= ? AND idx < ?"
         return {row[0] for row in self._read(query, (start, stop))}
 
+    def full(self, window: int) -> set[int]:
+        """The windows, of so many slots each, by number, whose slots are all done."""
+        query = "SELECT idx / ? AS part FROM slot WHERE state = 'done' GROUP BY part HAVING count(*) = ?"
+        return {row[0] for row in self._read(query, (window, window))}
+
     def takes(self, start: int, stop: int) -> dict[int, int]:
         """The take of the slots in ``start <= index < stop`` that are not done and beyond their first take."""
         query = "SELECT idx, take FROM slot WHERE state != 'done' AND take > 0 AND idx >= ? AND idx < ?"
@@ -180,6 +185,11 @@ class Ledger:
         """State, take and name of those of these slots that have a row."""
         query = "SELECT state, take, name FROM slot WHERE idx = ?"
         return {index: row for index in indices for row in self._read(query, (index,))}
+
+    def names(self, indices: Iterable[int]) -> list[str]:
+        """The names of slots that have a row."""
+        query = "SELECT name FROM slot WHERE idx = ?"
+        return [row[0] for index in indices for row in self._read(query, (index,))]
 
     def counts(self, count: int) -> dict[str, int]:
         """How many slots of the first ``count`` are in each state."""

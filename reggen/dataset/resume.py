@@ -134,7 +134,10 @@ def _named(names: list[str]) -> str:
 def missing(ledger: Ledger, plan: Plan) -> Iterator[Order]:
     """The orders still to be made, read from the ledger window by window while it is walked."""
     window = plan.aligned(_WINDOW)
+    full = ledger.full(window)
     for start in range(0, len(plan), window):
+        if start // window in full:
+            continue
         stop = start + window
         yield from plan.orders(start, stop, ledger.takes(start, stop), ledger.done(start, stop))
 

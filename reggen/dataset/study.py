@@ -6,6 +6,7 @@ that a run with one of them in a prompt does not start.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -216,10 +217,13 @@ def _offences(job: Job, plan: Plan, guard: Guard) -> Iterator[Problem]:
         return
     if offence := guard.find(job.dataset.class_words):
         yield Problem("dataset.class", f"{offence}; it is forbidden")
-    named, read = 0, set[str]()
+    named, read, prompts, different = 0, set[str](), set[str | None](), _different(job, plan)
     batch = job.sampling.batch
     for slot in range(0, min(len(plan), CHECKED * batch), batch):
+        if len(prompts) >= different:
+            return
         sample = plan[slot]
+        prompts.add(sample.positive)
         for what, text in (("prompt", sample.positive), ("caption", sample.caption)):
             if not text or text in read:
                 continue
@@ -228,6 +232,12 @@ def _offences(job: Job, plan: Plan, guard: Guard) -> Iterator[Problem]:
                 named += 1
                 example = plan.source.at(slot // batch).example if _of_a_caption(job, what) else None
                 yield _offending(f"the {what} of {sample.name}", text, offence, example, guard)
+
+
+def _different(job: Job, plan: Plan) -> float:
+    """How many prompts there are at most, where nothing else decides what an image's texts are."""
+    variety = plan.source.variety
+    return math.inf if variety is None or job.captions.write == "training" else variety.combinations
 
 
 def _of_a_caption(job: Job, what: str) -> bool:

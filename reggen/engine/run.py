@@ -35,6 +35,7 @@ from reggen.progress import RunEvent
 
 _WAITING = 5.0  # seconds without a server that can be used, before it is worth a word
 _DOZE = 60.0  # seconds between looks at the clock: a computer that slept has lost time without a timer noticing
+_AT_ONCE = 32  # errands that are begun without a breath
 _LONG, _SHARE = 0.001, 4  # seconds of one look at the fleet that are no matter; of longer ones the loop gets four times
 _GREETING = 5.0  # seconds for the servers that are ready to say what an earlier run has left on them
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
@@ -173,8 +174,12 @@ class Run:
             self._mind_the_end()
             for server in self._fleet.probes(now):
                 begin(self._probe(self._links[server]))
-            for server, errand in self._fleet.assign(now, self._halt.prompts_left):
+            given = self._fleet.assign(now, min(self._halt.prompts_left, _AT_ONCE))
+            for server, errand in given:
                 begin(self._work(self._links[server], errand))
+            if len(given) >= _AT_ONCE:
+                await asyncio.sleep(0)  # there may be more, after the others have had their turn
+                continue
             await self._give_up_stranded(now)
             spent = time.monotonic() - now
             if not self._fleet.finished:  # handing out may have found that nothing is left

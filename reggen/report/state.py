@@ -29,12 +29,11 @@ def state_of(job: Job) -> dict[str, Any]:
     if ledger is None:
         return state
     try:
-        present = folder.present(count)
-        done = [(index, name) for index, kind, _, name, _ in ledger.outline(count) if kind == "done"]
-        deleted = [name for index, name in done if index not in present]
+        present, done = folder.names(count), ledger.done(0, count)
+        deleted = sorted(done - present)
         state["done"] = len(done) - len(deleted)
         state["missing"] = count - state["done"]
-        state["deleted"] = deleted
+        state["deleted"] = ledger.names(deleted)
         for kind in ("given_up", "rejected"):
             state[kind] = {row.name: row.reason for row in ledger.walk(kind, stop=count)}
     finally:
