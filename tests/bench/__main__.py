@@ -1,172 +1,79 @@
-"""What reggen adds to the server's own time: wall ÷ busy, from the first post to the last durable commit.
+"""All benchmarks of speed, one after another, as one table; each prints its own JSON when it is called alone.
 
-    python -m tests.bench [--images 20] [--rounds 5] [--size 64] [--steps 20]
+    python -m tests.bench [--quick]
 
-Runs against the live ComfyUI named by REGGEN_LIVE_URL, or else against the stand-in at half a second an
-image. *Busy* is the server's own word: the sum of its execution times, from the timestamps in its
-history. *Pauses* are gaps of more than 0.1 s between one prompt's end and the next one's start while
-the next one was queued: ComfyUI's worker collects garbage for a third of a second every ten seconds,
-whoever the client is. The other side, measured in the same run on the same server, is a bare loop:
-everything queued at once over HTTP, the ends awaited by looking at the queue's length, nothing downloaded.
+About a quarter of an hour; with ``--quick`` smaller ones for a first look, in a few minutes. REGGEN_LIVE_URL adds a
+live ComfyUI to *busy*. The others: `gates`, `nights`, `soak`.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import statistics
+import subprocess
 import sys
-import tempfile
-import time
-import uuid
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
-import aiohttp
-
-from reggen import progress, sim
-from reggen.dataset.study import study
-from reggen.engine.fill import fill
-from reggen.job import Job
-from reggen.plan import Plan
-from reggen.workflow import template
 from tests.bench.facts import machine, versions
 
-
-def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
-    """A job of so many small images, whose seeds no earlier round has used."""
-    return Job.model_validate(
-        {
-            "dataset": {"root": root, "class": "bench", "count": options.images},
-            "servers": [{"url": url, "keep_history": True}],
-            "sampling": {
-                "checkpoint": options.checkpoint,
-                "width": options.size,
-                "height": options.size,
-                "steps": options.steps,
-                "seed": seed,
-            },
-            "prompts": {"positive": "a cat", "negative": "bad"},
-        }
-    )
+Line = tuple[str, str, str]  # what, the figure, the goal
 
 
-@dataclass(frozen=True)
-class Round:
-    """One round: seconds from the first post to the end, the server's share of it, its pauses and its gaps."""
-
-    images: int
-    wall: float
-    busy: float
-    pauses: float
-    gap: float
-
-    @classmethod
-    async def of(cls, url: str, wall: float, images: int) -> Round:
-        """Ask the server for the times of its newest prompts."""
-        newest = f"/history?max_items={3 * images}"  # others may use the server too
-        async with aiohttp.ClientSession(url) as session, session.get(newest) as response:
-            entries = [entry for entry in (await response.json()).values() if _is_ours(entry)]
-        spans = sorted(map(_span, entries))[-images:]
-        gaps = [after[0] - before[1] for before, after in pairwise(spans)]
-        busy = sum(end - start for start, end in spans)
-        return cls(images, wall, busy, sum(gap for gap in gaps if gap > 0.1), statistics.median(gaps))
+def ran(name: str, *words: str, live: bool = False) -> Any:
+    """What one benchmark printed; its process is its own, so that none warms up another."""
+    surroundings = {key: value for key, value in os.environ.items() if live or key != "REGGEN_LIVE_URL"}
+    command = [sys.executable, "-m", f"tests.bench.{name}", *words]
+    print(f"running {name} {' '.join(words)}", file=sys.stderr, flush=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=surroundings)
+    return json.loads(done.stdout)
 
 
-def _is_ours(entry: dict[str, Any]) -> bool:
-    savers = [node for node in entry["prompt"][2].values() if node["class_type"] == "SaveImage"]
-    done = entry["status"]["status_str"] == "success"
-    return done and any(node["inputs"]["filename_prefix"].startswith(("reggen/", "bench/")) for node in savers)
+def busy(*, quick: bool) -> Iterator[Line]:
+    """Wall / busy."""
+    for seconds, images, goal in ((0.4, 50, "1.005"), (0.01, 500, "1.10")):
+        found = ran("busy", "--seconds", str(seconds), "--images", str(images // (2 if quick else 1)), "--rounds", "3")
+        yield f"wall / busy, {found['server']}", both(found), goal
+    if os.environ.get("REGGEN_LIVE_URL"):
+        found = ran("busy", "--images", "20", "--rounds", "3", live=True)
+        yield f"wall / busy, {found['server']}, {found['graph']}", both(found), "1.005"
 
 
-def _span(entry: dict[str, Any]) -> tuple[float, float]:
-    messages = dict(entry["status"]["messages"])
-    return messages["execution_start"]["timestamp"] / 1000, messages["execution_success"]["timestamp"] / 1000
+def both(found: Any) -> str:
+    """The figure beside the bare side's."""
+    return f"{found['reggen']['wall / busy']} (bare {found['bare, nothing downloaded']['wall / busy']})"
 
 
-async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Round:
-    """One dataset, whole, checks on: from the first post to the last durable commit."""
-    events: list[progress.RunEvent] = []
-    with tempfile.TemporaryDirectory() as root:
-        (brief,) = study(job_for(url, root, options, seed), "bench")
-        summary = await fill(brief, "bench", tell=events.append, note=print)
-    if summary.made != options.images:
-        sys.exit(f"the round failed: {summary}")
-    first = next(event.at for event in events if isinstance(event, progress.Posted))
-    last = max(event.at for event in events if isinstance(event, progress.Committed))
-    return await Round.of(url, last - first, options.images)
+def floor(*, quick: bool) -> Iterator[Line]:
+    """CPU of the controller."""
+    for size in ran("floor", "--images", "100" if quick else "300", "--rounds", "3")["sizes"]:
+        ours, bare = size["reggen, ms an image"], size["bare loop, ms an image"]
+        yield f"CPU an image, {size['picture']}", f"{ours['cpu']} ms (bare {bare['cpu']})", "2.0 times bare"
+        yield f"loop an image, {size['picture']}", f"{ours['loop']} ms (bare {bare['loop']})", "1.3 times bare"
 
 
-async def bare_round(url: str, options: argparse.Namespace, seed: int) -> Round:
-    """The same graphs, all queued at once and nothing downloaded."""
-    job = job_for(url, "nowhere", options, seed)
-    graphs = template(job)
-    async with aiohttp.ClientSession(url) as session:
-        begun = time.monotonic()
-        for order in Plan(job).orders(0, options.images, {}, ()):
-            body = {"prompt": graphs.bind(order, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
-            async with session.post("/prompt", json=body) as response:
-                await response.read()
-        while await _remaining(session):
-            await asyncio.sleep(0.005)
-        wall = time.monotonic() - begun
-    return await Round.of(url, wall, options.images)
-
-
-async def _remaining(session: aiohttp.ClientSession) -> int:
-    async with session.get("/prompt") as response:
-        return int((await response.json())["exec_info"]["queue_remaining"])
-
-
-def side(rounds: list[Round]) -> dict[str, Any]:
-    """Medians over the rounds, and the rounds themselves."""
-    return {
-        "wall / busy": round(statistics.median(one.wall / one.busy for one in rounds), 4),
-        "wall / (busy + the server's own pauses)": round(
-            statistics.median(one.wall / (one.busy + one.pauses) for one in rounds), 4
-        ),
-        "images per second": round(statistics.median(one.images / one.wall for one in rounds), 3),
-        "gap between prompts, median, ms": round(1000 * statistics.median(one.gap for one in rounds), 2),
-        "rounds, wall / busy": [round(one.wall / one.busy, 4) for one in rounds],
-    }
-
-
-async def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Both sides in turn, so that a noisy moment meets both."""
-    live = os.environ.get("REGGEN_LIVE_URL")
-    async with AsyncExitStack() as stack:
-        url = live or (await stack.enter_async_context(sim.serve(sim.Settings(seconds=0.5, lenient=True)))).url
-        seed = uuid.uuid4().int % (1 << 50)
-        await bare_round(url, options, seed)  # the model is loaded outside the measured rounds
-        ours, bare = [], []
-        for number in range(1, options.rounds + 1):
-            ours.append(await reggen_round(url, options, seed + 2 * number * options.images))
-            bare.append(await bare_round(url, options, seed + (2 * number + 1) * options.images))
-    return {
-        "benchmark": "wall / busy",
-        "server": "live ComfyUI" if live else "stand-in",
-        "images": options.images,
-        "graph": f"{options.size} px, {options.steps} steps",
-        "reggen": side(ours),
-        "bare, nothing downloaded": side(bare),
-        "machine": machine(),
-        "versions": versions(),
-    }
+def others(*, quick: bool) -> Iterator[Line]:
+    """Those whose results have many parts: told whole."""
+    calls = [
+        ("fleet", "--servers", "10", "100", *([] if quick else ["1000"])),
+        ("uneven",),
+        ("start",),
+        ("scale", "--done", "10000" if quick else "1000000", "--images", "200"),
+    ]
+    for name, *words in calls:
+        yield name, json.dumps(ran(name, *words), indent=1), ""
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--checkpoint", default="AnythingXL_inkBase.safetensors")
-    print(json.dumps(asyncio.run(measure(parser.parse_args())), indent=2))
+    """Run and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
+    print(json.dumps({**machine(), **versions()}))
+    for benchmark in (busy, floor, others):
+        for what, figure, goal in benchmark(quick=quick):
+            print(f"{what:<40} {figure}" + (f"   goal {goal}" if goal else ""), flush=True)
 
 
 if __name__ == "__main__":

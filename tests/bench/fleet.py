@@ -30,7 +30,7 @@ from typing import Any
 
 from tests.bench.facts import machine, versions
 from tests.bench.runs import run_watched
-from tests.bench.servers import Span, shared, spans_of, stand_ins
+from tests.bench.servers import Span, kept, shared, spans_of, stand_ins
 from tests.bench.watched import Watched
 
 _GOALS = {"busy, steady, min": 0.98, "lag, steady, p99, ms": 50, "peak, MiB": 400}
@@ -99,7 +99,7 @@ def run_fleet(servers: int, options: argparse.Namespace) -> dict[str, Any]:
         with stand_ins(shared(servers, options.processes, options.seconds), place) as there:
             job_file = place / "fleet.toml"
             values = {"root": (place / "dataset").as_posix(), "size": options.size, "steps": options.steps}
-            text = _JOB.format(servers=json.dumps(there.urls), count=count, **values)
+            text = _JOB.format(servers=kept(there.urls), count=count, **values)
             job_file.write_text(text, encoding="utf-8")
             before = there.cpu
             seen = run_watched(job_file, place)

@@ -17,13 +17,10 @@ import cProfile
 import io
 import json
 import pstats
-import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -37,8 +34,7 @@ from reggen.job import Job
 from reggen.plan import Plan
 from reggen.workflow import template
 from tests.bench.facts import machine, versions
-
-_READY = 60.0  # seconds for the stand-in to be there
+from tests.bench.servers import stand_ins
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +44,6 @@ class Cost:
     cpu: float
     loop: float
     wall: float
-
-
-@contextmanager
-def stand_in(seconds: float) -> Iterator[str]:
-    """A stand-in in another process; its address."""
-    words = [sys.executable, "-m", "reggen", "sim", "--port", "0", "--seconds", str(seconds)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.startswith("stand-in at "):
-            sys.exit(f"the stand-in did not start: {line}")
-        yield line.removeprefix("stand-in at ").split(";")[0].split()[0]
-    finally:
-        process.kill()
-        process.wait()
 
 
 def job_for(url: str, root: str, size: int, images: int, seed: int) -> Job:
@@ -170,7 +150,8 @@ def side(costs: list[Cost]) -> dict[str, float]:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Every size, one after another."""
     profile = cProfile.Profile(time.thread_time) if options.profile else None
-    with stand_in(options.seconds) as url:
+    with tempfile.TemporaryDirectory() as place, stand_ins([(1, options.seconds)], Path(place)) as there:
+        (url,) = there.urls
         sizes = [asyncio.run(measure_size(url, size, options, profile)) for size in options.size]
     if profile:
         told = io.StringIO()

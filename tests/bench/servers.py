@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,11 @@ def _await(process: subprocess.Popen[str], said: Path) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             sys.exit(f"the stand-ins did not start: {text}")
         time.sleep(0.05)
+
+
+def kept(urls: Iterable[str]) -> str:
+    """A job's servers in TOML, whose history is kept: `spans_of` reads it after the run."""
+    return "[{}]".format(", ".join(f"{{ url = {json.dumps(url)}, keep_history = true }}" for url in urls))
 
 
 def spans_of(url: str) -> list[Span]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from tests.bench.facts import machine, versions
 from tests.bench.runs import run_watched
-from tests.bench.servers import spans_of, stand_ins
+from tests.bench.servers import kept, spans_of, stand_ins
 
 _GOAL = 1.0  # images of the slowest server
 
@@ -76,7 +76,7 @@ def run_round(options: argparse.Namespace, images: int) -> Round:
     groups: list[tuple[int, float]] = options.fleet
     with tempfile.TemporaryDirectory(prefix="uneven-") as name, stand_ins(groups, Path(name)) as there:
         job_file = Path(name) / "uneven.toml"
-        root, servers = (Path(name) / "dataset").as_posix(), json.dumps(there.urls)
+        root, servers = (Path(name) / "dataset").as_posix(), kept(there.urls)
         job_file.write_text(_JOB.format(root=root, servers=servers, count=images), encoding="utf-8")
         seen = run_watched(job_file, Path(name))
         spans = [spans_of(url) for url in there.urls]
