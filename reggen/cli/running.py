@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -83,6 +84,7 @@ async def _fill(
     from reggen.report.lines import open_log
     from reggen.report.notify import Notices
 
+    gc.freeze()  # what was imported stays: no collection need look at it, and each is short and soon
     job = brief.job
     console = Console(force_terminal=False) if plain else Console()
     async with AsyncExitStack() as stack:

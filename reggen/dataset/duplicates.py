@@ -31,22 +31,24 @@ class Duplicates:
 
     def __init__(self, folder: Folder, ledger: Path, bits: int, training: Sequence[Path] = ()) -> None:
         self._folder, self._ledger, self._training = folder, ledger, tuple(training)
-        self._ours, self._theirs = Likeness(bits), Likeness(bits, len(self._training))
-        self._loaded, self._stopped = False, threading.Event()
+        self._bits, self._stopped = bits, threading.Event()
+        self._known: tuple[Likeness, Likeness] | None = None  # the dataset's own, and the training set's
 
-    def load(self) -> None:
-        """Read the newest hashes from the ledger, and hash the training images. Raises StorageError."""
-        if self._loaded:
-            return
+    def load(self) -> tuple[Likeness, Likeness]:
+        """Read the newest hashes from the ledger, and hash the training images; once. Raises StorageError."""
+        if self._known:
+            return self._known
+        ours, theirs = Likeness(self._bits), Likeness(self._bits, len(self._training))
         if reader := Ledger.read(self._ledger):
             try:
                 for index, own in reversed(list(reader.prints(MOST))):
-                    self._ours.add(index, own)
+                    ours.add(index, own)
             finally:
                 reader.close()
         for number, found in training_prints(self._training, self._stopped.is_set):
-            self._theirs.add(number, found)
-        self._loaded = True
+            theirs.add(number, found)
+        self._known = ours, theirs
+        return self._known
 
     def stop(self) -> None:
         """End a `load` that goes on: the run ends, and nothing will be asked any more."""
@@ -56,19 +58,18 @@ class Duplicates:
         """Raises Duplicate when the picture at ``path``, meant for a slot, is there already."""
         if not prints:
             return
-        self.load()
-        theirs = [self._training[number] for number in self._theirs.find(prints)]
-        ours = [known for other in self._ours.find(prints) if other != index and (known := self._folder.lying(other))]
-        if found := twin(path, [*theirs, *ours]):
+        ours, theirs = self.load()
+        trained = [self._training[number] for number in theirs.find(prints)]
+        made = [there for other in ours.find(prints) if other != index and (there := self._folder.lying(other))]
+        if found := twin(path, [*trained, *made]):
             known, verdict = found
-            named = known.stem if known in ours else f"the training image {'/'.join(known.parts[-3:])}"
+            named = known.stem if known in made else f"the training image {'/'.join(known.parts[-3:])}"
             raise Duplicate(name, f"{verdict} {named}")
 
     def add(self, index: int, own: int | None) -> None:
         """From now on this slot's picture counts."""
         if own is not None:
-            self.load()
-            self._ours.add(index, own)
+            self.load()[0].add(index, own)
 
 
 def training_prints(paths: Sequence[Path], stopped: Callable[[], bool]) -> Iterator[tuple[int, int]]:

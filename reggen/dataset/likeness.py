@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 MOST = 100_000  # pictures; the oldest is forgotten first
 _CANDIDATES = 4
 _FAR = 65  # bits: farther than two hashes can be
@@ -22,6 +20,8 @@ class Likeness:
     """
 
     def __init__(self, bits: int, most: int = MOST) -> None:
+        import numpy as np  # noqa: PLC0415 - a tenth of a second that no command waits for which compares nothing
+
         self._bits, self._most, self._seen = bits, max(most, 1), 0
         self._hashes, self._numbers = np.zeros(self._most, np.uint64), np.zeros(self._most, np.int64)
 
@@ -36,6 +36,8 @@ class Likeness:
 
     def find(self, hashes: Sequence[int]) -> list[int]:
         """The pictures nearest to any of the hashes, the nearest first, the older one of equals; a few at most."""
+        import numpy as np  # noqa: PLC0415
+
         known = self._hashes[: len(self)]
         distances = np.full(len(known), _FAR, np.uint8)
         for one in dict.fromkeys(hashes):

@@ -13,13 +13,16 @@ Blocking.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from reggen.dataset.damage import DAMAGE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _CELLS = 12
 _BITS = (32, 16, 16)  # of luminance and the two chrominances
@@ -43,16 +46,25 @@ def _windows() -> Iterator[Box]:
 
 
 WINDOWS = tuple(_windows())
-_MIXED = [place * 23 % 64 for place in range(64)]  # low and high, grey and colour side by side: `likeness` cuts bands
-_STEPS = np.arange(_CELLS)
-# whole numbers, so that a hash is the same on every machine
-_WAVES = np.rint(_SCALE * np.cos(np.pi * np.outer(_STEPS, 2 * _STEPS + 1) / (2 * _CELLS))).astype(np.int64)
+_MIXED = [place * 23 % 64 for place in range(64)]
 _ORDER = sorted(
     ((u, v) for u in range(_CELLS) for v in range(_CELLS) if u or v), key=lambda at: (at[0] ** 2 + at[1] ** 2, at)
 )
 
 
 _KEPT = [tuple(zip(*_ORDER[:count], strict=True)) for count in _BITS]  # the lowest, as columns and rows
+
+
+@cache
+def _waves() -> NDArray[Any]:
+    """Frequencies x cells, in whole numbers, so that a hash is the same on every machine."""
+    import numpy as np  # noqa: PLC0415 - a tenth of a second, in the thread that needs it and not before the first post
+
+    steps = np.arange(_CELLS)
+    waves: NDArray[Any] = np.rint(_SCALE * np.cos(np.pi * np.outer(steps, 2 * steps + 1) / (2 * _CELLS))).astype(
+        np.int64
+    )
+    return waves
 
 
 def prints(image: Image.Image) -> tuple[int, ...]:
@@ -92,8 +104,10 @@ def _tells(thumb: Image.Image) -> bool:
     return float(_cells(thumb, _WHOLE, edge=0).std(axis=(0, 1)).max()) >= _CONTRAST
 
 
-def _cells(picture: Image.Image, window: Box, edge: int) -> NDArray[np.int64]:
+def _cells(picture: Image.Image, window: Box, edge: int) -> NDArray[Any]:
     """12 x 12 cells x 3 bands of a window of a picture that has so wide an edge around it."""
+    import numpy as np  # noqa: PLC0415
+
     left, top, right, bottom = (edge + part * _SIDE for part in window)
     found = picture.resize((_CELLS, _CELLS), Image.Resampling.BOX, box=(left, top, right, bottom))
     return np.asarray(found, dtype=np.int64)
@@ -115,8 +129,10 @@ def _padded(thumb: Image.Image) -> Image.Image:
 
 def _hashes(padded: Image.Image, windows: Sequence[Box]) -> list[int]:
     """One for each window: the lowest coefficients of the cosine transforms, each as one bit."""
+    import numpy as np  # noqa: PLC0415
+
     cells = np.stack([_cells(padded, window, _EDGE) for window in windows]).transpose(0, 3, 1, 2)
-    waves = _WAVES @ cells @ _WAVES.T  # windows x bands x rows x columns
+    waves = _waves() @ cells @ _waves().T  # windows x bands x rows x columns
     found = []
     for band, (columns, rows) in enumerate(_KEPT):
         values = waves[:, band, rows, columns].astype(np.float64)
