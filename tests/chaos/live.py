@@ -64,6 +64,7 @@ class = "live"
 count = {images}
 [[servers]]
 url = "{url}"
+keep_history = true
 [sampling]
 checkpoint = "{checkpoint}"
 width = {size}
