@@ -19,6 +19,7 @@ from reggen.dataset.study import Brief, bucketing_of, settings_of, study
 from reggen.errors import JobError
 from reggen.graph import built_in
 from reggen.job import Job
+from reggen.kohya import uses
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
 from reggen.workflow import template
@@ -505,3 +506,13 @@ def test_choices_are_counted_for_the_report(job: JobMaker) -> None:
         "sampler = euler": 4,
         "sampler = heun": 4,
     }
+
+
+def test_classes_are_used_whole_in_whatever_order_the_trainer_lists_their_folders(matched: Matched) -> None:
+    """Together they are what an epoch uses, so kohya takes each image once, whichever folder it comes to first."""
+    blocks = [{"words": "boy", "share": 2}, {"words": "girl", "share": 1}]
+    briefs = study(matched(classes=blocks), "job.toml")
+    folders = [(len(brief.plan), brief.job.dataset.repeats) for brief in briefs]
+    assert [count for count, _ in folders] == [40, 20]
+    for order in (folders, folders[::-1]):
+        assert [set(used) for used in uses(60, order)] == [{1}, {1}]
