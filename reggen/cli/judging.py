@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reggen.cli.options import JobFile, Output, load
+from reggen.cli.options import JobFile, Output, load, stoppable
 from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def reject(
     purge: Annotated[bool, typer.Option("--purge", help="Delete what was set aside so far.")] = False,
 ) -> None:
     """Reject images by number, as deleting them does: the next run makes others in their places."""
+    stoppable()
     from reggen.dataset import reject as rejecting
     from reggen.dataset.study import study
 
@@ -104,6 +105,7 @@ def doctor(
     A job says what its trainer is told; options given here go over it, and --forbid adds to its guard.
     Exit codes: 0 all is well, 1 something is not, 2 it cannot be examined.
     """
+    stoppable()
     from reggen.dataset.doctor import examine
     from reggen.dataset.mending import mend
     from reggen.dataset.pointing import Question

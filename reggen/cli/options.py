@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,3 +30,8 @@ def load(job_file: str, count: int | None, output: Path | None, servers: list[st
     if servers:
         overrides["servers"] = list(servers)
     return jobfile.load(job_file, overrides)
+
+
+def stoppable() -> None:
+    """From here on Ctrl-C is an exception: files are changed, and what was begun is put in order."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -186,12 +186,11 @@ class Link:
 
     async def withdraw(self) -> None:
         """Take our own prompts out of the server's queue by id, and interrupt the running one if that is safe."""
-        await self._clear_up()
         mine = {*self._follower.in_flight, *self._orphans}
-        if not mine:
-            return
-        await self.client.take_back(mine)
-        self._orphans.clear()
+        if mine:
+            await self.client.take_back(mine)
+            self._orphans.clear()
+        await self._clear_up()
 
     # ---- the socket
 

@@ -135,15 +135,15 @@ class Accepted:
     prompt_id: str
 
 
-_IN_PICTURES = ("index", "take", "seed")
+_IN_PICTURES = ("index", "take", "seed", "batch")
 
 
 def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: Mapping[str, Any]) -> dict[str, Any]:
     """The body of POST /prompt.
 
     ``note`` travels twice: beside the prompt, so that it can be found on servers that choose their
-    own prompt ids, and by a later run (`Trace`); and slot, take and seed into the PNG, so that a file
-    without a ledger row can say what it is.
+    own prompt ids, and by a later run (`Trace`); and slot, take, seed and batch into the PNG, so that a
+    file without a ledger row can say what it is.
     """
     return {
         "prompt": graph,
@@ -364,13 +364,13 @@ def memory_left(body: Any) -> float | None:
     found = [
         device["vram_free"] / device["vram_total"]
         for device in (devices if isinstance(devices, list) else ())
-        if isinstance(device, dict) and _is_number(device.get("vram_free")) and _is_number(device.get("vram_total"))
+        if isinstance(device, dict) and _is_number(device.get("vram_free")) and device.get("vram_total")
     ]
     return min(found, default=None)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and value > 0
+    return isinstance(value, int | float) and value >= 0
 
 
 def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:

@@ -24,7 +24,7 @@ FLAT = 1.0  # no channel's standard deviation above this
 NOISE = 0.8  # neighbours differ by no more than this part of the deviation; of pure noise, by 1.13
 _LOOKED_AT = 256  # pixels each way, around the middle: scaled down, noise would be none
 Note = dict[str, int]
-"""Slot, take and seed ("index", "take", "seed") of the order a picture was made for."""
+"""Slot, take, seed and batch ("index", "take", "seed", "batch") of the order a picture was made for."""
 
 FORMATS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}
 
@@ -165,7 +165,7 @@ def _note(image: Image.Image) -> Note:
         note = json.loads(text.removeprefix("reggen:"))
     except ValueError:
         return {}
-    keys = ("index", "take", "seed")
+    keys = ("index", "take", "seed", "batch")
     return {key: note[key] for key in keys if isinstance(note.get(key), int)} if isinstance(note, dict) else {}
 
 

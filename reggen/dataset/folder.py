@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -54,6 +55,7 @@ class Folder:
         self._number = re.compile(rf"{re.escape(dataset.prefix)}_(\d+)\.{dataset.format}")
         self._cache = re.compile(rf"({re.escape(dataset.prefix)}_\d+)(_.*)?\.npz")
         self._caches: dict[str, list[Path]] = {}
+        self._trials = itertools.count()
 
     def file(self, name: str) -> Path:
         """Where the image of a slot lies or will lie."""
@@ -146,7 +148,7 @@ class Folder:
         cap in bytes. Raises BadImage beyond it, StorageError for the disk, and whatever the chunks or ``then`` raise;
         leaves no part file then.
         """
-        writing = _Writing(self.parts / f"{name}.part")
+        writing = _Writing(self.parts / f"{name}.{next(self._trials)}.part")  # one given up may still be written to
         piece = bytearray()
         try:
             async for chunk in _capped(chunks, name, most):

@@ -249,6 +249,8 @@ class Ledger:
 
     def fact(self, key: str) -> Any:
         """A lasting fact of this dataset; None while there is none."""
+        if not self._columns("meta"):
+            return None  # whoever was making it was cut short; it is made whole when it is opened for writing
         found = next(self._read("SELECT value FROM meta WHERE key = ?", (key,)), None)
         return None if found is None else json.loads(found[0])
 

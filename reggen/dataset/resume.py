@@ -148,7 +148,7 @@ def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Finding) -> R
     if 0 <= note.get("take", -1) < MAX_TAKES:
         take = note["take"]
     sample = plan.sample(index, take)
-    ours = note.get("seed") == sample.seed
+    ours = note.get("seed") == sample.seed and note.get("batch", sample.batch) == sample.batch
     return Row(
         idx=index,
         state="done",

@@ -197,7 +197,7 @@ class Bench:
         text = formats.parameters_text(*self._template.words(sample), sample.seed, size, settings)
         with storage("converting", part.path):
             converted = formats.written(part.path, self.folder.form, text)
-        part.path.unlink()
+            part.path.unlink()
         return self.folder.measured(converted)
 
     def _row(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> Row:

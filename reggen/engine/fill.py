@@ -291,7 +291,7 @@ class _Filling:
 
     async def _gauge(self, clients: Sequence[Client], missing: int) -> None:
         """Find out the batch once for this dataset; with several servers the one that is good for all."""
-        found = await gauge(clients, self.template, self.plan, missing)
+        found = await gauge(clients, self.template, self.plan, missing, self.left() if self.left else math.inf)
         if not found:
             return  # too few images, or nobody answered: one by one, and the next run tries again
         batch = min(one.best for one in found)

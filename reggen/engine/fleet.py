@@ -89,6 +89,7 @@ class Fleet:
         ``most`` is how many may be handed out beside those that are on a server already.
         """
         given, self._adopted = self._adopted, []
+        self._left_to_others = math.inf
         for name, errand in given:
             self._hold(name, errand.order, now)
         most += len(given)
@@ -295,7 +296,6 @@ class Fleet:
 
     def _hand_out(self, names: list[str], given: list[tuple[str, Errand]], most: float, now: float) -> None:
         """New errands for the free slots of these servers, the emptiest server first."""
-        self._left_to_others = math.inf
         heap = [(self._servers[name].load, place, name) for place, name in enumerate(names)]
         heapq.heapify(heap)
         while heap and len(given) < most:

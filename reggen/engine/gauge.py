@@ -8,6 +8,7 @@ would cost more than a small part of what is to be made. The times are the serve
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 import uuid
@@ -27,6 +28,7 @@ _SHARE, _LEAST = 0.05, 8  # of the images that are missing, how many may be spen
 _WORTH = 0.05  # of the time of an image, that a larger batch must save
 _FREE = 0.1  # of the server's memory, that must be left before a batch twice as large is tried
 _LONGEST = 900.0  # seconds for one prompt, the loading of the model with it
+_PATIENT = 0.1  # of the run's time
 _LOOKS = (0.05, 2.0)  # seconds between looks: the first, the longest
 
 
@@ -58,10 +60,18 @@ def sizes_for(missing: int) -> Iterator[int]:
         yield size
 
 
-async def gauge(clients: Sequence[Client], template: Template, plan: Plan, missing: int) -> list[Gauged]:
-    """Try it on every server at the same time. A server that does not answer, or refuses, is left out."""
-    sizes = tuple(sizes_for(missing))
-    found = await asyncio.gather(*(_gauge(client, template, plan, sizes) for client in clients if sizes))
+async def gauge(
+    clients: Sequence[Client], template: Template, plan: Plan, missing: int, left: float = math.inf
+) -> list[Gauged]:
+    """Try it on every server at the same time, of which each would make its part of what is missing.
+
+    A server that does not answer, or refuses, is left out. ``left`` is how many seconds the run has; a tenth of them
+    may go by.
+    """
+    sizes, found = tuple(sizes_for(missing // max(1, len(clients)))), list[Gauged]()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENT * left if math.isfinite(left) else None):
+            found = await asyncio.gather(*(_gauge(client, template, plan, sizes) for client in clients if sizes))
     return [one for one in found if one.times]
 
 

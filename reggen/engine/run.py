@@ -37,6 +37,7 @@ _WAITING = 5.0  # seconds without a server that can be used, before it is worth 
 _DOZE = 60.0  # seconds between looks at the clock: a computer that slept has lost time without a timer noticing
 _AT_ONCE = 32  # errands that are begun without a breath
 _LONG, _SHARE = 0.001, 4  # seconds of one look at the fleet that are no matter; of longer ones the loop gets four times
+_BREATH = 0.25  # seconds, at most
 _GREETING = 5.0  # seconds for the servers that are ready to say what an earlier run has left on them
 _WITHDRAW = 5.0  # seconds for taking our prompts from one server
 
@@ -176,16 +177,18 @@ class Run:
                 begin(self._probe(self._links[server]))
             given = self._fleet.assign(now, min(self._halt.prompts_left, _AT_ONCE))
             for server, errand in given:
+                if errand.at is None and self._fleet.fits(server, errand.order):
+                    self._halt.posted()  # here, so that the next look at the budget knows it
                 begin(self._work(self._links[server], errand))
+            spent = time.monotonic() - now
             if len(given) >= _AT_ONCE:
                 await asyncio.sleep(0)  # there may be more, after the others have had their turn
                 continue
             await self._give_up_stranded(now)
-            spent = time.monotonic() - now
             if not self._fleet.finished:  # handing out may have found that nothing is left
                 await self._doze(now)
             if spent > _LONG:  # a large fleet: what happens meanwhile is seen to in one go
-                await asyncio.sleep(_SHARE * spent)
+                await asyncio.sleep(min(_SHARE * spent, _BREATH))
         return working
 
     async def _doze(self, now: float) -> None:
@@ -280,8 +283,6 @@ class Run:
         names = tuple(sample.name for sample in errand.order.samples)
         checkpoint = dict(errand.order.samples[0].settings).get("checkpoint")
         self._tell(progress.Posted(time.monotonic(), link.name, names, checkpoint))
-        if errand.at is None:
-            self._halt.posted()
 
         def left() -> None:
             self._fleet.release(link.name)

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,7 @@ class Scribe:
             try:
                 placed[number] = self._place(accepted)
             except (StorageError, BadImage) as error:
-                accepted.part.path.unlink(missing_ok=True)
+                _remove(accepted.part.path)
                 ends[number] = error
         try:
             if placed:
@@ -112,7 +113,7 @@ class Scribe:
                 self._ledger.put([group[number].row() for number in placed])
         except StorageError as error:
             for number, image in placed.items():  # without its row it is not done, and will be made again
-                image.unlink(missing_ok=True)
+                _remove(image)
                 ends[number] = error
         return ends
 
@@ -128,3 +129,9 @@ class Scribe:
         if self._duplicates:  # the next one of the group may be a copy of it; a file that is gone again accuses nobody
             self._duplicates.add(sample.index, accepted.finding.hash)
         return image
+
+
+def _remove(path: Path) -> None:
+    """As far as a disk that has just failed lets it; what stays is found by the next run."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)

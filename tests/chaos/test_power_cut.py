@@ -151,7 +151,7 @@ def _row_too_early(self: Scribe, group: Sequence[Accepted]) -> list[None]:
         (
             Folder,
             {"sync": _without_fsync, "place": _fsync_too_late},
-            "cut after replace of reg_001.part to reg_001.png; reg_001.png is",
+            ".part to reg_001.png; reg_001.png is",
         ),
         (Scribe, {"_settle": _row_too_early}, "cut after the row of reg_00"),
     ],

@@ -67,7 +67,7 @@ async def test_several_servers_get_the_batch_that_is_good_for_all(job: JobMaker)
     large = Settings(seconds=0.0, prompt_seconds=0.06)
     small = Settings(seconds=0.0, prompt_seconds=0.06, largest_batch=1)
     async with serve(large) as first, serve(small) as second:
-        one = auto(job, first, second, count=20)
+        one = auto(job, first, second, count=40)
         await filled(one)
         assert kept(one) == 1
         assert_sound(one)

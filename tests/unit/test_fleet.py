@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -398,3 +399,18 @@ def test_a_thousand_servers_are_filled_evenly() -> None:
     given = [name for name, _ in many.assign(0)]
     assert len(set(given[:1000])) == 1000
     assert sorted(given[1000:]) == sorted(given[:1000])
+
+
+def test_what_was_left_to_others_is_no_reason_to_wake_a_stopped_fleet() -> None:
+    """The moment until which the fast one was waited for has passed: nothing is handed out, so nobody wakes for it."""
+    pair = Fleet({"fast": 1, "slow": 1}, orders(3), images=3)
+    for name in ("fast", "slow"):
+        pair.server_is(name, up=True)
+    for _ in range(2):
+        pair.measured("fast", 1.0, 0.0)
+        pair.measured("slow", 100.0, 0.0)
+    pair.assign(0.0)
+    assert pair.wake_at(0.0) == 8.0
+    pair.stop()
+    pair.assign(9.0)
+    assert pair.wake_at(9.0) == math.inf
