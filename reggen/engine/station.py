@@ -44,8 +44,7 @@ class Station:
         """It was busy so long with one image."""
         self._took.append(seconds)
         self._heard = now
-        if len(self._took) > 1:  # the first one may have loaded the model
-            self._each = statistics.median(self._took)
+        self._each = statistics.median(self._took)  # the first may have loaded the model; the second sets that right
 
     @property
     def seconds(self) -> float | None:

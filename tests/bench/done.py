@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,20 @@ class Done:
         return self._folder.state / "ledger.sqlite"
 
     def fill(self, count: int) -> None:
-        """Up to so many images; those that lie there already are taken to be the first ones."""
+        """Every one of so many slots that is not done yet."""
         columns = [field.name for field in fields(Row)]
         marks = ", ".join(f":{name}" for name in columns)
         database = sqlite3.connect(self.ledger)
         database.execute("PRAGMA synchronous = OFF")
         with database:
-            rows = self._rows(range(self.images, count))
+            there = {row[0] for row in database.execute("SELECT idx FROM slot")}
+            rows = self._rows([slot for slot in range(count) if slot not in there])
             database.executemany(f"INSERT INTO slot ({', '.join(columns)}) VALUES ({marks})", rows)
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         database.close()
         self.images = max(self.images, count)
 
-    def _rows(self, slots: range) -> Iterator[dict[str, Any]]:
+    def _rows(self, slots: Sequence[int]) -> Iterator[dict[str, Any]]:
         size = self._source.stat().st_size
         facts: dict[str, Any] = {field.name: None for field in fields(Row)}
         facts |= {"state": "done", "take": 0, "positive": "a cat", "negative": "blurry", "batch": 1, "position": 0}
@@ -65,7 +66,7 @@ class Done:
         facts |= {"server": "127.0.0.1:8188", "comfyui": "0.33.0", "attempts": 1, "waited": 9.5, "busy": 4.7}
         for slot in slots:
             name = f"reg_{slot + 1:0{self._digits}d}"
-            if slot % _LINKS == 0 or slot == slots.start:
+            if slot % _LINKS == 0 or slot == slots[0]:
                 fresh = self._source.with_name(f"image-{slot}.png")
                 shutil.copy(self._source, fresh)
             os.link(fresh, self._folder.images / f"{name}.png")
