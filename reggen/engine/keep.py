@@ -56,7 +56,7 @@ def _launch(server: Server, folder: Folder) -> Launch:
 
 
 class Keeper:
-    """Keeps one of them up. ``tell`` is called with sentences for people."""
+    """Keeps one of them up. ``tell`` is called with sentences for people, ``wake`` when it can be given work again."""
 
     def __init__(
         self,
@@ -65,10 +65,11 @@ class Keeper:
         fleet: Fleet,
         tell: Callable[[str], None],
         *,
+        wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._one, self._link, self._fleet, self._tell, self._clock = one, link, fleet, tell, clock
-        self._asked = ""
+        self._wake, self._asked = wake, ""
 
     @property
     def name(self) -> str:
@@ -101,6 +102,7 @@ class Keeper:
                 if not self._link.in_flight:
                     await self._one.restart("it holds more memory than it may")
                     self._fleet.spare(self._link.name, spared=False)
+                    self._wake()  # its link may have come up before, and been given nothing
 
     def _useless(self) -> str:
         """Why it is to be restarted at once, if it is."""

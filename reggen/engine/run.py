@@ -66,8 +66,10 @@ class Run:
         self._bench, self._fleet = bench, fleet
         self._links = {link.name: link for link in links}
         self._limits, self._tell = limits, tell
-        self._kept = [Keeper(one, link, fleet, self._note) for one, link in named(self._links, running)]
         self._changed = asyncio.Event()
+        self._kept = [
+            Keeper(one, link, fleet, self._note, wake=self._changed.set) for one, link in named(self._links, running)
+        ]
         self._aborted = False
         self._working: set[asyncio.Task[None]] = set()
         self._halt = Halt(limits, left)
