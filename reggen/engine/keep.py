@@ -56,7 +56,7 @@ def _launch(server: Server, folder: Folder) -> Launch:
 
 
 class Keeper:
-    """Keeps one of them up. ``tell`` is called with sentences for people, ``wake`` when it can be given work again."""
+    """Keeps one of them up. ``tell`` gets sentences for people; ``wake`` is called when it may be given work again."""
 
     def __init__(
         self,
@@ -65,11 +65,11 @@ class Keeper:
         fleet: Fleet,
         tell: Callable[[str], None],
         *,
-        wake: Callable[[], None] = lambda: None,
+        wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._one, self._link, self._fleet, self._tell, self._clock = one, link, fleet, tell, clock
-        self._wake, self._asked = wake, ""
+        self._wake, self._asked, self._spared = wake, "", False
 
     @property
     def name(self) -> str:
@@ -97,12 +97,21 @@ class Keeper:
             if why := self._useless():
                 self._asked = ""
                 await self._one.restart(why)
-            elif self._one.too_big:
-                self._fleet.spare(self._link.name)  # between prompts: what it has is finished first
-                if not self._link.in_flight:
-                    await self._one.restart("it holds more memory than it may")
-                    self._fleet.spare(self._link.name, spared=False)
-                    self._wake()  # its link may have come up before, and been given nothing
+            elif not self._one.too_big:
+                self._give(work=True)
+            elif self._link.in_flight:
+                self._give(work=False)  # between prompts: what it has is finished first
+            else:
+                self._give(work=False)
+                await self._one.restart("it holds more memory than it may")
+                self._give(work=True)
+
+    def _give(self, *, work: bool) -> None:
+        """Whether it may be given anything new. The run is woken: its link may be up, and nothing else happens."""
+        if self._spared == work:
+            self._spared = not work
+            self._fleet.spare(self._link.name, spared=self._spared)
+            self._wake()
 
     def _useless(self) -> str:
         """Why it is to be restarted at once, if it is."""

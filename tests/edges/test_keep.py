@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
 
 from reggen import progress
-from reggen.comfy.launch import LaunchError
+from reggen.comfy.launch import Launched, LaunchError
+from reggen.comfy.link import Link
 from reggen.job import Job
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
@@ -137,15 +140,13 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
     """What it has is finished first: nothing is lost, and nothing is paid for twice."""
     monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.05)
     port = free_ports(1)
-    one = launched_job(job, comfy, port, count=12)
-    told, sizes = Told(), {"limit": 1 << 40}
+    one = limited(launched_job(job, comfy, port, count=12))
+    told, sizes = Told(), dict[str, int]()
 
     def memory(pid: int) -> int:
         return 2 << 40 if len(list(one.dataset.folder.glob("*.png"))) >= 4 and pid == sizes.get("first") else 1
 
     monkeypatch.setattr("reggen.comfy.launch.memory", memory)
-    server = {**one.model_dump(by_alias=True)["servers"][0], "memory_gib": 1024}
-    one = type(one).model_validate({**one.model_dump(by_alias=True), "servers": [server]})
     running = asyncio.create_task(filled(one, limit=90, told=told))
     await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 1, 30)
     sizes["first"] = process(comfy, port)
@@ -154,6 +155,65 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
     assert process(comfy, port) != sizes["first"]
     assert all(event.text.find("vanished") < 0 for event in told.events if isinstance(event, progress.Trouble))
     assert_sound(one)
+
+
+async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
+    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers again while nothing may be handed to it yet: when it may, somebody must wake the run."""
+    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.05)
+    port, links, restart = free_ports(1), list[Link](), Launched.restart
+    one = limited(launched_job(job, comfy, port, count=8))
+
+    async def until_it_is_up_again(self: Launched, why: str) -> None:
+        await restart(self, why)
+        big.clear()
+        await eventually(lambda: links[0].up, 30)
+
+    big = {True}
+    monkeypatch.setattr(Launched, "restart", until_it_is_up_again)
+    monkeypatch.setattr(Link, "listen", _noted(Link.listen, links))
+    monkeypatch.setattr("reggen.comfy.launch.memory", lambda _: 2 << 40 if big and _images(one) >= 2 else 1)
+    told = await filled(one, limit=60)
+    assert told.summary.exit_code == 0
+    assert_sound(one)
+
+
+async def test_a_comfyui_that_is_small_again_is_given_work_again(
+    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It held too much while a prompt ran, and let go of it at its end: no restart, and no rest without an end."""
+    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.01)
+    port, looks = free_ports(1), itertools.count()
+    one = limited(launched_job(job, comfy, port, count=8))
+
+    def memory(_: int) -> int:
+        return 2 << 40 if _images(one) >= 2 and next(looks) == 0 else 1
+
+    monkeypatch.setattr("reggen.comfy.launch.memory", memory)
+    told = await filled(one, limit=60)
+    assert told.summary.exit_code == 0
+    assert_sound(one)
+
+
+def limited(one: Job) -> Job:
+    """The same with a limit of memory, which the tests say when it is passed."""
+    server = {**one.model_dump(by_alias=True)["servers"][0], "memory_gib": 1024}
+    return type(one).model_validate({**one.model_dump(by_alias=True), "servers": [server]})
+
+
+def _images(one: Job) -> int:
+    return len(list(one.dataset.folder.glob("*.png")))
+
+
+def _noted(
+    listen: Callable[[Link], Coroutine[None, None, None]], links: list[Link]
+) -> Callable[[Link], Coroutine[None, None, None]]:
+    async def noting(self: Link) -> None:
+        links.append(self)
+        await listen(self)
+
+    return noting
 
 
 async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(
