@@ -364,13 +364,16 @@ def memory_left(body: Any) -> float | None:
     found = [
         device["vram_free"] / device["vram_total"]
         for device in (devices if isinstance(devices, list) else ())
-        if isinstance(device, dict) and _is_number(device.get("vram_free")) and device.get("vram_total")
+        if isinstance(device, dict)
+        and _is_number(device.get("vram_free"))
+        and _is_number(device.get("vram_total"))
+        and device["vram_total"] > 0
     ]
     return min(found, default=None)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and value >= 0
+    return isinstance(value, int | float)
 
 
 def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:
