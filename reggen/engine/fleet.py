@@ -298,10 +298,11 @@ class Fleet:
         """New errands for the free slots of these servers, the emptiest server first."""
         heap = [(self._servers[name].load, place, name) for place, name in enumerate(names)]
         heapq.heapify(heap)
+        rate = sum(server.batch / seconds for server in self._servers.values() if (seconds := server.seconds))
         while heap and len(given) < most:
             _, place, name = heapq.heappop(heap)
             server = self._servers[name]
-            if server.quarantined or not server.has_room or self._leaves_it(server, now):
+            if server.quarantined or not server.has_room or self._leaves_it(server, rate, now):
                 continue
             order = self._shelf.take(server.last, self._users)
             if order is None:
@@ -318,9 +319,12 @@ class Fleet:
             given.append((name, Errand(order)))
             heapq.heappush(heap, (self._servers[name].load, place, name))
 
-    def _leaves_it(self, server: Station, now: float) -> bool:
-        """Whether the others make the rest sooner; if so, notes until when that is believed."""
-        if self._left is None:
+    def _leaves_it(self, server: Station, rate: float, now: float) -> bool:
+        """Whether the others make the rest sooner; if so, notes until when that is believed.
+
+        ``rate`` is how many images all of them make in a second: while that many are left, there is nothing to ask.
+        """
+        if self._left is None or server.seconds is None or self._left > rate * (server.holding + 1) * server.seconds:
             return False
         until = would_rather(server, self._servers.values(), self._left, now)
         self._left_to_others = self._left_to_others if until < now else min(self._left_to_others, until)

@@ -66,6 +66,8 @@ class Shelf:
         while self._lying or self._fill():
             if last is not None and last.checkpoint in self._lying:
                 checkpoint = last.checkpoint
+            elif len(self._lying) == 1:  # nearly always: nobody need be asked what it has loaded
+                (checkpoint,) = self._lying
             else:
                 checkpoint = max(self._lying, key=lambda one: self._much(one) / (1 + users(one)))
             kinds = self._lying[checkpoint]

@@ -308,14 +308,18 @@ def ended(made: Fleet, name: str) -> None:
     made.finish(name)
 
 
+def raced(count: int, *, slow: float, depth: int = 1) -> Fleet:
+    """A fast server, of a second an image, and a slow one, both known; so many orders, and that is all."""
+    made = Fleet({"fast": depth, "slow": depth}, orders(count), images=count)
+    for name, seconds in (("fast", 1.0), ("slow", slow)):
+        made.server_is(name, up=True)
+        made.measured(name, seconds, 0.0)
+    return made
+
+
 def test_the_last_orders_go_where_they_are_done_first() -> None:
     """A server ten times as slow is not given the last image, nor a second one to hold; the fast one makes them all."""
-    pair = Fleet({"fast": 2, "slow": 2}, orders(6), images=6)
-    for name in ("fast", "slow"):
-        pair.server_is(name, up=True)
-    for _ in range(2):
-        pair.measured("fast", 1.0, 0.0)
-        pair.measured("slow", 10.0, 0.0)
+    pair = raced(6, slow=10.0, depth=2)
     given = pair.assign(0)
     assert {name for name, _ in given} == {"fast"}, "six images take the fast one six seconds, and the slow one sixty"
     for _ in range(4):
@@ -342,12 +346,7 @@ def test_a_slow_server_works_as_long_as_it_ends_with_the_others() -> None:
 
 def test_a_slow_server_makes_the_rest_when_the_fast_one_goes_away() -> None:
     """Whoever would be the first to end an order is given it."""
-    pair = Fleet({"fast": 1, "slow": 1}, orders(3), images=3)
-    for name in ("fast", "slow"):
-        pair.server_is(name, up=True)
-    for _ in range(2):
-        pair.measured("fast", 1.0, 0.0)
-        pair.measured("slow", 100.0, 0.0)
+    pair = raced(3, slow=100.0)
     assert [name for name, _ in pair.assign(0)] == ["fast"]
     pair.server_is("fast", up=False)
     assert [name for name, _ in pair.assign(0)] == ["slow"]
@@ -355,12 +354,7 @@ def test_a_slow_server_makes_the_rest_when_the_fast_one_goes_away() -> None:
 
 def test_the_slow_server_makes_the_rest_when_the_fast_one_hangs() -> None:
     """It holds something and has had no image for three times as long as it needs: it is not waited for any longer."""
-    pair = Fleet({"fast": 1, "slow": 1}, orders(3), images=3)
-    for name in ("fast", "slow"):
-        pair.server_is(name, up=True)
-    for _ in range(2):
-        pair.measured("fast", 1.0, 0.0)
-        pair.measured("slow", 100.0, 0.0)
+    pair = raced(3, slow=100.0)
     assert [name for name, _ in pair.assign(0.0)] == ["fast"]
     assert pair.assign(7.9) == []
     assert pair.wake_at(7.9) == 8.0
@@ -369,12 +363,7 @@ def test_the_slow_server_makes_the_rest_when_the_fast_one_hangs() -> None:
 
 def test_a_resting_server_is_not_waited_for() -> None:
     """The fast one rests after a failure: the slow one goes on."""
-    pair = Fleet({"fast": 1, "slow": 1}, orders(3), images=3)
-    for name in ("fast", "slow"):
-        pair.server_is(name, up=True)
-    for _ in range(2):
-        pair.measured("fast", 1.0, 0.0)
-        pair.measured("slow", 100.0, 0.0)
+    pair = raced(3, slow=100.0)
     pair.failed("fast", 0.0, at_least=60.0)
     assert [name for name, _ in pair.assign(0.0)] == ["slow"]
 
@@ -403,12 +392,7 @@ def test_a_thousand_servers_are_filled_evenly() -> None:
 
 def test_what_was_left_to_others_is_no_reason_to_wake_a_stopped_fleet() -> None:
     """The moment until which the fast one was waited for has passed: nothing is handed out, so nobody wakes for it."""
-    pair = Fleet({"fast": 1, "slow": 1}, orders(3), images=3)
-    for name in ("fast", "slow"):
-        pair.server_is(name, up=True)
-    for _ in range(2):
-        pair.measured("fast", 1.0, 0.0)
-        pair.measured("slow", 100.0, 0.0)
+    pair = raced(3, slow=100.0)
     pair.assign(0.0)
     assert pair.wake_at(0.0) == 8.0
     pair.stop()
