@@ -13,7 +13,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from reggen.errors import JobError, Problem
-from reggen.job import DEFAULT_URL, SIDES, Job, Section, gaps
+from reggen.gaps import gaps
+from reggen.job import DEFAULT_URL, SIDES, Job, Section
 
 _INTERNAL = {"matched", "gauged"}  # fields that no job file has
 
@@ -42,10 +43,8 @@ def schema() -> dict[str, Any]:
     made = Job.model_json_schema(by_alias=True)
     servers = made["properties"]["servers"]
     for section in made["properties"].values():
-        for name in (
-            _INTERNAL & (section.get("default") or {}).keys() if isinstance(section.get("default"), dict) else ()
-        ):
-            del section["default"][name]
+        if isinstance(default := section.get("default"), dict):
+            section["default"] = {name: value for name, value in default.items() if name not in _INTERNAL}
     servers["items"] = {"anyOf": [{"type": "string", "description": "A plain address."}, servers["items"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "reggen job file"}
 

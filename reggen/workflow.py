@@ -36,9 +36,7 @@ class Template:
     sent: tuple[Binding, ...] = ()
 
     def bind(self, order: Order, prefix: str) -> Graph:
-        """The graph for one order, to be read only. ``prefix`` must be new for every prompt, or a cached file comes
-        back.
-        """
+        """The graph for one order, for reading only. A ``prefix`` that is not new brings back a cached file."""
         sample = order.samples[0]
         width, height = sample.size or (None, None)
         values = {

@@ -56,7 +56,7 @@ def run(
     for brief in briefs:
         summary = asyncio.run(_fill(brief, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left))
         if summary is None:
-            print("Stopped before anything was posted. The same command starts again.")
+            print("Stopped before the first image was asked for. The same command starts again.")
             raise typer.Exit(STOPPED)
         code = max(code, summary.exit_code)
         if control.asked or summary.error:

@@ -280,7 +280,7 @@ class Launched:
         self._tell(f"{self._launch.name}: starting ComfyUI in {self._launch.folder} (its log: {self._launch.log})")
         try:
             await self._ready(process, began)
-        except BaseException:
+        except BaseException:  # cancelled or failed: what was started is not left behind
             await self._end()
             raise
         self._tell(f"{self._launch.name}: ComfyUI is ready after {self._clock() - began:.0f} s")
@@ -344,7 +344,7 @@ class Launched:
             if not await gone_within(process, self._launch.ends_within):
                 end_group(process, kill=True)
                 await gone_within(process, DEATH)
-        except BaseException:
+        except BaseException:  # cancelled while it was asked politely
             end_group(process, kill=True)  # there is no time left to be polite, nor to let others run
             with suppress(subprocess.TimeoutExpired):
                 process.wait(DEATH)

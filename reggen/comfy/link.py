@@ -13,12 +13,12 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from enum import Enum, auto
 from typing import Any
 
 from reggen.comfy import wire
 from reggen.comfy.client import Client, Socket
 from reggen.comfy.follow import Follower, Pace
+from reggen.comfy.worker import Verdict, Worker
 from reggen.errors import Lost, ServerError, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
@@ -68,7 +68,7 @@ class Link:
         self._over: list[str] = []  # prompts whose history entries nobody needs
         self._named: dict[str, str] = {}  # our ids of ended prompts to those that the server chose
         self.left_behind: tuple[wire.Trace, ...] = ()
-        self._worker = _Worker(self._pace)
+        self._worker = Worker(self._pace)
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
 
@@ -357,19 +357,19 @@ class Link:
         ours = [prompt_id for prompt_id in queue.running if prompt_id in self._endings]
         heard = max((self._follower.heard(prompt_id) for prompt_id in ours), default=None)
         match self._worker.seen(queue, heard, now):
-            case _Verdict.DEAD:
+            case Verdict.DEAD:
                 why = "it accepts prompts and does none of them: its worker is dead; restart that ComfyUI"
                 self._is_away(why)
                 self.abandon(why)
                 self._wake.set()
-            case _Verdict.BLOCKED:
+            case Verdict.BLOCKED:
                 why = "somebody else's prompt has been running there for very long, and ours wait behind it"
                 self._is_away(why)
                 self.abandon(why)
                 self._wake.set()
-            case _Verdict.LOOK_AGAIN:
+            case Verdict.LOOK_AGAIN:
                 self._follower.look_again(now + self._pace.idle)
-            case _Verdict.INTERRUPT:
+            case Verdict.INTERRUPT:
                 self._follower.look_again(now + self._pace.mercy)
                 with suppress(ServerError):
                     if await self.client.aims_interrupts():
@@ -386,77 +386,3 @@ class Link:
         ending = self._endings.get(prompt_id)
         if outcome is not None and ending is not None and not ending.done():
             ending.set_result(outcome)
-
-
-class _Verdict(Enum):
-    FINE = auto()
-    LOOK_AGAIN = auto()
-    INTERRUPT = auto()
-    BLOCKED = auto()
-    DEAD = auto()
-
-
-class _Worker:
-    """Whether the server's only worker thread is alive, judged from one look at the queue after the other.
-
-    It has two ways of being dead: a prompt runs for ever, and an interrupt changes nothing; or prompts wait
-    and none runs. Only a restart of the server helps; until then it rests, longer each time, and is then given
-    prompts on trial. Somebody else's prompt that runs for ever, which is not ours to interrupt, is answered with the
-    same rest.
-    """
-
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._idle_since: float | None = None
-        self._interrupted_at: float | None = None
-        self._rest = pace.rest[0]
-        self._foreign: tuple[str, float] = "", 0.0  # somebody else's running prompt, and since when it was seen
-        self.resting = self.dead = False
-        self.rests_until = -math.inf
-
-    def disturbed(self) -> None:
-        """The socket broke: what was measured until then means nothing."""
-        self._idle_since = self._interrupted_at = None
-        self._foreign = "", 0.0
-
-    def replaced(self) -> None:
-        """The server was restarted: nothing is known against its worker."""
-        self.disturbed()
-        self.resting, self.rests_until = False, -math.inf
-
-    def seen(self, queue: wire.Queue, heard: float | None, now: float) -> _Verdict:
-        """One look: ``heard`` is the last sign of life of our running prompt, None when none of ours runs."""
-        if queue.running:
-            self._idle_since = None
-        if heard is None or now - heard < self._pace.stall:
-            self._interrupted_at = None
-        elif self._interrupted_at is None:
-            self._interrupted_at = now
-            return _Verdict.INTERRUPT
-        elif now - self._interrupted_at >= self._pace.mercy:
-            return self._dead(now)
-        if queue.running:
-            return self._behind(queue.running[0], now) if heard is None else _Verdict.FINE
-        if not queue.pending:
-            return _Verdict.FINE
-        if self._idle_since is None:
-            self._idle_since = now
-        elif now - self._idle_since >= self._pace.idle:
-            return self._dead(now)
-        return _Verdict.LOOK_AGAIN
-
-    def _behind(self, running: str, now: float) -> _Verdict:
-        """Ours wait, and somebody else's prompt runs."""
-        if self._foreign[0] != running:
-            self._foreign = running, now
-        if now - self._foreign[1] < self._pace.stall:
-            return _Verdict.FINE
-        self._dead(now)
-        self.dead = False
-        return _Verdict.BLOCKED
-
-    def _dead(self, now: float) -> _Verdict:
-        self.disturbed()
-        self.resting, self.dead, self.rests_until = True, True, now + self._rest
-        self._rest = min(self._pace.rest[1], 2 * self._rest)
-        return _Verdict.DEAD

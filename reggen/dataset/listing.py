@@ -80,7 +80,7 @@ def _replaced(dataset: Dataset, target: Path, write: Callable[[TextIO], None]) -
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(target)
-        except BaseException:
+        except BaseException:  # cancelled or failed: half a list is never left
             part.unlink(missing_ok=True)
             raise
         flush_folder(target.parent)

@@ -36,8 +36,6 @@ _LORA = re.compile(r"lora(_name)?(_?\d+)?", re.IGNORECASE)
 _A_NAME, _NEARLY_ALL, _GUESSED = 3, 0.9, 5  # letters of a trigger; the share of captions it is in; how many are named
 _ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
 _NAMED = 10  # offences that are named
-
-
 BATCH = "batch"
 """The fact under which a dataset's ledger keeps the batch that was found out."""
 

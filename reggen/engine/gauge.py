@@ -96,7 +96,7 @@ async def _seconds(client: Client, template: Template, plan: Plan, size: int) ->
     try:
         async with asyncio.timeout(_LONGEST):
             outcome = await _ended(client, known_as)
-    except BaseException:
+    except BaseException:  # cancelled, late or failed: nothing of ours is left there
         with suppress(ServerError, TimeoutError):
             async with asyncio.timeout(5.0):
                 await client.take_back([known_as])
