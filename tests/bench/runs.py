@@ -31,7 +31,7 @@ def run_watched(job_file: Path, place: Path) -> Watched:
     try:
         while process.poll() is None and time.time() - began < _LONGEST:
             with suppress(OSError, KeyError):
-                _, own_fds, own_threads = held_by(process.pid)
+                *_, own_fds, own_threads = held_by(process.pid)
                 fds, threads = max(fds, own_fds), max(threads, own_threads)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.5)

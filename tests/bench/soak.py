@@ -71,16 +71,18 @@ class Sample:
     at: float
     images: int
     rss_kib: int
+    anonymous_kib: int
     fds: int
     threads: int
     stand_ins_rss_kib: int
 
 
-def held_by(pid: int) -> tuple[int, int, int]:
-    """KiB in RAM, open file descriptors and threads of a process."""
+def held_by(pid: int) -> tuple[int, int, int, int]:
+    """KiB in RAM, how many of them are no file's, open file descriptors and threads of a process."""
     place = Path(f"/proc/{pid}")
     facts = dict(line.split(":", 1) for line in (place / "status").read_text(encoding="utf-8").splitlines())
-    return int(facts["VmRSS"].split()[0]), len(list((place / "fd").iterdir())), int(facts["Threads"])
+    in_ram, anonymous = (int(facts[name].split()[0]) for name in ("VmRSS", "RssAnon"))
+    return in_ram, anonymous, len(list((place / "fd").iterdir())), int(facts["Threads"])
 
 
 @contextmanager
@@ -187,6 +189,7 @@ def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
     flat = slope is not None and slope <= STEEPEST and creep <= 2
     return {
         "rss_kib": {"at 5 min": _at(samples, 300), "midway": _at(samples, samples[-1].at / 2), "end": last[-1].rss_kib},
+        "of it no file's, KiB": {"first": samples[0].anonymous_kib, "end": last[-1].anonymous_kib},
         "slope, KiB per 1000 images, last three quarters": None if slope is None else round(slope, 2),
         "fds after the first minute": {"min": min(one.fds for one in settled), "max": max(one.fds for one in settled)},
         "fds, median of the last quarter less that of the second": creep,
