@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,23 @@ def test_the_oldest_are_forgotten_where_it_is_full() -> None:
         index.add(number, own)
     assert len(index) == 50
     assert [index.find([own]) for own in known] == [[]] * 130 + [[number] for number in range(130, 180)]
+
+
+def test_its_memory_is_taken_at_once() -> None:
+    """Neither what is remembered nor a search needs more than a full index had when it was empty."""
+    tracemalloc.start()
+    try:
+        index = Likeness(6, most=20_000)
+        begun, _ = tracemalloc.get_traced_memory()
+        for number in range(20_000):
+            index.add(number, number)
+        tracemalloc.reset_peak()
+        assert index.find([0xFFFF << 40, 0xFFFF << 41]) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert begun > 20_000 * 26
+    assert peak - begun < 20_000  # bytes: not one for each picture
 
 
 def test_equal_pixels_are_the_same_picture(tmp_path: Path) -> None:
