@@ -14,7 +14,7 @@ _PROBLEMS = 5  # the last few, in words
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The run knows what it has to do: ``done`` of ``total`` slots were filled before it."""
+    """The run knows what it has to do: ``done`` of ``total`` slots are filled. Told again when it has more to do."""
 
     at: float
     total: int
@@ -193,8 +193,8 @@ class Progress:
         """Take in one event."""
         match event:
             case Began():
-                self.total, self.before, self.began = event.total, event.done, event.at
-                self.servers = {server: ServerView() for server in event.servers}
+                self.total, self.before, self.began = event.total, event.done - self.made, self.began or event.at
+                self.servers = {server: self.servers.get(server) or ServerView() for server in event.servers}
             case ServerChanged():
                 self._server_changed(event)
             case Posted() | Left():

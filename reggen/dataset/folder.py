@@ -86,21 +86,22 @@ class Folder:
         """Clear away what was on its way."""
         shutil.rmtree(self.parts, ignore_errors=True)
 
-    def present(self, count: int) -> dict[int, int]:
-        """The slots of ``count`` in which a file lies, with its size in bytes; empty files do not count."""
-        found: dict[int, int] = {}
-        for index, entry in self._numbered():
+    def occupied(self, count: int) -> bytearray:
+        """For each slot of ``count`` 1 where a file lies, empty or not, else 0: a look at names alone."""
+        found = bytearray(count)
+        for index, _ in self._numbered():
             if 0 <= index < count:
-                try:
-                    if size := entry.stat().st_size:
-                        found[index] = size
-                except OSError:  # gone meanwhile, or a link to nowhere
-                    continue
+                found[index] = 1
         return found
 
-    def names(self, count: int) -> set[int]:
-        """The slots of ``count`` in which a file lies, empty or not: a look at names alone."""
-        return {index for index, _ in self._numbered() if 0 <= index < count}
+    def sizes(self) -> Iterator[tuple[int, int]]:
+        """Slot and bytes of each file that lies in one; many of them take long, on a disk that was not read lately."""
+        for index, entry in self._numbered():
+            try:
+                size = entry.stat().st_size
+            except OSError:  # gone meanwhile, or a link to nowhere
+                continue
+            yield index, size
 
     def beyond(self, count: int) -> int:
         """How many images lie in slots beyond ``count``: the trainer reads them all the same."""
@@ -127,7 +128,7 @@ class Folder:
             head, tail = f"{self._prefix}_", f".{self.ending}"
             for entry in entries:  # a million of them: no expression is matched
                 name = entry.name
-                if name.startswith(head) and name.endswith(tail) and (digits := name[start:stop]).isdecimal():
+                if (digits := name[start:stop]).isdecimal() and name.startswith(head) and name.endswith(tail):
                     yield int(digits) - 1, entry
 
     def set_aside(self, path: Path) -> Path:

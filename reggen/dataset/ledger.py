@@ -171,6 +171,10 @@ class Ledger:
         query = "SELECT idx FROM slot WHERE state = 'done' AND idx >= ? AND idx < ?"
         return {row[0] for row in self._read(query, (start, stop))}
 
+    def walk_done(self, stop: int) -> Iterator[int]:
+        """The done slots of the first ``stop``, in order."""
+        return (row[0] for row in self._read("SELECT idx FROM slot WHERE state = 'done' AND idx < ?", (stop,)))
+
     def full(self, window: int) -> set[int]:
         """The windows, of so many slots each, by number, whose slots are all done."""
         query = "SELECT idx / ? AS part FROM slot WHERE state = 'done' GROUP BY part HAVING count(*) = ?"
@@ -203,9 +207,10 @@ class Ledger:
         query = f"SELECT {columns} FROM slot WHERE state IN ({marks}) AND idx < ? ORDER BY idx"  # noqa: S608
         return (Row(*row) for row in self._read(query, (*states, stop if stop is not None else 1 << 62)))
 
-    def outline(self, stop: int) -> Iterator[tuple[int, str, int, str, int | None]]:
-        """Index, state, take, name and bytes of the rows of the first ``stop`` slots; light enough for millions."""
-        return self._read("SELECT idx, state, take, name, bytes FROM slot WHERE idx < ?", (stop,))
+    def sizes(self, stop: int) -> Iterator[tuple[int, int | None]]:
+        """Index and bytes of the done ones of the first ``stop`` slots, in order; None where no row says."""
+        query = "SELECT idx, bytes FROM slot WHERE state = 'done' AND idx < ? ORDER BY idx"
+        return self._read(query, (stop,))
 
     def other_recipes(self, recipe: str, count: int) -> int:
         """How many done slots of the first ``count`` were made with other settings."""

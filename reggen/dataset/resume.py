@@ -1,15 +1,23 @@
-"""What is already there: the ledger and the folder brought to agree before a run. Blocking.
+"""What is already there: the ledger and the folder brought to agree. Blocking.
+
+By their names, before anything is asked of a server:
 
 - A row without its file: somebody deleted the image, which rejects it. The slot goes to its next take.
-- A file that is not the one of its row any more: checked anew. Somebody may have mended it, or the disk broke it.
 - A file without its row: a crash between rename and row, or a set begun by hand. It is checked and adopted;
   what fails the checks is set aside in ``rejected/``.
+
+By their sizes, which takes long where there are very many:
+
+- A file that is not the one of its row any more: checked anew. Somebody may have mended it, or the disk broke it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from reggen.dataset.check import Demands, Finding, inspect
 from reggen.dataset.duplicates import Duplicates
@@ -22,6 +30,31 @@ from reggen.plan import MAX_TAKES, Order, Plan
 
 _NAMED = 5  # images that are named in a sentence
 _WINDOW = 1024  # slots looked up in the ledger at a time
+_SETTLED, _UNKNOWN = -1, -2  # in place of a size
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Slots of a ledger and a folder, by name: done and there, done but gone, there without being done."""
+
+    settled: int
+    gone: list[int]
+    undone: list[int]
+
+    @classmethod
+    def of(cls, folder: Folder, ledger: Ledger, count: int) -> Compared:
+        """Of the first ``count`` slots; a byte of memory for each. Raises StorageError."""
+        seen = folder.occupied(count)
+        for index in ledger.walk_done(count):
+            seen[index] += 2
+        return cls(seen.count(3), list(_places(seen, 2)), list(_places(seen, 1)))
+
+
+def _places(flags: bytearray, value: int) -> Iterator[int]:
+    place = flags.find(value)
+    while place >= 0:
+        yield place
+        place = flags.find(value, place + 1)
 
 
 @dataclass(slots=True)
@@ -33,45 +66,78 @@ class Resumed:
     set_aside: list[str] = field(default_factory=list)  # "name reason"
 
 
-def reconcile(
-    folder: Folder, ledger: Ledger, plan: Plan, demands: Demands, duplicates: Duplicates | None = None
-) -> Resumed:
-    """Bring ledger and folder to agree; an adopted file must be no duplicate, when asked. Raises StorageError."""
-    resumed, count = Resumed(), len(plan)
-    present = folder.present(count)
-    rejected: list[Row] = []
-    why, now = "the image was deleted", now_utc()
-    takes: dict[int, int] = {}
-    for index, state, take, name, size in ledger.outline(count):
-        if state != "done":
-            takes[index] = take
-        elif index not in present:
-            rejected.append(Row(index, "rejected", take + 1, name, now, why))
-            resumed.deleted.append(name)
-        elif size in {None, present[index]}:
-            del present[index]  # settled: row and file
-        else:  # changed since: mended by hand, or damaged
-            takes[index] = take + 1
-    ledger.turn_away((row.idx for row in rejected), why, now)
-    ledger.put(rejected)
-    for index, path in sorted(folder.files(present).items()):
+class Reconciling:
+    """Brings ledger and folder to agree; an adopted file must be no duplicate, when asked. What it did: ``found``."""
+
+    def __init__(
+        self, folder: Folder, ledger: Ledger, plan: Plan, demands: Demands, duplicates: Duplicates | None = None
+    ) -> None:
+        self._folder, self._ledger, self._plan = folder, ledger, plan
+        self._demands, self._duplicates = demands, duplicates
+        self.found, self.by_size_too = Resumed(), False
+
+    def by_name(self) -> None:
+        """Reject what was deleted, adopt what has no row. Raises StorageError."""
+        compared = Compared.of(self._folder, self._ledger, len(self._plan))
+        rows = self._ledger.states(compared.undone)
+        self._reject_deleted(compared.gone)
+        for index, path in self._files(compared.undone).items():
+            self._take_in(index, rows[index][1] if index in rows else 0, path)
+
+    def by_size(self) -> list[str]:
+        """Check anew what has another size than its row has; the names of those that are done no more.
+
+        Raises StorageError.
+        """
+        self.by_size_too, left = True, array("q")
+        for index, size in self._ledger.sizes(len(self._plan)):
+            left.extend([_SETTLED] * (index - len(left)))
+            left.append(_UNKNOWN if size is None else size)
+        for index, size in self._folder.sizes():
+            if 0 <= index < len(left) and (left[index] == size or (left[index] == _UNKNOWN and size)):
+                left[index] = _SETTLED
+        changed = [index for index, size in enumerate(left) if size != _SETTLED]
+        rows, files = self._ledger.states(changed), self._files(changed)
+        self._reject_deleted([index for index in changed if index not in files])
+        for index, path in files.items():
+            self._take_in(index, rows[index][1] + 1, path)
+        return [name for index, (_, _, name) in rows.items() if self._ledger.states([index])[index][0] != "done"]
+
+    def _files(self, indices: Iterable[int]) -> dict[int, Path]:
+        """What lies in these slots, in order; an empty file is nothing, and neither is a link to nowhere."""
+        return {index: path for index, path in sorted(self._folder.files(set(indices)).items()) if _has_bytes(path)}
+
+    def _reject_deleted(self, indices: Sequence[int]) -> None:
+        why, now = "the image was deleted", now_utc()
+        rows = self._ledger.states(indices)
+        self._ledger.turn_away(indices, why, now)
+        self._ledger.put(Row(index, "rejected", take + 1, name, now, why) for index, (_, take, name) in rows.items())
+        self.found.deleted += [name for _, _, name in rows.values()]
+
+    def _take_in(self, index: int, take: int, path: Path) -> None:
+        """Adopt a file as the image of its slot, or set it aside."""
         try:
-            finding = inspect(path, path.stem, demands.of(plan[index].size), folder.ending)
-            if duplicates:
-                duplicates.demand_new(path.stem, index, path, finding.prints)
+            demands = self._demands.of(self._plan[index].size)
+            finding = inspect(path, path.stem, demands, self._folder.ending)
+            if self._duplicates:
+                self._duplicates.demand_new(path.stem, index, path, finding.prints)
         except BadImage as error:
-            resumed.set_aside.append(f"{path.name} {error.reason}")
-            folder.set_aside(path)
-            take, at = takes.get(index, 0), now_utc()
-            row = Row(index, "rejected", take, path.stem, at, error.reason)
-            ledger.put([row])
-            ledger.reject([Rejection(index, take, error.reason, at)])
+            self.found.set_aside.append(f"{path.name} {error.reason}")
+            self._folder.set_aside(path)
+            at = now_utc()
+            self._ledger.put([Row(index, "rejected", take, path.stem, at, error.reason)])
+            self._ledger.reject([Rejection(index, take, error.reason, at)])
         else:
-            ledger.put([_adopt(plan, index, takes.get(index, 0), folder.measured(path), finding)])
-            resumed.adopted.append(path.stem)
-            if duplicates:
-                duplicates.add(index, finding.hash)
-    return resumed
+            self._ledger.put([_adopt(self._plan, index, take, self._folder.measured(path), finding)])
+            self.found.adopted.append(path.stem)
+            if self._duplicates:
+                self._duplicates.add(index, finding.hash)
+
+
+def _has_bytes(path: Path) -> bool:
+    with suppress(OSError):
+        return path.stat().st_size > 0
+    return False
 
 
 @dataclass(slots=True)
@@ -85,10 +151,10 @@ class Captioned:
     def words(self, extension: str) -> Iterator[str]:
         """What there is to say about it."""
         if self.moved:
-            yield f"{_named(self.moved)}: the caption beside it now ends with {extension}, as the job wants it"
+            yield f"{named(self.moved)}: the caption beside it now ends with {extension}, as the job wants it"
         if self.left:
             yield (
-                f"{_named(self.left)}: no caption is written, for it was made with another prompt than today's, "
+                f"{named(self.left)}: no caption is written, for it was made with another prompt than today's, "
                 "or one that is not known or forbidden; write it by hand, or delete the image"
             )
 
@@ -126,7 +192,8 @@ def _caption_of(row: Row, plan: Plan, write: str) -> str | None:
     return " ".join((row.positive or "").split()) if write == "prompt" else None
 
 
-def _named(names: list[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first few names, and how many more."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 

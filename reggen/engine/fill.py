@@ -1,6 +1,9 @@
 """Fill a dataset: everything between a valid job and its closing summary, in order.
 
 hold the dataset > reconcile > anything missing? > room on the disk > preflight > run > report
+
+A look at the size of each image takes long where there are very many, and no server waits for it: it is done when
+nothing more is to be made, and what it finds to be damaged is made then.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from reggen import progress
 from reggen.comfy.client import Client, Timeouts
@@ -27,12 +31,13 @@ from reggen.dataset.check import Demands
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.resume import Resumed, caption, missing, reconcile
+from reggen.dataset.resume import Reconciling, Resumed, caption, missing, named
 from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
 from reggen.engine.fleet import Fleet
 from reggen.engine.gauge import gauge
+from reggen.engine.halt import Halt
 from reggen.engine.keep import started
 from reggen.engine.preflight import Examined, examine
 from reggen.engine.run import Run
@@ -56,7 +61,9 @@ from reggen.workflow import Template, template
 BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
+_FEW = 20_000  # images whose sizes are looked at before the start: a tenth of a second
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,20 +186,39 @@ async def fill(
             done = ledger.counts(len(plan)).get("done", 0)
             demand_room(job, folder, len(plan) - done)
             duplicates = duplicates_of(job, folder, ledger, training)
-            with ThreadPoolExecutor(1) as thread:  # leaving waits for it, whatever happens: the dataset is held
-                loop = asyncio.get_running_loop()
-                resumed = await loop.run_in_executor(thread, reconcile, folder, ledger, plan, demands, duplicates)
-                if job.captions.write != "none":
-                    captioning = partial(caption, folder, ledger, plan, job.captions, brief.guard)
-                    captioned = await loop.run_in_executor(thread, captioning)
-                    warnings += (*captioned.words(job.captions.extension),)
+            reconciling = Reconciling(folder, ledger, plan, demands, duplicates)
+            await _in_thread(reconciling.by_name)
+            there = ledger.counts(len(plan)).get("done", 0)
+            if there <= _FEW or there == len(plan):
+                await _in_thread(reconciling.by_size)
+            if job.captions.write != "none":
+                captioned = await _in_thread(partial(caption, folder, ledger, plan, job.captions, brief.guard))
+                warnings += (*captioned.words(job.captions.extension),)
             for warning in warnings:
                 note(warning)
-            filling = _Filling(brief, job_file, made_of, folder, ledger, resumed, state, both, note, left, duplicates)
+            filling = _Filling(
+                brief,
+                job_file,
+                made_of,
+                folder,
+                ledger,
+                reconciling,
+                state,
+                both,
+                note,
+                Halt(job.limits, left),
+                duplicates,
+            )
             return await filling(control or Control(), wait, pace)
         finally:
             ledger.close()
             folder.tidy()
+
+
+async def _in_thread(work: Callable[[], Answer]) -> Answer:
+    """Something that blocks and needs the dataset: leaving waits for it, whatever happens."""
+    with ThreadPoolExecutor(1) as thread:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
 
 
 def lasting(job: Job, *, rehearsal: bool = False) -> dict[str, object]:
@@ -217,11 +243,11 @@ class _Filling:
     template: Template
     folder: Folder
     ledger: Ledger
-    resumed: Resumed
+    reconciling: Reconciling
     state: Progress
     tell: Callable[[RunEvent], None]
     note: Callable[[str], None]
-    left: Callable[[], float] | None
+    halt: Halt
     duplicates: Duplicates | None
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
@@ -238,10 +264,8 @@ class _Filling:
         return self.brief.plan
 
     async def __call__(self, control: Control, wait: bool, pace: Pace | None) -> Summary:
-        total = len(self.plan)
-        before = self.ledger.counts(total).get("done", 0)
-        names = tuple(server.name for server in self.job.servers)
-        self.tell(progress.Began(self.begun, total, before, names))
+        total, before = len(self.plan), self._done
+        self._tell_what_is_there()
         if before == total:
             return self._summary()
         self._room(total - before)
@@ -252,7 +276,29 @@ class _Filling:
             ready = [name for name, one in examined.items() if one.ready]
             if self.job.sampling.gauged:
                 await self._gauge([client for client in fit if client.name in ready], total - before)
-            return await self._run(control, fit, ready, running, pace)
+            error = await self._run(control, fit, ready, running, pace)
+            if not error and not self.state.stopping and await self._damaged():
+                error = await self._run(control, fit, ready, running, pace)
+        return self._summary(error)
+
+    @property
+    def _done(self) -> int:
+        """Slots that are filled."""
+        return self.ledger.counts(len(self.plan)).get("done", 0)
+
+    async def _damaged(self) -> bool:
+        """Whether images of earlier runs turn out to be none any more, where their sizes were not looked at before."""
+        if self.reconciling.by_size_too:
+            return False
+        names = await _in_thread(self.reconciling.by_size)
+        if names:
+            self.note(f"{named(names)}: another file than was written lies there, and it is no good image; made anew")
+            self._tell_what_is_there()
+        return bool(names)
+
+    def _tell_what_is_there(self) -> None:
+        servers = tuple(server.name for server in self.job.servers)
+        self.tell(progress.Began(self.begun, len(self.plan), self._done, servers))
 
     def _room(self, images: int) -> None:
         demand_room(self.job, self.folder, images)
@@ -280,18 +326,18 @@ class _Filling:
             problems = unfit(examined)
             if problems and not (wait and any(one.away for one in examined)):
                 raise JobError(self.job_file, problems)
-            if not wait or time.monotonic() - self.begun >= self._patience or (self.left and self.left() <= 0):
+            if not wait or time.monotonic() - self.begun >= self._patience or self.halt.seconds_left <= 0:
                 raise NoServers(tuple((one.server, one.away) for one in examined))
             if not told:
                 told = True
                 missing_ones = (f"{one.server}: {one.away}" for one in examined if one.away)
                 self.tell(progress.Waiting(time.monotonic(), "; ".join(missing_ones)))
-            await asyncio.sleep(min(pause, self.left() if self.left else pause))
+            await asyncio.sleep(min(pause, self.halt.seconds_left))
             pause = min(_WAIT[1], pause * 1.5)
 
     async def _gauge(self, clients: Sequence[Client], missing: int) -> None:
         """Find out the batch once for this dataset; with several servers the one that is good for all."""
-        found = await gauge(clients, self.template, self.plan, missing, self.left() if self.left else math.inf)
+        found = await gauge(clients, self.template, self.plan, missing, self.halt.seconds_left)
         if not found:
             return  # too few images, or nobody answered: one by one, and the next run tries again
         batch = min(one.best for one in found)
@@ -309,7 +355,8 @@ class _Filling:
         ready: Sequence[str],
         running: Mapping[str, Launched],
         pace: Pace | None,
-    ) -> Summary:
+    ) -> ReggenError | None:
+        """One run over what is missing; what ended it before its time, if anything did."""
         run_id = uuid.uuid4()
         reader = Ledger.read(self.ledger.path)
         assert reader is not None, "it was opened for writing above"
@@ -343,14 +390,14 @@ class _Filling:
                 depths,
                 missing(reader, self.plan),
                 patience=self.job.limits.away,
-                images=len(self.plan) - self.ledger.counts(len(self.plan)).get("done", 0),
+                images=len(self.plan) - self._done,
                 window=FAR if self.job.matrix.checkpoint else NEAR,
             ),
             links=links,
             limits=self.job.limits,
             running=running,
             sick_rest=pace.sick,
-            left=self.left,
+            halt=self.halt,
             free_every={server.name: server.free_every for server in self.job.servers if server.free_every},
             room=bytes_needed(self.job, sum(depth or 2 for depth in depths.values())) + _SPARE,
             heritage=heritage,
@@ -371,24 +418,23 @@ class _Filling:
             reader.close()
         with suppress(StorageError):  # a full disk may be what ended it, and has been told
             self.ledger.end_run(str(run_id), now_utc(), str(fatal or self.state.stopping or "finished"))
-        return self._summary(fatal)
+        return fatal
 
     def _summary(self, error: ReggenError | None = None) -> Summary:
         total = len(self.plan)
         given_up = [Given(row.name, row.reason or "") for row in self.ledger.walk("given_up", stop=total)]
-        done = self.ledger.counts(total).get("done", 0)
         return Summary(
             job_file=self.job_file,
             dataset=self.folder.images,
             total=total,
             before=self.state.before,
-            made=done - self.state.before,
+            made=self._done - self.state.before,
             seconds=time.monotonic() - self.begun,
             started=self.started,
             given_up=tuple(given_up),
             servers=self.state.servers,
             versions=self.versions,
-            resumed=self.resumed,
+            resumed=self.reconciling.found,
             strangers=tuple(self.folder.strangers()),
             beyond=self.folder.beyond(total),
             values=settings_of(self.brief, self.ledger.done(0, min(total, _COUNTED))),

@@ -58,7 +58,7 @@ class Run:
         room: int,
         free_every: Mapping[str, int],
         sick_rest: float,
-        left: Callable[[], float] | None,
+        halt: Halt,
         heritage: Heritage,
         ready: Iterable[str],
         tell: Callable[[RunEvent], None],
@@ -72,14 +72,14 @@ class Run:
         ]
         self._aborted = False
         self._working: set[asyncio.Task[None]] = set()
-        self._halt = Halt(limits, left)
+        self._halt = halt
         self._after = Aftermath(
             job_file=job_file,
             plan=plan,
             bench=bench,
             fleet=fleet,
             limits=limits,
-            halt=self._halt,
+            halt=halt,
             room=room,
             free_every=free_every,
             sick_rest=sick_rest,

@@ -6,6 +6,7 @@ from typing import Any
 
 from reggen.dataset.folder import Folder, is_held
 from reggen.dataset.ledger import Ledger
+from reggen.dataset.resume import Compared
 from reggen.errors import Problem
 from reggen.job import Job
 
@@ -29,11 +30,10 @@ def state_of(job: Job) -> dict[str, Any]:
     if ledger is None:
         return state
     try:
-        present, done = folder.names(count), ledger.done(0, count)
-        deleted = sorted(done - present)
-        state["done"] = len(done) - len(deleted)
-        state["missing"] = count - state["done"]
-        state["deleted"] = ledger.names(deleted)
+        compared = Compared.of(folder, ledger, count)
+        state["done"] = compared.settled
+        state["missing"] = count - compared.settled
+        state["deleted"] = ledger.names(compared.gone)
         for kind in ("given_up", "rejected"):
             state[kind] = {row.name: row.reason for row in ledger.walk(kind, stop=count)}
     finally:

@@ -14,7 +14,7 @@ import pytest
 from reggen.dataset.check import inspect
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.resume import missing, reconcile
+from reggen.dataset.resume import Reconciling, missing
 from reggen.engine.fill import demands_of, lasting
 from reggen.engine.scribe import Accepted, Scribe
 from reggen.job import Job
@@ -60,8 +60,12 @@ def assert_survives(left: Left, job: Job) -> None:
             assert digest == row.sha256, f"a row says done about {file.name}, which is not whole"
         for file in folder.images.iterdir():
             inspect(file, file.name, demands_of(job), folder.ending)  # raises BadImage: half a file under such a name
-        resumed = reconcile(folder, ledger, plan, demands_of(job))
-        assert (resumed.deleted, resumed.set_aside) == ([], []), "the cut is taken for somebody's doing"
+        reconciling = Reconciling(folder, ledger, plan, demands_of(job))
+        reconciling.by_name()
+        assert reconciling.by_size() == []
+        assert (reconciling.found.deleted, reconciling.found.set_aside) == ([], []), (
+            "the cut is taken for somebody's doing"
+        )
         orders = list(missing(ledger, plan))
         again = {sample.index for order in orders for sample in order.samples}
         assert again | ledger.done(0, len(plan)) == set(range(len(plan)))

@@ -18,6 +18,7 @@ from reggen import progress
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.study import study
+from reggen.engine import fill as filling
 from reggen.engine.fill import BY_USER, Control, fill
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job import Job
@@ -562,6 +563,41 @@ async def test_a_damaged_image_is_found_and_made_again(job: JobMaker) -> None:
         told = await filled(one)
         assert told.summary.made == 1
         assert_sound(one)
+
+
+async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No server waits for that look; what it finds is made in the same run, which says so and counts it once."""
+    monkeypatch.setattr(filling, "_FEW", 3)
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        broken = one.dataset.folder / "reg_002.png"
+        broken.write_bytes(broken.read_bytes()[:300])
+        (one.dataset.folder / "reg_005.png").unlink()
+        told = await filled(one)
+        summary = told.summary
+        assert (summary.before, summary.made, summary.missing, summary.exit_code) == (4, 2, 0, 0)
+        made = [event.name for event in told.events if isinstance(event, progress.Committed)]
+        assert made == ["reg_005", "reg_002"]
+        assert (summary.resumed.deleted, len(summary.resumed.set_aside)) == (["reg_005"], 1)
+        assert any(note.startswith("reg_002: another file than was written") for note in told.notes)
+        assert [view.made for view in summary.servers.values()] == [2]
+        assert_sound(one)
+
+
+async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked it to stop wants it to stop; the run that makes the last image looks at them."""
+    monkeypatch.setattr(filling, "_FEW", 0)
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, dataset={"count": 2}))
+        broken = one.dataset.folder / "reg_002.png"
+        broken.write_bytes(broken.read_bytes()[:300])
+        told = await filled(more := job(sim.url, limits={"prompts": 1}))
+        assert (told.summary.before, told.summary.made, told.summary.resumed.set_aside) == (2, 1, [])
+        told = await filled(more.model_copy(update={"limits": one.limits}))
+        assert (told.summary.missing, len(told.summary.resumed.set_aside)) == (0, 1)
+        assert_sound(one.model_copy(update={"dataset": more.dataset}))
 
 
 async def test_an_image_mended_by_hand_is_kept(job: JobMaker) -> None:

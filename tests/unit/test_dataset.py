@@ -16,7 +16,7 @@ from reggen.dataset.check import Demands
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part, held, is_held, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
-from reggen.dataset.resume import missing, reconcile
+from reggen.dataset.resume import Compared, Reconciling, Resumed, missing
 from reggen.errors import BadImage, Busy, JobError, StorageError
 from reggen.job import Dataset
 from reggen.plan import Plan
@@ -49,6 +49,16 @@ def commit(folder: Folder, part: Part, name: str) -> None:
 
 def row(idx: int, state: str = "done", take: int = 0) -> Row:
     return Row(idx, state, take, f"reg_{idx + 1:03d}", now_utc())
+
+
+def reconciled(
+    folder: Folder, ledger: Ledger, plan: Plan, demands: Demands, duplicates: Duplicates | None = None
+) -> Resumed:
+    """By name, then by size."""
+    reconciling = Reconciling(folder, ledger, plan, demands, duplicates)
+    reconciling.by_name()
+    reconciling.by_size()
+    return reconciling.found
 
 
 async def test_a_download_becomes_a_part_file_and_then_the_image(folder: Folder) -> None:
@@ -118,12 +128,13 @@ async def test_a_commit_removes_the_caches_of_the_slot_and_of_no_other(folder: F
     assert sorted(file.name for file in folder.images.glob("*.npz")) == ["reg_0010.npz", "reg_002_0064x0064_sd.npz"]
 
 
-def test_present_counts_numbers_of_any_width_and_no_strangers(folder: Folder) -> None:
-    """Empty files, part files, other prefixes and numbers beyond the count are no images of the set."""
+def test_slots_are_seen_by_numbers_of_any_width_and_no_strangers(folder: Folder) -> None:
+    """Part files, other prefixes and numbers beyond the count are no images of the set; empty files by their size."""
     for name in ("reg_001.png", "reg_0003.png", "reg_099.png", "reg_004.png.part", "img_005.png", "reg_000.png"):
         (folder.images / name).write_bytes(b"x")
     (folder.images / "reg_002.png").touch()
-    assert folder.present(9) == {0: 1, 2: 1}
+    assert folder.occupied(9) == bytes([1, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert sorted(folder.sizes()) == [(-1, 1), (0, 1), (1, 0), (2, 1), (98, 1)]
     assert folder.beyond(9) == 1
     assert folder.strangers() == ["img_005.png"]
 
@@ -232,13 +243,58 @@ def test_reconciling_brings_ledger_and_folder_to_agree(job: JobMaker) -> None:
     for name in ("reg_001", "reg_004"):
         put_image(folder, name)
     (folder.images / "reg_005.png").write_bytes(b"half a pict")
-    resumed = reconcile(folder, ledger, plan, Demands((64, 64)))
+    resumed = reconciled(folder, ledger, plan, Demands((64, 64)))
     assert (resumed.deleted, resumed.adopted) == (["reg_002"], ["reg_004"])
     assert resumed.set_aside[0].startswith("reg_005.png is not a png file")
     assert ledger.done(0, 9) == {0, 3}
     assert ledger.takes(0, 9) == {1: 1, 2: 2}
-    again = reconcile(folder, ledger, plan, Demands((64, 64)))
+    again = reconciled(folder, ledger, plan, Demands((64, 64)))
     assert (again.deleted, again.adopted, again.set_aside) == ([], [], [])
+    ledger.close()
+
+
+def test_ledger_and_folder_are_compared_by_name(job: JobMaker) -> None:
+    """What is on both sides is only counted: nothing in memory grows with the images but a byte for each slot."""
+    folder = Folder(job().dataset)
+    folder.prepare()
+    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    ledger.put([row(0), row(1), row(2, "given_up", 2), row(8), row(9)])
+    for number in (1, 3, 4, 10):
+        (folder.images / f"reg_{number:03d}.png").write_bytes(b"x")
+    assert Compared.of(folder, ledger, 9) == Compared(settled=1, gone=[1, 8], undone=[2, 3])
+    assert Compared.of(folder, ledger, 0) == Compared(settled=0, gone=[], undone=[])
+    ledger.close()
+
+
+def test_a_file_of_another_size_than_its_row_is_checked_anew(job: JobMaker) -> None:
+    """Mended by hand it is kept, as another take; broken it is set aside, emptied or gone meanwhile it was deleted.
+
+    Told are the slots that are done no more. A row that knows no size is content with any file that is not empty.
+    """
+    plan = Plan(one := job())
+    folder = Folder(one.dataset)
+    folder.prepare()
+    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    names = [f"reg_{number:03d}" for number in range(1, 8)]
+    for name in names:
+        put_image(folder, name)
+    sizes = [folder.file(name).stat().st_size for name in names]
+    ledger.put([replace(row(idx), bytes=size) for idx, size in enumerate(sizes[:6])] + [row(6), row(8, "rejected")])
+    folder.file(names[1]).write_bytes(paint("mended", 2, 64, 64))
+    folder.file(names[2]).write_bytes(b"half a pict")
+    folder.file(names[3]).write_bytes(b"")
+    reconciling = Reconciling(folder, ledger, plan, Demands((64, 64)))
+    reconciling.by_name()
+    assert reconciling.found == Resumed()
+    folder.file(names[4]).unlink()
+    assert sorted(reconciling.by_size()) == names[2:5]
+    found = reconciling.found
+    assert (found.adopted, found.deleted) == ([names[1]], names[3:5])
+    assert [text.split()[0] for text in found.set_aside] == ["reg_003.png"]
+    assert ledger.done(0, 9) == {0, 1, 5, 6}
+    assert ledger.takes(0, 9) == {2: 1, 3: 1, 4: 1}
+    assert next(one.take for one in ledger.walk("done") if one.idx == 1) == 1
+    assert [(seen.idx, seen.take) for seen in ledger.rejections()] == [(3, 0), (4, 0), (2, 1)]
     ledger.close()
 
 
@@ -323,7 +379,7 @@ def test_a_file_that_is_there_twice_is_adopted_once(job: JobMaker, tmp_path: Pat
     train.parent.mkdir(parents=True)
     train.write_bytes(paint("a", 9, 64, 64))
     gate = Duplicates(folder, ledger.path, 6, [train])
-    resumed = reconcile(folder, ledger, plan, Demands((64, 64), duplicates=True), gate)
+    resumed = reconciled(folder, ledger, plan, Demands((64, 64), duplicates=True), gate)
     assert resumed.adopted == ["reg_001", "reg_003"]
     reasons = ["is the same picture as reg_001", "is the same picture as the training image train/10_spyke/a.png"]
     assert resumed.set_aside == [f"reg_004.png {reasons[0]}", f"reg_005.png {reasons[1]}"]
