@@ -81,7 +81,10 @@ class WebPort:
         if reply.status != 101:
             return await _respond(request, reply, fault)
         ws = web.WebSocketResponse(max_msg_size=0)
-        await ws.prepare(request)
+        try:
+            await ws.prepare(request)
+        except ConnectionError:
+            return web.Response()  # the client has gone; aiohttp finds that out once more
         sid = ask.query.get("clientId") or uuid.uuid4().hex
         try:
             await self._sim.greet(sid, ws, request.transport)
@@ -140,14 +143,14 @@ async def _bad_body(request: web.Request, reply: Reply, fault: Fault) -> web.Str
     response = web.StreamResponse(headers={**reply.headers, "Content-Type": reply.content_type})
     if fault.do != "endless":
         response.content_length = len(reply.body)
-    await response.prepare(request)
-    if fault.do == "cut":
-        await response.write(reply.body[: int(len(reply.body) * fault.share)])
-        if request.transport is not None:
-            request.transport.close()
-        return response
     size = max(1, -(-len(reply.body) // 10))
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError):  # the client has gone
+        await response.prepare(request)
+        if fault.do == "cut":
+            await response.write(reply.body[: int(len(reply.body) * fault.share)])
+            if request.transport is not None:
+                request.transport.close()
+            return response
         for start in range(0, len(reply.body), size):
             await response.write(reply.body[start : start + size])
             await asyncio.sleep(fault.seconds / 10 if fault.do == "trickle" else 0)

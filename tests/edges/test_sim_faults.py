@@ -14,7 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from reggen.sim import Fault, Mark, Script, Settings, Sim, read_mark, serve
+from reggen.sim.connections import reset
 from reggen.sim.hub import GARBAGE
+from reggen.sim.reply import Ask, Reply
 from tests.conformance.harness import Comfy, Ear, eventually, names, plain, some_color, txt2img
 
 MINE = "6043546d-d4d9-426e-a359-ef43c0b4d82f"
@@ -108,6 +110,27 @@ async def test_slow_answer():
         began = time.monotonic()
         assert await comfy.get("/history") == {}
         assert time.monotonic() - began >= 0.2
+
+
+async def test_a_socket_whose_connection_breaks_while_it_opens(monkeypatch: pytest.MonkeyPatch):
+    """It is nobody's failure: no task of the stand-in ends with an error."""
+    failed: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(str(context)))
+    async with troubled() as (sim, comfy):
+        admit, port = sim.admit, sim._port
+
+        async def admit_and_break(ask: Ask) -> tuple[Reply, Fault | None]:
+            admitted = await admit(ask)
+            for transport in port.transports():
+                reset(transport)
+            return admitted
+
+        monkeypatch.setattr(sim, "admit", admit_and_break)
+        for _ in range(3):
+            with pytest.raises((aiohttp.ClientError, ConnectionError)):
+                await comfy.http.ws_connect(f"{comfy.url}/ws")
+        assert await comfy.get("/history") == {}
+    assert failed == []
 
 
 # Pictures
