@@ -1,4 +1,4 @@
-"""What the operating system lets one process have."""
+"""What the operating system lets one process have, and how it takes it back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import sys
 
 _ENOUGH = 65_536  # open files: a thousand servers need five thousand
 _MOST_ON_MACOS = 10_240  # it refuses more, whatever it says
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGE = 1 << 20  # bytes: what is read from a socket at a time is smaller, a decoded picture is not
+_SPARE = 8 << 20  # bytes at the end of a heap that are not given back only to be asked for again
 
 
 def allow_many_files() -> None:
@@ -22,3 +25,22 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
             return  # as it was
+
+
+def give_back_memory() -> None:
+    """Have what is large go back to the system as soon as it is freed, where glibc allots it; call it early.
+
+    Left alone, glibc takes ever larger blocks for small ones, and keeps them in a heap for each thread: a decoded
+    picture here, a table of Python's that was made anew there. What lives long soon lies between them, and in a long
+    night a process grows in which nothing grows.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    try:
+        allot = ctypes.CDLL(None).mallopt
+    except AttributeError:  # musl
+        return
+    allot(_M_MMAP_THRESHOLD, _LARGE)
+    allot(_M_TRIM_THRESHOLD, _SPARE)

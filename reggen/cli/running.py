@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reggen.cli.limits import allow_many_files
+from reggen.cli.limits import allow_many_files, give_back_memory
 from reggen.cli.options import Count, JobFile, Output, Servers, load
 from reggen.cli.standin import stand_ins_for
 from reggen.errors import COMPLETE, STOPPED, JobError, Problem, ReggenError, StorageError
@@ -46,6 +46,7 @@ def run(
     from reggen.engine.fill import Control
 
     allow_many_files()
+    give_back_memory()
     if rehearse and server:
         raise JobError(job_file, (Problem("--server", "makes no sense with --rehearse, which brings its own"),))
     if rehearse and output is None:

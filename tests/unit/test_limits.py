@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 
@@ -24,3 +25,41 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
     """A thousand servers need five thousand; the hard limit, which nobody gets back, stays as it is."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+MEMORY = """
+import sys
+from threading import Thread
+from reggen.cli.limits import give_back_memory
+
+def held():
+    with open("/proc/self/status", encoding="utf-8") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+if sys.argv[1] == "with":
+    give_back_memory()
+kept = []
+
+def work():
+    bytes(32 << 20)
+    large = [b"x" * (2 << 20) for _ in range(20)]
+    kept.append(b"x" * 100_000)
+    del large
+
+before = held()
+for _ in range(3):
+    one = Thread(target=work)
+    one.start()
+    one.join()
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not platform.libc_ver()[0], reason="glibc's own ways")
+def test_what_is_large_goes_back_to_the_system() -> None:
+    """Although something small that is kept lies above it, and whichever thread had it."""
+    grown = {}
+    for how in ("without", "with"):
+        done = subprocess.run([sys.executable, "-c", MEMORY, how], capture_output=True, text=True, check=True)
+        grown[how] = int(done.stdout)
+    assert 4 * max(grown["with"], 4096) < grown["without"], grown  # KiB
