@@ -29,27 +29,12 @@ from statistics import median, quantiles
 from typing import Any
 
 from tests.bench.facts import machine, versions
+from tests.bench.jobs import write_job
 from tests.bench.runs import run_watched
 from tests.bench.servers import Span, kept, shared, spans_of, stand_ins
 from tests.bench.watched import Watched
 
 _GOALS = {"busy, steady, min": 0.98, "lag, steady, p99, ms": 50, "peak, MiB": 400}
-
-_JOB = """
-servers = {servers}
-[dataset]
-root = '{root}'
-class = "fleet"
-count = {count}
-[sampling]
-checkpoint = "AnythingXL_inkBase.safetensors"
-width = {size}
-height = {size}
-steps = {steps}
-[prompts]
-positive = ["a cat", "a dog", "a bird"]
-negative = "blurry"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +82,9 @@ def run_fleet(servers: int, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:
         place = Path(name)
         with stand_ins(shared(servers, options.processes, options.seconds), place) as there:
+            steps, servers_here = f"steps = {options.steps}", f"servers = {kept(there.urls)}"
             job_file = place / "fleet.toml"
-            values = {"root": (place / "dataset").as_posix(), "size": options.size, "steps": options.steps}
-            text = _JOB.format(servers=kept(there.urls), count=count, **values)
-            job_file.write_text(text, encoding="utf-8")
+            write_job(job_file, count=count, head=servers_here, size=options.size, sampling=steps)
             before = there.cpu
             seen = run_watched(job_file, place)
             theirs = there.cpu - before

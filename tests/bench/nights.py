@@ -49,23 +49,10 @@ from reggen.sim.server import WebPort
 from reggen.sim.words import Ending
 from reggen.workflow import template
 from tests.bench.facts import machine, versions
+from tests.bench.jobs import write_job
 
 _PORTS = range(11_000, 15_000)  # which no outgoing connection takes while a restart keeps a server down
 _STARTING, _LEAVING = 60.0, 120.0  # seconds
-
-_JOB = """
-[dataset]
-root = '{root}'
-class = "night"
-count = {count}
-[sampling]
-checkpoint = "AnythingXL_inkBase.safetensors"
-width = 64
-height = 64
-[prompts]
-positive = ["a cat", "a dog", "a bird"]
-negative = "blurry"
-"""
 
 
 # ---- the night
@@ -251,8 +238,7 @@ Leave = Callable[[], set[str]]
 
 def job_of(night: Night, place: Path) -> tuple[Path, Job]:
     """The job's file, and the job."""
-    file = place / "night.toml"
-    file.write_text(_JOB.format(root=(place / "dataset").as_posix(), count=night.count), encoding="utf-8")
+    file = write_job(place / "night.toml", count=night.count)
     return file, load(str(file))
 
 

@@ -30,26 +30,13 @@ from reggen.dataset.study import study
 from reggen.jobfile import load
 from tests.bench.done import Done
 from tests.bench.facts import machine, versions
+from tests.bench.jobs import PROMPTS, write_job
 from tests.bench.runs import cpu_of_command, first_post, run_watched
 from tests.bench.servers import stand_ins
 from tests.bench.watched import peak_mib
 
 _GOALS = {"plan, s": 1, "resume to first post, s": 3, "resume, peak MiB": 250, "status, s": 1, "curve": "flat"}
 
-_JOB = """
-[dataset]
-root = '{root}'
-class = "scale"
-count = {count}
-[sampling]
-checkpoint = "AnythingXL_inkBase.safetensors"
-width = 64
-height = 64
-[prompts]
-positive = {positive}
-negative = "blurry"
-"""
-_LIST = '["a cat", "a dog", "a bird"]'
 _TEMPLATE = '"a {red|blue|green|white|black} {cat|dog|bird|fox} {sitting|running|asleep} in {spring|summer|winter}"'
 _MORE = '[matrix]\nsteps = [20, 28]\n[guard]\nforbid = ["red bandana", "white cloak"]\n'
 
@@ -71,11 +58,10 @@ def start_plan(job_file: str) -> dict[str, float]:
 
 def plans(options: argparse.Namespace, place: Path) -> dict[str, Any]:
     """Medians over the rounds, each a process of its own."""
-    kinds = {"prompts in a list": (_LIST, ""), "template, matrix, forbidden words": (_TEMPLATE, _MORE)}
+    kinds = {"prompts in a list": (PROMPTS, ""), "template, matrix, forbidden words": (_TEMPLATE, _MORE)}
     found: dict[str, Any] = {}
     for name, (positive, more) in kinds.items():
-        file = place / "plan.toml"
-        file.write_text(_JOB.format(root=place.as_posix(), count=options.plan, positive=positive) + more, "utf-8")
+        file = write_job(place / "plan.toml", count=options.plan, prompts=positive, tail=more)
         rounds = []
         for _ in range(options.rounds):
             command = [sys.executable, "-m", "tests.bench.scale", "--start-plan", str(file)]
@@ -124,9 +110,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         place = Path(name)
         planned = plans(options, place)
-        job_file = place / "scale.toml"
-        text = _JOB.format(root=(place / "dataset").as_posix(), count=2 * options.done + 1000, positive=_LIST)
-        job_file.write_text(text, "utf-8")
+        job_file = write_job(place / "scale.toml", count=2 * options.done + 1000)
         done = Done(load(str(job_file)), place)
         points = list(curve(job_file, done, options, place))
         posts = [first_post(job_file, place / "resume.log") for _ in range(options.rounds)]

@@ -30,6 +30,7 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.jobfile import load
 from tests.bench.facts import machine, versions
+from tests.bench.jobs import write_job
 
 ENOUGH = 20_000
 """Images below which nothing is said: what a process takes while it warms up is larger than what it might leak."""
@@ -39,21 +40,6 @@ STEEPEST = 32.0
 
 _LEAVING = 120.0  # seconds from Ctrl-C to the end
 _STARTING = 60.0  # seconds for a stand-in to be there
-
-_JOB = """
-[dataset]
-root = '{root}'
-class = "soak"
-count = {count}
-[sampling]
-checkpoint = "AnythingXL_inkBase.safetensors"
-width = 64
-height = 64
-batch = {batch}
-[prompts]
-positive = ["a cat", "a dog", "a bird"]
-negative = "blurry"
-"""
 
 _FAULTS: dict[str, Any] = {
     "fault": [
@@ -121,10 +107,9 @@ class Soak:
 
     def __init__(self, options: argparse.Namespace, place: Path, stack: ExitStack) -> None:
         self._options = options
-        root = Path(options.root or place / "dataset")
-        job_file, self.said = place / "soak.toml", place / "reggen.log"
-        text = _JOB.format(root=root.absolute().as_posix(), count=options.count, batch=options.batch)
-        job_file.write_text(text, encoding="utf-8")
+        self.said, root = place / "reggen.log", Path(options.root) if options.root else None
+        batch = f"batch = {options.batch}"
+        job_file = write_job(place / "soak.toml", root=root, count=options.count, sampling=batch)
         self._ledger = Folder(load(str(job_file)).dataset).state / "ledger.sqlite"
         servers = [stand_in(number, place, options, stack) for number in range(options.servers)]
         self._stand_ins = [pid for pid, _ in servers]

@@ -20,31 +20,16 @@ from statistics import median
 from typing import Any
 
 from tests.bench.facts import machine, versions
+from tests.bench.jobs import write_job
 from tests.bench.runs import cpu_of_command, first_post
 
 _GOALS = {"python -m reggen --help": {"CPU, s": 0.25}, "reggen run, to the first POST": {"s": 0.6}}
-
-_JOB = """
-[dataset]
-root = '{root}'
-class = "start"
-count = 10
-[sampling]
-checkpoint = "AnythingXL_inkBase.safetensors"
-width = 64
-height = 64
-[prompts]
-positive = ["a cat", "a dog", "a bird"]
-negative = "blurry"
-"""
 
 
 def posted() -> tuple[float, float]:
     """Wall and CPU seconds of a run up to its first prompt."""
     with tempfile.TemporaryDirectory(prefix="start-") as name:
-        job_file = Path(name) / "start.toml"
-        job_file.write_text(_JOB.format(root=(Path(name) / "dataset").as_posix()), encoding="utf-8")
-        found = first_post(job_file, Path(name) / "run.log")
+        found = first_post(write_job(Path(name) / "start.toml", count=10), Path(name) / "run.log")
     return found.wall, found.cpu
 
 

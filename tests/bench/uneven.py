@@ -23,25 +23,11 @@ from statistics import median
 from typing import Any
 
 from tests.bench.facts import machine, versions
+from tests.bench.jobs import write_job
 from tests.bench.runs import run_watched
 from tests.bench.servers import kept, spans_of, stand_ins
 
 _GOAL = 1.0  # images of the slowest server
-
-_JOB = """
-servers = {servers}
-[dataset]
-root = '{root}'
-class = "uneven"
-count = {count}
-[sampling]
-checkpoint = "AnythingXL_inkBase.safetensors"
-width = 64
-height = 64
-[prompts]
-positive = ["a cat", "a dog", "a bird"]
-negative = "blurry"
-"""
 
 
 def ideal(seconds: Sequence[float], images: int) -> float:
@@ -75,9 +61,7 @@ def run_round(options: argparse.Namespace, images: int) -> Round:
     """A new dataset on new servers."""
     groups: list[tuple[int, float]] = options.fleet
     with tempfile.TemporaryDirectory(prefix="uneven-") as name, stand_ins(groups, Path(name)) as there:
-        job_file = Path(name) / "uneven.toml"
-        root, servers = (Path(name) / "dataset").as_posix(), kept(there.urls)
-        job_file.write_text(_JOB.format(root=root, servers=servers, count=images), encoding="utf-8")
+        job_file = write_job(Path(name) / "uneven.toml", count=images, head=f"servers = {kept(there.urls)}")
         seen = run_watched(job_file, Path(name))
         spans = [spans_of(url) for url in there.urls]
     asked = tuple(seconds for count, seconds in groups for _ in range(count))
