@@ -193,7 +193,7 @@ class Progress:
         """Take in one event."""
         match event:
             case Began():
-                self.total, self.before, self.began = event.total, event.done - self.made, self.began or event.at
+                self.total, self.before, self.began = event.total, event.done - self.made, event.at
                 self.servers = {server: self.servers.get(server) or ServerView() for server in event.servers}
             case ServerChanged():
                 self._server_changed(event)

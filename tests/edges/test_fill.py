@@ -586,6 +586,20 @@ async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made
         assert_sound(one)
 
 
+async def test_of_a_set_that_seems_whole_the_sizes_are_looked_at_first(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else is to be made, so nobody waits; and without it nothing would be found to be missing."""
+    monkeypatch.setattr(filling, "_FEW", 0)
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        broken = one.dataset.folder / "reg_002.png"
+        broken.write_bytes(broken.read_bytes()[:300])
+        told = await filled(one)
+        assert (told.summary.before, told.summary.made, told.summary.missing) == (5, 1, 0)
+        assert_sound(one)
+
+
 async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asked it to stop wants it to stop; the run that makes the last image looks at them."""
     monkeypatch.setattr(filling, "_FEW", 0)

@@ -233,6 +233,15 @@ def test_missing_walks_exactly_what_is_not_done(job: JobMaker, tmp_path: Path) -
     ledger.close()
 
 
+def test_a_window_that_lacks_one_slot_is_walked(job: JobMaker, tmp_path: Path) -> None:
+    """Only what is full to the last slot is skipped unread; a slot that is settled otherwise does not fill it."""
+    plan = Plan(job(dataset={"count": 5000}))
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger.put([row(idx) for idx in range(5000) if idx not in {1023, 2048, 3100}] + [row(3100, "given_up", 1)])
+    assert [order.samples[0].index for order in missing(ledger, plan)] == [1023, 2048, 3100]
+    ledger.close()
+
+
 def test_reconciling_brings_ledger_and_folder_to_agree(job: JobMaker) -> None:
     """A row without its file is rejected, a file without its row adopted, a bad one set aside."""
     plan = Plan(one := job())
