@@ -103,8 +103,10 @@ class Keeper:
                 self._give(work=False)  # between prompts: what it has is finished first
             else:
                 self._give(work=False)
-                await self._one.restart("it holds more memory than it may")
-                self._give(work=True)
+                try:
+                    await self._one.restart("it holds more memory than it may")
+                finally:  # also where the hour's restarts are spent: a large server is better than none
+                    self._give(work=True)
 
     def _give(self, *, work: bool) -> None:
         """Whether it may be given anything new. The run is woken: its link may be up, and nothing else happens."""

@@ -196,6 +196,23 @@ async def test_a_comfyui_that_is_small_again_is_given_work_again(
     assert_sound(one)
 
 
+async def test_a_comfyui_that_may_not_be_restarted_is_given_work_all_the_same(
+    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds too much and the hour's restarts are spent: a large server is better than none."""
+    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.01)
+    one = limited(launched_job(job, comfy, free_ports(1), count=8))
+
+    async def refused(self: Launched, why: str) -> None:
+        raise LaunchError("ComfyUI", "restarting it", f"it is not restarted any more: {why}")
+
+    monkeypatch.setattr(Launched, "restart", refused)
+    monkeypatch.setattr("reggen.comfy.launch.memory", lambda _: 2 << 40 if _images(one) >= 2 else 1)
+    told = await filled(one, limit=60)
+    assert told.summary.exit_code == 0
+    assert any("not restarted any more" in event.text for event in told.events if isinstance(event, progress.Trouble))
+
+
 def limited(one: Job) -> Job:
     """The same with a limit of memory, which the tests say when it is passed."""
     server = {**one.model_dump(by_alias=True)["servers"][0], "memory_gib": 1024}
