@@ -7,7 +7,7 @@ import sys
 _ENOUGH = 65_536  # open files: a thousand servers need five thousand
 _MOST_ON_MACOS = 10_240  # it refuses more, whatever it says
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_LARGE = 1 << 20  # bytes: what is read from a socket at a time is smaller, a decoded picture is not
+_LARGE = 256 << 10  # bytes: what asyncio has ready for one read from a socket, and shrinks to what came
 _SPARE = 8 << 20  # bytes at the end of a heap that are not given back only to be asked for again
 
 
