@@ -14,7 +14,7 @@ _PROBLEMS = 5  # the last few, in words
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """The run knows what it has to do: ``done`` of ``total`` slots are filled. Told again when it has more to do."""
+    """The run knows what it has to do: ``done`` of ``total`` slots were filled before it."""
 
     at: float
     total: int
@@ -95,6 +95,14 @@ class GaveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Undone:
+    """Images that were there turned out to be gone or damaged: these slots are filled anew."""
+
+    at: float
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """No new prompts from here on, for this reason."""
 
@@ -118,7 +126,20 @@ class Waiting:
     why: str
 
 
-RunEvent = Began | ServerChanged | TookOver | Posted | Left | Committed | Trouble | GaveUp | Stopping | Paused | Waiting
+RunEvent = (
+    Began
+    | ServerChanged
+    | TookOver
+    | Posted
+    | Left
+    | Committed
+    | Trouble
+    | GaveUp
+    | Undone
+    | Stopping
+    | Paused
+    | Waiting
+)
 
 
 @dataclass(slots=True)
@@ -193,8 +214,8 @@ class Progress:
         """Take in one event."""
         match event:
             case Began():
-                self.total, self.before, self.began = event.total, event.done - self.made, event.at
-                self.servers = {server: self.servers.get(server) or ServerView() for server in event.servers}
+                self.total, self.before, self.began = event.total, event.done, event.at
+                self.servers = {server: ServerView() for server in event.servers}
             case ServerChanged():
                 self._server_changed(event)
             case Posted() | Left():
@@ -208,6 +229,13 @@ class Progress:
                 self.given_up[event.name] = event.reason
                 self._failed_on(event.server)
                 self._note(event.at, f"{event.name} is given up: {event.reason}")
+            case Undone():
+                self.before -= len(event.names)
+            case Stopping() | Paused() | Waiting():
+                self._halted(event)
+
+    def _halted(self, event: Stopping | Paused | Waiting) -> None:
+        match event:
             case Stopping():
                 self.stopping = event.why
             case Paused():

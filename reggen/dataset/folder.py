@@ -86,13 +86,9 @@ class Folder:
         """Clear away what was on its way."""
         shutil.rmtree(self.parts, ignore_errors=True)
 
-    def occupied(self, count: int) -> bytearray:
-        """For each slot of ``count`` 1 where a file lies, empty or not, else 0: a look at names alone."""
-        found = bytearray(count)
-        for index, _ in self._numbered():
-            if 0 <= index < count:
-                found[index] = 1
-        return found
+    def slots(self) -> set[int]:
+        """The slots in which a file lies, empty or not: a look at names alone."""
+        return {index for index, _ in self._numbered()}
 
     def sizes(self) -> Iterator[tuple[int, int]]:
         """Slot and bytes of each file that lies in one; many of them take long, on a disk that was not read lately."""
@@ -100,7 +96,7 @@ class Folder:
             try:
                 size = entry.stat().st_size
             except OSError:  # gone meanwhile, or a link to nowhere
-                continue
+                size = 0
             yield index, size
 
     def beyond(self, count: int) -> int:

@@ -173,7 +173,9 @@ class Ledger:
 
     def walk_done(self, stop: int) -> Iterator[int]:
         """The done slots of the first ``stop``, in order."""
-        return (row[0] for row in self._read("SELECT idx FROM slot WHERE state = 'done' AND idx < ?", (stop,)))
+        return (
+            row[0] for row in self._read("SELECT idx FROM slot WHERE state = 'done' AND idx < ? ORDER BY idx", (stop,))
+        )
 
     def full(self, window: int) -> set[int]:
         """The windows, of so many slots each, by number, whose slots are all done."""

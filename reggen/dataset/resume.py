@@ -6,15 +6,17 @@ By their names, before anything is asked of a server:
 - A file without its row: a crash between rename and row, or a set begun by hand. It is checked and adopted;
   what fails the checks is set aside in ``rejected/``.
 
-By their sizes, which takes long where there are very many:
+By their sizes, which takes long where there are very many, and may be done beside a run:
 
 - A file that is not the one of its row any more: checked anew. Somebody may have mended it, or the disk broke it.
+  What was deleted since the names were looked at is seen, too.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,18 +45,18 @@ class Compared:
 
     @classmethod
     def of(cls, folder: Folder, ledger: Ledger, count: int) -> Compared:
-        """Of the first ``count`` slots; a byte of memory for each. Raises StorageError."""
-        seen = folder.occupied(count)
-        for index in ledger.walk_done(count):
-            seen[index] += 2
-        return cls(seen.count(3), list(_places(seen, 2)), list(_places(seen, 1)))
+        """Of the first ``count`` slots. Raises StorageError.
 
-
-def _places(flags: bytearray, value: int) -> Iterator[int]:
-    place = flags.find(value)
-    while place >= 0:
-        yield place
-        place = flags.find(value, place + 1)
+        The ledger is read first: a run beside this writes a row when the file is there.
+        """
+        done = array("q", ledger.walk_done(count))
+        there, gone = folder.slots(), []
+        for index in done:
+            if index in there:
+                there.remove(index)
+            else:
+                gone.append(index)
+        return cls(len(done) - len(gone), gone, sorted(index for index in there if 0 <= index < count))
 
 
 @dataclass(slots=True)
@@ -72,40 +74,32 @@ class Reconciling:
     def __init__(
         self, folder: Folder, ledger: Ledger, plan: Plan, demands: Demands, duplicates: Duplicates | None = None
     ) -> None:
-        self._folder, self._ledger, self._plan = folder, ledger, plan
+        self._folder, self._ledger, self.plan = folder, ledger, plan
         self._demands, self._duplicates = demands, duplicates
-        self.found, self.by_size_too = Resumed(), False
+        self.found = Resumed()
 
     def by_name(self) -> None:
         """Reject what was deleted, adopt what has no row. Raises StorageError."""
-        compared = Compared.of(self._folder, self._ledger, len(self._plan))
+        compared = Compared.of(self._folder, self._ledger, len(self.plan))
         rows = self._ledger.states(compared.undone)
         self._reject_deleted(compared.gone)
         for index, path in self._files(compared.undone).items():
-            self._take_in(index, rows[index][1] if index in rows else 0, path)
+            if _has_bytes(path):  # an empty file is none, and neither is a link to nowhere
+                self._take_in(index, rows[index][1] if index in rows else 0, path)
 
-    def by_size(self) -> list[str]:
-        """Check anew what has another size than its row has; the names of those that are done no more.
-
-        Raises StorageError.
-        """
-        self.by_size_too, left = True, array("q")
-        for index, size in self._ledger.sizes(len(self._plan)):
-            left.extend([_SETTLED] * (index - len(left)))
-            left.append(_UNKNOWN if size is None else size)
-        for index, size in self._folder.sizes():
-            if 0 <= index < len(left) and (left[index] == size or (left[index] == _UNKNOWN and size)):
-                left[index] = _SETTLED
-        changed = [index for index, size in enumerate(left) if size != _SETTLED]
-        rows, files = self._ledger.states(changed), self._files(changed)
-        self._reject_deleted([index for index in changed if index not in files])
+    def by_size(self, indices: Collection[int]) -> list[tuple[int, int]]:
+        """Check anew what is `differing`; slot and next take of those that are done no more. Raises StorageError."""
+        rows = self._ledger.states(sorted(indices))
+        files = {index: path for index, path in self._files(rows).items() if _has_bytes(path)}
+        self._reject_deleted([index for index in rows if index not in files])
         for index, path in files.items():
             self._take_in(index, rows[index][1] + 1, path)
-        return [name for index, (_, _, name) in rows.items() if self._ledger.states([index])[index][0] != "done"]
+        states = self._ledger.states(sorted(rows))
+        return [(index, take) for index, (state, take, _) in states.items() if state != "done"]
 
     def _files(self, indices: Iterable[int]) -> dict[int, Path]:
-        """What lies in these slots, in order; an empty file is nothing, and neither is a link to nowhere."""
-        return {index: path for index, path in sorted(self._folder.files(set(indices)).items()) if _has_bytes(path)}
+        """What lies in these slots, in order."""
+        return dict(sorted(self._folder.files(set(indices)).items()))
 
     def _reject_deleted(self, indices: Sequence[int]) -> None:
         why, now = "the image was deleted", now_utc()
@@ -117,7 +111,7 @@ class Reconciling:
     def _take_in(self, index: int, take: int, path: Path) -> None:
         """Adopt a file as the image of its slot, or set it aside."""
         try:
-            demands = self._demands.of(self._plan[index].size)
+            demands = self._demands.of(self.plan[index].size)
             finding = inspect(path, path.stem, demands, self._folder.ending)
             if self._duplicates:
                 self._duplicates.demand_new(path.stem, index, path, finding.prints)
@@ -128,10 +122,34 @@ class Reconciling:
             self._ledger.put([Row(index, "rejected", take, path.stem, at, error.reason)])
             self._ledger.reject([Rejection(index, take, error.reason, at)])
         else:
-            self._ledger.put([_adopt(self._plan, index, take, self._folder.measured(path), finding)])
+            self._ledger.put([_adopt(self.plan, index, take, self._folder.measured(path), finding)])
             self.found.adopted.append(path.stem)
             if self._duplicates:
                 self._duplicates.add(index, finding.hash)
+
+
+def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bool] = lambda: False) -> list[int]:
+    """The done ones of the first ``count`` slots whose files are gone, or have another size than their rows say.
+
+    It only reads, and may do so beside a run; ``stopped`` ends it, with nothing found. Raises StorageError.
+    """
+    rows = Ledger.read(ledger)
+    if rows is None:
+        return []
+    done, left = array("q"), array("q")
+    try:
+        for index, size in rows.sizes(count):
+            done.append(index)
+            left.append(_UNKNOWN if size is None else size)
+    finally:
+        rows.close()
+    for number, (index, size) in enumerate(folder.sizes()):
+        if number % _WINDOW == 0 and stopped():
+            return []
+        place = bisect_left(done, index)
+        if place < len(done) and done[place] == index and (left[place] == size or (left[place] == _UNKNOWN and size)):
+            left[place] = _SETTLED
+    return [index for index, size in zip(done, left, strict=True) if size != _SETTLED]
 
 
 def _has_bytes(path: Path) -> bool:
@@ -151,10 +169,10 @@ class Captioned:
     def words(self, extension: str) -> Iterator[str]:
         """What there is to say about it."""
         if self.moved:
-            yield f"{named(self.moved)}: the caption beside it now ends with {extension}, as the job wants it"
+            yield f"{_named(self.moved)}: the caption beside it now ends with {extension}, as the job wants it"
         if self.left:
             yield (
-                f"{named(self.left)}: no caption is written, for it was made with another prompt than today's, "
+                f"{_named(self.left)}: no caption is written, for it was made with another prompt than today's, "
                 "or one that is not known or forbidden; write it by hand, or delete the image"
             )
 
@@ -192,8 +210,7 @@ def _caption_of(row: Row, plan: Plan, write: str) -> str | None:
     return " ".join((row.positive or "").split()) if write == "prompt" else None
 
 
-def named(names: Sequence[str]) -> str:
-    """The first few names, and how many more."""
+def _named(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 

@@ -2,8 +2,8 @@
 
 hold the dataset > reconcile > anything missing? > room on the disk > preflight > run > report
 
-A look at the size of each image takes long where there are very many, and no server waits for it: it is done when
-nothing more is to be made, and what it finds to be damaged is made then.
+A look at each image takes long where there are very many, and no server waits for it. It is done when the rest is
+made: what was deleted or damaged by then is made anew before anything is called complete.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import math
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from reggen.dataset.check import Demands
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.resume import Reconciling, Resumed, caption, missing, named
+from reggen.dataset.resume import Reconciling, Resumed, caption, differing, missing
 from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
@@ -54,7 +55,7 @@ from reggen.errors import (
     StorageError,
 )
 from reggen.job import Job
-from reggen.plan import Plan, negative
+from reggen.plan import Plan, Sample, negative
 from reggen.progress import Progress, RunEvent
 from reggen.workflow import Template, template
 
@@ -144,8 +145,8 @@ class Control:
             self._run.abort()
 
     async def guard(self, task: asyncio.Task[Summary]) -> Summary:
-        """Await the task that fills the dataset."""
-        self._task = task
+        """Await the task that fills a dataset; the run of an earlier one is over."""
+        self._task, self._run = task, None
         return await task
 
 
@@ -190,7 +191,8 @@ async def fill(
             await _in_thread(reconciling.by_name)
             there = ledger.counts(len(plan)).get("done", 0)
             if there <= _FEW or there == len(plan):
-                await _in_thread(reconciling.by_size)
+                changed = await _in_thread(partial(differing, folder, ledger.path, len(plan)))
+                await _in_thread(partial(reconciling.by_size, changed))
             if job.captions.write != "none":
                 captioned = await _in_thread(partial(caption, folder, ledger, plan, job.captions, brief.guard))
                 warnings += (*captioned.words(job.captions.extension),)
@@ -265,7 +267,8 @@ class _Filling:
 
     async def __call__(self, control: Control, wait: bool, pace: Pace | None) -> Summary:
         total, before = len(self.plan), self._done
-        self._tell_what_is_there()
+        servers = tuple(server.name for server in self.job.servers)
+        self.tell(progress.Began(self.begun, total, before, servers))
         if before == total:
             return self._summary()
         self._room(total - before)
@@ -276,29 +279,23 @@ class _Filling:
             ready = [name for name, one in examined.items() if one.ready]
             if self.job.sampling.gauged:
                 await self._gauge([client for client in fit if client.name in ready], total - before)
-            error = await self._run(control, fit, ready, running, pace)
-            if not error and not self.state.stopping and await self._damaged():
-                error = await self._run(control, fit, ready, running, pace)
-        return self._summary(error)
+            return self._summary(await self._run(control, fit, ready, running, pace))
 
     @property
     def _done(self) -> int:
         """Slots that are filled."""
         return self.ledger.counts(len(self.plan)).get("done", 0)
 
-    async def _damaged(self) -> bool:
-        """Whether images of earlier runs turn out to be none any more, where their sizes were not looked at before."""
-        if self.reconciling.by_size_too:
-            return False
-        names = await _in_thread(self.reconciling.by_size)
-        if names:
-            self.note(f"{named(names)}: another file than was written lies there, and it is no good image; made anew")
-            self._tell_what_is_there()
-        return bool(names)
-
-    def _tell_what_is_there(self) -> None:
-        servers = tuple(server.name for server in self.job.servers)
-        self.tell(progress.Began(self.begun, len(self.plan), self._done, servers))
+    async def _undone(self, scribe: Scribe) -> list[Sample]:
+        """What is to be made anew: what was deleted or broken meanwhile, or could not be looked at before the start."""
+        left = threading.Event()
+        try:
+            look = partial(differing, self.folder, self.ledger.path, len(self.plan), left.is_set)
+            changed = await asyncio.to_thread(look)
+        finally:
+            left.set()
+        undone = await scribe.do(partial(self.reconciling.by_size, changed)) if changed else []
+        return [self.plan.sample(index, take) for index, take in undone]
 
     def _room(self, images: int) -> None:
         demand_room(self.job, self.folder, images)
@@ -347,6 +344,7 @@ class _Filling:
         self.note(f"batch = {batch} from here on, for this dataset")
         job = with_batch(self.job, batch)
         self.brief = replace(self.brief, job=job, plan=Plan(job, self.plan.source))
+        self.reconciling.plan = self.plan
 
     async def _run(
         self,
@@ -402,6 +400,7 @@ class _Filling:
             room=bytes_needed(self.job, sum(depth or 2 for depth in depths.values())) + _SPARE,
             heritage=heritage,
             ready=ready,
+            undone=partial(self._undone, scribe),
             tell=self.tell,
         )
         for link in links:

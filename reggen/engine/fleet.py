@@ -76,7 +76,7 @@ class Fleet:
         self._left = images
         self._waiting: list[_Waiting] = []
         self._adopted: list[tuple[str, Errand]] = []
-        self._stopped = self._held = False
+        self._stopped = self._held = self._expecting = False
         self._left_to_others = math.inf  # until when some server is given nothing more
         self._active = 0
         self._succeeded = False
@@ -112,11 +112,20 @@ class Fleet:
         self._adopted.append((name, Errand(order, at=name, trace=trace)))
         return True
 
+    def expect(self, *, more: bool) -> None:
+        """Whether somebody is still looking for what else there is to be made, and will put it in with `again`."""
+        self._expecting = more
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing is left to be handed out but what may be put back."""
+        return self._shelf.empty and not self._waiting
+
     @property
     def finished(self) -> bool:
         """Nothing is active and nothing will be."""
         idle = self._active == 0
-        return idle and not self._adopted and (self._stopped or (self._shelf.empty and not self._waiting))
+        return idle and not self._adopted and (self._stopped or (self.exhausted and not self._expecting))
 
     @property
     def held(self) -> bool:

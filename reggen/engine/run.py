@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -30,7 +30,7 @@ from reggen.errors import (
     StorageError,
 )
 from reggen.job import Limits
-from reggen.plan import Plan
+from reggen.plan import Order, Plan, Sample
 from reggen.progress import RunEvent
 
 _WAITING = 5.0  # seconds without a server that can be used, before it is worth a word
@@ -61,8 +61,10 @@ class Run:
         halt: Halt,
         heritage: Heritage,
         ready: Iterable[str],
+        undone: Callable[[], Awaitable[list[Sample]]],
         tell: Callable[[RunEvent], None],
     ) -> None:
+        """``undone`` looks for images that are none any more; it is asked once, when the others are made."""
         self._bench, self._fleet = bench, fleet
         self._links = {link.name: link for link in links}
         self._limits, self._tell = limits, tell
@@ -87,6 +89,8 @@ class Run:
             stop=self.stop,
             restart=self._restart,
         )
+        self._undone: Callable[[], Awaitable[list[Sample]]] | None = undone
+        fleet.expect(more=True)
         self._heritage, self._expected = heritage, set(ready) & set(self._links)
         self._away_since: float | None = None  # since when no server can be used
         self._told_away = False
@@ -141,6 +145,21 @@ class Run:
             if keeper.name == name:
                 keeper.ask(why)
 
+    async def _look_once_more(self, undone: Callable[[], Awaitable[list[Sample]]]) -> None:
+        """Have made anew what is gone or damaged; until that is known, the run is not over."""
+        try:
+            samples = await undone()
+        except StorageError as error:
+            self._after.fatal = self._after.fatal or error
+        else:
+            now = time.monotonic()
+            if samples:
+                self._tell(progress.Undone(now, tuple(sample.name for sample in samples)))
+            for sample in samples:
+                self._fleet.again(Errand(Order((sample,))), now, 0.0)
+        self._fleet.expect(more=False)
+        self._changed.set()
+
     def _adopt(self, link: Link, now: float) -> None:
         """Take over what an earlier run has left on a server and this one would ask for again."""
         names: list[str] = []
@@ -187,6 +206,9 @@ class Run:
                 await asyncio.sleep(0)  # there may be more, after the others have had their turn
                 continue
             await self._give_up_stranded(now)
+            if self._undone and self._fleet.exhausted and not self._fleet.active:
+                begin(self._look_once_more(self._undone))
+                self._undone = None
             if not self._fleet.finished:  # handing out may have found that nothing is left
                 await self._doze(now)
             if spent > _LONG:  # a large fleet: what happens meanwhile is seen to in one go

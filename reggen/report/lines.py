@@ -17,6 +17,7 @@ from reggen.progress import (
     Stopping,
     TookOver,
     Trouble,
+    Undone,
     Waiting,
 )
 
@@ -43,15 +44,23 @@ def _words(event: RunEvent, state: Progress) -> str | None:
             return event.text
         case GaveUp():
             return f"{event.name} is given up: {event.reason}"
+        case Undone():
+            return f"{', '.join(event.names)}: deleted or damaged since; made anew"
+        case Paused() | Waiting() | Stopping():
+            return _halted(event)
+    return None
+
+
+def _halted(event: Paused | Waiting | Stopping) -> str:
+    match event:
         case Paused():
             return f"paused: {event.why}" if event.why else "going on"
         case Waiting():
-            return (
-                f"no server can be used; waiting for one ({event.why})" if event.why else "a server can be used again"
-            )
+            if event.why:
+                return f"no server can be used; waiting for one ({event.why})"
+            return "a server can be used again"
         case Stopping():
             return f"no new prompts: {event.why}"
-    return None
 
 
 def _left(at: float, state: Progress) -> str:

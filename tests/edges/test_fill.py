@@ -19,9 +19,10 @@ from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.study import study
 from reggen.engine import fill as filling
-from reggen.engine.fill import BY_USER, Control, fill
+from reggen.engine.fill import BY_USER, Control, Summary, fill
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job import Job
+from reggen.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
@@ -402,6 +403,28 @@ async def test_stopping_once_finishes_what_is_in_flight(job: JobMaker) -> None:
         assert_sound(one)
 
 
+async def test_stopping_while_the_second_set_waits_for_a_server(job: JobMaker) -> None:
+    """The run of the first one is over, and is nobody to ask any more."""
+    control = Control()
+    async with serve(QUICK) as sim:
+        first = asyncio.create_task(filled(job(sim.url, dataset={"count": 1}), control=control))
+        told = await control.guard(_summary_of(first))
+        assert told.exit_code == 0
+    second = asyncio.create_task(filled(job(sim.url, dataset={"count": 2}), control=control, wait=True))
+    waiting = asyncio.create_task(control.guard(_summary_of(second)))
+    await asyncio.sleep(0.1)
+    control.interrupt()
+    await asyncio.wait({waiting}, timeout=5)
+    assert waiting.cancelled()
+
+
+def _summary_of(running: asyncio.Task[Told]) -> asyncio.Task[Summary]:
+    async def summary() -> Summary:
+        return (await running).summary
+
+    return asyncio.create_task(summary())
+
+
 async def test_stopping_twice_leaves_at_once_and_takes_its_prompts_along(job: JobMaker) -> None:
     """Own prompts are deleted by id; other people's stay in the queue."""
     control = Control()
@@ -581,9 +604,57 @@ async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made
         made = [event.name for event in told.events if isinstance(event, progress.Committed)]
         assert made == ["reg_005", "reg_002"]
         assert (summary.resumed.deleted, len(summary.resumed.set_aside)) == (["reg_005"], 1)
-        assert any(note.startswith("reg_002: another file than was written") for note in told.notes)
+        undone = [event.names for event in told.events if isinstance(event, progress.Undone)]
+        assert undone == [("reg_002",)]
         assert [view.made for view in summary.servers.values()] == [2]
         assert_sound(one)
+
+
+async def test_an_image_that_is_deleted_while_the_run_goes_on_is_made_anew(job: JobMaker) -> None:
+    """Nothing is called complete that is not: all are looked at once more at the end."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url, dataset={"count": 12})
+        running = asyncio.create_task(filled(one))
+        await eventually((one.dataset.folder / "reg_007.png").exists)
+        (one.dataset.folder / "reg_001.png").unlink()
+        (one.dataset.folder / "reg_004.png").write_bytes(b"")
+        told = await running
+        assert (told.summary.exit_code, told.summary.missing) == (0, 0)
+        assert sorted(told.summary.resumed.deleted) == ["reg_001", "reg_004"]
+        assert sim.count("POST", "/prompt") == 14
+        assert_sound(one)
+
+
+async def test_damaged_images_are_made_whatever_else_has_failed(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given up meanwhile is not paid for again, and what is damaged does not stay so."""
+    monkeypatch.setattr(filling, "_FEW", 0)
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        broken = one.dataset.folder / "reg_002.png"
+        broken.write_bytes(broken.read_bytes()[:300])
+        (one.dataset.folder / "reg_005.png").unlink()
+    cursed = Plan(one).sample(4, 1).seed
+    async with serve(QUICK, script=Script((Fault("fail", seed=cursed),))) as sim:
+        told = await filled(job(sim.url, limits={"attempts": 3}))
+        assert sim.count("POST", "/prompt") == 4
+        assert [given.name for given in told.summary.given_up] == ["reg_005"]
+        assert (told.summary.before, told.summary.made, told.summary.missing) == (4, 1, 1)
+
+
+async def test_a_disk_that_refuses_the_look_ends_the_run_in_words(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What else was missing is made by then, and stands in the summary."""
+    monkeypatch.setattr(filling, "_FEW", 0)
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        broken = one.dataset.folder / "reg_002.png"
+        broken.write_bytes(broken.read_bytes()[:300])
+        (one.dataset.folder / "reg_005.png").unlink()
+        (one.dataset.state / "rejected").write_bytes(b"a file where a folder should be")
+        told = await filled(one)
+        assert (told.summary.made, told.summary.exit_code) == (1, 5)
+        assert "reg_002" in str(told.summary.error)
 
 
 async def test_of_a_set_that_seems_whole_the_sizes_are_looked_at_first(

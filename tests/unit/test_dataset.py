@@ -16,7 +16,7 @@ from reggen.dataset.check import Demands
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part, held, is_held, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
-from reggen.dataset.resume import Compared, Reconciling, Resumed, missing
+from reggen.dataset.resume import Compared, Reconciling, Resumed, differing, missing
 from reggen.errors import BadImage, Busy, JobError, StorageError
 from reggen.job import Dataset
 from reggen.plan import Plan
@@ -57,7 +57,7 @@ def reconciled(
     """By name, then by size."""
     reconciling = Reconciling(folder, ledger, plan, demands, duplicates)
     reconciling.by_name()
-    reconciling.by_size()
+    reconciling.by_size(differing(folder, ledger.path, len(plan)))
     return reconciling.found
 
 
@@ -133,7 +133,7 @@ def test_slots_are_seen_by_numbers_of_any_width_and_no_strangers(folder: Folder)
     for name in ("reg_001.png", "reg_0003.png", "reg_099.png", "reg_004.png.part", "img_005.png", "reg_000.png"):
         (folder.images / name).write_bytes(b"x")
     (folder.images / "reg_002.png").touch()
-    assert folder.occupied(9) == bytes([1, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert folder.slots() == {-1, 0, 1, 2, 98}
     assert sorted(folder.sizes()) == [(-1, 1), (0, 1), (1, 0), (2, 1), (98, 1)]
     assert folder.beyond(9) == 1
     assert folder.strangers() == ["img_005.png"]
@@ -263,7 +263,7 @@ def test_reconciling_brings_ledger_and_folder_to_agree(job: JobMaker) -> None:
 
 
 def test_ledger_and_folder_are_compared_by_name(job: JobMaker) -> None:
-    """What is on both sides is only counted: nothing in memory grows with the images but a byte for each slot."""
+    """What is on both sides is only counted. A plan of any length costs nothing."""
     folder = Folder(job().dataset)
     folder.prepare()
     ledger = Ledger.open(folder.state / "ledger.sqlite")
@@ -271,12 +271,13 @@ def test_ledger_and_folder_are_compared_by_name(job: JobMaker) -> None:
     for number in (1, 3, 4, 10):
         (folder.images / f"reg_{number:03d}.png").write_bytes(b"x")
     assert Compared.of(folder, ledger, 9) == Compared(settled=1, gone=[1, 8], undone=[2, 3])
+    assert Compared.of(folder, ledger, 1 << 40) == Compared(settled=2, gone=[1, 8], undone=[2, 3])
     assert Compared.of(folder, ledger, 0) == Compared(settled=0, gone=[], undone=[])
     ledger.close()
 
 
 def test_a_file_of_another_size_than_its_row_is_checked_anew(job: JobMaker) -> None:
-    """Mended by hand it is kept, as another take; broken it is set aside, emptied or gone meanwhile it was deleted.
+    """Mended by hand it is kept, as another take; broken it is set aside; emptied it was deleted.
 
     Told are the slots that are done no more. A row that knows no size is content with any file that is not empty.
     """
@@ -296,7 +297,10 @@ def test_a_file_of_another_size_than_its_row_is_checked_anew(job: JobMaker) -> N
     reconciling.by_name()
     assert reconciling.found == Resumed()
     folder.file(names[4]).unlink()
-    assert sorted(reconciling.by_size()) == names[2:5]
+    assert differing(folder, ledger.path, 9, stopped=lambda: True) == []
+    changed = differing(folder, ledger.path, 9)
+    assert changed == [1, 2, 3, 4]
+    assert sorted(reconciling.by_size(changed)) == [(2, 1), (3, 1), (4, 1)]
     found = reconciling.found
     assert (found.adopted, found.deleted) == ([names[1]], names[3:5])
     assert [text.split()[0] for text in found.set_aside] == ["reg_003.png"]
@@ -304,6 +308,19 @@ def test_a_file_of_another_size_than_its_row_is_checked_anew(job: JobMaker) -> N
     assert ledger.takes(0, 9) == {2: 1, 3: 1, 4: 1}
     assert next(one.take for one in ledger.walk("done") if one.idx == 1) == 1
     assert [(seen.idx, seen.take) for seen in ledger.rejections()] == [(3, 0), (4, 0), (2, 1)]
+    assert differing(folder, ledger.path, 9) == []
+    ledger.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="only some may make links there")
+def test_a_link_to_nowhere_is_a_deleted_image(job: JobMaker) -> None:
+    """Its name is there, and nothing else."""
+    folder = Folder(job().dataset)
+    folder.prepare()
+    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    ledger.put([replace(row(0), bytes=9)])
+    folder.file("reg_001").symlink_to("nowhere.png")
+    assert reconciled(folder, ledger, Plan(job()), Demands((64, 64))).deleted == ["reg_001"]
     ledger.close()
 
 
