@@ -118,6 +118,11 @@ def _is_loopback(host: str) -> bool:
 # ---- decided without a process
 
 
+def is_comfyui(folder: Path) -> bool:
+    """Whether a ComfyUI lies there, going by the file it is started with."""
+    return (folder / "main.py").is_file()
+
+
 def pick_python(launch: Launch, *, windows: bool = _WINDOWS) -> Path:
     """The job's own, or what people install ComfyUI with: a venv in its folder, the portable's; or reggen's own."""
     if launch.python is not None:
@@ -290,7 +295,7 @@ class Launched:
         if self._process is not None and self.alive:
             what = f"the process before it ({self._process.pid}) does not end even when it is killed"
             raise self._error("starting", what, "A driver may hold it: restart this machine")
-        if not (self._launch.folder / "main.py").is_file():
+        if not is_comfyui(self._launch.folder):
             raise self._error("starting", "there is no main.py", "Name the folder that holds ComfyUI's main.py")
         python = pick_python(self._launch)
         found = shutil.which(str(python))

@@ -126,7 +126,9 @@ class Aftermath:
             await self._fetch_later(link, errand, result.made, unfetched)
         if result.storage:
             self.no_storage(Errand(Order(result.unsaved), errand.tries), result.storage)
-        if any(not isinstance(error, Duplicate) for error in bad) and not result.receipts:
+        faults = [error for error in bad if not isinstance(error, Duplicate)]
+        if faults and not result.receipts:
+            self.last_error[link.name] = f"its last pictures are no good: {faults[-1]}"
             await self._is_sick(link)
         same_take = [pair for pair in result.failures if isinstance(pair[1], SampleError) and pair[1] not in bad]
         if same_take:

@@ -67,7 +67,10 @@ class Display:
             self.detach()
 
     def close(self, text: str) -> None:
-        """The last words."""
+        """The last words; the log has them, too."""
+        if self._log:
+            for one in text.splitlines():
+                self._log.info(one)
         self._print(text)
 
     def detach(self) -> None:

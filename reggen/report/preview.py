@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from reggen.comfy.launch import is_comfyui
 from reggen.dataset.folder import Folder
 from reggen.dataset.study import CHECKED, Brief, settings_of
 from reggen.engine.fill import bytes_needed, lasting, mib
@@ -127,13 +128,15 @@ def checked(briefs: Sequence[Brief], job_file: str, examined: Sequence[Examined]
     problems = [problem for brief in briefs for problem in standing_in_the_way(brief.job)]
     lines = [f"{job_file}: the job file and its workflow are in order"]
     lines.append(f"  disk         {mib(free)} free, about {mib(need)} needed" + ("" if room else ": TOO LITTLE"))
-    lines.extend(f"  IN THE WAY   {problem}" for problem in problems)
     lines.extend(f"  WARNING      {warning}" for warning in briefs[0].warnings)
     for one in examined:
         launch = next((server.launch for server in job.servers if server.name == one.server), None)
+        if launch and one.away and not is_comfyui(launch):
+            problems.append(f"{one.server} is to be started in {launch}, where there is no main.py")
         verdict = f"not running; `run` starts it in {launch}" if launch and one.away else _verdict(one)
         lines.append(f"  {one.server}  {verdict}")
         lines.extend(f"      {problem}" for problem in one.problems)
+    lines[2:2] = [f"  IN THE WAY   {problem}" for problem in problems]
     return "\n".join(lines), room and not problems
 
 

@@ -118,7 +118,10 @@ def test_a_rehearsal_never_touches_the_real_dataset(tmp_path: Path) -> None:
     """Without --output it goes to rehearsal/, named after the job."""
     result = reggen("run", SPYKE, "--rehearse", "--count", "1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "rehearsal" / "spyke" / "1_anime_character" / "reg_001.png").exists()
+    made = tmp_path / "rehearsal" / "spyke"
+    assert (made / "1_anime_character" / "reg_001.png").exists()
+    log = (made / ".reggen" / "1_anime_character" / "run.log").read_text(encoding="utf-8")
+    assert "Complete: 1 of 1 images" in log, "the log does not say how it ended"
     assert not (tmp_path / "dataset").exists()
 
 
@@ -161,6 +164,16 @@ async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
         after = await asyncio.to_thread(reggen, "status", str(job_file), "--count", "20")
         assert "20 of 20 done, 0 missing" in after.stdout
         assert "nobody is filling it now" in after.stdout
+
+
+def test_check_sees_that_there_is_no_comfyui_to_be_started(job_file: Path, tmp_path: Path) -> None:
+    """What `run` would refuse, `check` says before."""
+    text = job_file.read_text(encoding="utf-8")
+    job_file.write_text(f"servers = [{{ launch = '{tmp_path / 'nothere'}' }}]\n{text}", encoding="utf-8")
+    checked = reggen("check", str(job_file))
+    assert checked.returncode != 0
+    assert "IN THE WAY" in checked.stdout
+    assert "where there is no main.py" in checked.stdout
 
 
 def next_words(said: str) -> list[str]:
@@ -297,7 +310,7 @@ async def test_ctrl_c_at_any_stage_is_answered_in_the_same_way(job_file: Path, a
             process.send_signal(signal.SIGINT)
             code = await asyncio.wait_for(process.wait(), 30)
             output = await process.stdout.read() if process.stdout else b""
-        loading = code in {-signal.SIGINT, 1} and b"reggen" not in output  # the interpreter itself was not there yet
+        loading = code in {-signal.SIGINT, 1} and b"<frozen runpy>" not in output  # the interpreter itself was not there yet
         assert code == 130 or loading, output.decode()
         assert loading or b"Traceback" not in output
         assert sim.world.remaining == 0

@@ -153,6 +153,15 @@ async def test_a_server_that_goes_on_painting_black_rests_and_is_tried_again(job
         assert_sound(one)
 
 
+async def test_why_nobody_can_be_used_is_said_of_a_server_whose_pictures_are_bad(job: JobMaker) -> None:
+    """It answers, and rests: "connecting" would send people to look at their network."""
+    async with serve(QUICK, script=Script((Fault("black"),))) as sim:
+        told = await filled(job(sim.url, limits={"attempts": 50, "give_up_after": 0.2}))
+        assert told.summary.exit_code == 4
+        assert "its last pictures are no good" in str(told.summary.error)
+        assert "is black" in str(told.summary.error)
+
+
 # ---- poison
 
 

@@ -192,6 +192,15 @@ def test_a_stopped_run_says_how_to_go_on():
     ]
 
 
+def test_a_run_whose_time_is_up_has_nothing_to_be_mended():
+    """--until and --for: nothing went wrong, and the same command goes on."""
+    lines = closing(a_summary(made=1, stopped="the time is up")).splitlines()
+    assert lines[-2:] == [
+        "  ended early  the time is up",
+        "Next: the same command goes on where this one stopped",
+    ]
+
+
 def test_a_run_that_an_error_ended_says_which():
     """What ended the run early stands in the closing words."""
     full = StorageError("/data", "writing", "no space left")
