@@ -110,6 +110,13 @@ class Dataset(Section):
             return {**values, "count": 1, "matched": True}
         return values
 
+    @field_validator("root", mode="before")
+    @classmethod
+    def _named(cls, root: Any) -> Any:
+        if isinstance(root, str) and not root.strip():
+            raise ValueError("it is empty; name the folder")
+        return root
+
     @field_validator("root")
     @classmethod
     def _expanded(cls, root: Path) -> Path:

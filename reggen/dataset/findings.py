@@ -118,7 +118,7 @@ KINDS: dict[str, Kind] = {
     "caption-unread": Kind(
         _W,
         "caption files with an ending that the trainer does not read",
-        "give the trainer their ending with --caption_extension, or delete them",
+        "give the trainer their ending with --caption_extension; those of a reg set may as well go",
     ),
     "caption-none": Kind(
         _W,

@@ -126,7 +126,18 @@ class Ledger:
     @classmethod
     def read(cls, path: Path) -> Self | None:
         """Open for reading beside a run that goes on; None when there is none yet."""
-        return cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=ro")) if path.exists() else None
+        if not path.exists():
+            return None
+        ledger = cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=ro"))
+        try:
+            ledger._db.execute("PRAGMA schema_version")
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+                ledger.close()  # SQLite may not write its shared memory there, so nobody writes rows there either
+                return cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=ro&immutable=1"))
+        except sqlite3.Error:
+            pass  # whoever reads it is told
+        return ledger
 
     def close(self) -> None:
         """Close it."""

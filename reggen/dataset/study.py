@@ -17,6 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from reggen import spelling
+from reggen.dataset.folder import CAPTIONS
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder
@@ -162,6 +163,7 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
     guarded = bool(made_of.sent or job.prompts.positives or job.prompts.source)
     warnings = (
         *(() if guarded or not guard else (_UNREAD,)),
+        *_uncaptioned(job, training),
         *_untriggered(job, training),
         *_suspicious(made_of, job.training),
         *_of_entries(training),
@@ -259,6 +261,22 @@ def _of_the_workflow(made_of: Template, guard: Guard) -> Iterator[Problem]:
         if offence := guard.find(text):
             where = f"the workflow's {made_of.label(binding.node)}.{binding.input}"
             yield Problem(where, f"{offence}; it is forbidden: {text[:120]!r}")
+
+
+def _uncaptioned(job: Job, training: TrainingSet | None) -> Iterator[str]:
+    """Captions that lie beside the training images and are not read, for their ending is another."""
+    if training is None or not job.training or not job.training.folder:
+        return  # a config says for each folder what is read
+    reads = job.training.caption_extension
+    paths = [image.path for image in training.images if not image.path.with_suffix(reads).exists()]
+    for other in CAPTIONS:
+        if other != reads and (count := sum(path.with_suffix(other).exists() for path in paths)):
+            lies = (
+                f"{count:,} training images have a {other} file beside them"
+                if count > 1
+                else (f"a training image has a {other} file beside it")
+            )
+            yield f'{lies} that is not read; if the trainer reads it, set training.caption_extension = "{other}"'
 
 
 def _untriggered(job: Job, training: TrainingSet | None) -> Iterator[str]:

@@ -151,6 +151,19 @@ def test_captions_that_come_more_often_than_others_are_not_said_to_come_once(mat
     assert "none twice" not in text
 
 
+def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Path) -> None:
+    """The default is kohya's, and most people's captions are .txt: prompts would be the class words alone."""
+    (said,) = brief_of(matched(training={"caption_extension": ".caption"})).warnings
+    assert said == (
+        "6 training images have a .txt file beside them that is not read; if the trainer reads it, set "
+        'training.caption_extension = ".txt"'
+    )
+    for image in sorted(train.glob("*/*.png"))[1:]:
+        image.with_suffix(".caption").write_text("sks, 1boy", encoding="utf-8")
+    (said_of_one,) = brief_of(matched(training={"caption_extension": ".caption"})).warnings
+    assert said_of_one.startswith("a training image has a .txt file beside it that is not read")
+
+
 def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
     """They would teach the trigger as the class; words of nearly every caption are named, the class words not."""
     warning = "training.trigger is not given, so the captions are used as they are; 'sks', 'smile' in nearly every one"

@@ -191,6 +191,22 @@ def test_a_ledger_can_be_read_beside_the_run_and_after_it(tmp_path: Path) -> Non
     after.close()
 
 
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="nothing is read-only for root")
+def test_a_ledger_in_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
+    """An archive: SQLite cannot make its shared memory there, and need not."""
+    writer = Ledger.open(tmp_path / "ledger.sqlite")
+    writer.put([row(0)])
+    writer.close()
+    tmp_path.chmod(0o500)
+    try:
+        archived = Ledger.read(tmp_path / "ledger.sqlite")
+        assert archived is not None
+        assert archived.done(0, 5) == {0}
+        archived.close()
+    finally:
+        tmp_path.chmod(0o700)
+
+
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     """Better no run than a ledger misread."""
     with sqlite3.connect(tmp_path / "ledger.sqlite") as db:

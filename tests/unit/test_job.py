@@ -282,6 +282,7 @@ def test_with_a_workflow_checkpoint_and_prompt_may_be_its_own(tmp_path: Path):
             WHOLE.replace('"person"', '""'),
             "dataset.class: it must not be empty, nor begin or end with a space or a dot",
         ),
+        (WHOLE.replace('"reg"', '""'), "dataset.root: it is empty; name the folder"),
         (
             WHOLE.replace("count = 3", 'count = 3\nprefix = ".hidden"'),
             "dataset.prefix: it must not be empty, nor begin or end with a space or a dot",
