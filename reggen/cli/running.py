@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,8 +55,10 @@ def run(
     briefs = study(load(job_file, count, output, server), job_file)
     control, left = Control(), curfew(job_file, until, for_)
     code = COMPLETE
-    for brief in briefs:
-        summary = asyncio.run(_fill(brief, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left))
+    for brief, following in zip_longest(briefs, briefs[1:]):
+        then = f"Now: {following.job.dataset.class_words}" if following else ""
+        words = {"rehearse": rehearse, "wait": wait, "plain": plain}
+        summary = asyncio.run(_fill(brief, job_file, control, **words, left=left, then=then))
         if summary is None:
             print("Stopped before the first image was asked for. The same command starts again.")
             raise typer.Exit(STOPPED)
@@ -74,6 +77,7 @@ async def _fill(
     wait: bool,
     plain: bool,
     left: Callable[[], float] | None,
+    then: str,
 ) -> Summary | None:
     from rich.console import Console
     from wakepy import keep
@@ -123,7 +127,8 @@ async def _fill(
                 except ReggenError as error:
                     await notices.failed(error)
                     raise
-            display.close(closing(summary, rehearsal=rehearse))
+            goes_on = not (control.asked or summary.error)
+            display.close(closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
             try:
                 write_report(summary, job.dataset.state / "report.json")
             except StorageError as error:

@@ -16,9 +16,10 @@ from reggen.report.lines import span
 _SHOWN = 10  # names listed before the rest is only counted
 
 
-def closing(summary: Summary, *, rehearsal: bool = False) -> str:
-    """The closing summary, several lines, with what to do next as the last."""
-    return "\n".join([*_lines(summary), _next(summary, rehearsal=rehearsal)])
+def closing(summary: Summary, *, rehearsal: bool = False, then: str = "") -> str:
+    """The closing summary, several lines, with what to do next as the last; ``then`` is what the run itself does."""
+    last = then if then and not summary.missing else _next(summary, rehearsal=rehearsal)
+    return "\n".join([*_lines(summary), last])
 
 
 def _lines(summary: Summary) -> Iterator[str]:

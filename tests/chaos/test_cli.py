@@ -208,6 +208,7 @@ def test_the_class_is_named_where_a_job_has_several(job_file: Path, tmp_path: Pa
     root = tmp_path / "made"
     made = reggen("run", str(job_file), "--rehearse", "--output", str(root))
     assert made.returncode == 0, made.stdout + made.stderr
+    assert made.stdout.count("Next: ") == made.stdout.count("Now: girl") == 1, "what is next is said when all is made"
     for words in ((), ("--class", "cat")):
         refused = reggen("redo", str(job_file), "2", *words, "--output", str(root))
         assert refused.returncode == 2
