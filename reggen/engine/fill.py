@@ -37,7 +37,7 @@ from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
 from reggen.engine.fleet import Fleet
-from reggen.engine.gauge import gauge
+from reggen.engine.gauge import gauge, sizes_for
 from reggen.engine.halt import Halt
 from reggen.engine.keep import started
 from reggen.engine.preflight import Examined, examine
@@ -334,6 +334,8 @@ class _Filling:
 
     async def _gauge(self, clients: Sequence[Client], missing: int) -> None:
         """Find out the batch once for this dataset; with several servers the one that is good for all."""
+        if clients and any(sizes_for(missing // len(clients))):
+            self.note("finding out which batch is made fastest; the pictures of these prompts are not kept")
         found = await gauge(clients, self.template, self.plan, missing, self.halt.seconds_left)
         if not found:
             return  # too few images, or nobody answered: one by one, and the next run tries again

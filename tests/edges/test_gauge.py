@@ -45,6 +45,7 @@ async def test_where_batches_are_faster_they_are_used_and_kept(job: JobMaker) ->
         assert told.summary.exit_code == 0
         assert kept(one) == 4, "forty images may cost eight: one to load the model, and 1, 2 and 4"
         assert batches(sim) == [1, 1, 2, 4, *[4] * 10]
+        assert told.notes[0].startswith("finding out which batch"), "minutes may go by, and nobody is to wonder"
         assert any("batch = 4" in note for note in told.notes)
         (brief,) = study(one, "job.toml")
         assert_sound(brief.job, brief.plan)
@@ -89,8 +90,9 @@ async def test_a_small_job_measures_nothing(job: JobMaker) -> None:
     """Sixteen images are made before it would pay."""
     async with serve(Settings(seconds=0.0)) as sim:
         one = auto(job, sim, count=16)
-        await filled(one)
+        told = await filled(one)
         assert batches(sim) == [1] * 16
+        assert told.notes == []
 
 
 @pytest.mark.parametrize(("missing", "sizes"), [(16, []), (17, [1, 2, 4]), (160, [1, 2, 4]), (640, [1, 2, 4, 8, 16])])
