@@ -14,10 +14,11 @@ from typing import Any
 
 from reggen.comfy.client import Client
 from reggen.comfy.wire import choices_of, suggestion
-from reggen.errors import ServerError, Unreachable
+from reggen.errors import Refused, ServerError, Unreachable
 from reggen.workflow import Template
 
 _AT_ONCE = 64  # servers: more of them would take each other's time
+_UNKNOWN = (404, 405, 501)  # what other servers say to GET /prompt
 _PATIENCE = 8.0  # seconds for one server to answer everything
 _A1111 = {  # what other tools call them
     "euler a": "euler_ancestral",
@@ -73,7 +74,8 @@ async def _examine(client: Client, template: Template) -> Examined:
         error: ServerError = Unreachable(client.name, "asking what it can do", "no answer in time")
         return Examined(client.name, away=error.what)
     except ServerError as error:
-        return Examined(client.name, away=error.what)
+        stranger = isinstance(error, Refused) and error.status in _UNKNOWN
+        return Examined(client.name, away="something answers there, but it is not ComfyUI" if stranger else error.what)
 
 
 async def _class(client: Client, template: Template, kind: str) -> list[str]:

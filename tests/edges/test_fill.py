@@ -577,6 +577,17 @@ async def test_one_failing_batch_does_not_end_the_night(job: JobMaker) -> None:
         assert told.summary.made == 32
 
 
+async def test_another_server_on_the_port_is_called_so(job: JobMaker) -> None:
+    """Its page of HTML helps nobody."""
+
+    async def page(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=404, text="<!DOCTYPE HTML><html>Error response</html>")
+
+    async with proxied(page) as url:
+        with pytest.raises(NoServers, match="something answers there, but it is not ComfyUI"):
+            await filled(job(url))
+
+
 async def test_a_damaged_image_is_found_and_made_again(job: JobMaker) -> None:
     """Cut short on the disk after it was done: the next run sees its size, checks it, and sets it aside."""
     async with serve(QUICK) as sim:
