@@ -327,7 +327,10 @@ class _Filling:
                 raise NoServers(tuple((one.server, one.away) for one in examined))
             if not told:
                 told = True
-                missing_ones = (f"{one.server}: {one.away}" for one in examined if one.away)
+                away = [one for one in examined if one.away]
+                for one in away:
+                    self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=one.away))
+                missing_ones = (f"{one.server}: {one.away}" for one in away)
                 self.tell(progress.Waiting(time.monotonic(), "; ".join(missing_ones)))
             await asyncio.sleep(min(pause, self.halt.seconds_left))
             pause = min(_WAIT[1], pause * 1.5)

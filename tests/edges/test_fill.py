@@ -82,7 +82,7 @@ async def test_in_the_steady_state_an_image_costs_three_requests(job: JobMaker) 
 
 async def test_two_prompts_are_in_flight_and_the_server_never_waits(job: JobMaker) -> None:
     """Never more than the depth on the server, and never fewer while there is something to post."""
-    async with serve(Settings(seconds=0.05)) as sim:
+    async with serve(Settings(seconds=0.2)) as sim:
         told = await filled(job(sim.url, dataset={"count": 12}))
     held_now, seen = 0, []
     for event in told.events:
@@ -734,6 +734,10 @@ async def test_waiting_goes_on_although_a_server_that_is_there_cannot_do_it(job:
         told = Told()
         running = asyncio.create_task(filled(one, wait=True, told=told))
         await eventually(lambda: any(isinstance(event, progress.Waiting) for event in told.events))
+        away = [(event.server, event.why) for event in told.events if isinstance(event, progress.ServerChanged)]
+        assert away == [(one.servers[1].name, "connection refused (is ComfyUI running there?)")], (
+            "the display says so beside the server"
+        )
         await rich.start()
         await running
         assert told.summary.exit_code == 0
