@@ -12,7 +12,8 @@ import pytest
 
 from reggen.comfy.follow import Pace
 from reggen.dataset.study import study
-from reggen.engine.fill import Control, Summary, fill
+from reggen.engine.fill import Control, fill
+from reggen.engine.summary import Summary
 from reggen.job import Job
 from reggen.progress import RunEvent
 

@@ -22,7 +22,8 @@ from reggen.errors import COMPLETE, STOPPED, JobError, Problem, ReggenError, Sto
 
 if TYPE_CHECKING:
     from reggen.dataset.study import Brief
-    from reggen.engine.fill import Control, Summary
+    from reggen.engine.fill import Control
+    from reggen.engine.summary import Summary
     from reggen.job import Dataset
     from reggen.progress import RunEvent
 

@@ -32,7 +32,7 @@ from reggen.dataset.check import Demands
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.resume import Reconciling, Resumed, caption, differing, missing
+from reggen.dataset.resume import Reconciling, caption, differing, missing
 from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
@@ -44,10 +44,8 @@ from reggen.engine.preflight import Examined, examine
 from reggen.engine.run import Run
 from reggen.engine.scribe import Scribe
 from reggen.engine.shelf import FAR, NEAR
+from reggen.engine.summary import BY_USER, Given, Summary
 from reggen.errors import (
-    COMPLETE,
-    INCOMPLETE,
-    STOPPED,
     JobError,
     NoServers,
     Problem,
@@ -65,54 +63,6 @@ _COUNTED = 100_000  # slots whose chosen values are counted for the report
 _FEW = 20_000  # images whose sizes are looked at before the start: a tenth of a second
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """One slot that stayed empty, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a run ended. Counts are of slots, times in seconds."""
-
-    job_file: str
-    dataset: Path
-    total: int
-    before: int
-    made: int
-    seconds: float
-    started: str
-    given_up: tuple[Given, ...] = ()
-    servers: dict[str, progress.ServerView] = field(default_factory=dict)
-    versions: dict[str, str | None] = field(default_factory=dict)
-    resumed: Resumed = field(default_factory=Resumed)
-    strangers: tuple[str, ...] = ()
-    values: Mapping[str, int] = field(default_factory=dict)
-    other_recipes: int = 0
-    beyond: int = 0
-    stopped: str = ""
-    error: ReggenError | None = None
-
-    @property
-    def missing(self) -> int:
-        """Slots that are still empty."""
-        return self.total - self.before - self.made
-
-    @property
-    def exit_code(self) -> int:
-        """0 when nothing is missing, the error's own when one ended it, 130 when the user did, 1 otherwise."""
-        if self.error:
-            return self.error.exit_code
-        if not self.missing:
-            return COMPLETE
-        return STOPPED if self.stopped == BY_USER else INCOMPLETE
-
-
-BY_USER = "you asked to stop"
 
 
 class Control:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reggen.dataset.folder import storage
-from reggen.engine.fill import Summary
+from reggen.engine.summary import Summary
 from reggen.errors import STOPPED
 from reggen.progress import ServerView
 from reggen.report.lines import span

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from reggen.engine.fill import Summary
+from reggen.engine.summary import Summary
 from reggen.errors import JobError, Problem, ReggenError
 from reggen.job import Notify
 from reggen.progress import Paused, RunEvent, Waiting

@@ -27,7 +27,8 @@ from typing import Any
 
 from reggen.cli import app
 from reggen.engine import fill as filling
-from reggen.engine.fill import Summary, fill
+from reggen.engine.fill import fill
+from reggen.engine.summary import Summary
 from reggen.progress import Committed, Posted, RunEvent
 
 _NAP = 0.01  # seconds

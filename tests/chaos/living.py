@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from reggen.dataset.study import study
-from reggen.engine.fill import Control, Summary, fill
+from reggen.engine.fill import Control, fill
+from reggen.engine.summary import Summary
 from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, ReggenError
 from reggen.job import Job
 from reggen.progress import RunEvent

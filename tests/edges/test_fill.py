@@ -19,7 +19,8 @@ from reggen.dataset.folder import Folder, held
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.study import study
 from reggen.engine import fill as filling
-from reggen.engine.fill import BY_USER, Control, Summary, fill
+from reggen.engine.fill import Control, fill
+from reggen.engine.summary import BY_USER, Summary
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job import Job
 from reggen.plan import Plan

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from reggen.engine.fill import Given, Summary
+from reggen.engine.summary import Given, Summary
 from reggen.errors import JobError, NoServers
 from reggen.job import Notify
 from reggen.progress import Paused, Waiting

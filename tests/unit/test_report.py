@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reggen.dataset.resume import Resumed
-from reggen.engine.fill import BY_USER, Given, Summary
+from reggen.engine.summary import BY_USER, Given, Summary
 from reggen.errors import JobError, Problem, StorageError
 from reggen.progress import (
     Began,

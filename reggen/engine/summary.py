@@ -1,0 +1,58 @@
+"""How a run ended, for the faces: counts, what was found, what is missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reggen.dataset.resume import Resumed
+from reggen.errors import COMPLETE, INCOMPLETE, STOPPED, ReggenError
+from reggen.progress import ServerView
+
+BY_USER = "you asked to stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One slot that stayed empty, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended. Counts are of slots, times in seconds."""
+
+    job_file: str
+    dataset: Path
+    total: int
+    before: int
+    made: int
+    seconds: float
+    started: str
+    given_up: tuple[Given, ...] = ()
+    servers: dict[str, ServerView] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
+    resumed: Resumed = field(default_factory=Resumed)
+    strangers: tuple[str, ...] = ()
+    values: Mapping[str, int] = field(default_factory=dict)
+    other_recipes: int = 0
+    beyond: int = 0
+    stopped: str = ""
+    error: ReggenError | None = None
+
+    @property
+    def missing(self) -> int:
+        """Slots that are still empty."""
+        return self.total - self.before - self.made
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing is missing, the error's own when one ended it, 130 when the user did, 1 otherwise."""
+        if self.error:
+            return self.error.exit_code
+        if not self.missing:
+            return COMPLETE
+        return STOPPED if self.stopped == BY_USER else INCOMPLETE
