@@ -375,14 +375,15 @@ class _Filling:
         return fatal
 
     def _summary(self, error: ReggenError | None = None) -> Summary:
-        total = len(self.plan)
+        total, done = len(self.plan), self._done
+        before = min(self.state.before, done)  # a run that is cut short may not have told yet what is damaged
         given_up = [Given(row.name, row.reason or "") for row in self.ledger.walk("given_up", stop=total)]
         return Summary(
             job_file=self.job_file,
             dataset=self.folder.images,
             total=total,
-            before=self.state.before,
-            made=self._done - self.state.before,
+            before=before,
+            made=done - before,
             seconds=time.monotonic() - self.begun,
             started=self.started,
             given_up=tuple(given_up),
