@@ -471,7 +471,8 @@ def _assert_whole(job: Job) -> int:
     for row in rows:
         file = folder.file(row.name)
         finding = inspect(file, row.name, demands_of(job))
-        assert finding.note == {"index": row.idx, "take": row.take, "seed": row.seed}, f"{row.name}: {finding.note}"
+        note = {"index": row.idx, "take": row.take, "seed": row.seed, "batch": row.batch}
+        assert finding.note == note, f"{row.name}: {finding.note}"
         assert _painted_seed(file) == row.seed, f"{row.name} was painted under another seed"
         assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256
     assert len({row.sha256 for row in rows}) == len(rows), "two images are the same"
