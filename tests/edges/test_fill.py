@@ -589,12 +589,17 @@ async def test_another_server_on_the_port_is_called_so(job: JobMaker) -> None:
             await filled(job(url))
 
 
+def cut_short(job: Job, name: str) -> None:
+    """An image is on the disk in part only."""
+    image = job.dataset.folder / f"{name}.png"
+    image.write_bytes(image.read_bytes()[:300])
+
+
 async def test_a_damaged_image_is_found_and_made_again(job: JobMaker) -> None:
     """Cut short on the disk after it was done: the next run sees its size, checks it, and sets it aside."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        broken = one.dataset.folder / "reg_002.png"
-        broken.write_bytes(broken.read_bytes()[:300])
+        cut_short(one, "reg_002")
         told = await filled(one)
         assert told.summary.made == 1
         assert_sound(one)
@@ -607,8 +612,7 @@ async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made
     monkeypatch.setattr(filling, "_FEW", 3)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        broken = one.dataset.folder / "reg_002.png"
-        broken.write_bytes(broken.read_bytes()[:300])
+        cut_short(one, "reg_002")
         (one.dataset.folder / "reg_005.png").unlink()
         told = await filled(one)
         summary = told.summary
@@ -642,8 +646,7 @@ async def test_damaged_images_are_made_whatever_else_has_failed(job: JobMaker, m
     monkeypatch.setattr(filling, "_FEW", 0)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        broken = one.dataset.folder / "reg_002.png"
-        broken.write_bytes(broken.read_bytes()[:300])
+        cut_short(one, "reg_002")
         (one.dataset.folder / "reg_005.png").unlink()
     cursed = Plan(one).sample(4, 1).seed
     async with serve(QUICK, script=Script((Fault("fail", seed=cursed),))) as sim:
@@ -660,8 +663,7 @@ async def test_a_disk_that_refuses_the_look_ends_the_run_in_words(
     monkeypatch.setattr(filling, "_FEW", 0)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        broken = one.dataset.folder / "reg_002.png"
-        broken.write_bytes(broken.read_bytes()[:300])
+        cut_short(one, "reg_002")
         (one.dataset.folder / "reg_005.png").unlink()
         (one.dataset.state / "rejected").write_bytes(b"a file where a folder should be")
         told = await filled(one)
@@ -676,8 +678,7 @@ async def test_of_a_set_that_seems_whole_the_sizes_are_looked_at_first(
     monkeypatch.setattr(filling, "_FEW", 0)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        broken = one.dataset.folder / "reg_002.png"
-        broken.write_bytes(broken.read_bytes()[:300])
+        cut_short(one, "reg_002")
         told = await filled(one)
         assert (told.summary.before, told.summary.made, told.summary.missing) == (5, 1, 0)
         assert_sound(one)
@@ -688,8 +689,7 @@ async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker, m
     monkeypatch.setattr(filling, "_FEW", 0)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, dataset={"count": 2}))
-        broken = one.dataset.folder / "reg_002.png"
-        broken.write_bytes(broken.read_bytes()[:300])
+        cut_short(one, "reg_002")
         told = await filled(more := job(sim.url, limits={"prompts": 1}))
         assert (told.summary.before, told.summary.made, told.summary.resumed.set_aside) == (2, 1, [])
         told = await filled(more.model_copy(update={"limits": one.limits}))
