@@ -24,6 +24,7 @@ def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
 
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
     """Look whether the job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing."""
+    from reggen.comfy.launch import is_comfyui
     from reggen.dataset.study import study
     from reggen.engine.fill import connected, unfit
     from reggen.engine.preflight import Examined, examine
@@ -41,7 +42,7 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
     examined = asyncio.run(ask())
     text, room = checked(briefs, job_file, examined)
     print(text)
-    started_here = {server.name for server in job.servers if server.launch}
+    started_here = {server.name for server in job.servers if server.launch and is_comfyui(server.launch)}
     if not any(one.ready or (one.away and one.server in started_here) for one in examined):
         raise typer.Exit(BAD_JOB if unfit(examined) else NO_SERVER)
     raise typer.Exit(COMPLETE if room else STORAGE)

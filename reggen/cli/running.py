@@ -58,8 +58,8 @@ def run(
     code = COMPLETE
     for brief, following in zip_longest(briefs, briefs[1:]):
         then = f"Now: {following.job.dataset.class_words}" if following else ""
-        words = {"rehearse": rehearse, "wait": wait, "plain": plain}
-        summary = asyncio.run(_fill(brief, job_file, control, **words, left=left, then=then))
+        filling = _fill(brief, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left, then=then)
+        summary = asyncio.run(filling)
         if summary is None:
             print("Stopped before the first image was asked for. The same command starts again.")
             raise typer.Exit(STOPPED)

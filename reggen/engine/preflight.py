@@ -66,7 +66,12 @@ async def examine(clients: Sequence[Client], template: Template) -> list[Examine
 async def _examine(client: Client, template: Template) -> Examined:
     try:
         async with asyncio.timeout(_PATIENCE):
-            remaining = await client.remaining()
+            try:
+                remaining = await client.remaining()
+            except Refused as refusal:
+                if refusal.status in _UNKNOWN:
+                    return Examined(client.name, away="something answers there, but it is not ComfyUI")
+                raise
             version = await client.version()
             problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
         return Examined(client.name, version, remaining, problems=tuple(problems))
@@ -74,8 +79,7 @@ async def _examine(client: Client, template: Template) -> Examined:
         error: ServerError = Unreachable(client.name, "asking what it can do", "no answer in time")
         return Examined(client.name, away=error.what)
     except ServerError as error:
-        stranger = isinstance(error, Refused) and error.status in _UNKNOWN
-        return Examined(client.name, away="something answers there, but it is not ComfyUI" if stranger else error.what)
+        return Examined(client.name, away=error.what)
 
 
 async def _class(client: Client, template: Template, kind: str) -> list[str]:

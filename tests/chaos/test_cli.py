@@ -171,7 +171,7 @@ def test_check_sees_that_there_is_no_comfyui_to_be_started(job_file: Path, tmp_p
     text = job_file.read_text(encoding="utf-8")
     job_file.write_text(f"servers = [{{ launch = '{tmp_path / 'nothere'}' }}]\n{text}", encoding="utf-8")
     checked = reggen("check", str(job_file))
-    assert checked.returncode != 0
+    assert checked.returncode == 4
     assert "IN THE WAY" in checked.stdout
     assert "where there is no main.py" in checked.stdout
 

@@ -411,9 +411,10 @@ async def test_stopping_while_the_second_set_waits_for_a_server(job: JobMaker) -
         first = asyncio.create_task(filled(job(sim.url, dataset={"count": 1}), control=control))
         told = await control.guard(_summary_of(first))
         assert told.exit_code == 0
-    second = asyncio.create_task(filled(job(sim.url, dataset={"count": 2}), control=control, wait=True))
+    more = Told()
+    second = asyncio.create_task(filled(job(sim.url, dataset={"count": 2}), control=control, wait=True, told=more))
     waiting = asyncio.create_task(control.guard(_summary_of(second)))
-    await asyncio.sleep(0.1)
+    await eventually(lambda: any(isinstance(event, progress.Waiting) for event in more.events))
     control.interrupt()
     await asyncio.wait({waiting}, timeout=5)
     assert waiting.cancelled()
