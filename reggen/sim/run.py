@@ -88,6 +88,7 @@ class Run:
             self._stopped(node_id)
             return self._ending(success=False)
         if self.settings.traits.timestamps:
+            self.now = yield Pause(0.0)  # saving took its time too
             self._message("execution_success", {})
         yield Pause(self.settings.history_lag)
         return self._ending(success=True)

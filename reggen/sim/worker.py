@@ -85,4 +85,5 @@ class Worker:
             await asyncio.sleep(pause.seconds)
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.stop.wait(), pause.seconds)
+            async with asyncio.timeout(pause.seconds):
+                await self.stop.wait()

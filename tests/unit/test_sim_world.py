@@ -111,14 +111,19 @@ def test_busy_time_is_the_setting():
 
 
 def test_history_comes_after_success():
-    """When `execution_success` is sent the entry is not there yet."""
+    """When `execution_success` is sent the entry is not there yet; saving has taken its time before that."""
     one = world()
     prompt_id = submit(one, plain(1))
     one.take()
     execution = one.execute(None, 1.0)
     next(execution)
     execution.send(1.1)
-    assert sent(one)[-1] == "execution_success"
+    assert "execution_success" not in sent(one)
+    execution.send(1.15)
+    frame = one.outbox[-1]
+    assert isinstance(frame, Frame)
+    assert (frame.event, frame.data["timestamp"]) == ("execution_success", 1150)
+    one.outbox.clear()
     assert prompt_id not in one.history
     with pytest.raises(StopIteration):
         execution.send(1.2)
