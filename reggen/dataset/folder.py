@@ -40,6 +40,7 @@ class Part:
     sha256: str
 
 
+_NAMES = 1 << 14  # of files that are matched at a time
 _PIECE = 1 << 20  # bytes of a download that are written at a time
 Kept = TypeVar("Kept")
 
@@ -86,9 +87,23 @@ class Folder:
         """Clear away what was on its way."""
         shutil.rmtree(self.parts, ignore_errors=True)
 
-    def slots(self) -> set[int]:
-        """The slots in which a file lies, empty or not: a look at names alone."""
-        return {index for index, _ in self._numbered()}
+    def slots(self, dense: int) -> tuple[bytearray, set[int]]:
+        """The slots in which a file lies, empty or not: a look at names alone.
+
+        A byte for each of the first ``dense`` slots, 1 where one lies, and the others. A million names are matched
+        thousands at a time, and a million marks take a fortieth of the memory that as many numbers do.
+        """
+        marks, others = bytearray(dense), set[int]()
+        find = re.compile(rf"/{re.escape(self._prefix)}_([0-9]+)\.{self.ending}(?=/)").findall
+        with storage("reading", self.images), os.scandir(self.images) as entries:
+            names = (entry.name for entry in entries)
+            while text := "/".join(itertools.islice(names, _NAMES)):
+                for number in map(int, find(f"/{text}/")):  # no name has a slash in it
+                    if 0 < number <= dense:
+                        marks[number - 1] = 1
+                    else:
+                        others.add(number - 1)
+        return marks, others
 
     def sizes(self) -> Iterator[tuple[int, int]]:
         """Slot and bytes of each file that lies in one; many of them take long, on a disk that was not read lately."""

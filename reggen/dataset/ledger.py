@@ -92,6 +92,7 @@ class Rejection:
     server: str | None = None
 
 
+_RAGGED, _PARTS = 1024, 32  # slots that are read where some are missing, and parts in which more are looked through
 _COLUMNS = tuple(column.name for column in fields(Row))
 _REJECT = "INSERT INTO rejection VALUES (:idx, :take, :reason, :at, :seed, :server)"
 _TURN_AWAY = """
@@ -182,11 +183,23 @@ class Ledger:
         query = "SELECT idx FROM slot WHERE state = 'done' AND idx >= ? AND idx < ?"
         return {row[0] for row in self._read(query, (start, stop))}
 
-    def walk_done(self, stop: int) -> Iterator[int]:
-        """The done slots of the first ``stop``, in order."""
-        return (
-            row[0] for row in self._read("SELECT idx FROM slot WHERE state = 'done' AND idx < ? ORDER BY idx", (stop,))
-        )
+    def runs_done(self, stop: int) -> Iterator[range]:
+        """The done slots of the first ``stop`` as runs of neighbours, in order; one may go on in the next."""
+        (last,) = next(self._read("SELECT max(idx) FROM slot WHERE state = 'done' AND idx < ?", (stop,)))
+        return iter(()) if last is None else self._runs_in(0, last + 1)
+
+    def _runs_in(self, start: int, stop: int) -> Iterator[range]:
+        """Nearly all are done nearly always: SQLite counts a million rows before Python has read fifty thousand."""
+        query = "SELECT count(*) FROM slot WHERE state = 'done' AND idx >= ? AND idx < ?"
+        (count,) = next(self._read(query, (start, stop)))
+        if count == stop - start:
+            yield range(start, stop)
+        elif stop - start <= _RAGGED:
+            yield from _neighbours(sorted(self.done(start, stop)))
+        elif count:
+            part = -((start - stop) // _PARTS)
+            for begin in range(start, stop, part):
+                yield from self._runs_in(begin, min(begin + part, stop))
 
     def full(self, window: int) -> set[int]:
         """The windows, of so many slots each, by number, whose slots are all done."""
@@ -293,6 +306,15 @@ class Ledger:
             full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
             what = "the disk is full" if full else str(error)
             raise StorageError(str(self.path), f"{doing} the ledger", what, full) from error
+
+
+def _neighbours(indices: Sequence[int]) -> Iterator[range]:
+    """Ascending numbers as runs."""
+    start = 0
+    for place, index in enumerate(indices, 1):
+        if place == len(indices) or indices[place] != index + 1:
+            yield range(indices[start], index + 1)
+            start = place
 
 
 def _conflict(key: str, known: Any, value: Any) -> Problem:

@@ -49,14 +49,16 @@ class Compared:
 
         The ledger is read first: a run beside this writes a row when the file is there.
         """
-        done = array("q", ledger.walk_done(count))
-        there, gone = folder.slots(), []
-        for index in done:
-            if index in there:
-                there.remove(index)
-            else:
-                gone.append(index)
-        return cls(len(done) - len(gone), gone, sorted(index for index in there if 0 <= index < count))
+        done = list(ledger.runs_done(count))
+        there, beyond = folder.slots(done[-1].stop if done else 0)
+        gone: list[int] = []
+        for run in done:
+            if there.count(1, run.start, run.stop) < len(run):
+                gone += (index for index in run if not there[index])
+            there[run.start : run.stop] = bytes(len(run))
+        undone = [index for index, mark in enumerate(there) if mark] if 1 in there else []
+        undone += sorted(index for index in beyond if 0 <= index < count)
+        return cls(sum(map(len, done)) - len(gone), gone, undone)
 
 
 @dataclass(slots=True)

@@ -226,7 +226,7 @@ async def measure_size(url: str, size: int, options: argparse.Namespace, profile
 
 def _ratio(which: str, ours: list[Cost], theirs: list[Cost]) -> float:
     """The median of the rounds' ratios."""
-    return round(median(getattr(a, which) / getattr(b, which) for a, b in zip(ours, theirs, strict=True)), 2)
+    return round(median(float(getattr(a, which) / getattr(b, which)) for a, b in zip(ours, theirs, strict=True)), 2)
 
 
 def side(costs: list[Cost]) -> dict[str, float]:

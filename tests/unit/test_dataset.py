@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +133,8 @@ def test_slots_are_seen_by_numbers_of_any_width_and_no_strangers(folder: Folder)
     for name in ("reg_001.png", "reg_0003.png", "reg_099.png", "reg_004.png.part", "img_005.png", "reg_000.png"):
         (folder.images / name).write_bytes(b"x")
     (folder.images / "reg_002.png").touch()
-    assert folder.slots() == {-1, 0, 1, 2, 98}
+    assert folder.slots(0) == (bytearray(), {-1, 0, 1, 2, 98})
+    assert folder.slots(4) == (bytearray((1, 1, 1, 0)), {-1, 98})
     assert sorted(folder.sizes()) == [(-1, 1), (0, 1), (1, 0), (2, 1), (98, 1)]
     assert folder.beyond(9) == 1
     assert folder.strangers() == ["img_005.png"]
@@ -437,3 +438,16 @@ def test_an_image_is_found_whatever_the_width_of_its_number(folder: Folder, name
     assert folder.lying(1) is None
     (folder.images / name).write_bytes(b"x")
     assert folder.lying(1) == folder.images / name
+
+
+@pytest.mark.parametrize("gaps", [(), (0,), (5000,), (1023, 1024, 1025), range(0, 5000, 7), range(4999), range(5000)])
+def test_done_slots_are_told_as_runs(tmp_path: Path, gaps: Collection[int]) -> None:
+    """Whatever is missing between them, and however much: each done slot once, in order, in few runs."""
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger.put([row(index) for index in range(5000) if index not in gaps])
+    ledger.put([row(index, "given_up") for index in gaps])
+    runs = list(ledger.runs_done(4500))
+    assert [index for run in runs for index in run] == [index for index in range(4500) if index not in gaps]
+    assert all(runs)
+    assert len(runs) <= len(set(gaps)) + 64
+    ledger.close()
