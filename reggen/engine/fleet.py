@@ -21,7 +21,7 @@ from reggen.comfy.wire import Success, Trace
 from reggen.engine.breaker import Breaker, Care
 from reggen.engine.retry import Tries
 from reggen.engine.shelf import NEAR, Shelf
-from reggen.engine.station import FETCHING, Station, would_rather
+from reggen.engine.station import FETCHING, Finish, Station
 from reggen.plan import Order
 
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
@@ -307,11 +307,11 @@ class Fleet:
         """New errands for the free slots of these servers, the emptiest server first."""
         heap = [(self._servers[name].load, place, name) for place, name in enumerate(names)]
         heapq.heapify(heap)
-        rate = sum(server.batch / seconds for server in self._servers.values() if (seconds := server.seconds))
+        finish = Finish(self._servers.values(), now)
         while heap and len(given) < most:
             _, place, name = heapq.heappop(heap)
             server = self._servers[name]
-            if server.quarantined or not server.has_room or self._leaves_it(server, rate, now):
+            if server.quarantined or not server.has_room or self._leaves_it(server, finish, now):
                 continue
             order = self._shelf.take(server.last, self._users)
             if order is None:
@@ -328,14 +328,11 @@ class Fleet:
             given.append((name, Errand(order)))
             heapq.heappush(heap, (self._servers[name].load, place, name))
 
-    def _leaves_it(self, server: Station, rate: float, now: float) -> bool:
-        """Whether the others make the rest sooner; if so, notes until when that is believed.
-
-        ``rate`` is how many images all of them make in a second: while that many are left, there is nothing to ask.
-        """
-        if self._left is None or server.seconds is None or self._left > rate * (server.holding + 1) * server.seconds:
+    def _leaves_it(self, server: Station, finish: Finish, now: float) -> bool:
+        """Whether the others make the rest sooner; if so, notes until when that is believed."""
+        if self._left is None:
             return False
-        until = would_rather(server, self._servers.values(), self._left, now)
+        until = finish.leaves_it(server, self._left)
         self._left_to_others = self._left_to_others if until < now else min(self._left_to_others, until)
         return until > now
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from reggen.engine.breaker import Breaker
 from reggen.engine.shelf import Kind
@@ -15,6 +16,7 @@ from reggen.plan import Order
 FETCHING = 4  # errands that may be beyond their slot, downloading and checking
 _DEPTHS = (2, 8)  # one prompt that runs and one that waits; more only of prompts that take next to no time
 _QUICK = 0.05  # seconds: a prompt that takes less may be over before the next one is there
+_ROUNDED = 1e-9  # prompts: 3 x 0.1 / 0.1 is more than 3
 _LATE = (3.0, 5.0)  # times what a prompt takes, and seconds: without an image for so long a server is not counted on
 
 
@@ -93,19 +95,35 @@ class Station:
         return self._heard + times * (self.seconds or 0.0) + more if self.holding else math.inf
 
 
-def would_rather(mine: Station, others: Iterable[Station], left: int, now: float) -> float:
-    """Until when a server's last orders are better left to the others; minus infinity where it is to have one.
+class Finish:
+    """Who is given the last orders, in one look at the servers: fast and slow ones are to end together."""
 
-    They are, where the others could have made all that is ``left``, in images, by the time it would end one more. The
-    server that would be the first to end one is never told so. Others that hold something and are late do not count.
-    """
-    if mine.seconds is None:
+    def __init__(self, servers: Collection[Station], now: float) -> None:
+        self._servers, self._now = servers, now
+        self._rate = sum(server.batch / seconds for server in servers if (seconds := server.seconds))
+
+    @cached_property
+    def _counted_on(self) -> list[tuple[Station, float, float]]:
+        """Each with its seconds for a prompt, and until when it is believed: not what holds something and is late."""
+        return [
+            (server, seconds, late)
+            for server in self._servers
+            if (seconds := server.seconds) and server.is_open(self._now) and self._now < (late := server.late_at())
+        ]
+
+    def leaves_it(self, mine: Station, left: int) -> float:
+        """Until when a server's last orders are better left to the others; minus infinity where it is to have one.
+
+        They are, where the others could have made all that is ``left``, in images, by the time it would end one more.
+        The server that would be the first to end one is never told so.
+        """
+        if mine.seconds is None or left > self._rate * (end := (mine.holding + 1) * mine.seconds):
+            return -math.inf  # nearly always: all of them together have more to do
+        sooner, until = 0, math.inf
+        for other, seconds, late in self._counted_on:
+            if (prompts := math.ceil(end / seconds - _ROUNDED) - other.holding - 1) > 0:
+                sooner += prompts * other.batch
+                until = min(until, late)
+                if sooner >= max(1, left):
+                    return until
         return -math.inf
-    end, sooner, until = (mine.holding + 1) * mine.seconds, 0, math.inf
-    for other in others:
-        if (seconds := other.seconds) and other.is_open(now) and now < (late := other.late_at()):
-            sooner += max(0, math.ceil((end - other.holding * seconds) / seconds) - 1) * other.batch
-            until = min(until, late)
-            if sooner >= max(1, left):
-                return until
-    return -math.inf

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import product
+
+import pytest
 
 from reggen.comfy.wire import Success
 from reggen.engine.fleet import Errand, Fleet, Made
@@ -342,6 +345,18 @@ def test_a_slow_server_works_as_long_as_it_ends_with_the_others() -> None:
         trio.measured("fast", 1.0, 0.0)
         trio.measured("slow", 10.0, 0.0)
     assert {name for name, _ in trio.assign(0)} == {"fast", "slow", "new"}
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.03, 0.007, 1 / 3, 0.049])
+def test_a_server_never_leaves_the_last_order_to_itself(seconds: float) -> None:
+    """Alone, or beside one that is just as fast: whatever its time rounds to, all its slots are filled at once."""
+    for names, depth in product((("a",), ("a", "b")), range(1, 9)):
+        count = depth * len(names)
+        made = Fleet(dict.fromkeys(names, depth), orders(count), images=count)
+        for name in names:
+            made.server_is(name, up=True)
+            made.measured(name, seconds, 0.0)
+        assert len(made.assign(0)) == count
 
 
 def test_a_slow_server_makes_the_rest_when_the_fast_one_goes_away() -> None:
