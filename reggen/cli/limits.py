@@ -1,13 +1,15 @@
-"""What the operating system lets one process have, and how it takes it back."""
+"""What the operating system lets one process have, and how it and Python's collector take it back."""
 
 from __future__ import annotations
 
+import gc
 import sys
 
 _ENOUGH = 65_536  # open files: a thousand servers need five thousand
 _MOST_ON_MACOS = 10_240  # it refuses more, whatever it says
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGE = 256 << 10  # bytes: what asyncio has ready for one read from a socket, and shrinks to what came
+_SELDOM = (20_000, 20, 20)  # objects that came and stayed, and collections of the young ones before the older ones
 _SPARE = 8 << 20  # bytes at the end of a heap that are not given back only to be asked for again
 
 
@@ -25,6 +27,16 @@ def allow_many_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):
             return  # as it was
+
+
+def collect_seldom() -> None:
+    """Have the collector look for circles of objects a thirtieth as often, and never at what is there by now.
+
+    It looks whenever so many objects have come to be, and what it looks through with a thousand servers takes it half
+    a second, in which every one of them waits. Next to nothing that a run makes is a circle.
+    """
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(*_SELDOM)
 
 
 def give_back_memory() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reggen.cli.limits import allow_many_files, give_back_memory
+from reggen.cli.limits import allow_many_files, collect_seldom, give_back_memory
 from reggen.cli.options import Count, JobFile, Output, Servers, load
 from reggen.cli.standin import stand_ins_for
 from reggen.errors import COMPLETE, STOPPED, JobError, Problem, ReggenError, StorageError
@@ -90,7 +89,7 @@ async def _fill(
     from reggen.report.lines import open_log
     from reggen.report.notify import Notices
 
-    gc.freeze()  # what was imported stays: no collection need look at it, and each is short and soon
+    collect_seldom()
     job = brief.job
     console = Console(force_terminal=False) if plain else Console()
     async with AsyncExitStack() as stack:

@@ -19,8 +19,10 @@ import shutil
 import socket
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -153,22 +155,29 @@ class Folder:
                     return target
         raise StorageError(str(path), "setting aside", "there are too many of its name")
 
-    async def receive(self, name: str, chunks: AsyncIterable[bytes], most: int, then: Callable[[Part], Kept]) -> Kept:
+    async def receive(
+        self,
+        name: str,
+        chunks: AsyncIterable[bytes],
+        most: int,
+        then: Callable[[Part], Kept],
+        threads: Executor | None = None,
+    ) -> Kept:
         """Stream a download to a part file, hashing on the way, and hand it to ``then``; returns what that returns.
 
-        All that blocks happens in a thread, a large piece at a time, and ``then`` with the last one. ``most`` is the
-        cap in bytes. Raises BadImage beyond it, StorageError for the disk, and whatever the chunks or ``then`` raise;
-        leaves no part file then.
+        All that blocks happens in one of ``threads``, a large piece at a time, and ``then`` with the last one.
+        ``most`` is the cap in bytes. Raises BadImage beyond it, StorageError for the disk, and whatever the chunks or
+        ``then`` raise; leaves no part file then.
         """
         writing = _Writing(self.parts / f"{name}.{next(self._trials)}.part")  # one given up may still be written to
-        piece = bytearray()
+        piece, do = bytearray(), partial(asyncio.get_running_loop().run_in_executor, threads)
         try:
             async for chunk in _capped(chunks, name, most):
                 piece += chunk
                 if len(piece) >= _PIECE:
-                    await asyncio.to_thread(writing.write, bytes(piece))
+                    await do(writing.write, bytes(piece))
                     piece.clear()
-            return await asyncio.to_thread(writing.finish, bytes(piece), then)
+            return await do(writing.finish, bytes(piece), then)
         except BaseException:  # cancelled or failed: half a file is never left
             writing.discard()
             raise

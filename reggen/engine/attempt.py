@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,7 +55,7 @@ class Result:
 
 
 class Bench:
-    """What every attempt of a run works with. Decoding goes to the default threads, what is kept to the scribe's."""
+    """What every attempt of a run works with. Decoding goes to ``threads``, what is kept to the scribe's own."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Bench:
         folder: Folder,
         ledger: Ledger,
         scribe: Scribe,
+        threads: Executor,
         demands: Demands,
         guard: Guard,
         most_bytes: int,
@@ -71,7 +73,7 @@ class Bench:
         versions: dict[str, str | None],
     ) -> None:
         self.run_id, self.folder = run_id, folder
-        self._ledger, self._scribe = ledger, scribe
+        self._ledger, self._scribe, self._threads = ledger, scribe, threads
         self._template, self._demands, self._most_bytes = template, demands, most_bytes
         self._recipe, self._versions, self._guard = recipe, versions, guard
 
@@ -168,7 +170,7 @@ class Bench:
             try:
                 async with link.client.view(picture) as download:
                     accept = partial(self._accept, sample, link.name, download.length)
-                    return await self.folder.receive(sample.name, download, self._most_bytes, accept)
+                    return await self.folder.receive(sample.name, download, self._most_bytes, accept, self._threads)
             except ServerError as error:
                 if isinstance(error, Refused) and error.status == 404 and trial > 1:
                     raise NoOutput(link.name, 1, 0) from error  # a cached prompt names a file that is no more

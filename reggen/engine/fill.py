@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import math
+import os
 import threading
 import time
 import uuid
@@ -61,6 +62,7 @@ BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies bet
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
 _FEW = 20_000  # images whose sizes are looked at before the start: a tenth of a second
+_MOST_DECODERS = 4
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 Answer = TypeVar("Answer")
 
@@ -171,6 +173,14 @@ async def _in_thread(work: Callable[[], Answer]) -> Answer:
     """Something that blocks and needs the dataset: leaving waits for it, whatever happens."""
     with ThreadPoolExecutor(1) as thread:
         return await asyncio.get_running_loop().run_in_executor(thread, work)
+
+
+def _decoders() -> int:
+    """Threads that decode and check: one core is left to the event loop, and no more than a few want its interpreter.
+
+    With more of them than cores the loop waited so long for its turn that servers waited for their next prompt.
+    """
+    return max(1, min(_MOST_DECODERS, (os.cpu_count() or 1) - 1))
 
 
 def lasting(job: Job, *, rehearsal: bool = False) -> dict[str, object]:
@@ -317,12 +327,14 @@ class _Filling:
         earlier = [uuid.UUID(run) for run in reader.runs()]
         heritage = Heritage(self.plan, reader, earlier, self.template)
         scribe = Scribe(self.folder, self.ledger, self.job.captions.extension, self.duplicates)
+        threads = ThreadPoolExecutor(_decoders(), thread_name_prefix="reggen-check")
         bench = Bench(
             run_id=run_id,
             template=self.template,
             folder=self.folder,
             ledger=self.ledger,
             scribe=scribe,
+            threads=threads,
             demands=demands_of(self.job),
             guard=self.brief.guard,
             most_bytes=self.job.limits.megabytes << 20,
@@ -368,6 +380,7 @@ class _Filling:
         except ReggenError as error:
             fatal = error
         finally:
+            threads.shutdown(cancel_futures=True)
             await scribe.close()
             reader.close()
         with suppress(StorageError):  # a full disk may be what ended it, and has been told
