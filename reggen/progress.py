@@ -204,10 +204,10 @@ class Progress:
         images = sum(commits.images for commits in self._commits) - first.images
         return images / (span + late) if span + late > 0 else None
 
-    def eta(self, now: float) -> float | None:
-        """Seconds until the last image at the present rate; None when nobody can know."""
+    def eta(self, now: float, later: int = 0) -> float | None:
+        """Seconds until the last image, and so many that come later, at the present rate; None when nobody can know."""
         rate = self.rate(now)
-        left = self.missing - len(self.given_up)
+        left = self.missing - len(self.given_up) + later
         return left / rate if rate and left > 0 else None
 
     def apply(self, event: RunEvent) -> None:
@@ -242,6 +242,8 @@ class Progress:
                 self.paused = event.why
             case Waiting():
                 self.waiting = event.why
+        if not event.why:
+            self._commits.clear()  # nothing was made meanwhile, which says nothing of the rate from here on
 
     def _failed_on(self, server: str) -> None:
         if server in self.servers:

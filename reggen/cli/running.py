@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from reggen.dataset.study import Brief
     from reggen.engine.fill import Control
     from reggen.engine.summary import Summary
-    from reggen.job import Dataset
+    from reggen.job import Dataset, Job
     from reggen.progress import RunEvent
 
 
@@ -55,9 +54,17 @@ def run(
     briefs = study(load(job_file, count, output, server), job_file)
     control, left = Control(), curfew(job_file, until, for_)
     code = COMPLETE
-    for brief, following in zip_longest(briefs, briefs[1:]):
-        then = f"Now: {following.job.dataset.class_words}" if following else ""
-        filling = _fill(brief, job_file, control, rehearse=rehearse, wait=wait, plain=plain, left=left, then=then)
+    for number, brief in enumerate(briefs, 1):
+        filling = _fill(
+            brief,
+            job_file,
+            control,
+            rehearse=rehearse,
+            wait=wait,
+            plain=plain,
+            left=left,
+            following=[one.job for one in briefs[number:]],
+        )
         summary = asyncio.run(filling)
         if summary is None:
             print("Stopped before the first image was asked for. The same command starts again.")
@@ -77,7 +84,7 @@ async def _fill(
     wait: bool,
     plain: bool,
     left: Callable[[], float] | None,
-    then: str,
+    following: Sequence[Job],
 ) -> Summary | None:
     from rich.console import Console
     from wakepy import keep
@@ -88,6 +95,7 @@ async def _fill(
     from reggen.report.console import Display
     from reggen.report.lines import open_log
     from reggen.report.notify import Notices
+    from reggen.report.state import missing
 
     collect_seldom()
     job = brief.job
@@ -98,7 +106,7 @@ async def _fill(
         else:
             stack.enter_context(keep.running(on_fail="pass"))
         title = f"{Path(job_file).stem}: {job.dataset.class_words}{' (rehearsal)' if rehearse else ''}"
-        display = Display(console, title, open_log(job.dataset.state / "run.log"))
+        display = Display(console, title, open_log(job.dataset.state / "run.log"), sum(map(missing, following)))
         notices = Notices(Notify() if rehearse else job.notify, job_file, os.environ)
 
         def tell(event: RunEvent) -> None:
@@ -127,6 +135,7 @@ async def _fill(
                 except ReggenError as error:
                     await notices.failed(error)
                     raise
+            then = f"Now: {following[0].dataset.class_words}" if following else ""
             goes_on = not (control.asked or summary.error)
             display.close(closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
             try:

@@ -238,10 +238,12 @@ class Ledger:
         query = "SELECT idx, bytes FROM slot WHERE state = 'done' AND idx < ? ORDER BY idx"
         return self._read(query, (stop,))
 
-    def other_recipes(self, recipe: str, count: int) -> int:
-        """How many done slots of the first ``count`` were made with other settings."""
-        query = "SELECT count(*) FROM slot WHERE state = 'done' AND idx < ? AND recipe IS NOT NULL AND recipe != ?"
-        return int(next(self._read(query, (count, recipe)))[0])
+    def other_recipes(self, recipe: str, count: int) -> list[range]:
+        """The done slots of the first ``count`` that were made with other settings, as runs of neighbours."""
+        query = """
+            SELECT idx FROM slot WHERE state = 'done' AND idx < ? AND recipe IS NOT NULL AND recipe != ? ORDER BY idx
+        """
+        return list(_neighbours([row[0] for row in self._read(query, (count, recipe))]))
 
     # ---- runs and facts
 

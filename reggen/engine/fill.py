@@ -406,7 +406,7 @@ class _Filling:
             strangers=tuple(self.folder.strangers()),
             beyond=self.folder.beyond(total),
             values=settings_of(self.brief, self.ledger.done(0, min(total, _COUNTED))),
-            other_recipes=self.ledger.other_recipes(recipe(self.job, self.template), total),
+            other_recipes=tuple(self.ledger.other_recipes(recipe(self.job, self.template), total)),
             stopped=self.state.stopping,
             error=error,
         )

@@ -38,7 +38,7 @@ class Summary:
     resumed: Resumed = field(default_factory=Resumed)
     strangers: tuple[str, ...] = ()
     values: Mapping[str, int] = field(default_factory=dict)
-    other_recipes: int = 0
+    other_recipes: tuple[range, ...] = ()  # slots, from 0, that were made with other settings
     beyond: int = 0
     stopped: str = ""
     error: ReggenError | None = None

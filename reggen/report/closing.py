@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from reggen.dataset.folder import storage
-from reggen.engine.summary import Summary
+from reggen.engine.summary import Given, Summary
 from reggen.errors import STOPPED
 from reggen.progress import ServerView
 from reggen.report.lines import span
@@ -32,15 +33,38 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield from _named("refilled", "had been deleted, so another was made", found.deleted)
     yield from _named("set aside", "moved to .reggen: no good images", found.set_aside)
     if summary.other_recipes:
-        yield f"  note         {summary.other_recipes} images were made earlier with other settings, and were kept"
+        count, numbers = sum(map(len, summary.other_recipes)), _numbers(summary.other_recipes)
+        yield f"  note         {count:,} images were made earlier with other settings, and were kept: {numbers}"
+        yield "  note         to have these made again too, give `python -m reggen redo` their numbers"
     if summary.beyond:
         yield f"  note         {summary.beyond} images beyond the count lie in the folder; a trainer reads them too"
     yield from _named("note", "in the folder, but not of this set; a trainer reads them too", summary.strangers)
-    yield from (f"  given up     {given.name}: {given.reason}" for given in summary.given_up[:_SHOWN])
-    if len(summary.given_up) > _SHOWN:
-        yield f"  given up     {len(summary.given_up) - _SHOWN} more; report.json names them"
+    yield from _given_up(summary.given_up)
     if summary.missing and (why := summary.error or summary.stopped):
         yield f"  ended early  {why}"
+
+
+def _given_up(given_up: Iterable[Given]) -> Iterator[str]:
+    """A line for each reason: what has one cause is one thing to be mended."""
+    names = defaultdict[str, list[str]](list)
+    for given in given_up:
+        names[given.reason].append(given.name)
+    for reason, those in list(names.items())[:_SHOWN]:
+        yield f"  given up     {_listed(those)}: {reason}"
+    if more := sum(map(len, list(names.values())[_SHOWN:])):
+        yield f"  given up     {more:,} more; report.json names them"
+
+
+def _numbers(slots: Sequence[range]) -> str:
+    """Slots by the numbers in their names, as `redo` takes them."""
+    shown = [f"{run.start + 1}-{run.stop}" if len(run) > 1 else f"{run.stop}" for run in slots[:_SHOWN]]
+    more = f" and {sum(map(len, slots[_SHOWN:])):,} more" if len(slots) > _SHOWN else ""
+    return " ".join(shown) + more
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _made(summary: Summary) -> Iterator[str]:
@@ -68,10 +92,9 @@ def _busy(summary: Summary) -> str:
     return f"; the servers were painting {min(share, 100):.0f} % of the time"
 
 
-def _named(label: str, what: str, names: Any) -> Iterator[str]:
+def _named(label: str, what: str, names: Sequence[str]) -> Iterator[str]:
     if names:
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        yield f"  {label:<12} {', '.join(names[:_SHOWN])}{more} ({what})"
+        yield f"  {label:<12} {_listed(names)} ({what})"
 
 
 def _next(summary: Summary, *, rehearsal: bool) -> str:
@@ -105,7 +128,7 @@ def report(summary: Summary) -> dict[str, Any]:
         "refilled": summary.resumed.deleted,
         "set_aside": summary.resumed.set_aside,
         "values": dict(summary.values),
-        "other_settings": summary.other_recipes,
+        "other_settings": sum(map(len, summary.other_recipes)),
         "servers": {
             name: {
                 "made": view.made,

@@ -26,8 +26,9 @@ _FIRST_MINUTES = 120.0  # seconds until it is said when the run will be over
 class Display:
     """Takes every event; shows it, and writes it to the log."""
 
-    def __init__(self, console: Console, title: str, log: Logger | None) -> None:
-        self.state = Progress()
+    def __init__(self, console: Console, title: str, log: Logger | None, later: int = 0) -> None:
+        """``later`` is how many images the classes after this one still lack."""
+        self.state, self._later = Progress(), later
         self._console, self._title, self._log = console, title, log
         self._notes: list[str] = []
         self._live = console.is_terminal
@@ -43,10 +44,11 @@ class Display:
 
     def _tell_end(self, at: float) -> None:
         """Once, when the rate is known: whether one can sleep until then."""
-        eta = self.state.eta(at)
+        eta = self.state.eta(at, self._later)
         if eta is not None:
             self._told_end = True
-            self._say(f"at this rate it is ready at {_clock(eta)}, in {span(eta)}")
+            what = "all classes are" if self._later else "it is"
+            self._say(f"at this rate {what} ready at {_clock(eta)}, in {span(eta)}")
 
     def note(self, text: str) -> None:
         """A sentence for people, from before or beside the run."""
@@ -118,6 +120,8 @@ class Display:
             head.append(f"   {1 / rate:.2f} s an image" if rate < 2 else f"   {rate:.1f} images/s", style="not bold")
         if eta is not None:
             head.append(f"   {span(eta)} left, ready at {_clock(eta)}", style="cyan")
+        if self._later and (eta := state.eta(at, self._later)) is not None:
+            head.append(f"   all classes at {_clock(eta)}", style="cyan")
         return head
 
     def _bar(self) -> RenderableType:

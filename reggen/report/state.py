@@ -7,7 +7,7 @@ from typing import Any
 from reggen.dataset.folder import Folder, is_held
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.resume import Compared
-from reggen.errors import Problem
+from reggen.errors import Problem, StorageError
 from reggen.job import Job
 
 _SHOWN = 20
@@ -39,6 +39,20 @@ def state_of(job: Job) -> dict[str, Any]:
     finally:
         ledger.close()
     return state
+
+
+def missing(job: Job) -> int:
+    """How many images a dataset lacks by its ledger alone, which takes no time; all of them where it has none."""
+    count = job.dataset.count
+    ledger = Ledger.read(Folder(job.dataset).state / "ledger.sqlite")
+    if ledger is None:
+        return count
+    try:
+        return count - ledger.counts(count).get("done", 0)
+    except StorageError:
+        return count  # it is told when its turn has come
+    finally:
+        ledger.close()
 
 
 def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:

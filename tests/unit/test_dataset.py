@@ -166,7 +166,7 @@ def test_rows_come_back_as_they_were_put(tmp_path: Path) -> None:
     assert ledger.counts(10) == {"done": 1, "given_up": 1, "rejected": 1}
     assert ledger.counts(4) == {"done": 1}
     assert (ledger.done(0, 10), ledger.takes(0, 10)) == ({3}, {4: 2, 5: 1})
-    assert (ledger.other_recipes("r1", 10), ledger.other_recipes("r2", 10)) == (0, 1)
+    assert (ledger.other_recipes("r1", 10), ledger.other_recipes("r2", 10)) == ([], [range(3, 4)])
     ledger.close()
 
 

@@ -7,6 +7,7 @@ from reggen.progress import (
     Committed,
     GaveUp,
     Left,
+    Paused,
     Posted,
     Progress,
     RunEvent,
@@ -14,6 +15,7 @@ from reggen.progress import (
     ServerView,
     Stopping,
     Trouble,
+    Waiting,
 )
 
 BEGAN = Began(at=100.0, total=10, done=3, servers=("a", "b"))
@@ -189,3 +191,19 @@ def test_two_images_at_once_are_no_endless_speed():
     """Commits that fall into one tick of the clock give no rate at all rather than a million a second."""
     rate = after(*commits(101.0, 101.0)).rate(101.0)
     assert rate is None or rate < 1000
+
+
+@pytest.mark.parametrize("ended", [Waiting(4000, ""), Paused(4000, "")])
+def test_the_rate_starts_anew_after_a_pause(ended: Waiting | Paused):
+    """An hour without a server, or without room, is no hour that images take."""
+    state = after(*commits(101, 103, 105), ended)
+    assert state.rate(4000) is None
+    for event in (Committed(4002, "a", "reg_004", 1.0), Committed(4004, "a", "reg_005", 1.0)):
+        state.apply(event)
+    assert state.rate(4004) == pytest.approx(0.5)
+
+
+def test_the_time_left_counts_what_comes_later():
+    """With the images of the classes that follow, at the rate of this one."""
+    state = after(*commits(101, 103, 105))
+    assert state.eta(105, later=6) == pytest.approx(10 / 0.5)

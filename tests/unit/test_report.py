@@ -1,12 +1,16 @@
 """What people and programs are told: one line for each event, the closing words, report.json."""
 
+import io
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import Ledger, Row, now_utc
 from reggen.dataset.resume import Resumed
 from reggen.engine.summary import BY_USER, Given, Summary
 from reggen.errors import JobError, Problem, StorageError
@@ -24,7 +28,10 @@ from reggen.progress import (
     Trouble,
 )
 from reggen.report.closing import closing, report, write_report
+from reggen.report.console import Display
 from reggen.report.lines import line, open_log, span
+from reggen.report.state import missing
+from tests.conftest import JobMaker
 
 BEGAN = Began(0.0, 10, 0, ("a", "b"))
 DATASET = (Path("reg") / "1_person").absolute()
@@ -216,24 +223,43 @@ def test_a_rehearsal_points_to_the_real_run():
 def test_what_the_run_found_is_named():
     """Adopted, refilled, set aside, strangers and other settings each have a line."""
     resumed = Resumed(adopted=["reg_001"], deleted=["reg_002", "reg_003"], set_aside=["reg_004.png is torn"])
-    lines = closing(a_summary(resumed=resumed, strangers=("cat.jpg",), other_recipes=2)).splitlines()
+    others = (range(1), range(4, 7))
+    lines = closing(a_summary(resumed=resumed, strangers=("cat.jpg",), other_recipes=others)).splitlines()
     assert lines[2:-1] == [
         "  adopted      reg_001 (lay there already; checked, and kept)",
         "  refilled     reg_002, reg_003 (had been deleted, so another was made)",
         "  set aside    reg_004.png is torn (moved to .reggen: no good images)",
-        "  note         2 images were made earlier with other settings, and were kept",
+        "  note         4 images were made earlier with other settings, and were kept: 1 5-7",
+        "  note         to have these made again too, give `python -m reggen redo` their numbers",
         "  note         cat.jpg (in the folder, but not of this set; a trainer reads them too)",
     ]
 
 
 def test_long_lists_are_cut_short():
-    """Ten names are shown and the rest is counted."""
+    """Ten names, ten reasons and ten runs of numbers are shown, and the rest is counted."""
     names = [f"reg_{n:03d}" for n in range(1, 26)]
-    given = tuple(Given(name, "no") for name in names)
-    lines = closing(a_summary(total=50, given_up=given, resumed=Resumed(deleted=names))).splitlines()
+    given = tuple(Given(name, f"no {name}") for name in names)
+    others = tuple(range(n, n + 2) for n in range(0, 1000, 10))
+    found = a_summary(total=50, given_up=given, resumed=Resumed(deleted=names), other_recipes=others)
+    lines = closing(found).splitlines()
     assert "reg_010 and 15 more (" in lines[2]
     assert len([text for text in lines if text.startswith("  given up ")]) == 11
     assert "  given up     15 more; report.json names them" in lines
+    assert any(
+        text.endswith("were kept: 1-2 11-12 21-22 31-32 41-42 51-52 61-62 71-72 81-82 91-92 and 180 more")
+        for text in lines
+    )
+
+
+def test_what_was_given_up_for_one_reason_is_one_line():
+    """However many they are: the reason stands there once, with the names it holds for."""
+    names = [f"reg_{n:03d}" for n in range(1, 13)]
+    given = (*(Given(name, "it is black") for name in names), Given("reg_020", "refused"))
+    lines = closing(a_summary(total=50, given_up=given)).splitlines()
+    assert [text for text in lines if text.startswith("  given up ")] == [
+        f"  given up     {', '.join(names[:10])} and 2 more: it is black",
+        "  given up     reg_020: refused",
+    ]
 
 
 def test_several_servers_are_told_apart():
@@ -282,7 +308,7 @@ def test_the_report_says_the_same_to_programs():
         given_up=(Given("reg_003", "it is black"),),
         versions={"a": "0.33.0"},
         resumed=Resumed(adopted=["reg_001"], deleted=["reg_002"], set_aside=["reg_004.png is torn"]),
-        other_recipes=2,
+        other_recipes=(range(2),),
         stopped=BY_USER,
     )
     assert report(summary) == {
@@ -348,3 +374,36 @@ def test_a_file_name_that_is_no_text_does_not_cost_the_report(tmp_path: Path):
     file = tmp_path / "report.json"
     write_report(a_summary(resumed=Resumed(set_aside=["reg_001\udcff.png is torn"])), file)
     assert json.loads(file.read_text(encoding="utf-8"))["made"] == 6
+
+
+# ---- the display
+
+
+def test_the_end_is_told_once_and_for_all_classes():
+    """After the first minutes it is said when the run will be over, with what the classes after this one lack."""
+    out = io.StringIO()
+    display = Display(Console(file=out, width=120), "a: girl", None, later=20)
+    display.tell(Began(0.0, 10, 0, ("a",)))
+    for number, at in enumerate((60.0, 130.0, 200.0), 1):
+        display.tell(Committed(at, "a", f"reg_{number:03d}", 60.0))
+    said = [text for text in out.getvalue().splitlines() if "at this rate" in text]
+    assert len(said) == 1
+    assert "all classes are ready at" in said[0]
+    assert "in 32 min 40 s" in said[0]  # 28 images are left at 70 s each
+    drawn = io.StringIO()
+    Console(file=drawn, width=160).print(display.render(lambda: 200.0))
+    head = drawn.getvalue().splitlines()[0]
+    assert "8 min 10 s left, ready at" in head
+    assert "all classes at" in head
+
+
+def test_what_following_classes_lack_is_told_by_their_ledgers(job: JobMaker) -> None:
+    """Nothing begun lacks all; what is done counts, whatever was given up."""
+    wanted = job()
+    assert missing(wanted) == wanted.dataset.count
+    folder = Folder(wanted.dataset)
+    folder.prepare()
+    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    ledger.put([Row(0, "done", 0, "reg_001", now_utc()), Row(1, "given_up", 0, "reg_002", now_utc(), "no")])
+    ledger.close()
+    assert missing(wanted) == wanted.dataset.count - 1
