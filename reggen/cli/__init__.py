@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from reggen.cli import asking, judging, running, standin
-from reggen.errors import STOPPED, ReggenError
+from reggen.errors import STOPPED, STORAGE, ReggenError
 
 app = typer.Typer(
     add_completion=False,
@@ -31,6 +31,11 @@ def main() -> None:
     except ReggenError as error:
         print(f"reggen: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        print(f"reggen: what there is to say cannot be written: {error.strerror or error}", file=sys.stderr)
+        sys.exit(STORAGE)
 
 
 def _version(asked: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from typing import Annotated
 
@@ -28,12 +29,14 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
     from reggen.dataset.study import study
     from reggen.engine.fill import connected, unfit
     from reggen.engine.preflight import Examined, examine
+    from reggen.report.notify import Notices
     from reggen.report.preview import checked
     from reggen.workflow import template
 
     briefs = study(load(job_file, count, output, server), job_file)
     job = briefs[0].job
     made_of = template(job)
+    Notices(job.notify, job_file, os.environ)  # as a run would find out: whom it could not tell
 
     async def ask() -> list[Examined]:
         async with connected(job) as clients:

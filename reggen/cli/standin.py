@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from reggen.job import Job
 
 
+_PORTS = 65_536
+
+
 def stand_in(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The first server's port.")] = 8188,
@@ -33,6 +36,8 @@ def stand_in(
     """A ComfyUI stand-in, for rehearsals and tests: it paints marked pictures and breaks on request."""
     from reggen import sim
 
+    if port + servers > _PORTS:
+        raise typer.BadParameter(f"{servers} servers from port {port} on go beyond the last port, {_PORTS - 1}")
     chosen: dict[str, Any] = {"seconds": seconds, "version": version, "lenient": not (strict or checkpoint)}
     if checkpoint:
         chosen["checkpoints"] = tuple(checkpoint)

@@ -134,9 +134,21 @@ def test_a_rehearsal_never_touches_the_real_dataset(tmp_path: Path) -> None:
         (("run", "configs/spyke.toml", "--rehearse", "--server", "http://127.0.0.1:9"), 2, "brings its own"),
         (("run", "configs/spyke.toml", "--count", "0"), 2, "count"),
         (("run", "configs/spyke.toml", "--server", "ftp://here"), 2, "is not an address"),
+        (("run", "configs/spyke.toml", "--rehearse", "--for", "0s"), 2, "write 8h"),
+        (("sim", "--port", "65535", "--servers", "2"), 2, "beyond the last port"),
         (("frobnicate",), 2, "frobnicate"),
     ],
-    ids=["no such job", "no server", "check without a server", "two kinds of server", "no images", "no address", "?"],
+    ids=[
+        "no such job",
+        "no server",
+        "check without a server",
+        "two kinds of server",
+        "no images",
+        "no address",
+        "no time",
+        "no port",
+        "?",
+    ],
 )
 def test_a_mistake_is_answered_with_a_sentence(tmp_path: Path, words: tuple[str, ...], code: int, said: str) -> None:
     """The exit code, what to do about it, and no traceback."""
@@ -144,6 +156,26 @@ def test_a_mistake_is_answered_with_a_sentence(tmp_path: Path, words: tuple[str,
     assert result.returncode == code, result.stdout + result.stderr
     assert said in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_what_cannot_be_printed_is_no_fault_of_the_program() -> None:
+    """Standard output goes to a full disk: a sentence, and the exit code of storage."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "reggen", "plan", SPYKE]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=90, check=False)
+    assert (result.returncode, "Traceback" in result.stderr) == (5, False), result.stderr
+    assert "cannot be written: No space left" in result.stderr
+
+
+def test_check_finds_out_that_nobody_could_be_told(job_file: Path) -> None:
+    """An address for notices that the run would refuse is refused by check, in the same words."""
+    words = job_file.read_text(encoding="utf-8")
+    job_file.write_text(words + '\n[notify]\nurls = ["ntfy://${REGGEN_TEST_TOPIC}"]\n', encoding="utf-8")
+    for command in ("check", "run"):
+        result = reggen(command, str(job_file))
+        assert result.returncode == 2, result.stdout + result.stderr
+        assert "the environment has no REGGEN_TEST_TOPIC" in result.stderr
 
 
 async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
