@@ -163,6 +163,7 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
     guarded = bool(made_of.sent or job.prompts.positives or job.prompts.source)
     warnings = (
         *(() if guarded or not guard else (_UNREAD,)),
+        *_numbered_twice(job),
         *_uncaptioned(job, training),
         *_untriggered(job, training),
         *_suspicious(made_of, job.training),
@@ -261,6 +262,16 @@ def _of_the_workflow(made_of: Template, guard: Guard) -> Iterator[Problem]:
         if offence := guard.find(text):
             where = f"the workflow's {made_of.label(binding.node)}.{binding.input}"
             yield Problem(where, f"{offence}; it is forbidden: {text[:120]!r}")
+
+
+def _numbered_twice(job: Job) -> Iterator[str]:
+    """A folder's name where class words belong: kohya's repeats would stand in it twice."""
+    words = job.dataset.class_words
+    if match := re.match(r"(\d+)_.", words):
+        yield (
+            f"the class words {words!r} begin with a number of their own, so the folder is {job.dataset.folder.name} "
+            f"and kohya takes them all for class tokens; if {match[1]} are the repeats, set dataset.repeats"
+        )
 
 
 def _uncaptioned(job: Job, training: TrainingSet | None) -> Iterator[str]:

@@ -492,6 +492,15 @@ def test_the_base_is_known_by_its_file_name(matched: Matched, base: str) -> None
     assert brief_of(matched(training={"base": base})).warnings == ()
 
 
+def test_repeats_in_the_class_words_are_noticed(job: JobMaker) -> None:
+    """Somebody wrote the folder's name where the class tokens belong; 1girl and 1_ alone are no such thing."""
+    (said,) = brief_of(job(dataset={"class": "5_cat"})).warnings
+    assert "the folder is 1_5_cat" in said
+    assert "set dataset.repeats" in said
+    for words in ("1girl", "cat_5", "5"):
+        assert brief_of(job(dataset={"class": words})).warnings == ()
+
+
 def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: Matched) -> None:
     """With what there is to do; one that the prefix brings is not blamed on it."""
     with pytest.raises(JobError) as caught:
