@@ -9,7 +9,8 @@ _ENOUGH = 65_536  # open files: a thousand servers need five thousand
 _MOST_ON_MACOS = 10_240  # it refuses more, whatever it says
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGE = 256 << 10  # bytes: what asyncio has ready for one read from a socket, and shrinks to what came
-_SELDOM = (20_000, 20, 20)  # objects that came and stayed, and collections of the young ones before the older ones
+_YOUNG = 20  # objects for each server that may come to be and stay until the collector looks
+_OLDER = (20, 20)  # such looks before one at the older ones, and of these before one at all
 _SPARE = 8 << 20  # bytes at the end of a heap that are not given back only to be asked for again
 
 
@@ -29,14 +30,16 @@ def allow_many_files() -> None:
             return  # as it was
 
 
-def collect_seldom() -> None:
-    """Have the collector look for circles of objects a thirtieth as often, and never at what is there by now.
+def collect_seldom(servers: int) -> None:
+    """Have the collector never look at what is there by now, and with many servers look the less often at the rest.
 
-    It looks whenever so many objects have come to be, and what it looks through with a thousand servers takes it half
-    a second, in which every one of them waits. Next to nothing that a run makes is a circle.
+    What it looks through grows with the servers, and how often it does with what they make: with a thousand of them it
+    took a fifth of the time, half a second at once, in which every one of them waits. Next to nothing that a run makes
+    is a circle of objects, which is all it looks for.
     """
     gc.freeze()  # what was imported stays
-    gc.set_threshold(*_SELDOM)
+    if (young := _YOUNG * servers) > gc.get_threshold()[0]:
+        gc.set_threshold(young, *_OLDER)
 
 
 def give_back_memory() -> None:

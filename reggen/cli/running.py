@@ -97,8 +97,8 @@ async def _fill(
     from reggen.report.notify import Notices
     from reggen.report.state import missing
 
-    collect_seldom()
     job = brief.job
+    collect_seldom(len(job.servers))
     console = Console(force_terminal=False) if plain else Console()
     async with AsyncExitStack() as stack:
         if rehearse:

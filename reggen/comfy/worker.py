@@ -33,6 +33,7 @@ class Worker:
         self._idle_since: float | None = None
         self._interrupted_at: float | None = None
         self._rest = pace.rest[0]
+        self._in_sight: float | None = None  # since when its server answers
         self._foreign: tuple[str, float] = "", 0.0  # somebody else's running prompt, and since when it was seen
         self.resting = self.dead = False
         self.rests_until = -math.inf
@@ -41,6 +42,10 @@ class Worker:
         """The socket broke: what was measured until then means nothing."""
         self._idle_since = self._interrupted_at = None
         self._foreign = "", 0.0
+
+    def out_of_sight(self) -> None:
+        """The server does not answer: nobody can say what was silent meanwhile, the worker or the way to it."""
+        self._in_sight = None
 
     def replaced(self) -> None:
         """The server was restarted: nothing is known against its worker."""
@@ -51,7 +56,8 @@ class Worker:
         """One look: ``heard`` is the last sign of life of our running prompt, None when none of ours runs."""
         if queue.running:
             self._idle_since = None
-        if heard is None or now - heard < self._pace.stall:
+        self._in_sight = now if self._in_sight is None else self._in_sight
+        if heard is None or now - max(heard, self._in_sight) < self._pace.stall:
             self._interrupted_at = None
         elif self._interrupted_at is None:
             self._interrupted_at = now

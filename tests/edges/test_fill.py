@@ -226,6 +226,7 @@ FAULTS = {
     "post answered with HTML": Fault("html", on="post", every=3),
     "post reset though queued": Fault("reset", on="post", every=2),
     "post never answered though queued": Fault("silent", on="post", nth=2),
+    "dies over a post": Fault("restart", on="post", nth=3, seconds=0.3),
     "history 500": Fault("status", on="history", every=3, status=500),
     "view 404": Fault("status", on="view", every=2, status=404),
     "view 503": Fault("status", on="view", every=2, status=503),

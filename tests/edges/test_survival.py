@@ -123,6 +123,21 @@ async def test_an_outage_is_not_taken_for_the_time_a_prompt_needs(job: JobMaker)
         assert told.summary.made >= 25
 
 
+@pytest.mark.parametrize("frozen", [1.7, 3.0], ids=["shorter than a stall", "longer than a stall"])
+@pytest.mark.parametrize("nth", [1, 3, 4])
+async def test_what_a_frozen_server_has_taken_is_not_paid_for_twice(job: JobMaker, nth: int, frozen: float) -> None:
+    """Nobody answers the post, nor says whether it arrived: it is waited for, not posted anew under another id.
+
+    Nor is what runs there taken for hung, though nothing was heard of it for longer than anything may be silent.
+    """
+    faults = Script((Fault("freeze", on="post", nth=nth, seconds=frozen),))
+    async with serve(Settings(seconds=0.4), script=faults) as sim:
+        told = await filled(one := job(sim.url, limits={"request": 0.25}), limit=60)
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+        assert (sim.executed, sim.count("POST", "/interrupt")) == (6, 0)
+
+
 async def test_a_server_without_memory_leaves_the_work_to_the_other(job: JobMaker) -> None:
     """It lacks it for everything: it rests, longer each time, instead of failing every second prompt."""
     async with serve(QUICK, script=Script((Fault("oom"),))) as small, serve(Settings(seconds=0.05)) as large:

@@ -63,3 +63,21 @@ def test_what_is_large_goes_back_to_the_system() -> None:
         done = subprocess.run([sys.executable, "-c", MEMORY, how], capture_output=True, text=True, check=True)
         grown[how] = int(done.stdout)
     assert 4 * max(grown["with"], 4096) < grown["without"], grown  # KiB
+
+
+COLLECTING = """
+import gc
+from reggen.cli.limits import collect_seldom
+
+before = gc.get_threshold()
+collect_seldom(8)
+few, frozen = gc.get_threshold(), gc.get_freeze_count()
+collect_seldom(1000)
+print(few == before, frozen > 1000, gc.get_threshold()[0] >= 20 * before[0])
+"""
+
+
+def test_only_many_servers_change_how_often_the_collector_looks() -> None:
+    """With a handful it is as Python has it, but for what was imported, which stays."""
+    done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]

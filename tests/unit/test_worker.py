@@ -1,0 +1,26 @@
+"""Whether a server's only worker is alive, going by looks at its queue. No clock: the times are handed in."""
+
+from __future__ import annotations
+
+from reggen.comfy.follow import Pace
+from reggen.comfy.wire import Queue
+from reggen.comfy.worker import Verdict, Worker
+
+PACE = Pace(stall=100.0, mercy=10.0, idle=5.0)
+RUNNING = Queue(running=("ours",), pending=("next",), notes={})
+
+
+def test_a_prompt_that_is_silent_for_too_long_is_interrupted_and_then_the_worker_is_dead() -> None:
+    """First an interrupt; when that changes nothing within the mercy, only a restart helps."""
+    worker = Worker(PACE)
+    verdicts = [worker.seen(RUNNING, 0.0, now) for now in (1.0, 99.0, 101.0, 105.0, 112.0)]
+    assert verdicts == [Verdict.FINE, Verdict.FINE, Verdict.INTERRUPT, Verdict.FINE, Verdict.DEAD]
+
+
+def test_what_was_out_of_sight_is_not_taken_for_silent() -> None:
+    """A server that did not answer for an hour may have done all the while what it was asked: time counts from then."""
+    worker = Worker(PACE)
+    assert worker.seen(RUNNING, 0.0, 1.0) is Verdict.FINE
+    worker.out_of_sight()
+    assert [worker.seen(RUNNING, 0.0, now) for now in (3600.0, 3699.0)] == [Verdict.FINE, Verdict.FINE]
+    assert worker.seen(RUNNING, 0.0, 3701.0) is Verdict.INTERRUPT
