@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from reggen.cli import asking, judging, running, standin
 from reggen.errors import STOPPED, STORAGE, ReggenError
+
+_UNWRITTEN = {errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}  # of standard output, which has no name
 
 app = typer.Typer(
     add_completion=False,
@@ -32,7 +35,7 @@ def main() -> None:
         print(f"reggen: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno not in _UNWRITTEN:
             raise
         print(f"reggen: what there is to say cannot be written: {error.strerror or error}", file=sys.stderr)
         sys.exit(STORAGE)

@@ -31,8 +31,7 @@ _PUTS_OFF = (
     wire.Unknown,
 )  # signs of life: by far the most, and they make nothing due
 _TOGETHER = 32  # prompts that are taken out of the history at a time
-_ASKED = 4  # looks for a prompt whose post had no answer, before it is followed in doubt
-_DOUBTS = 2  # looks that do not find such a prompt, before it is believed that it never arrived
+_DOUBTS = 4  # looks for a prompt whose post had no answer, of a server that is there, before nobody knows
 
 
 class Link:
@@ -66,7 +65,7 @@ class Link:
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
         self._ours = ours
         self._keeps_history = keeps_history
-        self._doubtful: dict[str, int] = {}  # posted, perhaps: how many looks it may still be missing in
+        self._in_doubt: set[str] = set()  # posted, and nobody says yet whether they arrived
         self._over: list[str] = []  # prompts whose history entries nobody needs
         self._named: dict[str, str] = {}  # our ids of ended prompts to those that the server chose
         self.left_behind: tuple[wire.Trace, ...] = ()
@@ -81,8 +80,8 @@ class Link:
 
     @property
     def in_flight(self) -> int:
-        """Prompts of ours that the server holds."""
-        return len(self._follower.in_flight)
+        """Prompts of ours that the server holds, or may hold."""
+        return len(self._follower.in_flight) + len(self._in_doubt)
 
     # ---- prompts
 
@@ -94,8 +93,6 @@ class Link:
             known_as = await self._post(wire.submission(graph, self._client_id, prompt_id, note))
             self._expect(known_as)
             self._follower.accepted(prompt_id, known_as, self._clock())
-            if known_as in self._doubtful:
-                self._follower.look_again(self._clock())
             return await self._ending(known_as, prompt_id)
         except (ServerError, asyncio.CancelledError) as error:
             if not (isinstance(error, Unreachable) and not error.arrived):
@@ -104,7 +101,6 @@ class Link:
         finally:
             self._follower.forget(prompt_id)
             self._follower.forget(known_as)
-            self._doubtful.pop(known_as, None)
 
     def take_over(self, trace: wire.Trace) -> None:
         """A prompt in ``left_behind`` is ours from here on; `resume` says how it ends."""
@@ -145,23 +141,17 @@ class Link:
         self._wake.set()
 
     async def _ending(self, known_as: str, prompt_id: str) -> wire.Outcome:
-        """Wait for the look that settles a prompt. Raises Unreachable for one of which nothing was ever seen."""
+        """Wait for the look that settles a prompt."""
         try:
             outcome = await self._endings[known_as]
         finally:
             self._endings.pop(known_as, None)
-        if isinstance(outcome, Lost) and known_as in self._doubtful:  # it killed nobody: it may never have arrived
-            raise Unreachable(self.name, "finding out whether a prompt arrived", outcome.what, arrived=True)
         if isinstance(outcome, wire.Success) and known_as != prompt_id and not self._keeps_history:
             self._named[prompt_id] = known_as
         return outcome
 
     async def _post(self, body: Mapping[str, Any]) -> str:
-        """Post, and after an answer that leaves it open, look before anybody posts again.
-
-        A server that does not tell, for it is frozen or gone, may execute it all the same when it is back: the prompt
-        is followed as if it had been taken, and the looks settle it.
-        """
+        """Post, and after an answer that leaves it open, look before anybody posts again."""
         try:
             return (await self.client.post(body)).prompt_id
         except ServerError as error:
@@ -172,15 +162,42 @@ class Link:
             raise
 
     async def _find(self, prompt_id: str) -> str | None:
-        """The id under which a prompt arrived; None: it did not. Its own, in doubt, when the server does not tell."""
-        for pause in range(_ASKED):
-            with suppress(ServerError):
-                return await self.client.find(prompt_id)
-            if not self.up:
-                break
-            await asyncio.sleep(0.5 * 2**pause)
-        self._doubtful[prompt_id] = _DOUBTS
-        return prompt_id
+        """Whether a prompt arrived: its id there, or None. Raises Unreachable(arrived=True) when nobody will know.
+
+        A server that was frozen executes what it was sent when it thaws, so one that is away is waited for, until
+        `abandon` ends that as it does for every prompt in flight.
+        """
+        self._expect(prompt_id)
+        self._in_doubt.add(prompt_id)
+        ending, looks, was_away, what = self._endings[prompt_id], 0, False, "no answer"
+        try:
+            while looks < _DOUBTS and not ending.done():
+                there = self.up
+                try:
+                    known_as = await self.client.find(prompt_id)
+                    self._came_back()
+                    if known_as or not was_away:
+                        return known_as
+                    what, looks = "it is not there", looks + 2  # what was sent may come after what is asked
+                except ServerError as error:
+                    what, looks = error.what, looks + there
+                    if isinstance(error, Unreachable):
+                        was_away = True
+                        self._missed(what)
+                await asyncio.wait([ending], timeout=self._pace.blind if was_away else 0.5 * 2 ** max(0, looks - 1))
+        finally:
+            self._in_doubt.discard(prompt_id)
+            self._endings.pop(prompt_id, None)
+        if what == "it is not there" and not ending.done():
+            return None
+        raise Unreachable(self.name, "finding out whether a prompt arrived", what, arrived=True)
+
+    def _missed(self, what: str) -> None:
+        """A look for a prompt in doubt had no answer: whoever gives prompts away is to know that one is at stake."""
+        if self.up:
+            self._is_away(what)
+        else:
+            self.on_change(self)
 
     def abandon(self, why: str, *, died: bool = False) -> None:
         """Let go of every prompt in flight: each ends as Lost here, and is taken from the queue when it can be.
@@ -276,7 +293,7 @@ class Link:
 
     def _is_away(self, why: str) -> None:
         self.why = why
-        self._worker.out_of_sight()
+        self._worker.out_of_sight(self._clock())
         if self.up or self.away_since is None:
             self.up, self.away_since = False, self._clock()
             self._wake.set()
@@ -354,8 +371,6 @@ class Link:
             return
         self._came_back()
         here = {*queue.running, *queue.pending}
-        for prompt_id in here & set(self._doubtful):
-            del self._doubtful[prompt_id]
         for prompt_id in prompt_ids:
             if prompt_id in here:
                 self._follower.looked(prompt_id, None, queued=True, now=self._clock())
@@ -394,10 +409,6 @@ class Link:
             self._follower.look_failed(prompt_id, self._clock())
             return
         self._came_back()
-        if seen is None and queued is False and self._doubtful.get(prompt_id, 0) > 1:
-            self._doubtful[prompt_id] -= 1  # what was sent to a frozen server may come after what is asked of it
-            self._follower.look_failed(prompt_id, self._clock())
-            return
         outcome = self._follower.looked(prompt_id, seen, queued, self._clock())
         ending = self._endings.get(prompt_id)
         if outcome is not None and ending is not None and not ending.done():

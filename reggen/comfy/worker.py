@@ -33,7 +33,9 @@ class Worker:
         self._idle_since: float | None = None
         self._interrupted_at: float | None = None
         self._rest = pace.rest[0]
-        self._in_sight: float | None = None  # since when its server answers
+        self._unseen_since: float | None = None  # since when its server does not answer
+        self._heard: float | None = None  # the last sign of life, and how long of the time since then nobody could see
+        self._excused = 0.0
         self._foreign: tuple[str, float] = "", 0.0  # somebody else's running prompt, and since when it was seen
         self.resting = self.dead = False
         self.rests_until = -math.inf
@@ -43,9 +45,9 @@ class Worker:
         self._idle_since = self._interrupted_at = None
         self._foreign = "", 0.0
 
-    def out_of_sight(self) -> None:
-        """The server does not answer: nobody can say what was silent meanwhile, the worker or the way to it."""
-        self._in_sight = None
+    def out_of_sight(self, now: float) -> None:
+        """The server does not answer: nobody can say what is silent from here on, the worker or the way to it."""
+        self._unseen_since = now if self._unseen_since is None else self._unseen_since
 
     def replaced(self) -> None:
         """The server was restarted: nothing is known against its worker."""
@@ -56,8 +58,8 @@ class Worker:
         """One look: ``heard`` is the last sign of life of our running prompt, None when none of ours runs."""
         if queue.running:
             self._idle_since = None
-        self._in_sight = now if self._in_sight is None else self._in_sight
-        if heard is None or now - max(heard, self._in_sight) < self._pace.stall:
+        self._excuse(heard, now)
+        if heard is None or now - heard - self._excused < self._pace.stall:
             self._interrupted_at = None
         elif self._interrupted_at is None:
             self._interrupted_at = now
@@ -73,6 +75,17 @@ class Worker:
         elif now - self._idle_since >= self._pace.idle:
             return self._dead(now)
         return Verdict.LOOK_AGAIN
+
+    def _excuse(self, heard: float | None, now: float) -> None:
+        """What passed while nobody could see it is no silence."""
+        if heard != self._heard:
+            self._heard, self._excused = heard, 0.0
+        if self._unseen_since is None:
+            return
+        unseen, self._unseen_since = now - self._unseen_since, None
+        self._excused += unseen
+        if self._interrupted_at is not None:
+            self._interrupted_at += unseen
 
     def _behind(self, running: str, now: float) -> Verdict:
         """Ours wait, and somebody else's prompt runs."""

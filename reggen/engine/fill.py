@@ -62,7 +62,7 @@ BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies bet
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
 _FEW = 20_000  # images whose sizes are looked at before the start: a tenth of a second
-_MOST_DECODERS = 4
+_MOST_DECODERS = 8
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 Answer = TypeVar("Answer")
 

@@ -103,12 +103,12 @@ class Finish:
         self._rate = sum(server.batch / seconds for server in servers if (seconds := server.seconds))
 
     @cached_property
-    def _counted_on(self) -> list[tuple[Station, float, float]]:
-        """Each with its seconds for a prompt, and until when it is believed: not what holds something and is late."""
+    def _counted_on(self) -> list[Station]:
+        """Those whose time for a prompt is known and that can be given some: not what holds something and is late."""
         return [
-            (server, seconds, late)
+            server
             for server in self._servers
-            if (seconds := server.seconds) and server.is_open(self._now) and self._now < (late := server.late_at())
+            if server.seconds and server.is_open(self._now) and self._now < server.late_at()
         ]
 
     def leaves_it(self, mine: Station, left: int) -> float:
@@ -120,10 +120,11 @@ class Finish:
         if mine.seconds is None or left > self._rate * (end := (mine.holding + 1) * mine.seconds):
             return -math.inf  # nearly always: all of them together have more to do
         sooner, until = 0, math.inf
-        for other, seconds, late in self._counted_on:
+        for other in self._counted_on:
+            seconds = other.seconds or math.inf
             if (prompts := math.ceil(end / seconds - _ROUNDED) - other.holding - 1) > 0:
                 sooner += prompts * other.batch
-                until = min(until, late)
+                until = min(until, other.late_at())
                 if sooner >= max(1, left):
                     return until
         return -math.inf

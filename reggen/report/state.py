@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from reggen.dataset.folder import Folder, is_held
@@ -44,15 +45,13 @@ def state_of(job: Job) -> dict[str, Any]:
 def missing(job: Job) -> int:
     """How many images a dataset lacks by its ledger alone, which takes no time; all of them where it has none."""
     count = job.dataset.count
-    ledger = Ledger.read(Folder(job.dataset).state / "ledger.sqlite")
-    if ledger is None:
-        return count
-    try:
-        return count - ledger.counts(count).get("done", 0)
-    except StorageError:
-        return count  # it is told when its turn has come
-    finally:
-        ledger.close()
+    with suppress(StorageError):  # it is told when its turn has come
+        if ledger := Ledger.read(Folder(job.dataset).state / "ledger.sqlite"):
+            try:
+                return count - ledger.counts(count).get("done", 0)
+            finally:
+                ledger.close()
+    return count
 
 
 def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:

@@ -15,10 +15,12 @@ from aiohttp import web
 from reggen import progress
 from reggen.comfy.client import Client
 from reggen.dataset.ledger import Ledger, Row
+from reggen.engine.fill import Control
 from reggen.errors import NoServers, StorageError
 from reggen.job import Job
 from reggen.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.sim.reply import Ask, Reply
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.edges.test_link import graph
 from tests.invariants import assert_sound
@@ -123,19 +125,71 @@ async def test_an_outage_is_not_taken_for_the_time_a_prompt_needs(job: JobMaker)
         assert told.summary.made >= 25
 
 
-@pytest.mark.parametrize("frozen", [1.7, 3.0], ids=["shorter than a stall", "longer than a stall"])
-@pytest.mark.parametrize("nth", [1, 3, 4])
-async def test_what_a_frozen_server_has_taken_is_not_paid_for_twice(job: JobMaker, nth: int, frozen: float) -> None:
-    """Nobody answers the post, nor says whether it arrived: it is waited for, not posted anew under another id.
+def silent_over(sim: Sim, post: int, seconds: float) -> None:
+    """From when this post has arrived, and is executed, nobody is answered for so long."""
+    answer, seen, until = sim.answer, 0, 0.0
 
-    Nor is what runs there taken for hung, though nothing was heard of it for longer than anything may be silent.
-    """
-    faults = Script((Fault("freeze", on="post", nth=nth, seconds=frozen),))
-    async with serve(Settings(seconds=0.4), script=faults) as sim:
+    async def late(ask: Ask) -> tuple[Reply, Fault | None]:
+        nonlocal seen, until
+        reply = None
+        if (ask.method, ask.path) == ("POST", "/prompt"):
+            seen += 1
+            if seen == post:
+                until, reply = time.monotonic() + seconds, await answer(ask)
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
+        return reply or await answer(ask)
+
+    sim.answer = late  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("version", ["0.33.0", "2024-10"], ids=["our ids", "its own ids"])
+async def test_a_post_that_nobody_answers_for_long_is_not_paid_for_twice(job: JobMaker, version: str) -> None:
+    """Nor does anybody say whether it arrived: that is waited for, and no other is posted before it is known."""
+    async with serve(Settings(seconds=0.4, version=version)) as sim:
+        silent_over(sim, post=3, seconds=1.7)
         told = await filled(one := job(sim.url, limits={"request": 0.25}), limit=60)
         assert told.summary.exit_code == 0
         assert_sound(one)
-        assert (sim.executed, sim.count("POST", "/interrupt")) == (6, 0)
+        assert (sim.executed, sim.count("POST", "/prompt")) == (6, 6)
+
+
+async def test_a_post_in_doubt_goes_to_another_server_when_its_own_stays_away(job: JobMaker) -> None:
+    """After `limits.away`, as every prompt in flight; the run does not wait for the server to come back."""
+    async with serve(QUICK) as good, serve(Settings(seconds=60)) as silent:
+        silent_over(silent, post=2, seconds=15.0)
+        one = job(silent.url, good.url, limits={"request": 1.0, "away": 0.3})
+        told = await filled(one, limit=60)
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+        assert told.summary.seconds < 12
+
+
+async def test_a_post_in_doubt_does_not_hold_up_a_stop(job: JobMaker) -> None:
+    """Ctrl-C once, and its server says nothing: there is nothing to be finished."""
+    async with serve(Settings(seconds=60)) as silent:
+        silent_over(silent, post=2, seconds=15.0)
+        control = Control()
+        running = asyncio.create_task(filled(job(silent.url, limits={"request": 1.0}), control=control, limit=60))
+        await eventually(lambda: silent.count("POST", "/prompt") >= 1)
+        control.interrupt()
+        told = await running
+        assert (told.summary.exit_code, told.summary.seconds < 12) == (130, True)
+
+
+@pytest.mark.parametrize("status", [401, 500])
+async def test_a_post_in_doubt_is_not_waited_for_where_looks_are_refused(job: JobMaker, status: int) -> None:
+    """The queue is never shown, and one post failed so that it may be queued all the same: the run still ends."""
+    async with serve(QUICK, script=Script((Fault("status", on="post", nth=2, status=502),))) as sim:
+        answer = sim.answer
+
+        async def refuses(ask: Ask) -> tuple[Reply, Fault | None]:
+            queue = (ask.method, ask.path) == ("GET", "/queue")
+            return (Reply(status, b"no", content_type="text/plain"), None) if queue else await answer(ask)
+
+        sim.answer = refuses  # type: ignore[method-assign]
+        told = await filled(one := job(sim.url), limit=60)
+        assert told.summary.exit_code == 0
+        assert_sound(one)
 
 
 async def test_a_server_without_memory_leaves_the_work_to_the_other(job: JobMaker) -> None:

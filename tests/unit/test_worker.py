@@ -21,6 +21,20 @@ def test_what_was_out_of_sight_is_not_taken_for_silent() -> None:
     """A server that did not answer for an hour may have done all the while what it was asked: time counts from then."""
     worker = Worker(PACE)
     assert worker.seen(RUNNING, 0.0, 1.0) is Verdict.FINE
-    worker.out_of_sight()
-    assert [worker.seen(RUNNING, 0.0, now) for now in (3600.0, 3699.0)] == [Verdict.FINE, Verdict.FINE]
-    assert worker.seen(RUNNING, 0.0, 3701.0) is Verdict.INTERRUPT
+    worker.out_of_sight(30.0)
+    worker.out_of_sight(60.0)
+    assert [worker.seen(RUNNING, 0.0, now) for now in (3600.0, 3669.0)] == [Verdict.FINE, Verdict.FINE]
+    assert worker.seen(RUNNING, 0.0, 3671.0) is Verdict.INTERRUPT
+    worker.out_of_sight(3672.0)
+    assert [worker.seen(RUNNING, 0.0, now) for now in (5000.0, 5008.0)] == [Verdict.FINE, Verdict.FINE]
+    assert worker.seen(RUNNING, 0.0, 5010.0) is Verdict.DEAD, "nor is the mercy used up by what nobody could see"
+
+
+def test_a_server_that_now_and_then_does_not_answer_is_found_hung_all_the_same() -> None:
+    """Only the time of an absence is excused, not all that was silent before it."""
+    worker = Worker(PACE)
+    now = 0.0
+    while (verdict := worker.seen(RUNNING, 0.0, now)) is Verdict.FINE and now < 1000.0:
+        worker.out_of_sight(now + 9.0)
+        now += 10.0
+    assert (verdict, now) == (Verdict.INTERRUPT, 120.0)
