@@ -176,6 +176,8 @@ class Link:
                 try:
                     known_as = await self.client.find(prompt_id)
                     self._came_back()
+                    if ending.done():
+                        break  # let go of just now: it is taken from the queue, if it is there
                     if known_as or not was_away:
                         return known_as
                     what, looks = "it is not there", looks + 2  # what was sent may come after what is asked

@@ -153,15 +153,18 @@ async def test_a_post_that_nobody_answers_for_long_is_not_paid_for_twice(job: Jo
         assert (sim.executed, sim.count("POST", "/prompt")) == (6, 6)
 
 
-async def test_a_post_in_doubt_goes_to_another_server_when_its_own_stays_away(job: JobMaker) -> None:
+@pytest.mark.parametrize("seconds", [2.5, 15.0], ids=["back when it was just given away", "for long"])
+async def test_a_post_in_doubt_goes_to_another_server_when_its_own_stays_away(job: JobMaker, seconds: float) -> None:
     """After `limits.away`, as every prompt in flight; the run does not wait for the server to come back."""
     async with serve(QUICK) as good, serve(Settings(seconds=60)) as silent:
-        silent_over(silent, post=2, seconds=15.0)
+        silent_over(silent, post=2, seconds=seconds)
         one = job(silent.url, good.url, limits={"request": 1.0, "away": 0.3})
         told = await filled(one, limit=60)
         assert told.summary.exit_code == 0
         assert_sound(one)
         assert told.summary.seconds < 12
+        if seconds < told.summary.seconds:  # it was back in time for being told
+            await eventually(lambda: silent.world.remaining == 0)
 
 
 async def test_a_post_in_doubt_does_not_hold_up_a_stop(job: JobMaker) -> None:
