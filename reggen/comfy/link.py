@@ -180,7 +180,9 @@ class Link:
                         break  # let go of just now: it is taken from the queue, if it is there
                     if known_as or not was_away:
                         return known_as
-                    what, looks = "it is not there", looks + 2  # what was sent may come after what is asked
+                    looks += 2  # what was sent may come after what is asked
+                    if looks >= _DOUBTS:
+                        return None
                 except ServerError as error:
                     what, looks = error.what, looks + there
                     if isinstance(error, Unreachable):
@@ -190,8 +192,6 @@ class Link:
         finally:
             self._in_doubt.discard(prompt_id)
             self._endings.pop(prompt_id, None)
-        if what == "it is not there" and not ending.done():
-            return None
         raise Unreachable(self.name, "finding out whether a prompt arrived", what, arrived=True)
 
     def _missed(self, what: str) -> None:

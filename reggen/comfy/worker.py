@@ -82,8 +82,8 @@ class Worker:
             self._heard, self._excused = heard, 0.0
         if self._unseen_since is None:
             return
-        unseen, self._unseen_since = now - self._unseen_since, None
-        self._excused += unseen
+        unseen, self._unseen_since = now - max(self._unseen_since, now if heard is None else heard), None
+        self._excused += unseen  # what was heard since then was no absence any more
         if self._interrupted_at is not None:
             self._interrupted_at += unseen
 

@@ -30,6 +30,14 @@ def test_what_was_out_of_sight_is_not_taken_for_silent() -> None:
     assert worker.seen(RUNNING, 0.0, 5010.0) is Verdict.DEAD, "nor is the mercy used up by what nobody could see"
 
 
+def test_an_absence_long_before_the_silence_excuses_nothing() -> None:
+    """It came back, frames flowed for hours without a look, and then the prompt hung."""
+    worker = Worker(PACE)
+    worker.out_of_sight(10.0)
+    verdicts = [worker.seen(RUNNING, 10_000.0, now) for now in (10_001.0, 10_102.0)]
+    assert verdicts == [Verdict.FINE, Verdict.INTERRUPT]
+
+
 def test_a_server_that_now_and_then_does_not_answer_is_found_hung_all_the_same() -> None:
     """Only the time of an absence is excused, not all that was silent before it."""
     worker = Worker(PACE)
