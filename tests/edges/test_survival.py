@@ -153,6 +153,33 @@ async def test_a_post_that_nobody_answers_for_long_is_not_paid_for_twice(job: Jo
         assert (sim.executed, sim.count("POST", "/prompt")) == (6, 6)
 
 
+async def test_a_post_that_comes_after_the_first_look_is_not_paid_for_twice(job: JobMaker) -> None:
+    """A server that thaws may see to what is asked of it before what it was sent: one look is not believed."""
+    async with serve(Settings(seconds=0.4)) as sim:
+        answer, seen, looked = sim.answer, 0, asyncio.Event()
+        until = 0.0
+
+        async def late(ask: Ask) -> tuple[Reply, Fault | None]:
+            nonlocal seen, until
+            if (ask.method, ask.path) == ("POST", "/prompt"):
+                seen += 1
+                if seen == 3:
+                    until = time.monotonic() + 1.7
+                    await looked.wait()
+                return await answer(ask)
+            await asyncio.sleep(max(0.0, until - time.monotonic()))
+            reply = await answer(ask)
+            if until and ask.path == "/history":  # the last that a look asks for
+                looked.set()
+            return reply
+
+        sim.answer = late  # type: ignore[method-assign]
+        told = await filled(one := job(sim.url, limits={"request": 0.25}), limit=60)
+        assert told.summary.exit_code == 0
+        assert_sound(one)
+        assert (sim.executed, sim.count("POST", "/prompt")) == (6, 6)
+
+
 @pytest.mark.parametrize("seconds", [2.5, 15.0], ids=["back when it was just given away", "for long"])
 async def test_a_post_in_doubt_goes_to_another_server_when_its_own_stays_away(job: JobMaker, seconds: float) -> None:
     """After `limits.away`, as every prompt in flight; the run does not wait for the server to come back."""
