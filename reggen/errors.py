@@ -101,7 +101,15 @@ class Refused(ServerError):
 
 
 class Nonsense(ServerError):
-    """The answer cannot be read as what it should be: HTML from a proxy, a short body, a missing field."""
+    """The answer cannot be read as what it should be: a short body, a missing field.
+
+    ``page``: it is a web page, so something in front of ComfyUI answers.
+    """
+
+    def __init__(self, server: str, doing: str, what: str, page: bool = False) -> None:
+        super().__init__(server, doing, what)
+        self.args = (server, doing, what, page)
+        self.page = page
 
 
 class Full(ServerError):

@@ -21,7 +21,7 @@ import aiohttp
 import websockets.asyncio.client
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
 
-from reggen.comfy import wire
+from reggen.comfy import answers, wire
 from reggen.errors import Nonsense, Refused, ServerError, Unreachable
 
 _LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
@@ -264,12 +264,13 @@ class Client:
         *,
         body: Mapping[str, Any] | None = None,
         allowed: tuple[int, ...] = (200,),
-    ) -> tuple[int, str]:
+    ) -> tuple[int, str, str]:
+        """Status, text, and content type."""
         with _Translated(self.name, doing):
             request = self._open.request(method, self.url + path, json=body, allow_redirects=False)
             async with asyncio.timeout(self._timeouts.request), request as response:
                 await self._refuse(response, doing, allowed)
-                return response.status, await response.text(errors="replace")
+                return response.status, await response.text(errors="replace"), response.content_type
 
     async def _json(
         self,
@@ -280,11 +281,17 @@ class Client:
         body: Mapping[str, Any] | None = None,
         allowed: tuple[int, ...] = (200,),
     ) -> tuple[int, Any]:
-        status, text = await self._text(method, path, doing, body=body, allowed=allowed)
+        status, text, kind = await self._text(method, path, doing, body=body, allowed=allowed)
         try:
             return status, json.loads(text)
         except (ValueError, RecursionError):
-            raise Nonsense(self.name, doing, f"the answer is not JSON but {self._hushed(_excerpt(text))!r}") from None
+            raise self._no_json(doing, text, kind) from None
+
+    def _no_json(self, doing: str, text: str, kind: str) -> Nonsense:
+        if answers.is_page(text, kind):
+            front = f"it answered with {answers.page(text)}; something in front of ComfyUI answers, a login or a proxy"
+            return Nonsense(self.name, doing, self._hushed(front), True)
+        return Nonsense(self.name, doing, f"the answer is not JSON but {self._hushed(answers.excerpt(text))!r}")
 
     async def _refuse(self, response: aiohttp.ClientResponse, doing: str, allowed: tuple[int, ...]) -> None:
         if response.status in allowed:
@@ -293,7 +300,7 @@ class Client:
         if elsewhere := response.headers.get("Location"):
             address = self._hushed(elsewhere.partition("?")[0])
             raise Refused(self.name, doing, response.status, f"it sends us to {address}; name that address", wait)
-        said = self._hushed(_excerpt(await response.text(errors="replace")))
+        said = self._hushed(answers.in_short(await response.text(errors="replace"), response.content_type))
         raise Refused(self.name, doing, response.status, said, wait)
 
     def _hushed(self, text: str) -> str:
@@ -347,8 +354,3 @@ def _seconds(after: str) -> float:
     except (TypeError, ValueError):
         return 0.0
     return min(_LONGEST_WAIT, max(0.0, wait))
-
-
-def _excerpt(text: str, most: int = 200) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= most else flat[: most - 1] + "…"

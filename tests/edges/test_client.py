@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -130,7 +131,7 @@ async def test_a_server_that_is_no_comfyui_is_nonsense() -> None:
     """Some other web server lives at this address: JSON or not, it is told apart from ComfyUI."""
 
     async def page(_: web.Request) -> web.Response:
-        return web.Response(text="<html>It works!</html>", content_type="text/html")
+        return web.Response(text="<html><h1>It works!</h1></html>", content_type="text/html")
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", page)
@@ -142,8 +143,37 @@ async def test_a_server_that_is_no_comfyui_is_nonsense() -> None:
     try:
         async with Client(f"http://127.0.0.1:{port}", timeouts=BRIEF) as client:
             for call in (client.remaining(), client.queue(), client.version(), client.post(body())):
-                with pytest.raises(Nonsense, match="It works!"):
+                with pytest.raises(Nonsense, match=r'a web page \("It works!"\); something in front of') as caught:
                     await call
+                assert caught.value.page
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_refusal_s_page_is_its_status_and_title() -> None:
+    """The screen and the report have no use for the markup of a proxy."""
+
+    async def page(_: web.Request) -> web.Response:
+        text = "<html><head><title>401 Authorization Required</title></head><body><hr>nginx</body></html>"
+        return web.Response(status=401, text=text, content_type="text/html")
+
+    async with answering(page) as url, Client(url, name="here", timeouts=BRIEF) as client:
+        with pytest.raises(Refused) as caught:
+            await client.queue()
+    expected = 'reading the queue at here: HTTP 401: a web page ("401 Authorization Required")'
+    assert (caught.value.status, str(caught.value)) == (401, expected)
+
+
+@asynccontextmanager
+async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """The address of a web server that answers everything by this handler."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 

@@ -182,6 +182,7 @@ def test_fields_given_by_name_survive_pickling_too():
     for error in (
         Unreachable(SERVER, "posting", "timed out", arrived=True),
         Refused(SERVER, "posting", 429, "slow down", wait=7.0),
+        Nonsense(SERVER, "posting", "it answered with a web page", page=True),
         Rejected(SERVER, ("no",), stale_list=True),
         Failed(SERVER, "KSampler", "RuntimeError", "boom", out_of_memory=True),
         BadImage("reg_001", "is torn", torn=True),

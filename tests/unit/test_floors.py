@@ -34,6 +34,7 @@ FLOORS = {
     "source": 0,
     "workflow": 0,
     "progress": 0,
+    "comfy.answers": 1,
     "comfy.wire": 1,
     "comfy.follow": 1,
     "comfy.worker": 1,

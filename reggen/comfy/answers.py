@@ -1,0 +1,49 @@
+"""Words for an answer that is not what was asked for: in short, never a page of markup. Pure: no I/O."""
+
+from __future__ import annotations
+
+import html
+import re
+
+_MOST = 200  # characters of an answer that are shown
+_HEAD = 20_000  # characters of a page within which its title is looked for
+_FIRST_TAGS = ("<!doctype html", "<html", "<head", "<body", "<title", "<h1", "<center")
+_TAG = re.compile(r"<[^<>]*>")
+
+
+def is_page(text: str, content_type: str = "") -> bool:
+    """Whether an answer is a web page, by its type or its first tag."""
+    if content_type in {"text/html", "application/xhtml+xml"}:
+        return True
+    start = text[:_HEAD].lstrip("\ufeff \t\r\n").lower()
+    while start.startswith(("<!--", "<?xml")):
+        start = start.partition(">")[2].lstrip()
+    return start.startswith(_FIRST_TAGS)
+
+
+def page(text: str) -> str:
+    """A web page in a few words: its title, or its first heading."""
+    for tag in ("title", "h1"):
+        if title := excerpt(html.unescape(_TAG.sub(" ", _within(tag, text[:_HEAD]))), 80):
+            return f'a web page ("{title}")'
+    return "a web page without a title"
+
+
+def _within(tag: str, text: str) -> str:
+    """What stands in the first element of this kind."""
+    lowered = text.lower()
+    start = lowered.find(f"<{tag}")
+    inside = lowered.find(">", start) + 1
+    end = lowered.find(f"</{tag}", inside)
+    return text[inside:end] if start >= 0 and inside and end >= 0 else ""
+
+
+def in_short(text: str, content_type: str = "") -> str:
+    """The body of an answer in a few words, on one line."""
+    return page(text) if is_page(text, content_type) else excerpt(text)
+
+
+def excerpt(text: str, most: int = _MOST) -> str:
+    """The beginning of a text, on one line."""
+    flat = " ".join(text[: 10 * most].split())
+    return flat if len(flat) <= most and len(text) <= 10 * most else flat[: most - 1] + "…"
