@@ -69,6 +69,18 @@ class WorkflowError(JobError):
     """The workflow named in the job cannot be used: not API format, or its bindings cannot be found."""
 
 
+_CREDENTIALS = """give this server valid credentials in [[servers]]: headers = { Authorization = "Bearer ${TOKEN}" }"""
+_REMEDIES = {
+    401: _CREDENTIALS,
+    403: f"{_CREDENTIALS}, or have what is in front of it let this request through",
+    404: "is this the address of ComfyUI, with the path it has behind a proxy? See url in [[servers]]",
+    405: "have the proxy in front of it let this request through",
+    407: _CREDENTIALS,
+    413: "have the proxy in front of it take larger requests (nginx: client_max_body_size 16m;)",
+}
+"""By HTTP status: what a person can do where the same request is refused again and again."""
+
+
 class ServerError(ReggenError):
     """One server could not do something now. Retried, elsewhere first; it never counts against a sample."""
 
@@ -80,6 +92,16 @@ class ServerError(ReggenError):
 
     def __str__(self) -> str:
         return f"{self.doing} at {self.server}: {self.what}"
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do about it; empty when nobody knows."""
+        return ""
+
+    @property
+    def told(self) -> str:
+        """What happened, and what to do about it."""
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
 class Unreachable(ServerError):
@@ -99,6 +121,11 @@ class Refused(ServerError):
         self.args = (server, doing, status, body, wait)
         self.status, self.body, self.wait = status, body, wait
 
+    @property
+    def remedy(self) -> str:
+        """By the status."""
+        return _REMEDIES.get(self.status, "")
+
 
 class Nonsense(ServerError):
     """The answer cannot be read as what it should be: a short body, a missing field.
@@ -110,6 +137,11 @@ class Nonsense(ServerError):
         super().__init__(server, doing, what)
         self.args = (server, doing, what, page)
         self.page = page
+
+    @property
+    def remedy(self) -> str:
+        """A login page wants credentials."""
+        return _REMEDIES[401] if self.page else ""
 
 
 class Full(ServerError):

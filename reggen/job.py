@@ -455,6 +455,12 @@ class Limits(Section):
     stall: float = Field(
         1200.0, gt=0, le=86_400, description="No sign of a prompt that runs: it is interrupted, then its server rests."
     )
+    gap: float = Field(
+        45.0,
+        ge=30,
+        le=3_600,
+        description="Prompts wait, none runs and nothing happens for so long: the server's worker is dead.",
+    )
     away: float = Field(
         30.0, gt=0, le=86_400, description="A server is gone for so long: its prompts go to the others."
     )

@@ -17,7 +17,7 @@ from reggen.engine.summary import Summary
 from reggen.job import Job
 from reggen.progress import RunEvent
 
-PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, idle=0.3, rest=(1.0, 4.0), sick=0.5)
+PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, gap=0.6, rest=(1.0, 4.0), sick=0.5)
 """The same rules as in the night, told to be quick."""
 
 JobMaker = Callable[..., Job]

@@ -26,6 +26,7 @@ def stand_in(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The first server's port.")] = 8188,
     servers: Annotated[int, typer.Option("--servers", min=1, max=4096, help="How many, on consecutive ports.")] = 1,
     seconds: Annotated[float, typer.Option(min=0, help="Seconds an image takes.")] = 0.5,
+    gap: Annotated[float, typer.Option(min=0, help="Seconds between two prompts in which none runs.")] = 0.0,
     checkpoint: Annotated[
         list[str] | None, typer.Option(help="A checkpoint it has; may be given several times.")
     ] = None,
@@ -38,7 +39,7 @@ def stand_in(
 
     if port + servers > _PORTS:
         raise typer.BadParameter(f"{servers} servers from port {port} on go beyond the last port, {_PORTS - 1}")
-    chosen: dict[str, Any] = {"seconds": seconds, "version": version, "lenient": not (strict or checkpoint)}
+    chosen: dict[str, Any] = {"seconds": seconds, "gap": gap, "version": version, "lenient": not (strict or checkpoint)}
     if checkpoint:
         chosen["checkpoints"] = tuple(checkpoint)
     allow_many_files()

@@ -25,6 +25,8 @@ from reggen.comfy import answers, wire
 from reggen.errors import Nonsense, Refused, ServerError, Unreachable
 
 _LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
+_HISTORY = "reading the history"
+NOBODY = "00000000-0000-4000-8000-000000000000"
 _CHUNK = 1 << 16
 _NEWEST = 200  # history entries read for the prompts of an earlier run, which left a handful at most
 _LARGEST_FRAME = 1 << 27  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
@@ -85,6 +87,7 @@ class Client:
         self.url, self.name = url.rstrip("/"), name or url
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
         self._session: aiohttp.ClientSession | None = None
+        self._by_jobs = False  # what is in front of it knows no /history, and knows /api/jobs
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -122,17 +125,40 @@ class Client:
 
     async def history(self, prompt_id: str) -> wire.Outcome | None:
         """GET /history/{id}: how the prompt ended, or None while it has not (or is unknown)."""
-        _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", "reading the history")
-        return wire.read_history(self.name, prompt_id, body)
+        no_history: Refused | None = None
+        if not self._by_jobs:
+            try:
+                _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", _HISTORY)
+                return wire.read_history(self.name, prompt_id, body)
+            except Refused as refusal:
+                if refusal.status != 404:
+                    raise
+                no_history = refusal
+        return await self._job(prompt_id, no_history)
+
+    async def _job(self, prompt_id: str, no_history: Refused | None) -> wire.Outcome | None:
+        """GET /api/jobs/{id}: the same of servers whose proxy knows no /history, where 404 is no unknown id."""
+        path = f"/api/jobs/{quote(prompt_id, safe='')}"
+        try:
+            status, body = await self._json("GET", path, _HISTORY, allowed=(200, 404))
+        except ServerError as error:
+            if no_history:
+                raise _no_way_to_look(self.name) from None
+            raise error from None
+        if status == 404 and not wire.is_unknown_job(body):
+            raise _no_way_to_look(self.name)
+        self._by_jobs = True
+        return None if status == 404 else wire.read_job(self.name, prompt_id, body)
 
     async def find(self, prompt_id: str) -> str | None:
         """The server's own id of a prompt posted under ``prompt_id``, queued or ended; None: it never arrived."""
         if known := (await self.queue()).find(prompt_id):
             return known
-        _, body = await self._json("GET", f"/history/{prompt_id}", "reading the history")
-        if known := wire.find_in_history(self.name, body, prompt_id):
-            return known
-        _, body = await self._json("GET", "/history?max_items=100", "reading the history")
+        if await self.history(prompt_id) is not None:
+            return prompt_id
+        if self._by_jobs:  # such a server keeps the id that it is given
+            return None
+        _, body = await self._json("GET", "/history?max_items=100", _HISTORY)
         return wire.find_in_history(self.name, body, prompt_id)
 
     async def traces(self) -> list[wire.Trace]:
@@ -164,6 +190,11 @@ class Client:
         if running and await self.aims_interrupts():
             for prompt_id in running:
                 await self.interrupt(prompt_id)
+
+    async def look(self) -> None:
+        """Ask what is asked to follow a prompt, for one that nobody knows. Raises what following it would raise."""
+        await self.queue()
+        await self.history(NOBODY)
 
     async def free(self) -> None:
         """Ask the server to unload its models and drop its cache after the current prompt."""
@@ -222,6 +253,8 @@ class Client:
         with _Translated(self.name, doing):
             async with asyncio.timeout(self._timeouts.download), request as response:
                 await self._refuse(response, doing, (200,))
+                if answers.is_page("", response.content_type):
+                    raise self._no_json(doing, await response.text(errors="replace"), response.content_type)
                 yield Download(self.name, response)
 
     @asynccontextmanager
@@ -330,6 +363,12 @@ class _Translated:
                 raise Unreachable(self._server, self._doing, "no answer in time", arrived=True) from error
             case aiohttp.ClientError() | OSError() | UnicodeError() | asyncio.IncompleteReadError():
                 raise Unreachable(self._server, self._doing, _words(error), arrived=True) from error
+
+
+def _no_way_to_look(server: str) -> Refused:
+    return Refused(
+        server, _HISTORY, 404, "neither /history nor /api/jobs is to be had there, so no prompt can be followed"
+    )
 
 
 def _words(error: BaseException) -> str:

@@ -42,7 +42,7 @@ class Pace:
     race: tuple[float, ...] = (0.05, 0.25, 1.0)  # the history entry may come late; then doubt
     stall: float = 1200.0  # nothing of a prompt that runs: somebody is asked to interrupt it
     mercy: float = 60.0  # how long an interrupt may take to show
-    idle: float = 6.0  # prompts wait and none runs: how long that may last between two prompts
+    gap: float = 45.0  # prompts wait and none runs: how long that may last between two prompts
     rest: tuple[float, float] = (300.0, 1800.0)  # for a server whose worker is dead: first, longest
     sick: float = 60.0  # rest for a server whose pictures are black, prompt after prompt
 

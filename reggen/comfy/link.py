@@ -17,8 +17,10 @@ from typing import Any
 
 from reggen.comfy import wire
 from reggen.comfy.client import Client, Socket
+from reggen.comfy.cuts import Cuts
 from reggen.comfy.follow import Follower, Pace
-from reggen.comfy.worker import Verdict, Worker
+from reggen.comfy.refusals import Refusals, is_permanent
+from reggen.comfy.worker import LOOKS, Verdict, Worker
 from reggen.errors import Lost, ServerError, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
@@ -70,6 +72,8 @@ class Link:
         self._named: dict[str, str] = {}  # our ids of ended prompts to those that the server chose
         self.left_behind: tuple[wire.Trace, ...] = ()
         self._worker = Worker(self._pace)
+        self._refusals = Refusals(self._pace)
+        self._cuts = Cuts()
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
 
@@ -101,6 +105,27 @@ class Link:
         finally:
             self._follower.forget(prompt_id)
             self._follower.forget(known_as)
+
+    async def answers(self, error: ServerError) -> bool:
+        """After ``error`` to a post or a view: see whether looks are answered. If not, the server is away for it."""
+        if self._refusals.why:
+            return False
+        try:
+            await self.client.look()
+        except ServerError as refused:
+            if isinstance(refused, Unreachable):
+                self._is_away(refused.what)
+            else:
+                self._refusals.refuse(refused if is_permanent(refused) else error, self._clock())
+                self._is_away(self._refusals.why)
+            return False
+        return True
+
+    async def free(self) -> None:
+        """Ask the server to free its memory; one that does not answer is found out otherwise."""
+        self._worker.freed(self._clock())
+        with suppress(ServerError):
+            await self.client.free()
 
     def take_over(self, trace: wire.Trace) -> None:
         """A prompt in ``left_behind`` is ours from here on; `resume` says how it ends."""
@@ -155,7 +180,7 @@ class Link:
         try:
             return (await self.client.post(body)).prompt_id
         except ServerError as error:
-            if isinstance(error, Unreachable) and not error.arrived:
+            if is_permanent(error) or (isinstance(error, Unreachable) and not error.arrived):
                 raise
             if known_as := await self._find(body["prompt_id"]):
                 return known_as
@@ -232,11 +257,14 @@ class Link:
                 why = "the server closed the connection"
             except ServerError as error:
                 why = error.what
+            if self._socket is not None and not self._follower.strikes:
+                self._cuts.cut(self._clock(), self._clock() - opened)
+            else:
+                self._cuts.failed(why)
             self._socket = None
-            self._worker.disturbed()
             self._follower.disconnected()
             self._wake.set()
-            await self._judge(why)
+            await self._judge()
             if self._clock() - opened > _LASTING and not self._follower.strikes:
                 pause = _RECONNECT[0]
             with suppress(TimeoutError):
@@ -251,17 +279,20 @@ class Link:
             self._client_id = client_id
             self._follower.connected(self._clock())
             self._wake.set()
-            await self._greet("")
+            self._cuts.opened()
+            await self._greet(self._cuts.why(self._clock()))
             self._socket = socket
             async for frame in socket:  # dispatches only: nothing in here may wait
                 event = wire.read_frame(frame)
                 self._follower.frame(event, self._clock())
+                if isinstance(event, wire.WORK):
+                    self._worker.works()
                 if not self.up:
-                    self._is_up("")
+                    self._is_up(self._cuts.why(self._clock()))
                 if not isinstance(event, _PUTS_OFF) and self._follower.wake_at() < self._sleeps_until:
                     self._wake.set()
 
-    async def _judge(self, why: str) -> None:
+    async def _judge(self) -> None:
         """No socket: a server that answers HTTP can still work, by looking."""
         try:
             await self.client.remaining()
@@ -271,10 +302,12 @@ class Link:
             self._is_away(error.what)
         else:
             self._client_id = self._client_id or uuid.uuid4().hex
-            await self._greet(f"no events ({why}); looking instead")
+            await self._greet(self._cuts.why(self._clock()))
 
     async def _greet(self, why: str) -> None:
         """The server is there: before it is given work, what an earlier run has left on it is known."""
+        if self._refusals.why:
+            return
         if self._ours is not None:
             self.left_behind = await self._ask(self._ours)
             self._orphans |= {trace.known_as for trace in self.left_behind}
@@ -302,7 +335,7 @@ class Link:
             self.on_change(self)
 
     def _is_up(self, why: str) -> None:
-        if self._worker.rests_until > self._clock():
+        if self._worker.rests_until > self._clock() or self._refusals.why:
             return
         changed = not self.up or why != self.why
         self.up, self.why, self.away_since = True, why, None
@@ -327,14 +360,16 @@ class Link:
             if self._worker.rests_until <= now and self._worker.resting:
                 self._worker.resting = False
                 await self._sweep()
-                self._is_up("")
+                self._is_up(self._cuts.why(now))
+            if self.up and self.why and self._socket:
+                self._is_up(self._cuts.why(now))  # what was cut again and again has held for a while
             if self._socket and self._follower.deaf(now):
                 await self._socket.close()
             looks = self._follower.due(now)
-            if not looks and self._is_in_doubt:
-                with suppress(ServerError):
-                    await self.client.remaining()
-                    self._came_back()
+            if self._is_in_doubt and (self._refusals.why or not looks):
+                await self._ask_again()
+            if self._refusals.why:
+                continue
             if looks.full:
                 await self._look_full(looks.full)
             if looks.quick:
@@ -342,19 +377,40 @@ class Link:
 
     @property
     def _is_in_doubt(self) -> bool:
-        """A look went unanswered while the socket stayed open: nobody else will tell when the server is back."""
-        return self._socket is not None and not self.up and not self._worker.resting
+        """A look went unanswered or was refused while the socket stayed open: nobody else will tell when it is back."""
+        alone = self._socket is not None or bool(self._refusals.why)
+        return alone and not self.up and not self._worker.resting
+
+    async def _ask_again(self) -> None:
+        """See whether it is back: one that refused looks is, when it answers them."""
+        if self._refusals.ask_at > self._clock() and self._refusals.why:
+            return
+        try:
+            if self._refusals.why:
+                await self.client.look()
+                self._refusals.healed()
+            else:
+                await self.client.remaining()
+        except ServerError as error:
+            if self._refusals.why:
+                self._refusals.refuse(error, self._clock())
+                self._is_away(self._refusals.why)
+        else:
+            self._came_back()
 
     def _came_back(self) -> None:
         """The server answered."""
         if not self.up:
-            self._is_up("" if self._socket else "no events; looking instead")
+            self._is_up(self._cuts.why(self._clock()) if self._socket else "no events; looking instead")
             self._back.set()
 
     async def _pause(self) -> None:
         rest = self._worker.rests_until if self._worker.resting else math.inf
-        again = self._clock() + self._pace.blind if self._is_in_doubt else math.inf
-        self._sleeps_until = min(self._follower.wake_at(), rest, again)
+        if self._refusals.why:
+            self._sleeps_until = min(rest, self._refusals.ask_at)
+        else:
+            again = self._clock() + self._pace.blind if self._is_in_doubt else math.inf
+            self._sleeps_until = min(self._follower.wake_at(), rest, again)
         rest = self._sleeps_until - self._clock()
         with suppress(TimeoutError):
             async with asyncio.timeout(None if math.isinf(rest) else max(0.0, rest)):
@@ -370,7 +426,10 @@ class Link:
                 self._follower.look_failed(prompt_id, self._clock())
             if isinstance(error, Unreachable):
                 self._is_away(error.what)
+            else:
+                self._was_wrong(error)
             return
+        self._refusals.right("reading the queue")
         self._came_back()
         here = {*queue.running, *queue.pending}
         for prompt_id in prompt_ids:
@@ -379,6 +438,11 @@ class Link:
         await self._examine_worker(queue)
         gone = [prompt_id for prompt_id in prompt_ids if prompt_id not in here]
         await asyncio.gather(*(self._look(prompt_id, queued=False) for prompt_id in gone))
+
+    def _was_wrong(self, error: ServerError) -> None:
+        """A look was not answered with what was asked: after a few in a row the server is away for it."""
+        if self._refusals.wrong(error, self._clock()):
+            self._is_away(self._refusals.why)
 
     async def _examine_worker(self, queue: wire.Queue) -> None:
         """A worker thread that died leaves a server that answers everything and does nothing."""
@@ -397,7 +461,7 @@ class Link:
                 self.abandon(why)
                 self._wake.set()
             case Verdict.LOOK_AGAIN:
-                self._follower.look_again(now + self._pace.idle)
+                self._follower.look_again(now + self._pace.gap / LOOKS)
             case Verdict.INTERRUPT:
                 self._follower.look_again(now + self._pace.mercy)
                 with suppress(ServerError):
@@ -407,10 +471,14 @@ class Link:
     async def _look(self, prompt_id: str, queued: bool | None) -> None:
         try:
             seen = await self.client.history(prompt_id)
-        except ServerError:
+        except ServerError as error:
             self._follower.look_failed(prompt_id, self._clock())
+            self._was_wrong(error)
             return
+        self._refusals.right("reading the history")
         self._came_back()
+        if isinstance(seen, wire.Success):
+            self._worker.made()
         outcome = self._follower.looked(prompt_id, seen, queued, self._clock())
         ending = self._endings.get(prompt_id)
         if outcome is not None and ending is not None and not ending.done():

@@ -78,6 +78,9 @@ class Unknown:
     kind: str
 
 
+WORK = (Started, Progressed, NodeDone, Ended, Preview)
+"""Frames that a worker which lives has sent; what a node pack tells of the machine is none of them."""
+
 Event = Started | Progressed | NodeDone | Ended | QueueDepth | Preview | Unknown
 
 _ENDINGS = {
@@ -391,6 +394,34 @@ def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:
     if status.get("status_str") == "error" or "execution_error" in messages:
         return _failure(server, messages.get("execution_error", {}))
     return Success(dict(_images(entry.get("outputs"))), _busy_seconds(messages))
+
+
+def read_job(server: str, prompt_id: str, body: Any) -> Outcome | None:
+    """The answer to GET /api/jobs/{id}: how the prompt ended, or None while it has not. Raises Nonsense."""
+    status = body.get("status") if isinstance(body, dict) else None
+    match status:
+        case "pending" | "in_progress":
+            return None
+        case "completed":
+            return Success(dict(_images(body.get("outputs"))), _job_seconds(body))
+        case "cancelled":
+            return Interrupted(server)
+        case "failed":
+            error = body.get("execution_error")
+            return _failure(server, error if isinstance(error, dict) else {})
+    raise Nonsense(server, "reading the history", f"the answer for prompt {prompt_id} is no job")
+
+
+def is_unknown_job(body: Any) -> bool:
+    """Whether a 404 of /api/jobs/{id} is ComfyUI's own word that it knows no such prompt."""
+    return isinstance(body, dict) and body.get("error") == "Job not found"
+
+
+def _job_seconds(body: Mapping[str, Any]) -> float | None:
+    try:
+        return max(0.0, float(body["execution_end_time"] - body["execution_start_time"]) / 1000)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _messages(messages: Any) -> Iterator[tuple[str, dict[str, Any]]]:

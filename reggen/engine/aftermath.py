@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from reggen import progress
 from reggen.comfy.link import Link
+from reggen.comfy.refusals import is_permanent
 from reggen.dataset.ledger import Rejection, Row, now_utc
 from reggen.engine.attempt import Bench, Receipt, Result
 from reggen.engine.breaker import Care
@@ -119,7 +120,7 @@ class Aftermath:
         self._fleet.accepted(link.name)
         if self._served[link.name] >= self._free_every.get(link.name, math.inf):
             self._served[link.name] = 0
-            await _free(link)
+            await link.free()
         unfetched = [pair for pair in result.failures if isinstance(pair[1], ServerError)]
         bad = [error for _, error in result.failures if _wants_new_seed(error)]
         if unfetched:
@@ -156,7 +157,9 @@ class Aftermath:
         samples, error = tuple(sample for sample, _ in failures), failures[0][1]
         now = time.monotonic()
         self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
-        tries = replace(errand.tries, fetches=errand.tries.fetches + 1)
+        assert isinstance(error, ServerError), "a picture that came is no server's fault"
+        away = await self._is_barred(link, error, view=True)
+        tries = replace(errand.tries, fetches=errand.tries.fetches + (not away))
         if tries.fetches < _FETCHES:
             self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
             self._fleet.again(Errand(Order(samples), tries, at=link.name, made=made), now, 0.0)
@@ -168,16 +171,17 @@ class Aftermath:
         """Black pictures, or no memory, prompt after prompt."""
         care = self._fleet.sick(link.name, time.monotonic(), self._sick_rest)
         if care is not Care.NOTHING:
-            await _free(link)
+            await link.free()
         if care is Care.RESTART:
             self._restart(link.name, "its pictures are bad, one after another, and freeing its memory changes nothing")
 
     async def _judge_server(self, link: Link, errand: Errand, error: ServerError | SampleError) -> None:
         """What a failed prompt says about the server it was on."""
         now = time.monotonic()
-        self.last_error[link.name] = str(error)
+        self.last_error[link.name] = f"{error.doing}: {error.told}" if isinstance(error, ServerError) else str(error)
         if isinstance(error, ServerError):
             self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
+            await self._is_barred(link, error)
         elif isinstance(error, Rejected):
             if self._fleet.refused(link.name):
                 text = f"{link.name} keeps refusing what others take and is left out of this run: {error}"
@@ -187,8 +191,23 @@ class Aftermath:
             if link.name in errand.tries.freed and errand.order.batch > 1:
                 self._fleet.overflowed(link.name, errand.order.batch)
             await self._is_sick(link)
+        elif isinstance(error, Failed) and self._fleet.raised(link.name, now, self._sick_rest):
+            why = "every prompt raises there while others make images, so it rests; see its console"
+            text = f"{link.name}: {why}: {error}"
+            self._tell(progress.Trouble(now, link.name, text))
         else:
             self._fleet.accepted(link.name)
+
+    async def _is_barred(self, link: Link, error: ServerError, *, view: bool = False) -> bool:
+        """Whether what is in front of a server refuses everything for now; one that refuses just this is left out."""
+        if not is_permanent(error):
+            return False
+        if not await link.answers(error):
+            return True
+        if self._fleet.barred(link.name, view=view):
+            text = f"{link.name} is left out of this run: {error.doing}: {error.told}"
+            self._tell(progress.Trouble(time.monotonic(), link.name, text))
+        return False
 
     def _hopeless(self, error: Rejected) -> None:
         """When the first prompts are all refused, wherever they go, the job itself is wrong."""
@@ -214,7 +233,8 @@ class Aftermath:
     ) -> None:
         now = time.monotonic()
         able = self._fleet.candidates(now)
-        verdict = decide(error, link.name, errand.tries, self._limits, able, batch=errand.order.batch)
+        ailing = self._fleet.ailing
+        verdict = decide(error, link.name, errand.tries, self._limits, able, batch=errand.order.batch, ailing=ailing)
         if isinstance(error, BadImage):
             await self._record(samples, error, link.name)
         if isinstance(verdict, GiveUp):
@@ -222,7 +242,7 @@ class Aftermath:
             return
         self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
         if verdict.free_memory:
-            await _free(link)
+            await link.free()
         tries = verdict.tries.counted()
         if verdict.next_take:
             await self._reject(samples, str(error), errand)
@@ -260,12 +280,6 @@ class Aftermath:
 def _rows(samples: tuple[Sample, ...], state: str, take: int, reason: str, errand: Errand) -> list[Row]:
     attempts, at = errand.tries.posts + 1, now_utc()
     return [Row(sample.index, state, take, sample.name, at, reason=reason, attempts=attempts) for sample in samples]
-
-
-async def _free(link: Link) -> None:
-    """Ask a server to free its memory; one that does not answer will be found out otherwise."""
-    with suppress(ServerError):
-        await link.client.free()
 
 
 def _wants_new_seed(error: ServerError | SampleError) -> bool:

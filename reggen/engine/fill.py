@@ -277,21 +277,18 @@ class _Filling:
                     self.tell(progress.Waiting(time.monotonic(), ""))
                 for one in examined:
                     if not one.ready:
-                        why = one.away or f"it is left out of this run: {'; '.join(one.problems)}"
-                        self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=why))
+                        self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=one.why))
                 return examined
             problems = unfit(examined)
             if problems and not (wait and any(one.away for one in examined)):
                 raise JobError(self.job_file, problems)
             if not wait or time.monotonic() - self.begun >= self._patience or self.halt.seconds_left <= 0:
-                raise NoServers(tuple((one.server, one.away) for one in examined))
+                raise NoServers(tuple((one.server, one.why) for one in examined))
             if not told:
                 told = True
-                away = [one for one in examined if one.away]
-                for one in away:
-                    self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=one.away))
-                missing_ones = (f"{one.server}: {one.away}" for one in away)
-                self.tell(progress.Waiting(time.monotonic(), "; ".join(missing_ones)))
+                for one in examined:
+                    self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=one.why))
+                self.tell(progress.Waiting(time.monotonic(), "; ".join(f"{one.server}: {one.why}" for one in examined)))
             await asyncio.sleep(min(pause, self.halt.seconds_left))
             pause = min(_WAIT[1], pause * 1.5)
 
@@ -343,7 +340,8 @@ class _Filling:
         )
         names = {client.name for client in clients}
         depths = {server.name: server.depth for server in self.job.servers if server.name in names}
-        pace = pace or Pace(silence=self.job.limits.silence, stall=self.job.limits.stall)
+        limits = self.job.limits
+        pace = pace or Pace(silence=limits.silence, stall=limits.stall, gap=limits.gap)
         ours = heritage.ours if earlier else None
         keeps = {server.name: server.keep_history for server in self.job.servers}
         links = [Link(client, pace=pace, ours=ours, keeps_history=keeps[client.name]) for client in clients]
@@ -478,5 +476,7 @@ def mib(size: int) -> str:
 
 
 def unfit(examined: Sequence[Examined]) -> tuple[Problem, ...]:
-    """What keeps the reachable servers from taking the job."""
-    return tuple(Problem(one.server, problem) for one in examined for problem in one.problems)
+    """What keeps servers from taking the job, where one that answers is unfit; those that are away are named, too."""
+    found = [Problem(one.server, problem) for one in examined for problem in one.problems]
+    away = [Problem(one.server, one.away) for one in examined if one.away]
+    return (*found, *away) if found else ()

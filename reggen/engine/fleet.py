@@ -25,6 +25,9 @@ from reggen.engine.station import FETCHING, Finish, Station
 from reggen.plan import Order
 
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
+_BARRED = 5  # posts or pictures in a row that what is in front of a server may refuse for good, before it is left out
+_RAISED = 3  # prompts in a row that may raise on a server while others make images, before it is at fault
+_LONGEST_REST = 1800.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Fleet:
         self._stopped = self._held = self._expecting = False
         self._left_to_others = math.inf  # until when some server is given nothing more
         self._active = 0
+        self._made = 0
         self._succeeded = False
 
     # ---- what to do
@@ -213,13 +217,56 @@ class Fleet:
     def accepted(self, name: str) -> None:
         """A server took a prompt and ended it, well or not."""
         server = self._servers[name]
-        server.refusals = 0
-        server.breaker.worked()
+        server.refusals = server.barred_posts = 0
+        if not self._is_ailing(server):
+            server.breaker.worked()
         self._succeeded = True
 
     def delivered(self, name: str) -> None:
         """A good picture came from a server."""
-        self._servers[name].breaker.well()
+        server = self._servers[name]
+        server.breaker.well()
+        server.made += 1
+        self._made += 1
+        server.raised = server.barred_views = 0
+
+    def raised(self, name: str, now: float, rest: float) -> bool:
+        """A node raised on a server. True when that is the server's fault: it raises always, and others make images.
+
+        Then it rests, longer each time; ``rest`` is the first one, in seconds.
+        """
+        server = self._servers[name]
+        others = self._made - server.made
+        if not server.raised:
+            server.others_made = others
+        server.raised += 1
+        if not self._is_ailing(server):
+            return False
+        server.breaker.failed(now, min(_LONGEST_REST, rest * 2.0 ** min(server.raised - _RAISED, 16)))
+        return True
+
+    def _is_ailing(self, server: Station) -> bool:
+        return server.raised >= _RAISED and self._made - server.made > server.others_made
+
+    @property
+    def ailing(self) -> frozenset[str]:
+        """The servers on which every prompt raises while others make images."""
+        return frozenset(name for name, server in self._servers.items() if self._is_ailing(server))
+
+    def barred(self, name: str, *, view: bool = False) -> bool:
+        """What is in front of a server refused a post or a picture for good. True when it is left out from here on."""
+        server = self._servers[name]
+        server.barred_posts += not view
+        server.barred_views += view
+        if server.out or max(server.barred_posts, server.barred_views) < _BARRED:
+            return False
+        server.out = True
+        return True
+
+    @property
+    def deserted(self) -> bool:
+        """Every server is left out, and nothing is active any more."""
+        return all(server.out for server in self._servers.values()) and not self._active
 
     def measured(self, name: str, seconds: float, now: float) -> None:
         """A server was busy so long with one image."""
@@ -346,8 +393,8 @@ class Fleet:
             self._left -= len(order.samples)
 
     def _unbound(self, errand: Errand, now: float) -> Errand:
-        """What a server has made is lost when that server is; then it is to be made anew."""
-        gone = errand.at is not None and errand.at not in self.candidates(now)
+        """What a server has made is lost when that server is and there are others; then it is to be made anew."""
+        gone = errand.at is not None and errand.at not in self.candidates(now) and self.others_up(errand.at)
         return Errand(errand.order, errand.tries) if gone else errand
 
     def _hold(self, name: str, order: Order, now: float) -> None:

@@ -1,25 +1,30 @@
 """Before the first prompt: which servers are there, and whether they can take this job.
 
-Asks each server for the node classes the graph needs and holds the job's values (checkpoint, sampler,
-scheduler and every other choice in the graph) against the lists they name. Generates nothing.
+Asks each server, one thing after the other, whether prompts can be followed there, and for the node classes the graph
+needs; holds the job's values (checkpoint, sampler, scheduler and every other choice in the graph) against the lists
+they name. A server that limits requests is asked again when it says so. Generates nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from reggen.comfy.client import Client
+from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.wire import choices_of, suggestion
-from reggen.errors import Refused, ServerError, Unreachable
+from reggen.errors import Refused, ServerError
 from reggen.workflow import Template
 
 _AT_ONCE = 64  # servers: more of them would take each other's time
-_UNKNOWN = (404, 405, 501)  # what other servers say to GET /prompt
-_PATIENCE = 8.0  # seconds for one server to answer everything
+_UNKNOWN = (404, 405, 501)  # what other servers say to GET /queue
+_GRACE = 8.0  # seconds in which none is done, after which the servers that are ready wait for no other
+_BUSY = (429, 502, 503, 504)  # a limit on requests, or a server that is still starting, in the words of proxies
+_PAUSES = (0.5, 4.0)  # seconds: the first pause before a busy server is asked again, and all of them together
+_LONGEST = 60.0  # seconds of pauses that a server itself may ask for
 _A1111 = {  # what other tools call them
     "euler a": "euler_ancestral",
     "dpm++ 2m": "dpmpp_2m",
@@ -33,6 +38,7 @@ _A1111 = {  # what other tools call them
     "dpm2 a": "dpm_2_ancestral",
     "unipc": "uni_pc",
 }
+Answer = TypeVar("Answer")
 _SEPARATORS = re.compile(r"[\\/]+")
 
 
@@ -51,39 +57,75 @@ class Examined:
         """It can take this job."""
         return not self.away and not self.problems
 
+    @property
+    def why(self) -> str:
+        """Why it is not used; empty when it is ready."""
+        return self.away or ("it is left out of this run: " + "; ".join(self.problems) if self.problems else "")
+
 
 async def examine(clients: Sequence[Client], template: Template) -> list[Examined]:
-    """Examine all servers, many at once; each gets eight seconds of its own. Never raises ServerError."""
+    """Examine all servers, many at once. Never raises ServerError.
+
+    Each request has the client's own time-out. Once some server is ready, the others are waited for only as long as
+    one of them is done within `_GRACE` seconds.
+    """
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(client: Client) -> Examined:
         async with turns:
             return await _examine(client, template)
 
-    return list(await asyncio.gather(*map(one, clients)))
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(one(client)) for client in clients]
+        waiting = set(asked)
+        while waiting:
+            ready = any(task.done() and task.result().ready for task in asked)
+            grace = _GRACE if ready else None
+            done, waiting = await asyncio.wait(waiting, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                break
+        for task in waiting:
+            task.cancel()
+    late = [Examined(client.name, away="no answer yet") for client in clients]
+    return [none if task.cancelled() else task.result() for task, none in zip(asked, late, strict=True)]
 
 
 async def _examine(client: Client, template: Template) -> Examined:
     try:
-        async with asyncio.timeout(_PATIENCE):
-            try:
-                remaining = await client.remaining()
-            except Refused as refusal:
-                if refusal.status in _UNKNOWN:
-                    return Examined(client.name, away="something answers there, but it is not ComfyUI")
-                raise
-            version = await client.version()
-            problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
-        return Examined(client.name, version, remaining, problems=tuple(problems))
-    except TimeoutError:
-        error: ServerError = Unreachable(client.name, "asking what it can do", "no answer in time")
-        return Examined(client.name, away=error.what)
+        try:
+            queue = await _asked(client.queue)
+        except Refused as refusal:
+            if refusal.status in _UNKNOWN:
+                what = f"HTTP {refusal.status} to /queue: no ComfyUI is there, or none yet (a pod that is starting)"
+                return Examined(client.name, away=f"{what}; {refusal.remedy}" if refusal.remedy else what)
+            raise
+        await _asked(partial(client.history, NOBODY))
+        version = await _asked(client.version)
+        problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
     except ServerError as error:
-        return Examined(client.name, away=error.what)
+        return Examined(client.name, away=error.told)
+    remaining = len(queue.running) + len(queue.pending)
+    return Examined(client.name, version, remaining, problems=tuple(problems))
+
+
+async def _asked(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """An answer; one that is put off is asked for again, as long as the server wants, within limits."""
+    pause, paused, waited = _PAUSES[0], 0.0, 0.0
+    while True:
+        try:
+            return await ask()
+        except Refused as refusal:
+            if refusal.status not in _BUSY:
+                raise
+            paused, waited = paused + pause, waited + refusal.wait
+            if waited > _LONGEST or (not refusal.wait and paused > _PAUSES[1]):
+                raise
+            await asyncio.sleep(max(pause, refusal.wait))
+            pause *= 1.5
 
 
 async def _class(client: Client, template: Template, kind: str) -> list[str]:
-    spec = await client.node_class(kind)
+    spec = await _asked(partial(client.node_class, kind))
     nodes = template.classes[kind]
     if spec is None:
         labels = ", ".join(template.label(node_id) for node_id in nodes)

@@ -9,7 +9,8 @@ By class and fields of the error, never by its text:
                           has one culprit; a sample over which servers died twice is parked, not tried a third time
     Forbidden             no more: it is never posted
     Rejected              elsewhere, once for each server that has not refused it; the same server, never
-    Failed                again up to limits.attempts, elsewhere first
+    Failed                again up to limits.attempts, elsewhere first; what raised on a server on which every prompt
+                          raises, while others make images, was no attempt
       out of memory       memory is freed and the same server tried once more; then a batch is made one by one;
                           then elsewhere; never on a server that lacked it twice. This ladder ends of itself, and
                           its rungs are no attempts
@@ -52,6 +53,7 @@ class Tries:
     deaths: int = 0  # servers that died with it on board
     fetches: int = 0  # rounds in which its pictures, made already, could not be had
     server_errors: int = 0
+    raised: tuple[str, ...] = ()  # the servers on which a node raised, once for each time
     freed: frozenset[str] = frozenset()  # servers whose memory was freed for it
     refused_by: frozenset[str] = frozenset()  # servers that cannot make it: they refuse it, or lack the memory
     avoid: frozenset[str] = frozenset()  # servers to try only when there is no other
@@ -99,10 +101,11 @@ def decide(
     usable: frozenset[str],
     *,
     batch: int = 1,
+    ailing: frozenset[str] = frozenset(),
 ) -> Verdict:
     """What follows from ``error`` on ``server`` for the samples of one prompt, a ``batch`` of so many pictures.
 
-    Given what was spent on them before, and the servers usable now.
+    Given what was spent on them before, the servers usable now, and those of them on which every prompt raises.
     """
     tries = replace(tries, avoid=tries.avoid | {server})
     verdict: Verdict
@@ -113,11 +116,13 @@ def decide(
     elif isinstance(error, Failed) and error.out_of_memory:
         verdict = _short_of_memory(error, server, tries, usable, batch)
     else:
-        verdict = _anywhere(error, server, tries, limits)
+        verdict = _anywhere(error, server, tries, limits, ailing)
     return replace(verdict, remedy=remedy(error)) if isinstance(verdict, GiveUp) else verdict
 
 
-def _anywhere(error: ServerError | SampleError, server: str, tries: Tries, limits: Limits) -> Verdict:
+def _anywhere(
+    error: ServerError | SampleError, server: str, tries: Tries, limits: Limits, ailing: frozenset[str]
+) -> Verdict:
     match error:
         case Refused(status=500):
             pass
@@ -131,11 +136,13 @@ def _anywhere(error: ServerError | SampleError, server: str, tries: Tries, limit
             tries = replace(tries, deaths=tries.deaths + (isinstance(error, Lost) and error.died))
             tries = replace(tries, lost=tries.lost + 1)
             return GiveUp(str(error)) if tries.lost >= limits.lost else Again(tries, pause(tries.lost))
-    tries = replace(tries, attempts=tries.attempts + 1)
+    raised = (*tries.raised, server) if isinstance(error, Failed) else tries.raised
+    tries = replace(tries, attempts=tries.attempts + 1, raised=raised)
     next_take = isinstance(error, BadImage) and not error.torn
-    if tries.attempts >= limits.attempts:
-        return GiveUp(f"{error} ({_times(tries.attempts)})", next_take)
-    return Again(tries, 0.0 if next_take else pause(tries.attempts), next_take)
+    attempts = tries.attempts - sum(one in ailing for one in raised)
+    if attempts >= limits.attempts:
+        return GiveUp(f"{error} ({_times(attempts)})", next_take)
+    return Again(tries, 0.0 if next_take else pause(max(1, attempts)), next_take)
 
 
 def _short_of_memory(error: Failed, server: str, tries: Tries, usable: frozenset[str], batch: int) -> Verdict:

@@ -252,6 +252,9 @@ class Run:
 
     def _mind_the_servers(self, now: float) -> float:
         """Notice that no server can be used, say so once, and give up when the job says so. Returns when to look."""
+        if self._fleet.deserted and not self._fleet.stopped:
+            self._after.fatal = self._after.fatal or self._no_servers()
+            return now
         able = self._fleet.well or any(link.up and link.in_flight for link in self._links.values())
         if able or self._fleet.stopped:
             if self._told_away:
@@ -265,11 +268,12 @@ class Run:
             self._told_away = True
             self._tell(progress.Waiting(now, self._why_not()))
         if now >= limit:
-            self._after.fatal = self._after.fatal or NoServers(
-                tuple((name, self._why_not(name)) for name in self._links)
-            )
+            self._after.fatal = self._after.fatal or self._no_servers()
             return now
         return limit if self._told_away else min(limit, tell)
+
+    def _no_servers(self) -> NoServers:
+        return NoServers(tuple((name, self._why_not(name)) for name in self._links))
 
     def _why_not(self, name: str = "") -> str:
         """Why a server, or the first of all, cannot be used."""

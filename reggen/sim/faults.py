@@ -13,11 +13,11 @@ and which of them it strikes: the `nth` (one or several, counted from 1), `every
 
 What there is to do:
 
-    anywhere      drop, deafen, refuse, garbage, huge, restart, freeze, zombie
+    anywhere      drop, deafen, refuse, lock, garbage, huge, restart, freeze, zombie
     any request   status, html, slow, silent, reset
     post          reject
     view          cut, trickle, endless, swap
-    start         fail, oom, black, flat, noise, wrong, blank, blocked, interrupt, vanish
+    start         gap, fail, oom, black, flat, noise, wrong, blank, blocked, interrupt, vanish
     event         lose, duplicate, delay
 
 In TOML, one `[[fault]]` table each, with the same names:
@@ -41,10 +41,10 @@ from typing import Any
 REQUESTS = ("post", "view", "history", "queue", "other", "ws")
 STREAMS = (*REQUESTS, "start", "event", "time")
 
-ANYWHERE = ("drop", "deafen", "refuse", "garbage", "huge", "restart", "freeze", "zombie")
+ANYWHERE = ("drop", "deafen", "refuse", "lock", "garbage", "huge", "restart", "freeze", "zombie")
 AT_REQUEST = ("status", "html", "slow", "silent", "reset")
 AT_VIEW = ("cut", "trickle", "endless", "swap")
-AT_START = ("fail", "oom", "black", "flat", "noise", "wrong", "blank", "blocked", "interrupt", "vanish")
+AT_START = ("gap", "fail", "oom", "black", "flat", "noise", "wrong", "blank", "blocked", "interrupt", "vanish")
 AT_EVENT = ("lose", "duplicate", "delay")
 
 _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -52,6 +52,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "drop": (STREAMS, ("abrupt", "code")),
     "deafen": (STREAMS, ()),
     "refuse": (STREAMS, ("seconds",)),
+    "lock": (STREAMS, ("seconds", "status")),
     "garbage": (STREAMS, ()),
     "huge": (STREAMS, ()),
     "restart": (STREAMS, ("seconds",)),
@@ -67,6 +68,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "trickle": (("view",), ("seconds",)),
     "endless": (("view",), ()),
     "swap": (("view",), ()),
+    "gap": (("start",), ("seconds",)),
     "fail": (("start",), ("exception", "message", "node")),
     "oom": (("start",), ("node",)),
     "black": (("start",), ()),
@@ -104,8 +106,9 @@ class Fault:
     seed: int | None = None
     """Count only prompts with this seed (`on="start"`): the poison among them."""
     seconds: float = 1.0
-    """How long: a delay, a freeze, a refusal, the time a server is down."""
+    """How long: a delay, a gap, a freeze, a refusal, a lock, the time a server is down."""
     status: int = 503
+    """Of an answer; of a lock 200 is a login page, and 401 a token that is not accepted for a while."""
     retry_after: int | None = None
     queued: bool | None = None
     """Whether the request is carried out before it is answered wrongly: by default yes for

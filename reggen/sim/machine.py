@@ -22,7 +22,7 @@ from reggen.sim.faults import ANYWHERE, AT_EVENT, AT_VIEW, Director, Fault, Scri
 from reggen.sim.hub import GARBAGE, Hub, huge_preview
 from reggen.sim.reply import Ask, Reply
 from reggen.sim.settings import Settings
-from reggen.sim.spoil import replacement, stream_of
+from reggen.sim.spoil import locked, replacement, stream_of
 from reggen.sim.words import Ending, Frame
 from reggen.sim.worker import Worker
 from reggen.sim.world import World
@@ -68,7 +68,8 @@ class Sim:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._alarm = asyncio.Event()
         self._thawed = asyncio.Event()
-        self._refusing_until = 0.0
+        self._refusing_until = self._locked_until = 0.0
+        self._locked = Reply(0)
         self._listening = False
         self._forget()
 
@@ -115,6 +116,10 @@ class Sim:
     def refuse_sockets(self, seconds: float) -> None:
         """Answer 503 to whoever wants to open a socket, for so long."""
         self._refusing_until = time.monotonic() + seconds
+
+    def lock(self, seconds: float, status: int) -> None:
+        """Answer every request with this status for so long, 200 with a login page; open sockets live on."""
+        self._locked_until, self._locked = time.monotonic() + seconds, locked(status)
 
     def vanish(self, prompt_id: str) -> None:
         """Delete a prompt that is not running from queue and history."""
@@ -198,7 +203,8 @@ class Sim:
         """Begin a new life: an empty world, nobody connected."""
         self.world = World(self.settings, self.disk, self._rng)
         self._hub = Hub(draw, self._at_event)
-        self._worker = Worker(self.world, self._thawed, self._flush, self._at_start, self._ended)
+        gap = self.settings.gap
+        self._worker = Worker(self.world, self._thawed, self._flush, self._at_start, self._ended, gap)
         self._executing: tuple[Any, str] | None = None
         self._thawed.set()
 
@@ -210,6 +216,9 @@ class Sim:
         The fault comes along for the caller to spoil the way it is sent.
         """
         await self._thawed.wait()
+        if time.monotonic() < self._locked_until:
+            self._log(ask, self._locked.status)
+            return self._locked, None
         fault = self._struck(self._director.due(stream_of(ask)))
         if fault is not None and fault.do == "slow":
             await asyncio.sleep(fault.seconds)
@@ -226,6 +235,9 @@ class Sim:
     async def admit(self, ask: Ask) -> tuple[Reply, Fault | None]:
         """Whether a socket may open: status 101 if so."""
         await self._thawed.wait()
+        if time.monotonic() < self._locked_until:
+            self._log(ask, self._locked.status)
+            return self._locked, None
         fault = self._struck(self._director.due("ws"))
         if fault is not None and fault.do == "slow":
             await asyncio.sleep(fault.seconds)
@@ -332,6 +344,8 @@ class Sim:
                 self.deafen()
             case "refuse":
                 self.refuse_sockets(fault.seconds)
+            case "lock":
+                self.lock(fault.seconds, fault.status)
             case "garbage":
                 self.send(*GARBAGE)
             case "huge":

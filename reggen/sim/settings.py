@@ -21,6 +21,8 @@ class Settings:
     """Busy time that every sampled prompt has on top, however many pictures it makes."""
     trivial_seconds: float = 0.005
     """Busy time of a prompt that runs nodes but no sampler (EmptyImage graphs)."""
+    gap: float = 0.0
+    """Time before each prompt in which none runs, though some wait: what collecting garbage takes."""
     largest_batch: int | None = None
     """Pictures of one prompt that fit into its memory; more end in a lack of it."""
     history_lag: float = 0.001
@@ -46,7 +48,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
             raise ValueError(f"version {self.version!r} is not one of {', '.join(VERSIONS)}")
-        for name in ("seconds", "prompt_seconds", "trivial_seconds", "history_lag"):
+        for name in ("seconds", "prompt_seconds", "trivial_seconds", "history_lag", "gap"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         if self.history_limit < 1 or self.cache_lru < 0:

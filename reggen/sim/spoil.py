@@ -8,6 +8,7 @@ from reggen.sim.faults import Fault
 from reggen.sim.reply import Ask, Reply, as_json
 from reggen.sim.words import Mishap
 
+_LOGIN = b"<!doctype html><html><head><title>Sign in</title></head><body>Who are you?</body></html>"
 _HTML = b"<html><head><title>Bad gateway</title></head><body><h1>Something else lives here</h1></body></html>"
 
 
@@ -19,6 +20,13 @@ def stream_of(ask: Ask) -> str:
     if first in ("queue", "prompt", "jobs"):
         return "queue"
     return first if first in ("view", "history") else "other"
+
+
+def locked(status: int) -> Reply:
+    """What a server says to everything while somebody in front of it lets nobody in."""
+    if status == 200:
+        return Reply(200, _LOGIN, "text/html")
+    return Reply(status, f"{status}: you may not".encode(), "text/plain")
 
 
 def replacement(fault: Fault, reply: Reply) -> Reply:

@@ -29,6 +29,8 @@ class Worker:
     begin: Callable[[], list[Fault]]
     """A prompt's turn has come: carry out the faults that can happen anywhere, and hand back all."""
     ended: Callable[[Ending], None]
+    gap: float = 0.0
+    """Seconds before each prompt in which none runs."""
     awake: asyncio.Event = field(default_factory=asyncio.Event)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,6 +55,7 @@ class Worker:
         faults = self.begin()
         if any(fault.do == "zombie" and fault.face == "idle" for fault in faults):
             self.world.dead = True
+        await asyncio.sleep(self.gap + sum(fault.seconds for fault in faults if fault.do == "gap"))
         item = self.world.take()
         self.flush()
         if item is None:

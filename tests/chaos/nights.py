@@ -42,6 +42,8 @@ _BREAKS: dict[Kind, tuple[How, ...]] = {
 }
 _SECONDS = {  # the shortest and the longest of each, so that every time-out of the job lies in between
     "refuse": (0.05, 1.0),
+    "lock": (0.05, 1.5),
+    "gap": (0.02, 0.25),
     "restart": (0.02, 1.0),
     "freeze": (0.05, 1.5),
     "slow": (0.01, 1.4),
@@ -101,10 +103,12 @@ class Night:
         batch into single prompts. A post, a history or a picture that cannot be had costs its prompt. Whatever
         happens to sockets and frames costs nothing: they are hints.
         """
-        if fault.do in ("restart", "freeze", "zombie"):
+        if fault.do in ("restart", "freeze", "zombie", "lock"):
             return self.in_hand
         if fault.do in ("black", "flat", "noise", "wrong", "oom"):
             return self.batch
+        if fault.do == "gap":
+            return 0
         if fault.do in AT_START or fault.do in AT_VIEW or fault.do == "reject":
             return 1
         if fault.do in AT_REQUEST:
@@ -184,11 +188,14 @@ def _when(rng: random.Random, on: str) -> dict[str, Any]:
 
 
 def _details(rng: random.Random, do: str) -> dict[str, Any]:
-    if do in _SECONDS:
-        return {"seconds": round(rng.uniform(*_SECONDS[do]), 3)}
+    seconds = round(rng.uniform(*_SECONDS[do]), 3) if do in _SECONDS else 0.0
     match do:
+        case _ if seconds and do != "lock":
+            return {"seconds": seconds}
         case "drop":
             return {"abrupt": rng.random() < 0.5}
+        case "lock":
+            return {"seconds": seconds, "status": rng.choice((200, 401, 403, 404, 502))}
         case "status":
             return {
                 "status": rng.choice(_STATUSES),

@@ -38,6 +38,8 @@ FLOORS = {
     "comfy.wire": 1,
     "comfy.follow": 1,
     "comfy.worker": 1,
+    "comfy.refusals": 1,
+    "comfy.cuts": 1,
     "comfy.client": 2,
     "comfy.link": 2,
     "comfy.launch": 2,

@@ -1,0 +1,58 @@
+"""A server that answers HTTP, but not with what is needed: a token expired, a login page, a proxy that forbids.
+
+Its socket may live on, so nothing else would tell. After `FEW` such answers in a row to one kind of question it counts
+as away; only the same questions, answered, bring it back. Pure: ``now`` is handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from reggen.comfy.follow import Pace
+from reggen.errors import Nonsense, Refused, ServerError
+
+FEW = 3
+_LONGEST = 15.0  # times ``blind``: the pause between questions to a server that refuses begins with that, and grows
+_PASSING = frozenset({408, 425, 429})
+
+
+def is_permanent(error: ServerError) -> bool:
+    """Whether the same request can hardly ever succeed: refused by status, or answered with a web page."""
+    if isinstance(error, Refused):
+        return 400 <= error.status < 500 and error.status not in _PASSING
+    return isinstance(error, Nonsense) and error.page
+
+
+class Refusals:
+    """Counts wrong answers in a row. ``why`` is the reason, in words, while the server is away for it."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.why = ""
+        self.ask_at = math.inf
+        """When to ask again."""
+        self._in_a_row: Counter[str] = Counter()
+        self._blind = self._pause = pace.blind
+
+    def wrong(self, error: ServerError, now: float) -> bool:
+        """An answer was not what was asked for. True when the server is away for it, from now on or still."""
+        self._in_a_row[error.doing] += 1
+        if not self.why and self._in_a_row[error.doing] < FEW:
+            return False
+        self.refuse(error, now)
+        return True
+
+    def refuse(self, error: ServerError, now: float) -> None:
+        """It is away for this answer, whatever came before."""
+        wait = error.wait if isinstance(error, Refused) else 0.0
+        self._pause = min(_LONGEST * self._blind, 2 * self._pause) if self.why else self._blind
+        self.why, self.ask_at = f"{error.doing}: {error.told}", now + max(self._pause, wait)
+
+    def right(self, doing: str) -> None:
+        """One kind of question was answered."""
+        self._in_a_row.pop(doing, None)
+
+    def healed(self) -> None:
+        """Every kind of question was answered."""
+        self._in_a_row.clear()
+        self.why, self.ask_at, self._pause = "", math.inf, self._blind
