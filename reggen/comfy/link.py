@@ -19,7 +19,7 @@ from reggen.comfy import wire
 from reggen.comfy.client import Client, Socket
 from reggen.comfy.cuts import Cuts
 from reggen.comfy.follow import Follower, Pace
-from reggen.comfy.refusals import Refusals, is_permanent
+from reggen.comfy.refusals import Refusals, is_missing, is_permanent
 from reggen.comfy.worker import LOOKS, Verdict, Worker
 from reggen.errors import Lost, ServerError, Unreachable
 
@@ -73,6 +73,7 @@ class Link:
         self.left_behind: tuple[wire.Trace, ...] = ()
         self._worker = Worker(self._pace)
         self._refusals = Refusals(self._pace)
+        self._withheld: wire.ImageRef | None = None  # the picture that was refused, where that is why it is away
         self._cuts = Cuts()
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
@@ -120,6 +121,18 @@ class Link:
                 self._is_away(self._refusals.why)
             return False
         return True
+
+    def withholds(self, picture: wire.ImageRef, error: ServerError) -> bool:
+        """A picture was not handed out. True when the server is away for that; then until it hands this one out."""
+        if is_missing(error) or isinstance(error, Unreachable) or not self._refusals.wrong(error, self._clock()):
+            return False
+        self._withheld = picture
+        self._is_away(self._refusals.why)
+        return True
+
+    def hands_out(self) -> None:
+        """A picture is being handed out."""
+        self._refusals.right("downloading an image")
 
     async def free(self) -> None:
         """Ask the server to free its memory; one that does not answer is found out otherwise."""
@@ -381,13 +394,26 @@ class Link:
         alone = self._socket is not None or bool(self._refusals.why)
         return alone and not self.up and not self._worker.resting
 
+    async def _look_for_nothing(self) -> None:
+        """Ask again what was refused. Raises ServerError while it still is."""
+        if self._withheld:
+            try:
+                async with self.client.view(self._withheld):
+                    pass
+            except ServerError as error:
+                if not is_missing(error):
+                    raise
+            self._withheld = None
+        else:
+            await self.client.look()
+
     async def _ask_again(self) -> None:
         """See whether it is back: one that refused looks is, when it answers them."""
         if self._refusals.ask_at > self._clock() and self._refusals.why:
             return
         try:
             if self._refusals.why:
-                await self.client.look()
+                await self._look_for_nothing()
                 self._refusals.healed()
             else:
                 await self.client.remaining()

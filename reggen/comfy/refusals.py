@@ -24,6 +24,11 @@ def is_permanent(error: ServerError) -> bool:
     return isinstance(error, Nonsense) and error.page
 
 
+def is_missing(error: ServerError) -> bool:
+    """Whether ComfyUI itself says that it has no such file: its 404 has no body, a proxy's has."""
+    return isinstance(error, Refused) and error.status == 404 and not error.body
+
+
 class Refusals:
     """Counts wrong answers in a row. ``why`` is the reason, in words, while the server is away for it."""
 

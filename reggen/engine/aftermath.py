@@ -74,6 +74,8 @@ class Aftermath:
         self.fatal: ReggenError | None = None
         self.last_error: dict[str, str] = {}
         """By server, the last thing that went wrong there, until something goes well."""
+        self.left_out: dict[str, str] = {}
+        """By server that is given nothing more in this run, why."""
 
     def one_by_one(self, samples: Iterable[Sample], tries: Tries, ceiling: float) -> None:
         """The next take of some samples, each a prompt of its own."""
@@ -157,9 +159,7 @@ class Aftermath:
         samples, error = tuple(sample for sample, _ in failures), failures[0][1]
         now = time.monotonic()
         self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
-        assert isinstance(error, ServerError), "a picture that came is no server's fault"
-        away = await self._is_barred(link, error, view=True)
-        tries = replace(errand.tries, fetches=errand.tries.fetches + (not away))
+        tries = replace(errand.tries, fetches=errand.tries.fetches + link.up)  # an absence is no round
         if tries.fetches < _FETCHES:
             self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
             self._fleet.again(Errand(Order(samples), tries, at=link.name, made=made), now, 0.0)
@@ -181,11 +181,10 @@ class Aftermath:
         self.last_error[link.name] = f"{error.doing}: {error.told}" if isinstance(error, ServerError) else str(error)
         if isinstance(error, ServerError):
             self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
-            await self._is_barred(link, error)
+            await self._judge_front(link, error)
         elif isinstance(error, Rejected):
             if self._fleet.refused(link.name):
-                text = f"{link.name} keeps refusing what others take and is left out of this run: {error}"
-                self._tell(progress.Trouble(now, link.name, text))
+                self._leave_out(link.name, f"it keeps refusing what others take: {error}")
             self._hopeless(error)
         elif isinstance(error, Failed) and error.out_of_memory:
             if link.name in errand.tries.freed and errand.order.batch > 1:
@@ -198,16 +197,14 @@ class Aftermath:
         else:
             self._fleet.accepted(link.name)
 
-    async def _is_barred(self, link: Link, error: ServerError, *, view: bool = False) -> bool:
-        """Whether what is in front of a server refuses everything for now; one that refuses just this is left out."""
-        if not is_permanent(error):
-            return False
-        if not await link.answers(error):
-            return True
-        if self._fleet.barred(link.name, view=view):
-            text = f"{link.name} is left out of this run: {error.doing}: {error.told}"
-            self._tell(progress.Trouble(time.monotonic(), link.name, text))
-        return False
+    async def _judge_front(self, link: Link, error: ServerError) -> None:
+        """A post was refused for good: where looks are answered, only posts are, and after a few it is left out."""
+        if is_permanent(error) and await link.answers(error) and self._fleet.barred(link.name):
+            self._leave_out(link.name, f"{error.doing}: {error.told}")
+
+    def _leave_out(self, name: str, why: str) -> None:
+        self.left_out[name] = why
+        self._tell(progress.Trouble(time.monotonic(), name, f"{name} is left out of this run: {why}"))
 
     def _hopeless(self, error: Rejected) -> None:
         """When the first prompts are all refused, wherever they go, the job itself is wrong."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from reggen.comfy.link import Link
-from reggen.comfy.refusals import is_permanent
+from reggen.comfy.refusals import is_missing
 from reggen.comfy.wire import ImageRef, Outcome, Success
 from reggen.dataset import check, formats
 from reggen.dataset.check import Demands, Finding
@@ -21,7 +21,7 @@ from reggen.engine.adopt import prompt_id
 from reggen.engine.fleet import Errand, Made
 from reggen.engine.retry import pause
 from reggen.engine.scribe import Accepted, Scribe
-from reggen.errors import BadImage, Forbidden, Nonsense, Refused, SampleError, ServerError, StorageError, Unfetched
+from reggen.errors import BadImage, Forbidden, Nonsense, SampleError, ServerError, StorageError, Unfetched
 from reggen.guard import Guard
 from reggen.plan import Sample
 from reggen.workflow import Template
@@ -170,13 +170,13 @@ class Bench:
         for trial in range(1, _DOWNLOADS + 1):
             try:
                 async with link.client.view(picture) as download:
+                    link.hands_out()
                     accept = partial(self._accept, sample, link.name, download.length)
                     return await self.folder.receive(sample.name, download, self._most_bytes, accept, self._threads)
             except ServerError as error:
-                missing = isinstance(error, Refused) and error.status == 404
-                if missing and trial > 1:  # a cached prompt names a file that is no more, or a proxy knows no /view
-                    raise Unfetched(link.name, f"{error.what}, as if the file were not there") from error
-                if trial == _DOWNLOADS or (is_permanent(error) and not missing):
+                if is_missing(error) and trial > 1:
+                    raise Unfetched(link.name, "the file is not there") from error  # a cached prompt names it
+                if trial == _DOWNLOADS or link.withholds(picture, error):
                     raise
             except BadImage as error:
                 if not error.torn or trial > 1:

@@ -25,7 +25,7 @@ from reggen.engine.station import FETCHING, Finish, Station
 from reggen.plan import Order
 
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
-_BARRED = 5  # posts or pictures in a row that what is in front of a server may refuse for good, before it is left out
+_BARRED = 5  # posts in a row that what is in front of a server may refuse for good, before it is left out
 _RAISED = 3  # prompts in a row that may raise on a server while others make images, before it is at fault
 _LONGEST_REST = 1800.0  # seconds
 
@@ -217,7 +217,7 @@ class Fleet:
     def accepted(self, name: str) -> None:
         """A server took a prompt and ended it, well or not."""
         server = self._servers[name]
-        server.refusals = server.barred_posts = 0
+        server.refusals = server.barred = 0
         if not self._is_ailing(server):
             server.breaker.worked()
         self._succeeded = True
@@ -228,7 +228,7 @@ class Fleet:
         server.breaker.well()
         server.made += 1
         self._made += 1
-        server.raised = server.barred_views = 0
+        server.raised = 0
 
     def raised(self, name: str, now: float, rest: float) -> bool:
         """A node raised on a server. True when that is the server's fault: it raises always, and others make images.
@@ -253,12 +253,11 @@ class Fleet:
         """The servers on which every prompt raises while others make images."""
         return frozenset(name for name, server in self._servers.items() if self._is_ailing(server))
 
-    def barred(self, name: str, *, view: bool = False) -> bool:
-        """What is in front of a server refused a post or a picture for good. True when it is left out from here on."""
+    def barred(self, name: str) -> bool:
+        """What is in front of a server refused a post for good. True when it is left out from here on."""
         server = self._servers[name]
-        server.barred_posts += not view
-        server.barred_views += view
-        if server.out or max(server.barred_posts, server.barred_views) < _BARRED:
+        server.barred += 1
+        if server.out or server.barred < _BARRED:
             return False
         server.out = True
         return True

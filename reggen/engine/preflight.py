@@ -20,7 +20,7 @@ from reggen.errors import Refused, ServerError
 from reggen.workflow import Template
 
 _AT_ONCE = 64  # servers: more of them would take each other's time
-_UNKNOWN = (404, 405, 501)  # what other servers say to GET /queue
+_UNKNOWN = (404, 405, 501)  # what other servers say to GET /prompt
 _GRACE = 8.0  # seconds in which none is done, after which the servers that are ready wait for no other
 _BUSY = (429, 502, 503, 504)  # a limit on requests, or a server that is still starting, in the words of proxies
 _PAUSES = (0.5, 4.0)  # seconds: the first pause before a busy server is asked again, and all of them together
@@ -93,10 +93,10 @@ async def examine(clients: Sequence[Client], template: Template) -> list[Examine
 async def _examine(client: Client, template: Template) -> Examined:
     try:
         try:
-            queue = await _asked(client.queue)
+            remaining = await _asked(client.remaining)
         except Refused as refusal:
             if refusal.status in _UNKNOWN:
-                what = f"HTTP {refusal.status} to /queue: no ComfyUI is there, or none yet (a pod that is starting)"
+                what = f"HTTP {refusal.status} to /prompt: no ComfyUI is there, or none yet (a pod that is starting)"
                 return Examined(client.name, away=f"{what}; {refusal.remedy}" if refusal.remedy else what)
             raise
         await _asked(partial(client.history, NOBODY))
@@ -104,7 +104,6 @@ async def _examine(client: Client, template: Template) -> Examined:
         problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
     except ServerError as error:
         return Examined(client.name, away=error.told)
-    remaining = len(queue.running) + len(queue.pending)
     return Examined(client.name, version, remaining, problems=tuple(problems))
 
 

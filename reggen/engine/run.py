@@ -277,7 +277,8 @@ class Run:
 
     def _why_not(self, name: str = "") -> str:
         """Why a server, or the first of all, cannot be used."""
-        reasons = {**self._after.last_error, **{link.name: link.why for link in self._links.values() if link.why}}
+        whys = {link.name: link.why for link in self._links.values() if link.why}
+        reasons = {**self._after.last_error, **whys, **self._after.left_out}
         if name:
             return reasons.get(name, "it gave no reason")
         return next((f"{one}: {why}" for one, why in reasons.items()), "connecting")

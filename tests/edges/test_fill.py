@@ -76,8 +76,8 @@ async def test_in_the_steady_state_an_image_costs_three_requests(job: JobMaker) 
             "GET /history": 21,
             "GET /view": 20,
         }, "one look at the history is the preflight's"
-        assert steady["GET /queue"] == 1, "the preflight's"
-        assert steady["GET /prompt"] == 0
+        assert steady["GET /queue"] == 0
+        assert steady["GET /prompt"] == 1, "the preflight's"
         assert steady["GET /ws"] == 1
 
 
@@ -581,13 +581,13 @@ async def test_one_failing_batch_does_not_end_the_night(job: JobMaker) -> None:
 
 
 async def test_another_server_on_the_port_is_called_so(job: JobMaker) -> None:
-    """Its page of HTML helps nobody."""
+    """Its page of HTML helps nobody; a pod that is still starting has the same one."""
 
     async def page(_: web.Request) -> web.StreamResponse:
         return web.Response(status=404, text="<!DOCTYPE HTML><html>Error response</html>")
 
     async with proxied(page) as url:
-        with pytest.raises(NoServers, match="something answers there, but it is not ComfyUI"):
+        with pytest.raises(NoServers, match="no ComfyUI is there, or none yet"):
             await filled(job(url))
 
 
@@ -737,10 +737,9 @@ async def test_waiting_goes_on_although_a_server_that_is_there_cannot_do_it(job:
         told = Told()
         running = asyncio.create_task(filled(one, wait=True, told=told))
         await eventually(lambda: any(isinstance(event, progress.Waiting) for event in told.events))
-        away = [(event.server, event.why) for event in told.events if isinstance(event, progress.ServerChanged)]
-        assert away == [(one.servers[1].name, "connection refused (is ComfyUI running there?)")], (
-            "the display says so beside the server"
-        )
+        away = {event.server: event.why for event in told.events if isinstance(event, progress.ServerChanged)}
+        assert away[one.servers[1].name] == "connection refused (is ComfyUI running there?)", "beside the server"
+        assert "is not in the server's list" in away[one.servers[0].name]
         await rich.start()
         await running
         assert told.summary.exit_code == 0
@@ -757,14 +756,14 @@ async def test_a_prompt_whose_post_was_never_settled_is_taken_back_at_the_end(jo
         await eventually(lambda: sim.world.remaining == 0)
 
 
-async def test_a_frozen_server_at_the_start_is_no_server_within_ten_seconds(job: JobMaker) -> None:
+async def test_a_frozen_server_at_the_start_is_no_server_after_the_time_of_a_request(job: JobMaker) -> None:
     """It accepts connections and says nothing: exit 4, soon, with the same words."""
     async with serve(QUICK) as sim:
-        frozen = asyncio.create_task(sim.freeze(8.5))
+        frozen = asyncio.create_task(sim.freeze(2.5))
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
             with pytest.raises(NoServers, match="no answer in time"):
-                await filled(job(sim.url, limits={"request": 60}))
+                await filled(job(sim.url, limits={"request": 1.0}))
         await frozen
 
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from reggen.comfy.client import Client
-from reggen.comfy.wire import Outcome, Queue
+from reggen.comfy.wire import Outcome
 from reggen.engine.preflight import examine
 from reggen.workflow import template
 from tests.conftest import JobMaker
@@ -28,12 +28,12 @@ class Slow(Client):
         super().__init__(f"http://server-{number}")
         self._crowd = crowd
 
-    async def queue(self) -> Queue:
+    async def remaining(self) -> int:
         self._crowd.now += 1
         self._crowd.most = max(self._crowd.most, self._crowd.now)
         for _ in range(SERVERS):
             await asyncio.sleep(0)
-        return Queue((), (), {})
+        return 0
 
     async def history(self, prompt_id: str) -> Outcome | None:  # noqa: ARG002
         return None
