@@ -25,7 +25,7 @@ from reggen.engine.fill import Control, fill
 from reggen.engine.summary import Summary
 from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, ReggenError
 from reggen.job import Job
-from reggen.progress import RunEvent
+from reggen.progress import RunEvent, ServerChanged
 from reggen.report.closing import report, write_report
 from reggen.sim import Script, Settings, Sim, serve
 from tests.chaos import stuck
@@ -71,6 +71,7 @@ class Ended:
     code: int | None
     report: Mapping[str, Any] = field(default_factory=dict)
     said: str = ""
+    deaths: int = 0  # servers whose worker was called dead
 
     @property
     def of_itself(self) -> bool:
@@ -124,12 +125,14 @@ async def _until_done(
 ) -> tuple[Ended, int]:
     """Run and break off as planned, then run until it ends of itself; how, and how many runs were cut short."""
     breaks, cut_short = list(planned.breaks), 0
+    mortal = any(fault.do == "zombie" for fault in planned.faults())
     rejected = any(fault.do == "reject" for fault in planned.faults())
     for _ in range(_RUNS):
         breaking = breaks.pop(0) if breaks else None
         outcome.runs += 1
         ended = await runner(job, sims, breaking)
         try:
+            assert mortal or not ended.deaths, "a worker that lives was called dead"
             _check_run(job, ended, breaking, rejected=rejected)
         except BaseException as error:
             error.add_note(f"in run {outcome.runs}, {breaking}, exit {ended.code}: {ended.said}")
@@ -184,11 +187,12 @@ async def _morning(planned: Night, root: Path, runner: Runner, missing: int) -> 
 
 async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> Ended:
     """`fill` in this process, under a pace that does not wait long."""
-    control, told, reached = Control(), 0, asyncio.Event()
+    control, told, deaths, reached = Control(), 0, 0, asyncio.Event()
 
-    def tell(_: RunEvent) -> None:
-        nonlocal told
+    def tell(event: RunEvent) -> None:
+        nonlocal told, deaths
         told += 1
+        deaths += isinstance(event, ServerChanged) and "its worker is dead" in event.why
         if breaking is not None and told >= breaking.happenings:
             reached.set()
 
@@ -200,7 +204,7 @@ async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> E
     if breaker is not None:
         breaker.cancel()
         await asyncio.wait({breaker})
-    return _ended(job, guarded)
+    return replace(_ended(job, guarded), deaths=deaths)
 
 
 async def _break_off(breaking: Break, reached: asyncio.Event, control: Control, running: asyncio.Task[Summary]) -> None:

@@ -387,3 +387,35 @@ async def test_freeze_by_script():
         began = time.monotonic()
         await finished(comfy, ear)
         assert time.monotonic() - began >= 0.3
+
+
+async def test_a_gap_in_which_none_runs_though_some_wait():
+    """What collecting garbage takes between two prompts: the queue shows none running and all waiting."""
+    async with troubled(Fault("gap", nth=1, seconds=30.0)) as (sim, comfy):
+        await comfy.submit(plain(1))
+        await comfy.submit(plain(2))
+        queue = await comfy.get("/queue")
+        assert (len(queue["queue_running"]), len(queue["queue_pending"])) == (0, 2)
+        assert not sim.world.dead
+
+
+async def test_a_gap_before_every_prompt_is_a_setting():
+    """`--gap` of the stand-in: every prompt waits that long before it runs, and runs."""
+    async with troubled(gap=0.05) as (_, comfy):
+        begun = time.monotonic()
+        await comfy.images(await comfy.submit(txt2img(some_color())), "9")
+        assert time.monotonic() - begun >= 0.05
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, "text/plain"), (200, "text/html")])
+async def test_a_lock_refuses_every_request_and_leaves_open_sockets_alone(status: int, kind: str):
+    """A token that expires, or a session: HTTP says no, frames come all the same, and it passes."""
+    async with troubled() as (sim, comfy), comfy.ear() as ear:
+        prompt_id = await comfy.submit(txt2img(some_color()), client_id=ear.client_id)
+        sim.lock(60, status)
+        assert "execution_success" in names(await ear.until_done(prompt_id))
+        for path in ("/queue", "/history", "/view", "/prompt", "/ws"):
+            async with comfy.http.get(comfy.url + path) as response:
+                assert (response.status, response.content_type) == (status, kind)
+        sim.lock(0, status)
+        assert await comfy.images(prompt_id, "9")

@@ -1,0 +1,99 @@
+"""Workers that live and workers that are dead, looked at in every rhythm; and answers that are not the right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reggen.comfy.follow import Pace
+from reggen.comfy.refusals import FEW, Refusals
+from reggen.comfy.wire import Queue
+from reggen.comfy.worker import LOOKS, Verdict, Worker
+from reggen.errors import Refused
+
+PACE = Pace(gap=45.0, stall=1200.0, mercy=60.0)
+GAPS = st.floats(0.0, 40.0)  # a healthy server's longest that was ever measured had 14 s
+RUNS = st.floats(1.0, 1000.0)
+RHYTHMS = st.lists(st.floats(0.1, 10_000.0), min_size=1, max_size=40)
+
+
+@dataclass
+class Healthy:
+    """A worker that does one prompt after the other: a gap, then a run, and so on; ours and other people's."""
+
+    gaps: list[float]
+    runs: list[float]
+    ours: list[bool]
+    number: int = 0
+    begin: float = 0.0
+
+    def at(self, now: float) -> tuple[Queue, float | None]:
+        """The queue at a moment, each later than the one before, and when our running prompt was last heard of."""
+        while True:
+            number = self.number
+            gap, run = (one[number % len(one)] for one in (self.gaps, self.runs))
+            waiting = tuple(f"p{later}" for later in range(number, number + 3))
+            if now < self.begin + gap:
+                return Queue((), waiting, {}), None
+            if now < self.begin + gap + run:
+                mine = self.ours[number % len(self.ours)]
+                return Queue(waiting[:1], waiting[1:], {}), self.begin + gap if mine else None
+            self.number, self.begin = number + 1, self.begin + gap + run
+
+
+def moments(rhythm: list[float], until: float) -> Iterator[float]:
+    now, number = 0.0, 0
+    while now < until and number < 500:
+        yield now
+        now, number = now + rhythm[number % len(rhythm)], number + 1
+
+
+@settings(deadline=None)
+@given(st.lists(GAPS, min_size=1), st.lists(RUNS, min_size=1), st.lists(st.booleans(), min_size=1), RHYTHMS)
+def test_a_worker_that_lives_is_never_called_dead(
+    gaps: list[float], runs: list[float], ours: list[bool], rhythm: list[float]
+) -> None:
+    """Whatever its gaps below the limit, and whenever it is looked at: seconds or hours apart, with no event at all."""
+    server, worker = Healthy(gaps, runs, ours), Worker(PACE)
+    for now in moments(rhythm, 20_000.0):
+        queue, heard = server.at(now)
+        assert worker.seen(queue, heard, now) not in {Verdict.DEAD, Verdict.INTERRUPT}, f"at {now}: {queue}"
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0.5, 30.0), min_size=1, max_size=20), st.booleans())
+def test_a_worker_that_takes_nothing_is_found_dead(rhythm: list[float], freed: bool) -> None:
+    """Under watch for the limit, at looks that are no further apart than they are asked for."""
+    worker = Worker(PACE)
+    if freed:
+        worker.freed(0.0)
+    queue, watched, last = Queue((), ("head", "next"), {}), 0.0, 0.0
+    for now in moments(rhythm, 20_000.0):
+        watched, last = watched + min(now - last, PACE.gap / LOOKS), now
+        verdict = worker.seen(queue, None, now)
+        due = watched >= PACE.gap * (3 if freed and now < 1200.0 else 1) - 1e-6
+        assert (verdict is Verdict.DEAD) == due or abs(watched - PACE.gap) < 1e-6
+        if verdict is Verdict.DEAD:
+            return
+    raise AssertionError("it was never found")
+
+
+@given(st.lists(st.tuples(st.sampled_from(("queue", "history")), st.booleans()), max_size=60))
+def test_only_wrong_answers_in_a_row_to_one_question_make_a_server_away(answers: list[tuple[str, bool]]) -> None:
+    """Right ones to another question neither help nor harm; away, it stays so until every question is answered."""
+    refusals, in_a_row, away = Refusals(PACE), {"queue": 0, "history": 0}, False
+    for number, (question, right) in enumerate(answers):
+        if right:
+            refusals.right(question)
+            in_a_row[question] = 0
+        else:
+            in_a_row[question] += 1
+            away = away or in_a_row[question] >= FEW
+            assert refusals.wrong(Refused("here", question, 401, ""), float(number)) == away
+        assert bool(refusals.why) == away
+    refusals.healed()
+    assert not refusals.why
+    assert not refusals.wrong(Refused("here", "queue", 401, ""), 1e6)
