@@ -19,6 +19,7 @@
     │   ├─ Interrupted           somebody interrupted it
     │   └─ Lost                  it vanished from the server
     ├─ StorageError              the disk said no                      exit 5
+    │   └─ Damaged               the ledger cannot be read as one
     ├─ NoServers                 none can be used                      exit 4
     └─ Busy                      another run holds the dataset         exit 2
 
@@ -267,6 +268,20 @@ class StorageError(ReggenError):
 
     def __str__(self) -> str:
         return f"{self.doing} {self.path}: {self.what}. Nothing is lost; run the same command again when it is mended"
+
+
+class Damaged(StorageError):
+    """The ledger is no ledger, or holds what reggen never wrote. A run sets it aside and adopts the images again."""
+
+    def __init__(self, path: str, doing: str, what: str) -> None:
+        super().__init__(path, doing, what)
+        self.args = (path, doing, what)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.doing} {self.path}: it is damaged ({self.what}). The images are not touched: `python -m reggen "
+            "run` with the same job sets this file aside, checks and adopts the images, and goes on"
+        )
 
 
 class NoServers(ReggenError):

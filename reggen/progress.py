@@ -215,6 +215,7 @@ class Progress:
         match event:
             case Began():
                 self.total, self.before, self.began = event.total, event.done, event.at
+                self.made = 0  # a run that begins again counts what it has made as being there
                 self.servers = {server: ServerView() for server in event.servers}
             case ServerChanged():
                 self._server_changed(event)

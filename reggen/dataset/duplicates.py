@@ -29,9 +29,17 @@ class Duplicates:
     ``bits`` is how much the hashes of two suspects may differ. Read in when it is first needed, or by `load`.
     """
 
-    def __init__(self, folder: Folder, ledger: Path, bits: int, training: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        ledger: Path,
+        bits: int,
+        training: Sequence[Path] = (),
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``stopped`` ends a `load` that goes on, as `stop` does."""
         self._folder, self._ledger, self._training = folder, ledger, tuple(training)
-        self._bits, self._stopped = bits, threading.Event()
+        self._bits, self._stop, self._stopped = bits, threading.Event(), stopped
         self._known: tuple[Likeness, Likeness] | None = None  # the dataset's own, and the training set's
 
     def load(self) -> tuple[Likeness, Likeness]:
@@ -45,14 +53,14 @@ class Duplicates:
                     ours.add(index, own)
             finally:
                 reader.close()
-        for number, found in training_prints(self._training, self._stopped.is_set):
+        for number, found in training_prints(self._training, lambda: self._stop.is_set() or self._stopped()):
             theirs.add(number, found)
         self._known = ours, theirs
         return self._known
 
     def stop(self) -> None:
         """End a `load` that goes on: the run ends, and nothing will be asked any more."""
-        self._stopped.set()
+        self._stop.set()
 
     def demand_new(self, name: str, index: int, path: Path, prints: Sequence[int]) -> None:
         """Raises Duplicate when the picture at ``path``, meant for a slot, is there already."""

@@ -141,7 +141,8 @@ class Folder:
             head, tail = f"{self._prefix}_", f".{self.ending}"
             for entry in entries:  # a million of them: no expression is matched
                 name = entry.name
-                if (digits := name[start:stop]).isdecimal() and name.startswith(head) and name.endswith(tail):
+                digits = name[start:stop]
+                if digits.isascii() and digits.isdecimal() and name.startswith(head) and name.endswith(tail):
                     yield int(digits) - 1, entry
 
     def set_aside(self, path: Path) -> Path:

@@ -10,43 +10,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_type_hints
 
-from reggen.errors import JobError, Problem, StorageError
-
-VERSION = 2
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS slot (
-    idx INTEGER PRIMARY KEY,   -- from 0
-    state TEXT NOT NULL CHECK (state IN ('done', 'given_up', 'rejected')),
-    take INTEGER NOT NULL,     -- of the picture that is done, or the next one to make
-    name TEXT NOT NULL,
-    reason TEXT,               -- why it was given up or rejected
-    positive TEXT, negative TEXT, seed INTEGER, batch INTEGER, position INTEGER,
-    width INTEGER, height INTEGER, checkpoint TEXT, recipe TEXT,
-    server TEXT, comfyui TEXT, prompt_id TEXT, attempts INTEGER,
-    waited REAL,               -- seconds from the post to the ending
-    busy REAL,                 -- of these, seconds the server was at it
-    fetched REAL,              -- seconds from the ending to the row
-    bytes INTEGER, sha256 TEXT,
-    likeness TEXT,             -- perceptual hash, 16 hex digits; since version 2
-    at TEXT NOT NULL           -- UTC, ISO 8601
-);
-CREATE INDEX IF NOT EXISTS slot_state ON slot (state, idx);
-CREATE TABLE IF NOT EXISTS rejection (  -- since version 2
-    idx INTEGER NOT NULL, take INTEGER NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL, seed INTEGER, server TEXT
-);
-CREATE TABLE IF NOT EXISTS run (
-    id TEXT PRIMARY KEY, started TEXT NOT NULL, ended TEXT, outcome TEXT
-);
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+from reggen.dataset.schema import MORE, SCHEMA, VERSION, Column, fact
+from reggen.errors import Damaged, JobError, Problem, StorageError
+from reggen.plan import MAX_TAKES
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +67,27 @@ class Rejection:
     server: str | None = None
 
 
+LEDGER = "ledger.sqlite"
+"""Its name in a dataset's state folder."""
+
 _RAGGED, _PARTS = 1024, 32  # slots that are read where some are missing, and parts in which more are looked through
 _COLUMNS = tuple(column.name for column in fields(Row))
+_KINDS = tuple(get_type_hints(Row).values())
+_ODD = "holds what reggen never wrote"
+_CIRCUMSTANCES = (
+    "SQLITE_IOERR",
+    "SQLITE_READONLY",
+    "SQLITE_CANTOPEN",
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_PERM",
+    "SQLITE_AUTH",
+    "SQLITE_NOMEM",
+    "SQLITE_INTERRUPT",
+    "SQLITE_PROTOCOL",
+    "SQLITE_NOLFS",
+    "SQLITE_MISUSE",
+)  # of the disk, of other programs: nothing that says the file is damaged
 _REJECT = "INSERT INTO rejection VALUES (:idx, :take, :reason, :at, :seed, :server)"
 _TURN_AWAY = """
 INSERT INTO rejection SELECT idx, take, ?, ?, seed, server FROM slot WHERE idx = ? AND state = 'done'
@@ -111,18 +105,29 @@ class Ledger:
     def open(cls, path: Path) -> Self:
         """Open for writing, making it when missing. May be used from any one thread at a time."""
         ledger = cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=rwc"))
-        with ledger._storage("opening"):
-            ledger._db.execute("PRAGMA journal_mode = WAL")  # where the filesystem cannot, SQLite keeps its own
-            ledger._db.execute("PRAGMA synchronous = FULL")
-            version = ledger._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise StorageError(str(path), "opening", f"a newer reggen made it (version {version})")
-            with ledger._db:
-                ledger._db.executescript(_SCHEMA)
-                if "likeness" not in ledger._columns():  # version 1
-                    ledger._db.execute("ALTER TABLE slot ADD COLUMN likeness TEXT")
-                ledger._db.execute(f"PRAGMA user_version = {VERSION}")
+        try:
+            ledger._prepare()
+        except BaseException:
+            ledger.close()  # Windows renames no file that is open
+            raise
         return ledger
+
+    def _prepare(self) -> None:
+        """Make the tables, or bring those of an earlier version up to date. A foreign file is not written to."""
+        with self._storage("opening"):
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            known = _described(self._db)
+            if why := _foreign(known):
+                raise Damaged(str(self.path), "opening the ledger", why)
+            if version > VERSION:
+                raise StorageError(str(self.path), "opening", f"a newer reggen made it (version {version})")
+            self._db.execute("PRAGMA journal_mode = WAL")  # where the filesystem cannot, SQLite keeps its own
+            self._db.execute("PRAGMA synchronous = FULL")
+            with self._db:
+                self._db.executescript(SCHEMA)
+                if "likeness" not in self._columns():  # version 1
+                    self._db.execute("ALTER TABLE slot ADD COLUMN likeness TEXT")
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -143,6 +148,50 @@ class Ledger:
     def close(self) -> None:
         """Close it."""
         self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def verify(self) -> None:
+        """Look at every page and every value. Raises Damaged for the first that reggen never wrote.
+
+        A million rows take some seconds; what is read otherwise is checked row by row.
+        """
+        with self._storage("checking"):
+            (said,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if said != "ok":
+                raise Damaged(str(self.path), "checking the ledger", " ".join(str(said).split()))
+            for table, columns in _described(self._db).items():
+                if table not in MORE:
+                    continue
+                query = f"SELECT rowid FROM {table} WHERE {_odd_in(table, columns)} LIMIT 1"  # noqa: S608 - our own
+                if found := self._db.execute(query).fetchone():
+                    raise Damaged(str(self.path), "checking the ledger", f"row {found[0]} of {table} {_ODD}")
+                texts = ", ".join(column.name for column in columns if column.kind == "TEXT")
+                deque(self._db.execute(f"SELECT {texts} FROM {table}"), maxlen=0)  # noqa: S608 - is all of it UTF-8?
+        self._facts()
+
+    def remains(self) -> tuple[dict[str, Any], list[Row]]:
+        """What can still be relied on in a damaged ledger: its lasting facts, and the rows of slots without an image.
+
+        Their takes are of pictures that somebody did not want; without them the same pictures would be made again.
+        """
+        facts: dict[str, Any] = {}
+        rows: list[Row] = []
+        with suppress(StorageError):
+            for key, text in self._read("SELECT key, value FROM meta", (), str, str):
+                with suppress(ValueError, RecursionError):
+                    facts[key] = fact(key, text)
+        with suppress(StorageError):
+            with self._storage("reading"):
+                odd = _odd_in("slot", _described(self._db).get("slot", ()))
+            query = f"SELECT {', '.join(_COLUMNS)} FROM slot WHERE state != 'done' AND NOT ({odd})"  # noqa: S608
+            for row in self._read(query, (), *_KINDS):
+                rows.append(Row(*row))  # noqa: PERF401 - those that were read before the damage are kept
+        return facts, rows
 
     # ---- slots
 
@@ -176,7 +225,13 @@ class Ledger:
         if "likeness" not in self._columns():
             return iter(())
         query = "SELECT idx, likeness FROM slot WHERE state = 'done' AND likeness IS NOT NULL ORDER BY idx DESC LIMIT ?"
-        return ((index, int(text, 16)) for index, text in self._read(query, (most,)))
+        return ((index, self._hash(text)) for index, text in self._read(query, (most,), int, str))
+
+    def _hash(self, text: str) -> int:
+        try:
+            return int(text, 16)
+        except ValueError:
+            raise self._odd("likeness", text) from None
 
     def done(self, start: int, stop: int) -> set[int]:
         """The slots in ``start <= index < stop`` that are done."""
@@ -209,17 +264,26 @@ class Ledger:
     def takes(self, start: int, stop: int) -> dict[int, int]:
         """The take of the slots in ``start <= index < stop`` that are not done and beyond their first take."""
         query = "SELECT idx, take FROM slot WHERE state != 'done' AND take > 0 AND idx >= ? AND idx < ?"
-        return dict(self._read(query, (start, stop)))
+        return {index: self._take(take) for index, take in self._read(query, (start, stop), int, int)}
 
     def states(self, indices: Sequence[int]) -> dict[int, tuple[str, int, str]]:
         """State, take and name of those of these slots that have a row."""
         query = "SELECT state, take, name FROM slot WHERE idx = ?"
-        return {index: row for index in indices for row in self._read(query, (index,))}
+        return {
+            index: (state, self._take(take), name)
+            for index in indices
+            for state, take, name in self._read(query, (index,), str, int, str)
+        }
+
+    def _take(self, take: int) -> int:
+        if not 0 <= take < MAX_TAKES:
+            raise self._odd("take", take)
+        return take
 
     def names(self, indices: Iterable[int]) -> list[str]:
         """The names of slots that have a row."""
         query = "SELECT name FROM slot WHERE idx = ?"
-        return [row[0] for index in indices for row in self._read(query, (index,))]
+        return [row[0] for index in indices for row in self._read(query, (index,), str)]
 
     def counts(self, count: int) -> dict[str, int]:
         """How many slots of the first ``count`` are in each state."""
@@ -231,12 +295,15 @@ class Ledger:
         there = self._columns()
         columns = ", ".join(name if name in there else f"NULL AS {name}" for name in _COLUMNS)
         query = f"SELECT {columns} FROM slot WHERE state IN ({marks}) AND idx < ? ORDER BY idx"  # noqa: S608
-        return (Row(*row) for row in self._read(query, (*states, stop if stop is not None else 1 << 62)))
+        for values in self._read(query, (*states, stop if stop is not None else 1 << 62), *_KINDS):
+            row = Row(*values)
+            self._take(row.take)
+            yield row
 
     def sizes(self, stop: int) -> Iterator[tuple[int, int | None]]:
         """Index and bytes of the done ones of the first ``stop`` slots, in order; None where no row says."""
         query = "SELECT idx, bytes FROM slot WHERE state = 'done' AND idx < ? ORDER BY idx"
-        return self._read(query, (stop,))
+        return self._read(query, (stop,), int, int | None)
 
     def other_recipes(self, recipe: str, count: int) -> list[range]:
         """The done slots of the first ``count`` that were made with other settings, as runs of neighbours."""
@@ -254,7 +321,7 @@ class Ledger:
 
     def runs(self, most: int = 16) -> list[str]:
         """The ids of the newest runs."""
-        return [row[0] for row in self._read("SELECT id FROM run ORDER BY started DESC LIMIT ?", (most,))]
+        return [row[0] for row in self._read("SELECT id FROM run ORDER BY started DESC LIMIT ?", (most,), str)]
 
     def end_run(self, run_id: str, at: str, outcome: str) -> None:
         """Note how a run ended."""
@@ -275,7 +342,7 @@ class Ledger:
 
     def conflicts(self, facts: Mapping[str, Any]) -> tuple[Problem, ...]:
         """Which of the facts differ from what this dataset was begun with."""
-        known = {key: json.loads(value) for key, value in self._read("SELECT key, value FROM meta", ())}
+        known = self._facts()
         return tuple(
             _conflict(key, known[key], value) for key, value in facts.items() if known.get(key, value) != value
         )
@@ -284,8 +351,16 @@ class Ledger:
         """A lasting fact of this dataset; None while there is none."""
         if not self._columns("meta"):
             return None  # whoever was making it was cut short; it is made whole when it is opened for writing
-        found = next(self._read("SELECT value FROM meta WHERE key = ?", (key,)), None)
-        return None if found is None else json.loads(found[0])
+        return self._facts().get(key)
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for key, text in self._read("SELECT key, value FROM meta", ()):
+            try:
+                facts[key] = fact(key, text)
+            except (ValueError, RecursionError):
+                raise self._odd(key, text) from None
+        return facts
 
     def keep_fact(self, key: str, value: Any) -> None:
         """Write a lasting fact."""
@@ -296,18 +371,64 @@ class Ledger:
         """What a table has: a ledger that is only read may be of an earlier version."""
         return {row[0] for row in self._read("SELECT name FROM pragma_table_info(?)", (table,))}
 
-    def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
+    def _read(self, query: str, values: tuple[Any, ...], *kinds: type | UnionType) -> Iterator[Any]:
+        """The rows of a query; Damaged where a value is of another of the ``kinds``, when they are named."""
         with self._storage("reading"):
-            yield from self._db.execute(query, values)
+            for row in self._db.execute(query, values):
+                if kinds and not all(map(isinstance, row, kinds)):
+                    raise Damaged(str(self.path), "reading the ledger", f"a row {_ODD}: {row!r:.120}")
+                yield row
+
+    def _odd(self, column: str, value: object) -> Damaged:
+        return Damaged(str(self.path), "reading the ledger", f"{column} {_ODD}: {value!r:.60}")
 
     @contextmanager
     def _storage(self, doing: str) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-            what = "the disk is full" if full else str(error)
-            raise StorageError(str(self.path), f"{doing} the ledger", what, full) from error
+            raise _translated(error, self.path, f"{doing} the ledger") from error
+
+
+def _translated(error: sqlite3.Error, path: Path, doing: str) -> StorageError:
+    """What SQLite says: of the disk and of other programs, or else of the file itself."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL":
+        return StorageError(str(path), doing, "the disk is full", full=True)
+    if name.startswith(_CIRCUMSTANCES) or isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
+        return StorageError(str(path), doing, str(error))
+    return Damaged(str(path), doing, str(error))
+
+
+def _described(connection: sqlite3.Connection) -> dict[str, tuple[Column, ...]]:
+    """The tables of a file and their columns."""
+    query = """
+        SELECT tables.name, columns.name, columns.type, columns."notnull"
+        FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+        WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite%'
+    """
+    tables: dict[str, tuple[Column, ...]] = {}
+    for table, name, kind, required in connection.execute(query):
+        tables[table] = (*tables.get(table, ()), Column(name, kind, bool(required)))
+    return tables
+
+
+def _foreign(tables: Mapping[str, tuple[Column, ...]]) -> str:
+    """How a file differs from a ledger of any version; empty where it is one, or is about to become one."""
+    with closing(sqlite3.connect(":memory:")) as memory:
+        memory.executescript(SCHEMA)
+        ours = _described(memory)
+    if tables.keys() - ours.keys() and "slot" not in tables:
+        return "it is another program's database"
+    for table in tables.keys() & ours.keys():
+        if (got := set(tables[table])) != set(ours[table]) and got != {one for one in ours[table] if not one.is_new}:
+            return f"its table {table} has other columns than a ledger's"
+    return ""
+
+
+def _odd_in(table: str, columns: Sequence[Column]) -> str:
+    """The SQL that is true of a row that reggen never wrote."""
+    return " OR ".join(f"ifnull({odd}, 0)" for odd in (*(column.foreign for column in columns), *MORE[table]))
 
 
 def _neighbours(indices: Sequence[int]) -> Iterator[range]:
@@ -327,6 +448,8 @@ def _conflict(key: str, known: Any, value: Any) -> Problem:
 
 
 def _connect(path: Path, uri: str) -> sqlite3.Connection:
+    if path.exists() and not path.is_file():
+        raise Damaged(str(path), "opening the ledger", "it is no file")
     try:
         return sqlite3.connect(uri, uri=True, timeout=30.0, check_same_thread=False)
     except sqlite3.Error as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reggen.dataset.folder import Folder, held, storage
-from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
+from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
 from reggen.dataset.study import Brief
 from reggen.errors import JobError, Problem
 
@@ -54,8 +54,9 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
     empty: list[str] = []
     with held(folder):
         folder.prepare()
-        ledger = Ledger.open(folder.state / "ledger.sqlite")
+        ledger = Ledger.open(folder.state / LEDGER)
         try:
+            ledger.verify()
             rehearsal = bool(ledger.conflicts({"rehearsal": False}))
             files, known = folder.files(set(indices)), ledger.states(indices)
             for index in indices:

@@ -68,14 +68,24 @@ class Resumed:
     adopted: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)  # "name reason"
+    ledger: str = ""  # the name under which a damaged ledger was set aside
 
 
 class Reconciling:
     """Brings ledger and folder to agree; an adopted file must be no duplicate, when asked. What it did: ``found``."""
 
     def __init__(
-        self, folder: Folder, ledger: Ledger, plan: Plan, demands: Demands, duplicates: Duplicates | None = None
+        self,
+        folder: Folder,
+        ledger: Ledger,
+        plan: Plan,
+        demands: Demands,
+        duplicates: Duplicates | None = None,
+        *,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``stopped`` ends it between two images; what is done by then stands, and the next one goes on there."""
+        self._stopped = stopped
         self._folder, self._ledger, self.plan = folder, ledger, plan
         self._demands, self._duplicates = demands, duplicates
         self.found = Resumed()
@@ -86,6 +96,8 @@ class Reconciling:
         rows = self._ledger.states(compared.undone)
         self._reject_deleted(compared.gone)
         for index, path in self._files(compared.undone).items():
+            if self._stopped():
+                return
             if _has_bytes(path):  # an empty file is none, and neither is a link to nowhere
                 self._take_in(index, rows[index][1] if index in rows else 0, path)
 
@@ -95,6 +107,8 @@ class Reconciling:
         files = {index: path for index, path in self._files(rows).items() if _has_bytes(path)}
         self._reject_deleted([index for index in rows if index not in files])
         for index, path in files.items():
+            if self._stopped():
+                return []
             self._take_in(index, rows[index][1] + 1, path)
         states = self._ledger.states(sorted(rows))
         return [(index, take) for index, (state, take, _) in states.items() if state != "done"]
@@ -133,13 +147,15 @@ class Reconciling:
 def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bool] = lambda: False) -> list[int]:
     """The done ones of the first ``count`` slots whose files are gone, or have another size than their rows say.
 
-    It only reads, and may do so beside a run; ``stopped`` ends it, with nothing found. Raises StorageError.
+    It only reads, and may do so beside a run; ``stopped`` ends it, with nothing found. Raises StorageError, and
+    Damaged for any row that reggen never wrote.
     """
     rows = Ledger.read(ledger)
     if rows is None:
         return []
     done, left = array("q"), array("q")
     try:
+        rows.verify()
         for index, size in rows.sizes(count):
             done.append(index)
             left.append(_UNKNOWN if size is None else size)
@@ -179,8 +195,18 @@ class Captioned:
             )
 
 
-def caption(folder: Folder, ledger: Ledger, plan: Plan, captions: Captions, guard: Guard) -> Captioned:
+def caption(
+    folder: Folder,
+    ledger: Ledger,
+    plan: Plan,
+    captions: Captions,
+    guard: Guard,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Captioned:
     """Write the captions that images of earlier runs lack, or have under another ending. Raises StorageError.
+
+    ``stopped`` ends it between two images.
 
     A caption that is there stays as it is, unless it is empty, which would end a training.
     """
@@ -188,6 +214,8 @@ def caption(folder: Folder, ledger: Ledger, plan: Plan, captions: Captions, guar
     there = folder.captioned(extension)
     others = {other: folder.captioned(other) for other in CAPTIONS if other != extension}
     for row in ledger.walk("done", stop=len(plan)):
+        if stopped():
+            break
         if row.name in there:
             continue
         if old := next((other for other, names in others.items() if row.name in names), None):

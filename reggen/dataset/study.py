@@ -18,7 +18,7 @@ from typing import Any
 
 from reggen import spelling
 from reggen.dataset.folder import CAPTIONS
-from reggen.dataset.ledger import Ledger
+from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder
 from reggen.errors import JobError, Problem
@@ -174,7 +174,7 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
 
 def _with_batch(job: Job) -> Job:
     """The job with the batch that its servers were found to make fastest; as it is where that is not known yet."""
-    ledger = Ledger.read(job.dataset.state / "ledger.sqlite") if job.sampling.gauged else None
+    ledger = Ledger.read(job.dataset.state / LEDGER) if job.sampling.gauged else None
     if ledger is None:
         return job
     try:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from reggen.comfy.wire import Trace
 from reggen.dataset.ledger import Ledger
+from reggen.errors import StorageError
 from reggen.plan import Order, Plan
 from reggen.workflow import Template
 
@@ -36,7 +37,10 @@ class Heritage:
         if not 0 <= trace.index < len(self._plan):
             return None
         start, stop = self._plan.window(trace.index)
-        takes, done = self._ledger.takes(start, stop), self._ledger.done(start, stop)
+        try:
+            takes, done = self._ledger.takes(start, stop), self._ledger.done(start, stop)
+        except StorageError:
+            return None  # it is made again at the worst; whoever reads what is missing ends the run for it
         for order in self._plan.orders(start, stop, takes, done):
             origin = start if order.batch > 1 and trace.batch > 1 else trace.index
             same = (origin, trace.take, trace.seed, trace.batch)

@@ -9,31 +9,26 @@ made: what was deleted or damaged by then is made anew before anything is called
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import math
 import os
-import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
 
 from reggen import progress
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.follow import Pace
 from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
-from reggen.dataset.check import Demands
+from reggen.comfy.wire import Trace
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, held
-from reggen.dataset.ledger import Ledger, now_utc
+from reggen.dataset.ledger import LEDGER, Ledger, now_utc
 from reggen.dataset.resume import Reconciling, caption, differing, missing
+from reggen.dataset.salvage import replaced
 from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
@@ -46,25 +41,20 @@ from reggen.engine.run import Run
 from reggen.engine.scribe import Scribe
 from reggen.engine.shelf import FAR, NEAR
 from reggen.engine.summary import BY_USER, Given, Summary
-from reggen.errors import (
-    JobError,
-    NoServers,
-    Problem,
-    ReggenError,
-    StorageError,
-)
+from reggen.engine.terms import bytes_needed, demand_room, demands_of, duplicates_of, lasting, mib, recipe
+from reggen.engine.threads import Ahead, Threads
+from reggen.errors import Damaged, JobError, NoServers, Problem, ReggenError, StorageError
 from reggen.job import Job
-from reggen.plan import Plan, Sample, negative
+from reggen.plan import Plan, Sample
 from reggen.progress import Progress, RunEvent
 from reggen.workflow import Template, template
 
-BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
+_FIRMLY = 2  # times that a person asks a run to end before it is left as it is
 _FEW = 20_000  # images whose sizes are looked at before the start: a tenth of a second
 _MOST_DECODERS = 8
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
-Answer = TypeVar("Answer")
 
 
 class Control:
@@ -87,9 +77,12 @@ class Control:
             run.stop(BY_USER)
 
     def interrupt(self) -> None:
-        """Once: finish what is in flight. Twice: leave at once, resumable. Before the run: end."""
+        """Once: finish what is in flight. Twice: leave at once, resumable. Before the run: end.
+
+        Whatever does not end by that, a disk that does not answer say, is left behind when it is called once more.
+        """
         self._asked += 1
-        if self._run is None and self._task is not None:
+        if self._task is not None and (self._run is None or self._asked > _FIRMLY):
             self._task.cancel()
         elif self._run is not None and self._asked == 1:
             self._run.stop(BY_USER)
@@ -121,58 +114,90 @@ async def fill(
     while nothing is posted; what ends the run later is in the summary, beside what was made by then.
     A ``rehearsal`` and a real run never share a dataset. No image may look like a training image.
     """
-    job, plan = brief.job, brief.plan
-    training = [image.path for image in brief.training.images] if brief.training else []
-    made_of, folder, demands = template(job), Folder(job.dataset), demands_of(job)
-    state = Progress()
-
-    def both(event: RunEvent) -> None:
-        state.apply(event)
-        tell(event)
-
-    warnings = brief.warnings
-    with held(folder):
-        folder.prepare()
-        ledger = Ledger.open(folder.state / "ledger.sqlite")
+    control, folder, kept = control or Control(), Folder(brief.job.dataset), ""
+    halt = Halt(brief.job.limits, left)
+    while True:
+        opening = _Opening(brief, job_file, folder, rehearsal, kept)
         try:
-            ledger.claim(job_file, lasting(job, rehearsal=rehearsal))
-            done = ledger.counts(len(plan)).get("done", 0)
-            demand_room(job, folder, len(plan) - done)
-            duplicates = duplicates_of(job, folder, ledger, training)
-            reconciling = Reconciling(folder, ledger, plan, demands, duplicates)
-            await _in_thread(reconciling.by_name)
-            there = ledger.counts(len(plan)).get("done", 0)
-            if there <= _FEW or there == len(plan):
-                changed = await _in_thread(partial(differing, folder, ledger.path, len(plan)))
-                await _in_thread(partial(reconciling.by_size, changed))
-            if job.captions.write != "none":
-                captioned = await _in_thread(partial(caption, folder, ledger, plan, job.captions, brief.guard))
-                warnings += (*captioned.words(job.captions.extension),)
-            for warning in warnings:
-                note(warning)
-            filling = _Filling(
-                brief,
-                job_file,
-                made_of,
-                folder,
-                ledger,
-                reconciling,
-                state,
-                both,
-                note,
-                Halt(job.limits, left),
-                duplicates,
+            async with opening.opened() as filling:
+                return await filling(control, Faces(tell, note), halt, wait, pace)
+        except Damaged as error:
+            if kept or control.asked:
+                raise
+            kept = await _set_aside(folder)
+            note(
+                f"{error.doing}: it is damaged ({error.what}). It is kept as {kept}, and another is begun: the images "
+                "that are there are checked and adopted"
             )
-            return await filling(control or Control(), wait, pace)
+
+
+async def _set_aside(folder: Folder) -> str:
+    """Begin another ledger; the name under which the damaged one is kept."""
+
+    def begin() -> str:
+        with held(folder):
+            return replaced(folder.state / LEDGER).name
+
+    thread = Threads(1, "reggen-dataset")
+    try:
+        return await thread.do(begin)
+    finally:
+        await thread.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Whom a run tells: every event to ``tell``, a sentence for people now and then to ``note``."""
+
+    tell: Callable[[RunEvent], None]
+    note: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What is known of a dataset before it is opened; ``kept`` is the name of a damaged ledger that was set aside."""
+
+    brief: Brief
+    job_file: str
+    folder: Folder
+    rehearsal: bool
+    kept: str
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[_Filling]:
+        """Hold the dataset for as long as the block runs; all that blocks is done in a thread of its own.
+
+        Leaving waits for that thread, within limits: it ends with the image it is at.
+        """
+        thread, stack = Threads(1, "reggen-dataset"), ExitStack()
+        try:
+            yield await thread.do(partial(self._open, thread, stack))
         finally:
-            ledger.close()
-            folder.tidy()
+            await thread.close(stack.close)
 
-
-async def _in_thread(work: Callable[[], Answer]) -> Answer:
-    """Something that blocks and needs the dataset: leaving waits for it, whatever happens."""
-    with ThreadPoolExecutor(1) as thread:
-        return await asyncio.get_running_loop().run_in_executor(thread, work)
+    def _open(self, thread: Threads, stack: ExitStack) -> _Filling:
+        """Bring the ledger and the folder to agree. Blocking; what is to be closed goes on the stack."""
+        job, plan, folder, left = self.brief.job, self.brief.plan, self.folder, thread.leaving.is_set
+        training = [image.path for image in self.brief.training.images] if self.brief.training else []
+        made_of = template(job)
+        stack.enter_context(held(folder))
+        stack.callback(folder.tidy)
+        folder.prepare()
+        ledger = stack.enter_context(Ledger.open(folder.state / LEDGER))
+        ledger.claim(self.job_file, lasting(job, rehearsal=self.rehearsal))
+        demand_room(job, folder, len(plan) - ledger.counts(len(plan)).get("done", 0))
+        duplicates = duplicates_of(job, folder, ledger, training, left)
+        reconciling = Reconciling(folder, ledger, plan, demands_of(job), duplicates, stopped=left)
+        reconciling.found.ledger = self.kept
+        reconciling.by_name()
+        there = ledger.counts(len(plan)).get("done", 0)
+        if there <= _FEW or there == len(plan):
+            reconciling.by_size(differing(folder, ledger.path, len(plan), left))
+        warnings = self.brief.warnings
+        if job.captions.write != "none":
+            captioned = caption(folder, ledger, plan, job.captions, self.brief.guard, stopped=left)
+            warnings += (*captioned.words(job.captions.extension),)
+        return _Filling(self.brief, self.job_file, made_of, folder, ledger, thread, reconciling, duplicates, warnings)
 
 
 def _decoders() -> int:
@@ -183,34 +208,22 @@ def _decoders() -> int:
     return max(1, min(_MOST_DECODERS, (os.cpu_count() or 1) - 1))
 
 
-def lasting(job: Job, *, rehearsal: bool = False) -> dict[str, object]:
-    """What must stay the same for as long as a dataset lives."""
-    return {"prefix": job.dataset.prefix, "format": job.dataset.format, "rehearsal": rehearsal}
-
-
-def demand_room(job: Job, folder: Folder, images: int) -> None:
-    """Raises StorageError when so many images cannot fit."""
-    need, free = bytes_needed(job, images), folder.free_bytes()
-    if free < need / 2:
-        what = f"{images:,} images need about {mib(need)} and {mib(free)} are free"
-        raise StorageError(str(folder.images), "looking for room at", what)
-
-
 @dataclass(slots=True)
 class _Filling:
-    """One call of `fill`, with the dataset in hand."""
+    """One call of `fill`, with the dataset in hand. Ledger and folder are touched in ``thread`` only."""
 
     brief: Brief
     job_file: str
     template: Template
     folder: Folder
     ledger: Ledger
+    thread: Threads
     reconciling: Reconciling
-    state: Progress
-    tell: Callable[[RunEvent], None]
-    note: Callable[[str], None]
-    halt: Halt
     duplicates: Duplicates | None
+    warnings: tuple[str, ...] = ()
+    state: Progress = field(default_factory=Progress)
+    faces: Faces = field(init=False)
+    halt: Halt = field(init=False)
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -225,43 +238,48 @@ class _Filling:
         """Its slots."""
         return self.brief.plan
 
-    async def __call__(self, control: Control, wait: bool, pace: Pace | None) -> Summary:
-        total, before = len(self.plan), self._done
+    def tell(self, event: RunEvent) -> None:
+        """Fold an event into the state, and tell the faces."""
+        self.state.apply(event)
+        self.faces.tell(event)
+
+    async def __call__(self, control: Control, faces: Faces, halt: Halt, wait: bool, pace: Pace | None) -> Summary:
+        self.faces, self.halt = faces, halt
+        for warning in self.warnings:
+            faces.note(warning)
+        total, before = len(self.plan), await self.thread.do(self._done)
         servers = tuple(server.name for server in self.job.servers)
         self.tell(progress.Began(self.begun, total, before, servers))
         if before == total:
-            return self._summary()
-        self._room(total - before)
-        async with started(self.job, self.folder, self.note) as running, connected(self.job) as clients:
+            return await self.thread.do(self._summary)
+        if warning := await self.thread.do(partial(self._room, total - before)):
+            faces.note(warning)
+        async with started(self.job, self.folder, faces.note) as running, connected(self.job) as clients:
             examined = {one.server: one for one in await self._preflight(clients, wait)}
             self.versions = {name: one.version for name, one in examined.items()}
             fit = [client for client in clients if not examined[client.name].problems]
             ready = [name for name, one in examined.items() if one.ready]
             if self.job.sampling.gauged:
                 await self._gauge([client for client in fit if client.name in ready], total - before)
-            return self._summary(await self._run(control, fit, ready, running, pace))
+            fatal = await self._run(control, fit, ready, running, pace)
+            return await self.thread.do(partial(self._summary, fatal))
 
-    @property
     def _done(self) -> int:
-        """Slots that are filled."""
+        """Slots that are filled. Blocking."""
         return self.ledger.counts(len(self.plan)).get("done", 0)
 
-    async def _undone(self, scribe: Scribe) -> list[Sample]:
+    async def _undone(self, readers: Threads) -> list[Sample]:
         """What is to be made anew: what was deleted or broken meanwhile, or could not be looked at before the start."""
-        left = threading.Event()
-        try:
-            look = partial(differing, self.folder, self.ledger.path, len(self.plan), left.is_set)
-            changed = await asyncio.to_thread(look)
-        finally:
-            left.set()
-        undone = await scribe.do(partial(self.reconciling.by_size, changed)) if changed else []
+        look = partial(differing, self.folder, self.ledger.path, len(self.plan), readers.leaving.is_set)
+        changed = await readers.do(look)
+        undone = await self.thread.do(partial(self.reconciling.by_size, changed)) if changed else []
         return [self.plan.sample(index, take) for index, take in undone]
 
-    def _room(self, images: int) -> None:
+    def _room(self, images: int) -> str:
+        """What there is to say of the room on the disk. Blocking. Raises StorageError where it cannot be enough."""
         demand_room(self.job, self.folder, images)
         need, free = bytes_needed(self.job, images), self.folder.free_bytes()
-        if free < need:
-            self.note(f"the disk may become full: {images} images need about {mib(need)}, {mib(free)} are free")
+        return f"the disk may become full: {images} images need about {mib(need)}, {mib(free)} are free" * (free < need)
 
     @property
     def _patience(self) -> float:
@@ -295,15 +313,15 @@ class _Filling:
     async def _gauge(self, clients: Sequence[Client], missing: int) -> None:
         """Find out the batch once for this dataset; with several servers the one that is good for all."""
         if clients and any(sizes_for(missing // len(clients))):
-            self.note("finding out which batch is made fastest; the pictures of these prompts are not kept")
+            self.faces.note("finding out which batch is made fastest; the pictures of these prompts are not kept")
         found = await gauge(clients, self.template, self.plan, missing, self.halt.seconds_left)
         if not found:
             return  # too few images, or nobody answered: one by one, and the next run tries again
         batch = min(one.best for one in found)
-        self.ledger.keep_fact(BATCH, batch)
+        await self.thread.do(partial(self.ledger.keep_fact, BATCH, batch))
         for one in found:
-            self.note(str(one))
-        self.note(f"batch = {batch} from here on, for this dataset")
+            self.faces.note(str(one))
+        self.faces.note(f"batch = {batch} from here on, for this dataset")
         job = with_batch(self.job, batch)
         self.brief = replace(self.brief, job=job, plan=Plan(job, self.plan.source))
         self.reconciling.plan = self.plan
@@ -316,16 +334,71 @@ class _Filling:
         running: Mapping[str, Launched],
         pace: Pace | None,
     ) -> ReggenError | None:
-        """One run over what is missing; what ended it before its time, if anything did."""
+        """One run over what is missing; what ended it before its time, if anything did. Raises Damaged."""
         run_id = uuid.uuid4()
+        async with AsyncExitStack() as stack:
+            readers = Threads(1, "reggen-reader")
+            reader, earlier = await self.thread.do(partial(self._begin, run_id))
+            stack.push_async_callback(readers.close, reader.close)
+            heritage = Heritage(self.plan, reader, earlier, self.template)
+            window = FAR if self.job.matrix.checkpoint else NEAR
+            orders = await Ahead(missing(reader, self.plan), readers, window).begin()
+            images = len(self.plan) - await self.thread.do(self._done)
+            names = {client.name for client in clients}
+            depths = {server.name: server.depth for server in self.job.servers if server.name in names}
+            limits = self.job.limits
+            pace = pace or Pace(silence=limits.silence, stall=limits.stall, gap=limits.gap)
+            scribe = Scribe(self.folder, self.ledger, self.job.captions.extension, self.thread, self.duplicates)
+            stack.push_async_callback(scribe.close)
+            threads = Threads(_decoders(), "reggen-check")
+            stack.push_async_callback(threads.close, cancel=True)
+            links = self._links(clients, pace, heritage.ours if earlier else None)
+            run = Run(
+                job_file=self.job_file,
+                plan=self.plan,
+                bench=self._bench(run_id, scribe, threads),
+                fleet=Fleet(depths, orders, patience=self.job.limits.away, images=images, window=window),
+                links=links,
+                limits=self.job.limits,
+                running=running,
+                sick_rest=pace.sick,
+                halt=self.halt,
+                free_every={server.name: server.free_every for server in self.job.servers if server.free_every},
+                room=bytes_needed(self.job, sum(depth or 2 for depth in depths.values())) + _SPARE,
+                heritage=heritage,
+                ready=ready,
+                undone=partial(self._undone, readers),
+                tell=self.tell,
+            )
+            for link in links:
+                link.on_change = run.link_changed
+            fatal: ReggenError | None = None
+            try:
+                control.steer(run)
+                await run()
+            except Damaged:
+                raise
+            except ReggenError as error:
+                fatal = error
+        with suppress(StorageError):  # a full disk may be what ended it, and has been told
+            outcome = str(fatal or self.state.stopping or "finished")
+            await self.thread.do(partial(self.ledger.end_run, str(run_id), now_utc(), outcome))
+        return fatal
+
+    def _begin(self, run_id: uuid.UUID) -> tuple[Ledger, list[uuid.UUID]]:
+        """Note that a run begins. Blocking; a ledger to be read beside this one, and the runs before it."""
         reader = Ledger.read(self.ledger.path)
-        assert reader is not None, "it was opened for writing above"
-        todays = recipe(self.job, self.template)
+        assert reader is not None, "it was opened for writing"
         earlier = [uuid.UUID(run) for run in reader.runs()]
-        heritage = Heritage(self.plan, reader, earlier, self.template)
-        scribe = Scribe(self.folder, self.ledger, self.job.captions.extension, self.duplicates)
-        threads = ThreadPoolExecutor(_decoders(), thread_name_prefix="reggen-check")
-        bench = Bench(
+        self.ledger.begin_run(str(run_id), now_utc())
+        return reader, earlier
+
+    def _links(self, clients: Sequence[Client], pace: Pace, ours: Callable[[Trace], bool] | None) -> list[Link]:
+        keeps = {server.name: server.keep_history for server in self.job.servers}
+        return [Link(client, pace=pace, ours=ours, keeps_history=keeps[client.name]) for client in clients]
+
+    def _bench(self, run_id: uuid.UUID, scribe: Scribe, threads: Threads) -> Bench:
+        return Bench(
             run_id=run_id,
             template=self.template,
             folder=self.folder,
@@ -335,58 +408,13 @@ class _Filling:
             demands=demands_of(self.job),
             guard=self.brief.guard,
             most_bytes=self.job.limits.megabytes << 20,
-            recipe=todays,
+            recipe=recipe(self.job, self.template),
             versions=self.versions,
         )
-        names = {client.name for client in clients}
-        depths = {server.name: server.depth for server in self.job.servers if server.name in names}
-        limits = self.job.limits
-        pace = pace or Pace(silence=limits.silence, stall=limits.stall, gap=limits.gap)
-        ours = heritage.ours if earlier else None
-        keeps = {server.name: server.keep_history for server in self.job.servers}
-        links = [Link(client, pace=pace, ours=ours, keeps_history=keeps[client.name]) for client in clients]
-        run = Run(
-            job_file=self.job_file,
-            plan=self.plan,
-            bench=bench,
-            fleet=Fleet(
-                depths,
-                missing(reader, self.plan),
-                patience=self.job.limits.away,
-                images=len(self.plan) - self._done,
-                window=FAR if self.job.matrix.checkpoint else NEAR,
-            ),
-            links=links,
-            limits=self.job.limits,
-            running=running,
-            sick_rest=pace.sick,
-            halt=self.halt,
-            free_every={server.name: server.free_every for server in self.job.servers if server.free_every},
-            room=bytes_needed(self.job, sum(depth or 2 for depth in depths.values())) + _SPARE,
-            heritage=heritage,
-            ready=ready,
-            undone=partial(self._undone, scribe),
-            tell=self.tell,
-        )
-        for link in links:
-            link.on_change = run.link_changed
-        self.ledger.begin_run(str(run_id), now_utc())
-        fatal: ReggenError | None = None
-        try:
-            control.steer(run)
-            await run()
-        except ReggenError as error:
-            fatal = error
-        finally:
-            threads.shutdown(cancel_futures=True)
-            await scribe.close()
-            reader.close()
-        with suppress(StorageError):  # a full disk may be what ended it, and has been told
-            self.ledger.end_run(str(run_id), now_utc(), str(fatal or self.state.stopping or "finished"))
-        return fatal
 
     def _summary(self, error: ReggenError | None = None) -> Summary:
-        total, done = len(self.plan), self._done
+        """How it ended. Blocking."""
+        total, done = len(self.plan), self._done()
         before = min(self.state.before, done)  # a run that is cut short may not have told yet what is damaged
         given_up = [Given(row.name, row.reason or "") for row in self.ledger.walk("given_up", stop=total)]
         return Summary(
@@ -431,48 +459,6 @@ async def connected(job: Job) -> AsyncIterator[list[Client]]:
             await stack.enter_async_context(Client(server.url, name=server.name, headers=header, timeouts=timeouts))
             for server, header in zip(job.servers, headers, strict=True)
         ]
-
-
-def demands_of(job: Job) -> Demands:
-    """What every image of a job must be."""
-    return Demands.by(job.checks, job.size, job.limits.megapixels)
-
-
-def duplicates_of(job: Job, folder: Folder, ledger: Ledger, training: Sequence[Path] = ()) -> Duplicates | None:
-    """The gate against duplicates, where the job wants it."""
-    checks = job.checks
-    return Duplicates(folder, ledger.path, checks.likeness, training) if checks.duplicates else None
-
-
-def recipe(job: Job, made_of: Template) -> str:
-    """A fingerprint of everything but the seed that decides what the images show."""
-    bindings = {name: str(bound) for name, bound in made_of.bindings.items()}
-    training = job.training if job.prompts.source or job.sampling.size else None
-    asked = [job.prompts, job.matrix, training]
-    words = [None if one is None else one.model_dump(mode="json") for one in asked]
-    facts = [
-        made_of.graph,
-        bindings,
-        made_of.output,
-        dict(made_of.fixed),
-        words,
-        negative(job, made_of.negative),
-        job.size,
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def bytes_needed(job: Job, images: int) -> int:
-    """What so many images may take on the disk; a guess where the workflow decides on the size."""
-    width, height = job.size or (1024, 1024)
-    return int(images * width * height * BYTES_PER_PIXEL)
-
-
-def mib(size: int) -> str:
-    """A size in bytes as people say it."""
-    if size < 1 << 20:
-        return "less than 1 MiB"
-    return f"{size / (1 << 20):,.0f} MiB" if size < 10 << 30 else f"{size / (1 << 30):,.1f} GiB"
 
 
 def unfit(examined: Sequence[Examined]) -> tuple[Problem, ...]:

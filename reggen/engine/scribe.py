@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from reggen.dataset.check import Finding
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, Row
+from reggen.engine.threads import LIMIT, Threads
 from reggen.errors import BadImage, StorageError
 from reggen.plan import Sample
 
@@ -43,12 +43,16 @@ _Kept = tuple[Accepted, asyncio.Future[None]]
 
 
 class Scribe:
-    """One run's. What `keep` begins is never cut in two, however the run ends; `close` waits for it."""
+    """One run's. What `keep` begins is never cut in two, however the run ends; `close` waits for it.
 
-    def __init__(self, folder: Folder, ledger: Ledger, captions: str, duplicates: Duplicates | None = None) -> None:
+    ``thread`` is the one that touches the dataset; it stays open.
+    """
+
+    def __init__(
+        self, folder: Folder, ledger: Ledger, captions: str, thread: Threads, duplicates: Duplicates | None = None
+    ) -> None:
         self._folder, self._ledger = folder, ledger
-        self._captions, self._duplicates = captions, duplicates
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reggen-scribe")
+        self._captions, self._duplicates, self._thread = captions, duplicates, thread
         self._waiting: deque[_Kept] = deque()
         self._writing: asyncio.Future[list[End]] | None = None
         if duplicates:  # while the server makes its first picture; what goes wrong is told when it is needed
@@ -67,24 +71,29 @@ class Scribe:
 
     async def do(self, work: Callable[[], Answer]) -> Answer:
         """Run something else in this thread: what writes to the ledger does."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._thread.do(work)
 
     async def close(self) -> None:
-        """Wait for what is being written, and until it was told."""
+        """Wait for what is being written, and until it was told; within a limit, since a disk may not answer."""
         if self._duplicates:
             self._duplicates.stop()
-        while self._writing:
-            await asyncio.wait([self._writing])
-        self._thread.shutdown(wait=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT):
+                while self._writing:
+                    await asyncio.wait([self._writing])
+        if self._writing:
+            self._writing.cancel()  # nobody is told any more; the next run sees what is there
 
     def _begin(self) -> None:
         group = [self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))]
         pictures = [accepted for accepted, _ in group]
-        self._writing = asyncio.get_running_loop().run_in_executor(self._thread, self._settle, pictures)
+        self._writing = asyncio.wrap_future(self._thread.submit(self._settle, pictures))
         self._writing.add_done_callback(partial(self._end, group))
 
     def _end(self, group: Sequence[_Kept], written: asyncio.Future[list[End]]) -> None:
         self._writing = None
+        if written.cancelled():
+            return
         fault = written.exception()
         ends = [fault] * len(group) if fault else written.result()
         for (_, future), error in zip(group, ends, strict=True):

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from reggen.comfy.launch import is_comfyui
 from reggen.dataset.folder import Folder
 from reggen.dataset.study import CHECKED, Brief, settings_of
-from reggen.engine.fill import bytes_needed, lasting, mib
 from reggen.engine.preflight import Examined
+from reggen.engine.terms import bytes_needed, lasting, mib
 from reggen.job import Job, Server
 from reggen.plan import Sample
 from reggen.report.state import conflicts, state_of

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from reggen.dataset.folder import Folder, is_held
-from reggen.dataset.ledger import Ledger
+from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.resume import Compared
 from reggen.errors import Problem, StorageError
 from reggen.job import Job
@@ -27,7 +27,7 @@ def state_of(job: Job) -> dict[str, Any]:
         "deleted": [],
         "filled_by": is_held(folder),
     }
-    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    ledger = Ledger.read(folder.state / LEDGER)
     if ledger is None:
         return state
     try:
@@ -46,7 +46,7 @@ def missing(job: Job) -> int:
     """How many images a dataset lacks by its ledger alone, which takes no time; all of them where it has none."""
     count = job.dataset.count
     with suppress(StorageError):  # it is told when its turn has come
-        if ledger := Ledger.read(Folder(job.dataset).state / "ledger.sqlite"):
+        if ledger := Ledger.read(Folder(job.dataset).state / LEDGER):
             try:
                 return count - ledger.counts(count).get("done", 0)
             finally:
@@ -56,7 +56,7 @@ def missing(job: Job) -> int:
 
 def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:
     """Which of a job's lasting facts differ from what the dataset was begun with."""
-    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    ledger = Ledger.read(folder.state / LEDGER)
     if ledger is None:
         return ()
     try:

@@ -19,7 +19,7 @@ from typing import Any
 from reggen import sim
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.fill import lasting
+from reggen.engine.terms import lasting
 from reggen.job import Job
 
 _LINKS = 30_000  # of one file: filesystems have a limit

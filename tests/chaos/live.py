@@ -42,7 +42,7 @@ from PIL import Image
 from reggen.dataset.check import inspect
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.fill import demands_of
+from reggen.engine.terms import demands_of
 from reggen.job import Job
 from reggen.jobfile import load
 from tests.bench.facts import machine, versions

@@ -15,8 +15,8 @@ from reggen.dataset.check import inspect
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.resume import Reconciling, differing, missing
-from reggen.engine.fill import demands_of, lasting
 from reggen.engine.scribe import Accepted, Scribe
+from reggen.engine.terms import demands_of, lasting
 from reggen.job import Job
 from reggen.plan import Plan
 from reggen.sim import Settings, serve

@@ -10,6 +10,7 @@ from reggen import errors
 from reggen.errors import (
     BadImage,
     Busy,
+    Damaged,
     Duplicate,
     Failed,
     Forbidden,
@@ -106,6 +107,14 @@ SENTENCES = [
         StorageError("/data/reg", "writing", "no space left"),
         5,
         "writing /data/reg: no space left. Nothing is lost; run the same command again when it is mended",
+    ),
+    (
+        Damaged("/data/ledger.sqlite", "reading the ledger", "a row is odd"),
+        5,
+        (
+            "reading the ledger /data/ledger.sqlite: it is damaged (a row is odd). The images are not touched: "
+            "`python -m reggen run` with the same job sets this file aside, checks and adopts the images, and goes on"
+        ),
     ),
     (
         NoServers((("http://a:1", "no answer"), ("http://b:1", "HTTP 403"))),

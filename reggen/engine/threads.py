@@ -1,0 +1,130 @@
+"""Threads for what blocks, which nobody has to wait for: a disk that does not answer keeps neither the event loop nor
+the process.
+
+A ``ThreadPoolExecutor`` is waited for when the interpreter exits, however its work hangs. These are daemon threads,
+and every wait for them has a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, ParamSpec, Self, TypeVar
+
+LIMIT = 10.0  # seconds that leaving waits for work that is being done
+Answer = TypeVar("Answer")
+Item = TypeVar("Item")
+_Given = ParamSpec("_Given")
+_Job = tuple[Future[Any], Callable[[], Any]]
+
+
+class Threads(Executor):
+    """So many threads, begun when they are needed. ``leaving`` is set as soon as nobody needs a result any more."""
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count, self._name = count, name
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._ends: list[Future[None]] = []
+        self._closed = False
+        self.leaving = threading.Event()
+
+    def submit(self, fn: Callable[_Given, Answer], /, *args: _Given.args, **kwargs: _Given.kwargs) -> Future[Answer]:
+        """Have it done by one of them, in the order it was asked for."""
+        if self._closed:
+            raise RuntimeError(f"{self._name} is closed")
+        job: Future[Answer] = Future()
+        self._jobs.put((job, lambda: fn(*args, **kwargs)))
+        if len(self._ends) < self._count:
+            self._ends.append(end := Future[None]())
+            threading.Thread(target=self._work, args=(end,), name=self._name, daemon=True).start()
+        return job
+
+    def _work(self, end: Future[None]) -> None:
+        while entry := self._jobs.get():
+            job, work = entry
+            if job.set_running_or_notify_cancel():
+                try:
+                    answer = work()
+                except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
+                    job.set_exception(error)
+                else:
+                    job.set_result(answer)
+            del entry, job, work
+        end.set_result(None)
+
+    async def do(self, work: Callable[[], Answer]) -> Answer:
+        """Have it done, and wait for it.
+
+        Cancelled, it tells the work through ``leaving`` and waits for its end, for `LIMIT` seconds; cancelled again,
+        it leaves at once.
+        """
+        answer = asyncio.wrap_future(self.submit(work))
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            self.leaving.set()
+            try:
+                await asyncio.wait([answer], timeout=LIMIT)
+            finally:
+                answer.cancel()  # where it is not done: nobody is told any more
+            raise
+
+    async def close(self, last: Callable[[], object] | None = None, *, cancel: bool = False) -> None:
+        """Do the ``last``, after what was asked for or, with ``cancel``, instead of it. Waits `LIMIT` seconds."""
+        if self._closed:
+            return
+        while cancel:
+            try:
+                entry = self._jobs.get_nowait()
+            except Empty:
+                break
+            if entry:
+                entry[0].cancel()
+        jobs: list[Future[Any]] = [self.submit(last)] if last else []
+        self._closed = True
+        self.leaving.set()
+        for _ in self._ends:
+            self._jobs.put(None)
+        if waiting := [asyncio.wrap_future(future) for future in (*jobs, *self._ends)]:
+            try:
+                await asyncio.wait(waiting, timeout=LIMIT)
+            finally:
+                for future in waiting:
+                    future.cancel()
+        if jobs and jobs[0].done():
+            jobs[0].result()
+
+
+class Ahead(Generic[Item]):
+    """The items of an iterator that blocks, so many at a time, read in a thread before they are asked for."""
+
+    def __init__(self, items: Iterator[Item], threads: Threads, most: int) -> None:
+        self._items, self._threads, self._most = items, threads, most
+        self._have: deque[Item] = deque()
+        self._reading: Future[list[Item]] | None = None
+
+    async def begin(self) -> Self:
+        """Read the first ones: whoever asks for them does not wait."""
+        self._have.extend(await self._threads.do(self._some))
+        self._reading = self._threads.submit(self._some)
+        return self
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Item:
+        if not self._have and self._reading:
+            self._have.extend(self._reading.result())
+            self._reading = self._threads.submit(self._some) if self._have else None
+        with suppress(IndexError):
+            return self._have.popleft()
+        raise StopIteration
+
+    def _some(self) -> list[Item]:
+        return list(islice(self._items, self._most))

@@ -1,0 +1,235 @@
+"""A ledger that is damaged, or none of ours: set aside by name, the images adopted again, and it is said."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from reggen.cli import app
+from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.reject import reject
+from reggen.dataset.study import study
+from reggen.errors import Damaged, JobError
+from reggen.job import Job
+from reggen.report.closing import closing, report
+from reggen.sim import Settings, serve
+from tests.conftest import JobMaker, Told, filled
+from tests.invariants import assert_sound
+
+QUICK = Settings(seconds=0.005)
+Harm = Callable[[Path], None]
+
+
+def sql(*statements: str) -> Harm:
+    """Another program writes into the file."""
+
+    def harm(path: Path) -> None:
+        with sqlite3.connect(path) as db:
+            for statement in statements:
+                db.execute(statement)
+        db.close()
+
+    return harm
+
+
+def bytes_at(share: float, content: bytes) -> Harm:
+    """The disk holds something else in the middle of it."""
+
+    def harm(path: Path) -> None:
+        whole = path.read_bytes()
+        start = int(len(whole) * share)
+        path.write_bytes(whole[:start] + content + whole[start + len(content) :])
+
+    return harm
+
+
+def cut(share: float) -> Harm:
+    def harm(path: Path) -> None:
+        path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    return harm
+
+
+def another_database(path: Path) -> None:
+    path.unlink()
+    sql("CREATE TABLE cookies (host TEXT, value BLOB)", "INSERT INTO cookies VALUES ('a', x'00')")(path)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    (path / "inside").mkdir(parents=True)
+
+
+HARMS: dict[str, Harm] = {
+    "garbage": bytes_at(0.0, b"this is no database " * 8000),
+    "cut to a half": cut(0.5),
+    "cut to a tenth": cut(0.1),
+    "cut within the header": cut(0.0005),
+    "NULs in the middle": bytes_at(0.3, bytes(9000)),
+    "NULs at the start": bytes_at(0.0, bytes(4096)),
+    "another database": another_database,
+    "a folder": a_folder,
+    "another table of that name": sql("DROP TABLE slot", "CREATE TABLE slot (idx INTEGER, words TEXT)"),
+    "a column gone": sql("ALTER TABLE slot DROP COLUMN sha256"),
+    "no table": sql("DROP TABLE slot", "CREATE TABLE mine (one TEXT)"),
+    "text for a number": sql("UPDATE slot SET take = 'none' WHERE idx = 2"),
+    "text for a size": sql("UPDATE slot SET bytes = 'large' WHERE idx = 2"),
+    "bytes for text": sql("UPDATE slot SET positive = x'ff00fe' WHERE idx = 2"),
+    "text that is not UTF-8": sql("UPDATE slot SET positive = CAST(x'ff00fe' AS TEXT) WHERE idx = 2"),
+    "a number for a name": sql("UPDATE slot SET name = x'31' WHERE idx = 2"),
+    "another slot's name": sql("UPDATE slot SET name = 'reg_005' WHERE idx = 2"),
+    "a name that is a path": sql("UPDATE slot SET name = '../../reg_003' WHERE idx = 2"),
+    "a take that is none": sql("UPDATE slot SET take = -4 WHERE idx = 2"),
+    "a hash that is none": sql("UPDATE slot SET likeness = 'zz' WHERE idx = 2"),
+    "a run without an id": sql("UPDATE run SET id = 'mine'"),
+    "a fact that is no JSON": sql("UPDATE meta SET value = '{' WHERE key = 'format'"),
+    "a fact of another type": sql("UPDATE meta SET value = '7' WHERE key = 'prefix'"),
+}
+
+
+async def made_and_harmed(job: JobMaker, harm: Harm, url: str) -> Job:
+    """Six images, made; then the ledger is harmed."""
+    await filled(one := job(url))
+    harm(one.dataset.state / LEDGER)
+    return one
+
+
+def kept(job: Job) -> list[str]:
+    return sorted(file.name for file in job.dataset.state.glob(f"{LEDGER}.damaged-*"))
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+async def test_a_damaged_ledger_is_set_aside_and_the_images_are_adopted(job: JobMaker, harm: Harm) -> None:
+    """Nothing is made again, no image is touched; it is said on screen, in the summary and in the report."""
+    async with serve(QUICK) as sim:
+        one = await made_and_harmed(job, harm, sim.url)
+        before = {file.name: file.read_bytes() for file in one.dataset.folder.iterdir()}
+        posted = sim.count("POST", "/prompt")
+        told = await filled(one)
+        assert sim.count("POST", "/prompt") == posted
+    assert {file.name: file.read_bytes() for file in one.dataset.folder.iterdir()} == before
+    assert kept(one)[0] == f"{LEDGER}.damaged-1"
+    assert any("is damaged" in note and f"{LEDGER}.damaged-1" in note for note in told.notes), told.notes
+    assert (told.summary.exit_code, len(told.summary.resumed.adopted)) == (0, 6)
+    assert f"{LEDGER}.damaged-1" in closing(told.summary)
+    assert report(told.summary)["ledger_set_aside"] == f"{LEDGER}.damaged-1"
+    assert_sound(one)
+    again = await filled(one)
+    assert (again.summary.resumed.ledger, again.notes, len(kept(one))) == ("", [], len(kept(one)))
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+async def test_no_command_ends_in_a_traceback(job: JobMaker, tmp_path: Path, harm: Harm) -> None:
+    """Those that look and tell say a sentence with what to do, or do without the ledger; none changes it."""
+    async with serve(QUICK) as sim:
+        one = await made_and_harmed(job, harm, sim.url)
+    file = tmp_path / "job.toml"
+    file.write_text(
+        f"[dataset]\nroot = '{one.dataset.root.as_posix()}'\nclass = 'thing'\ncount = 6\n[sampling]\n"
+        "checkpoint = 'AnythingXL_inkBase.safetensors'\nwidth = 64\nheight = 64\nsteps = 2\nbatch = 'auto'\n"
+        "[prompts]\npositive = ['a cat', 'a dog', 'a bird']\nnegative = 'blurry'\n",
+        encoding="utf-8",
+    )
+    ledger = one.dataset.state / LEDGER
+    before = ledger.read_bytes() if ledger.is_file() else None
+    looking = (["status"], ["status", "--json"], ["plan"], ["config", "--for", "kohya"], ["doctor"])
+    for words in (*looking, ["redo", "3"], ["reject", "2-4"]):
+        result = CliRunner().invoke(app, [words[0], str(file), *words[1:]])
+        error = result.exception
+        assert error is None or isinstance(error, SystemExit | Damaged), (words, error)
+        if isinstance(error, Damaged):
+            assert "python -m reggen run" in str(error), words
+        if words in looking:
+            assert (ledger.read_bytes() if ledger.is_file() else None) == before, words
+
+
+async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> None:
+    """The takes of empty slots are still read, whatever else is foreign; so is whether it is a rehearsal's."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        (brief,) = study(one, "test.toml")
+        reject(brief, [3], "ugly")
+        sql("UPDATE slot SET bytes = 'large' WHERE idx = 1", "UPDATE meta SET value = 'true' WHERE key = 'rehearsal'")(
+            one.dataset.state / LEDGER
+        )
+        with pytest.raises(JobError, match="rehearsal's marked pictures"):
+            await filled(one)
+        sql("UPDATE meta SET value = 'false' WHERE key = 'rehearsal'")(one.dataset.state / LEDGER)
+        told = await filled(one)
+        assert (told.summary.made, len(told.summary.resumed.adopted), told.summary.resumed.ledger) == (
+            1,
+            5,
+            kept(one)[0],
+        )
+        with Ledger.open(one.dataset.state / LEDGER) as ledger:
+            assert {row.idx: row.take for row in ledger.walk("done")}[3] == 1
+
+
+async def test_a_ledger_damaged_while_the_run_goes_on_does_not_end_the_night(job: JobMaker) -> None:
+    """The images so far are adopted, and the rest is made."""
+    async with serve(Settings(seconds=0.03)) as sim:
+        one = job(sim.url, dataset={"count": 12})
+        told = Told()
+
+        def harm(event: object) -> None:
+            told.events.append(event)  # type: ignore[arg-type]
+
+        await filled(one.model_copy(update={"dataset": one.dataset.model_copy(update={"count": 4})}))
+        with sqlite3.connect(one.dataset.state / LEDGER) as db:  # it bites when the fifth image gets its row
+            db.execute("CREATE TRIGGER bite BEFORE INSERT ON slot WHEN new.idx = 5 BEGIN SELECT nothere(); END")
+        db.close()
+        told = await filled(one)
+        assert (told.summary.exit_code, told.summary.missing, told.summary.resumed.ledger) == (0, 0, kept(one)[0])
+        assert_sound(one)
+
+
+async def test_a_disk_that_damages_every_ledger_ends_the_run(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once is an accident; twice in one run is the disk, and exit 5 with what to do."""
+
+    def verify(self: Ledger) -> None:
+        raise Damaged(str(self.path), "checking the ledger", "a page is torn")
+
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        monkeypatch.setattr(Ledger, "verify", verify)
+        with pytest.raises(Damaged, match="sets this file aside"):
+            await filled(one)
+
+
+def test_a_set_aside_ledger_takes_its_journal_along(tmp_path: Path) -> None:
+    """Whoever looks into it sees what was last written, too."""
+    from reggen.dataset.salvage import replaced
+
+    writer = Ledger.open(path := tmp_path / LEDGER)
+    writer.put([Row(0, "rejected", 3, "reg_001", "2026")])
+    for ending in ("", "-wal", "-shm"):
+        shutil.copyfile(tmp_path / f"{LEDGER}{ending}", tmp_path / f"copy{ending}")
+    writer.close()
+    for ending in ("", "-wal", "-shm"):
+        (tmp_path / f"copy{ending}").replace(tmp_path / f"{LEDGER}{ending}")
+    assert replaced(path).name == f"{LEDGER}.damaged-1"
+    assert (tmp_path / f"{LEDGER}.damaged-1-wal").exists()
+    with Ledger.open(path) as ledger:
+        assert ledger.takes(0, 1) == {0: 3}
+    path.write_bytes(b"no database" * 100)
+    assert replaced(path).name == f"{LEDGER}.damaged-2"
+
+
+def test_the_check_finds_nothing_in_a_ledger_that_reggen_wrote(job: JobMaker, tmp_path: Path) -> None:
+    """Wide numbers, batches, adopted and given-up rows."""
+    with Ledger.open(tmp_path / LEDGER) as ledger:
+        ledger.claim("a.toml", {"prefix": "reg", "format": "png", "rehearsal": False})
+        ledger.keep_fact("batch", 4)
+        ledger.put(
+            [
+                Row(0, "done", 0, "reg_1", "2026", bytes=1, waited=2, busy=0.25, likeness="00000000000000ff"),
+                Row(99_999, "given_up", 5, "reg_100000", "2026", reason="it is black"),
+                Row(9, "rejected", 1, "reg_0010", "2026"),
+            ]
+        )
+        ledger.verify()
