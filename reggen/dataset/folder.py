@@ -16,7 +16,6 @@ import itertools
 import os
 import re
 import shutil
-import socket
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import Executor
@@ -29,7 +28,7 @@ from typing import BinaryIO, TypeVar
 import filelock
 
 from reggen.dataset.formats import Form
-from reggen.errors import BadImage, Busy, StorageError
+from reggen.errors import BadImage, StorageError
 from reggen.job import Dataset
 
 
@@ -319,54 +318,6 @@ def _blank(caption: os.DirEntry[str]) -> bool:
         size = caption.stat().st_size
         return not size or (size <= _TINY and not Path(caption.path).read_bytes().strip())
     return True
-
-
-@contextmanager
-def held(folder: Folder) -> Iterator[None]:
-    """Hold the dataset for one run. Raises Busy, naming the holder, when another run has it."""
-    with storage("making", folder.state):
-        folder.state.mkdir(parents=True, exist_ok=True)
-    holder = folder.state / "holder.txt"
-    lock = filelock.FileLock(folder.state / "lock", timeout=0)
-    try:
-        with storage("locking", folder.state):
-            lock.acquire()
-    except filelock.Timeout:
-        raise Busy(str(folder.images), _holder(holder)) from None
-    try:
-        with storage("writing", holder):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
-    finally:
-        with suppress(OSError):
-            holder.unlink()
-        lock.release()
-
-
-def is_held(folder: Folder) -> str | None:
-    """Who is filling the dataset now, in words; None when nobody is. Leaves no trace."""
-    return holder_of(folder.state)
-
-
-def holder_of(state: Path) -> str | None:
-    """The same, of a state folder that may well be none of ours."""
-    if not (state / "lock").exists():
-        return None
-    lock = filelock.FileLock(state / "lock", timeout=0)
-    try:
-        with lock:
-            return None
-    except filelock.Timeout:
-        return _holder(state / "holder.txt")
-    except OSError:
-        return None
-
-
-def _holder(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError:
-        return "a process that did not leave its name"
 
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reggen.dataset.examined import Examination
-from reggen.dataset.folder import holder_of, storage
+from reggen.dataset.folder import storage
+from reggen.dataset.hold import holder_of
 from reggen.dataset.subsets import Subset
 from reggen.errors import Busy, StorageError
 from reggen.kohya import cache

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reggen.dataset.folder import Folder, held, storage
+from reggen.dataset.folder import Folder, storage
+from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
 from reggen.dataset.study import Brief
 from reggen.errors import JobError, Problem

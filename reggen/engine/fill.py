@@ -25,7 +25,8 @@ from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
 from reggen.comfy.wire import Trace
 from reggen.dataset.duplicates import Duplicates
-from reggen.dataset.folder import Folder, held
+from reggen.dataset.folder import Folder
+from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, now_utc
 from reggen.dataset.resume import Reconciling, caption, differing, missing
 from reggen.dataset.salvage import replaced

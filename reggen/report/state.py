@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from reggen.dataset.folder import Folder, is_held
+from reggen.dataset.folder import Folder
+from reggen.dataset.hold import is_held
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.resume import Compared
 from reggen.errors import Problem, StorageError

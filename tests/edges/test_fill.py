@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections import Counter
@@ -15,7 +16,8 @@ from aiohttp import web
 from PIL import Image
 
 from reggen import progress
-from reggen.dataset.folder import Folder, held
+from reggen.dataset.folder import Folder
+from reggen.dataset.hold import held
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.study import study
 from reggen.engine import fill as filling
@@ -388,6 +390,20 @@ async def test_two_runs_at_once_are_one_too_many(job: JobMaker) -> None:
             await filled(one)
         assert "process" in str(caught.value)
         assert (await filled(one)).summary.exit_code == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+async def test_a_second_run_changes_nothing_though_the_lock_was_deleted(job: JobMaker) -> None:
+    """It is told who holds the dataset; the first run's images, parts and verdict stand."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url, dataset={"count": 12})
+        first = asyncio.create_task(filled(one))
+        await eventually((one.dataset.folder / "reg_002.png").exists)
+        (one.dataset.state / "lock").unlink()
+        with pytest.raises(Busy, match="process"):
+            await filled(one)
+        assert (await first).summary.exit_code == 0
+        assert_sound(one)
 
 
 async def test_stopping_once_finishes_what_is_in_flight(job: JobMaker) -> None:

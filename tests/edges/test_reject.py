@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reggen.dataset.folder import Folder, held
+from reggen.dataset.folder import Folder
+from reggen.dataset.hold import held
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.reject import purge, reject, slots
 from reggen.dataset.study import study

@@ -14,7 +14,8 @@ import pytest
 
 from reggen.dataset.check import Demands
 from reggen.dataset.duplicates import Duplicates
-from reggen.dataset.folder import Folder, Part, held, is_held, storage
+from reggen.dataset.folder import Folder, Part, storage
+from reggen.dataset.hold import held, is_held
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.dataset.resume import Compared, Reconciling, Resumed, differing, missing
 from reggen.errors import BadImage, Busy, JobError, StorageError
@@ -155,6 +156,22 @@ def test_one_run_holds_a_dataset(folder: Folder) -> None:
         with pytest.raises(Busy, match=f"process {os.getpid()}"), held(folder):
             pass
     assert is_held(folder) is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
+@pytest.mark.parametrize("lost", [("lock",), ("lock", "holder.txt")])
+def test_a_lock_that_is_deleted_is_held_all_the_same(folder: Folder, lost: tuple[str, ...]) -> None:
+    """Somebody took it for a leftover: the second run is refused, and status knows."""
+    with held(folder):
+        for name in lost:
+            (folder.state / name).unlink()
+        assert is_held(folder) is not None
+        with pytest.raises(Busy, match="process"), held(folder):
+            pass
+        assert is_held(folder) is not None
+    assert is_held(folder) is None
+    with held(folder):
+        pass
 
 
 def test_rows_come_back_as_they_were_put(tmp_path: Path) -> None:
