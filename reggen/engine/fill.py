@@ -139,7 +139,7 @@ async def _set_aside(folder: Folder) -> str:
         with held(folder):
             return replaced(folder.state / LEDGER).name
 
-    thread = Threads(1, "reggen-dataset")
+    thread = Threads(1, "reggen-dataset", folder.images)
     try:
         return await thread.do(begin)
     finally:
@@ -170,7 +170,7 @@ class _Opening:
 
         Leaving waits for that thread, within limits: it ends with the image it is at.
         """
-        thread, stack = Threads(1, "reggen-dataset"), ExitStack()
+        thread, stack = Threads(1, "reggen-dataset", self.folder.images), ExitStack()
         try:
             yield await thread.do(partial(self._open, thread, stack))
         finally:
@@ -338,7 +338,7 @@ class _Filling:
         """One run over what is missing; what ended it before its time, if anything did. Raises Damaged."""
         run_id = uuid.uuid4()
         async with AsyncExitStack() as stack:
-            readers = Threads(1, "reggen-reader")
+            readers = Threads(1, "reggen-reader", self.folder.state)
             reader, earlier = await self.thread.do(partial(self._begin, run_id))
             stack.push_async_callback(readers.close, reader.close)
             heritage = Heritage(self.plan, reader, earlier, self.template)
@@ -351,7 +351,7 @@ class _Filling:
             pace = pace or Pace(silence=limits.silence, stall=limits.stall, gap=limits.gap)
             scribe = Scribe(self.folder, self.ledger, self.job.captions.extension, self.thread, self.duplicates)
             stack.push_async_callback(scribe.close)
-            threads = Threads(_decoders(), "reggen-check")
+            threads = Threads(_decoders(), "reggen-check", self.folder.parts)
             stack.push_async_callback(threads.close, cancel=True)
             links = self._links(clients, pace, heritage.ours if earlier else None)
             run = Run(

@@ -82,6 +82,7 @@ class Scribe:
                 while self._writing:
                     await asyncio.wait([self._writing])
         if self._writing:
+            self._thread.lost = True
             self._writing.cancel()  # nobody is told any more; the next run sees what is there
 
     def _begin(self) -> None:

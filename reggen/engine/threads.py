@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, ParamSpec, Self, TypeVar
+
+from reggen.errors import StorageError
 
 LIMIT = 10.0  # seconds that leaving waits for work that is being done
 Answer = TypeVar("Answer")
@@ -25,30 +28,38 @@ _Job = tuple[Future[Any], Callable[[], Any]]
 
 
 class Threads(Executor):
-    """So many threads, begun when they are needed. ``leaving`` is set as soon as nobody needs a result any more."""
+    """So many threads, begun when they are needed, for what is at ``path``.
 
-    def __init__(self, count: int, name: str) -> None:
-        self._count, self._name = count, name
+    ``leaving`` is set as soon as nobody needs a result any more. Threads that did not come back in time are ``lost``:
+    from then on nobody waits for them, and `do` raises StorageError.
+    """
+
+    def __init__(self, count: int, name: str, path: Path) -> None:
+        self._count, self._name, self._path = count, name, path
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._ends: list[Future[None]] = []
-        self._closed = False
+        self._closed = self.lost = False
         self.leaving = threading.Event()
 
     def submit(self, fn: Callable[_Given, Answer], /, *args: _Given.args, **kwargs: _Given.kwargs) -> Future[Answer]:
         """Have it done by one of them, in the order it was asked for."""
+        job: Future[Answer] = Future()
+        self._put(job, lambda: fn(*args, **kwargs))
+        return job
+
+    def _put(self, job: Future[Any], work: Callable[[], Any]) -> None:
         if self._closed:
             raise RuntimeError(f"{self._name} is closed")
-        job: Future[Answer] = Future()
-        self._jobs.put((job, lambda: fn(*args, **kwargs)))
+        self._jobs.put((job, work))
         if len(self._ends) < self._count:
             self._ends.append(end := Future[None]())
+            end.set_running_or_notify_cancel()  # whoever waits no longer cancels only the waiting
             threading.Thread(target=self._work, args=(end,), name=self._name, daemon=True).start()
-        return job
 
     def _work(self, end: Future[None]) -> None:
         while entry := self._jobs.get():
             job, work = entry
-            if job.set_running_or_notify_cancel():
+            if job.running() or job.set_running_or_notify_cancel():
                 try:
                     answer = work()
                 except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
@@ -64,16 +75,24 @@ class Threads(Executor):
         Cancelled, it tells the work through ``leaving`` and waits for its end, for `LIMIT` seconds; cancelled again,
         it leaves at once.
         """
+        if self.lost:
+            raise StorageError(str(self._path), "waiting for", "the disk does not answer")
         answer = asyncio.wrap_future(self.submit(work))
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
             self.leaving.set()
-            try:
-                await asyncio.wait([answer], timeout=LIMIT)
-            finally:
-                answer.cancel()  # where it is not done: nobody is told any more
+            await self._wait_for([answer])
             raise
+
+    async def _wait_for(self, answers: Sequence[asyncio.Future[Any]]) -> None:
+        """Wait until they are done, in time; nobody is told of those that are not."""
+        try:
+            await asyncio.wait(answers, timeout=0.0 if self.lost else LIMIT)
+        finally:
+            self.lost = self.lost or not all(answer.done() for answer in answers)
+            for answer in answers:
+                answer.cancel()
 
     async def close(self, last: Callable[[], object] | None = None, *, cancel: bool = False) -> None:
         """Do the ``last``, after what was asked for or, with ``cancel``, instead of it. Waits `LIMIT` seconds."""
@@ -86,18 +105,17 @@ class Threads(Executor):
                 break
             if entry:
                 entry[0].cancel()
-        jobs: list[Future[Any]] = [self.submit(last)] if last else []
+        jobs = [Future[Any]()] if last else []
+        if last:
+            jobs[0].set_running_or_notify_cancel()  # it is done whenever the threads come back
+            self._put(jobs[0], last)
         self._closed = True
         self.leaving.set()
         for _ in self._ends:
             self._jobs.put(None)
         if waiting := [asyncio.wrap_future(future) for future in (*jobs, *self._ends)]:
-            try:
-                await asyncio.wait(waiting, timeout=LIMIT)
-            finally:
-                for future in waiting:
-                    future.cancel()
-        if jobs and jobs[0].done():
+            await self._wait_for(waiting)
+        if jobs and jobs[0].done() and not jobs[0].cancelled():
             jobs[0].result()
 
 

@@ -1,0 +1,240 @@
+"""Leaving while something blocks: the first Ctrl-C ends what can go on later, the second waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from reggen.dataset import check, resume
+from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.study import study
+from reggen.engine import threads as engine_threads
+from reggen.engine.fill import Control, fill
+from reggen.engine.threads import Ahead, Threads
+from reggen.errors import StorageError
+from reggen.job import Job
+from reggen.sim import Settings, paint, serve
+from tests.conftest import PACE, JobMaker, eventually, filled
+
+HERE = Path()
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A disk that does not answer while an adopted image is read; the event is set when it is asked."""
+    asked, release = threading.Event(), threading.Event()
+
+    def inspect(*_: object) -> None:
+        asked.set()
+        release.wait(30)
+
+    monkeypatch.setattr(resume, "inspect", inspect)
+    yield asked
+    release.set()
+
+
+def by_hand(job: Job, count: int) -> None:
+    """So many images without a ledger."""
+    job.dataset.folder.mkdir(parents=True)
+    for number in range(1, count + 1):
+        (job.dataset.folder / f"reg_{number:03d}.png").write_bytes(paint(f"image {number}", number, 64, 64))
+
+
+def rows(job: Job) -> int:
+    with suppress(StorageError):
+        if ledger := Ledger.read(job.dataset.state / LEDGER):
+            with ledger:
+                return ledger.counts(1 << 40).get("done", 0)
+    return 0
+
+
+async def begun(job: Job, control: Control) -> asyncio.Task[object]:
+    (brief,) = study(job, "test.toml")
+    work = fill(brief, "test.toml", tell=lambda _: None, note=lambda _: None, control=control, pace=PACE)
+    return asyncio.create_task(control.guard(asyncio.create_task(work)))
+
+
+async def test_one_ctrl_c_ends_a_reconciliation_and_the_next_run_goes_on_there(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when everything is adopted: with the image it is at. What is adopted by then stands."""
+    quick = check.inspect
+
+    def slow(path: Path, name: str, demands: check.Demands, kind: str) -> check.Finding:
+        time.sleep(0.02)
+        return quick(path, name, demands, kind)
+
+    monkeypatch.setattr(resume, "inspect", slow)
+    by_hand(one := job(dataset={"count": 150}), 150)
+    task = await begun(one, control := Control())
+    await eventually(lambda: rows(one) >= 3)
+    at = time.monotonic()
+    control.interrupt()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - at < 1.5
+    assert 3 <= rows(one) < 100
+    monkeypatch.setattr(resume, "inspect", quick)
+    told = await filled(one)
+    assert (told.summary.exit_code, told.summary.made, told.summary.missing) == (0, 0, 0)
+
+
+async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threading.Event) -> None:
+    """The thread is left where it hangs; nothing else is asked of that disk."""
+    by_hand(one := job(dataset={"count": 3}), 3)
+    task = await begun(one, control := Control())
+    await eventually(stuck.is_set)
+    at = time.monotonic()
+    control.interrupt()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    control.interrupt()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - at < 1.5
+
+
+async def test_the_first_ctrl_c_waits_no_longer_than_it_says(
+    job: JobMaker, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs keeps the loop free, and the run for a known time."""
+    monkeypatch.setattr(engine_threads, "LIMIT", 0.2)
+    by_hand(one := job(dataset={"count": 3}), 3)
+    task = await begun(one, control := Control())
+    await eventually(stuck.is_set)
+    control.interrupt()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(3.0):
+            await task
+
+
+async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice asked, the run ends within its limits, in words, though an image is still being written."""
+    hung, release = threading.Event(), threading.Event()
+    monkeypatch.setattr("reggen.engine.scribe.LIMIT", 0.2)
+    monkeypatch.setattr(engine_threads, "LIMIT", 0.2)
+
+    def sync(*_: object) -> None:
+        hung.set()
+        release.wait(30)
+
+    monkeypatch.setattr("reggen.dataset.folder.Folder.sync", sync)
+    try:
+        async with serve(Settings(seconds=0.02)) as sim:
+            task = await begun(job(sim.url), control := Control())
+            await eventually(hung.is_set)
+            control.interrupt()
+            control.interrupt()
+            with pytest.raises(StorageError, match="the disk does not answer"):
+                async with asyncio.timeout(8.0):
+                    await task
+    finally:
+        release.set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
+async def test_the_command_hears_ctrl_c_while_it_reconciles(job: JobMaker, tmp_path: Path) -> None:
+    """The real command over 1,500 images that have no row: one SIGINT, exit 130, most of them left for later."""
+    by_hand(one := job(dataset={"count": 1500}), 1500)
+    file = tmp_path / "job.toml"
+    file.write_text(
+        f"[dataset]\nroot = '{one.dataset.root.as_posix()}'\nclass = 'thing'\ncount = 1500\n[sampling]\n"
+        "checkpoint = 'a.safetensors'\nwidth = 64\nheight = 64\n[prompts]\npositive = 'a cat'\nnegative = ''\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "reggen", "run", str(file)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        await eventually(lambda: rows(one) >= 5, 30)
+        process.send_signal(signal.SIGINT)
+        said, _ = await asyncio.wait_for(process.communicate(), 10)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 130, said.decode()
+    assert "Traceback" not in said.decode()
+    assert rows(one) < 1500
+
+
+# ---- the threads themselves
+
+
+async def test_work_that_is_left_behind_keeps_no_process() -> None:
+    """The interpreter ends although a thread hangs."""
+    words = (
+        "import asyncio, time\nfrom pathlib import Path\nfrom reggen.engine.threads import Threads\n"
+        "async def main():\n  threads = Threads(1, 'x', Path())\n  threads.submit(time.sleep, 60)\nasyncio.run(main())"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", words, stderr=subprocess.PIPE)
+    _, said = await asyncio.wait_for(process.communicate(), 30)  # half as long as it hangs
+    assert (process.returncode, said) == (0, b"")
+
+
+async def test_what_is_asked_for_last_is_done_last() -> None:
+    """In order, in one thread; what was cancelled before its turn is not done."""
+    done: list[int] = []
+    threads = Threads(1, "test", HERE)
+    jobs = [threads.submit(done.append, number) for number in range(5)]
+    await threads.close(lambda: done.append(9))
+    assert (done, all(job.done() for job in jobs)) == ([0, 1, 2, 3, 4, 9], True)
+    with pytest.raises(RuntimeError, match="closed"):
+        threads.submit(print)
+
+
+async def test_what_has_not_begun_can_be_dropped() -> None:
+    """Only what is being done is waited for."""
+    gate, done = threading.Event(), list[int]()
+    threads = Threads(1, "test", HERE)
+    first = threads.submit(gate.wait, 30)
+    await eventually(first.running)
+    others = [threads.submit(done.append, number) for number in range(5)]
+    closing = asyncio.create_task(threads.close(cancel=True))
+    await asyncio.sleep(0)
+    gate.set()
+    await closing
+    assert (done, [other.cancelled() for other in others]) == ([], [True] * 5)
+
+
+async def test_what_goes_wrong_in_a_thread_goes_wrong_for_whoever_waits() -> None:
+    """As if it had been called."""
+    threads = Threads(2, "test", HERE)
+    with pytest.raises(ZeroDivisionError):
+        await threads.do(lambda: 1 / 0)
+    assert await threads.do(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await threads.close(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 64, 200])
+async def test_what_is_read_ahead_is_all_of_it_in_order(count: int) -> None:
+    """And after the end there is nothing, however often it is asked."""
+    threads = Threads(1, "test", HERE)
+    ahead = await Ahead(iter(range(count)), threads, 64).begin()
+    assert list(ahead) == list(range(count))
+    assert list(ahead) == []
+    await threads.close()
+
+
+async def test_reading_ahead_that_fails_fails_for_the_reader() -> None:
+    """When its turn has come."""
+
+    def items() -> Iterator[int]:
+        yield from range(10)
+        raise StorageError("ledger", "reading", "it is gone")
+
+    threads = Threads(1, "test", HERE)
+    ahead = await Ahead(items(), threads, 8).begin()
+    found: list[int] = []
+    with pytest.raises(StorageError):
+        found.extend(ahead)
+    await threads.close()
