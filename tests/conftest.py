@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import inspect
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
+from blockbuster import BlockBuster
 
+import reggen
 from reggen.comfy.follow import Pace
 from reggen.dataset.study import study
 from reggen.engine.fill import Control, fill
@@ -21,6 +26,49 @@ PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5
 """The same rules as in the night, told to be quick."""
 
 JobMaker = Callable[..., Job]
+
+_OURS = str(Path(reggen.__file__).parent)
+_MAY_BLOCK = {
+    # started in a thread, a cancelled wait would leave a process that nobody knows; /proc lies in no file
+    "reggen/comfy/launch.py": {"_spawn", "too_big"},
+    "reggen/engine/adopt.py": {"wanted"},  # two indexed queries for each prompt that an earlier run left on a server
+    "reggen/engine/threads.py": {"__next__"},  # only where the ledger is read more slowly than servers make images
+}
+"""Functions of ours that may block the event loop, each with its reason."""
+
+
+def _is_let_be(*_: object, **__: object) -> bool:
+    """Whether a call that blocks is none of reggen's own coroutines' or callbacks'.
+
+    Tests call blocking functions of ours while a loop of theirs runs: the nearest coroutine up the stack tells
+    whose loop it is. Without one it is a callback, and ours when it passed through our code.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    ours = False
+    while frame:
+        code = frame.f_code
+        inside = code.co_filename.startswith(_OURS) and "/sim/" not in Path(code.co_filename).as_posix()
+        ours = ours or inside
+        if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            return not inside
+        if code.co_name == "_run" and code.co_filename.endswith("events.py"):
+            return not ours
+        frame = frame.f_back
+    return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_blocks_the_event_loop() -> Iterator[None]:
+    """A call that blocks, made by reggen on its event loop, raises: files, SQLite, sleeps, locks."""
+    guard = BlockBuster("reggen", excluded_modules=["reggen.sim"])
+    for function in guard.functions.values():
+        known = function.can_block_predicate
+        function.can_block_predicate = lambda *given, known=known, **named: known(*given, **named) or _is_let_be()
+        for file, names in _MAY_BLOCK.items():
+            function.can_block_in(file, names)
+    guard.activate()
+    yield
+    guard.deactivate()
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from reggen.dataset.folder import CAPTIONS, Folder
+from reggen.dataset.caption_files import CAPTIONS
+from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.job import Job
 from reggen.plan import Plan

@@ -69,6 +69,20 @@ def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_c
     reject(job_file, numbers, output, of_class, "to be made again", purge=False)
 
 
+def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None) -> None:
+    """Write the captions of finished images anew, as captions.write says; what said something else is set aside."""
+    stoppable()
+    from reggen.dataset.captioning import rewrite
+    from reggen.dataset.study import study
+
+    done = rewrite(_one_class(study(load(job_file, None, output, None), job_file), of_class))
+    print(f"{done.written.count:,} captions written")
+    if done.aside:
+        print(f"{done.aside.count:,} that said something else are kept in .reggen: {done.aside}")
+    if done.left:
+        print(f"{done.left.count:,} images keep what they have, for nobody knows their prompt: {done.left}")
+
+
 def _one_class(briefs: Sequence[Brief], of_class: str | None) -> Brief:
     """The class that was named, or the only one."""
     words = [brief.job.dataset.class_words for brief in briefs]

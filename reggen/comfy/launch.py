@@ -216,8 +216,7 @@ class Launched:
         """Until `stop`: start it again whenever it has ended. Raises LaunchError when the hour's restarts are spent."""
         while not self._over.is_set():
             if self.alive:
-                if self._log.is_long:
-                    await asyncio.to_thread(self._log.put_aside)
+                await asyncio.to_thread(self._log.put_aside)
                 await asyncio.sleep(_GLANCE)
                 continue
             async with self._changing:
@@ -270,7 +269,7 @@ class Launched:
 
     async def _begin(self) -> None:
         """Start it and wait until it answers; whatever else comes of this, there is no process then."""
-        python = self._checked()
+        python = await asyncio.to_thread(self._checked)
         if await _listens(self._launch.host, self._launch.port):
             raise self._error(
                 "starting",

@@ -51,8 +51,11 @@ class ProcessLog:
         return log
 
     def put_aside(self) -> None:
-        """Copy and cut, since the process keeps its handle; what it says in between is lost. Windows cannot cut."""
-        if _WINDOWS:
+        """When it is long: copy and cut, since the process keeps its handle; what it says in between is lost.
+
+        Windows cannot cut. Blocking.
+        """
+        if _WINDOWS or not self.is_long:
             return
         with suppress(OSError):  # with a full disk it is cut all the same
             shutil.copyfile(self._path, self._older)

@@ -178,8 +178,11 @@ class Folder:
                     await do(writing.write, bytes(piece))
                     piece.clear()
             return await do(writing.finish, bytes(piece), then)
-        except BaseException:  # cancelled or failed: half a file is never left
-            writing.discard()
+        except asyncio.CancelledError:
+            do(writing.discard)  # as soon as the thread is free: whoever leaves does not wait for a disk
+            raise
+        except BaseException:  # half a file is never left
+            await do(writing.discard)
             raise
 
     def measured(self, path: Path) -> Part:
@@ -214,42 +217,11 @@ class Folder:
         with storage("saving", self.images):
             flush_folder(self.images)
 
-    def write_caption(self, name: str, text: str, extension: str) -> None:
-        """Put a caption beside a slot's image, durably, before or after it. Blocking. ``text`` must not be empty."""
-        if not text.strip():
-            raise ValueError(f"the caption of {name} is empty, which would end a training")
-        target, part = self.images / f"{name}{extension}", self.parts / f"{name}{extension}.part"
-        with storage("writing", target):
-            with part.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-
-    def drop_companions(self, name: str) -> None:
-        """Remove captions and latent caches of a picture that is gone. Blocking; after `prepare`."""
-        self.drop_captions(name)
+    def drop_caches(self, name: str) -> None:
+        """Remove the latent caches of a picture that is gone. Blocking; after `prepare`."""
         with storage("removing the caches of", self.file(name)):
             for stale in self._caches.pop(name, ()):
                 stale.unlink(missing_ok=True)
-
-    def captioned(self, extension: str) -> set[str]:
-        """The names, without their ending, of the captions that lie in the folder and have a word in them."""
-        with storage("reading", self.images), os.scandir(self.images) as entries:
-            there = [entry for entry in entries if entry.name.endswith(extension)]
-            return {entry.name.removesuffix(extension) for entry in there if not _blank(entry)}
-
-    def move_caption(self, name: str, old: str, new: str) -> None:
-        """Give the caption of a slot another ending: what somebody wrote by hand is not lost. Blocking."""
-        with storage("renaming the caption of", self.file(name)):
-            (self.images / f"{name}{old}").replace(self.images / f"{name}{new}")
-
-    def drop_captions(self, name: str, keep: str = "") -> None:
-        """Remove the captions of an earlier picture in a slot, but for the one that ends with ``keep``. Blocking."""
-        with storage("removing the old caption of", self.file(name)):
-            for extension in CAPTIONS:
-                if extension != keep:
-                    (self.images / f"{name}{extension}").unlink(missing_ok=True)
 
     def free_bytes(self) -> int:
         """What the filesystem has left."""
@@ -304,20 +276,8 @@ async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIt
         yield chunk
 
 
-CAPTIONS = (".caption", ".txt")
-"""What trainers read beside an image."""
-
-_TINY = 4  # bytes of the largest caption that is looked at for being blank
 _DIGITS = 14  # no dataset needs more
 _IMAGES = {"png", "jpg", "jpeg", "webp", "bmp"}
-
-
-def _blank(caption: os.DirEntry[str]) -> bool:
-    """Only a tiny file is read for it: opening each caption of a large set would take long."""
-    with suppress(FileNotFoundError):  # a link to nowhere
-        size = caption.stat().st_size
-        return not size or (size <= _TINY and not Path(caption.path).read_bytes().strip())
-    return True
 
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}

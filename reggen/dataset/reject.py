@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.folder import Folder, storage
 from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
@@ -62,8 +63,9 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
             files, known = folder.files(set(indices)), ledger.states(indices)
             for index in indices:
                 state, take, was = known.get(index, ("", 0, ""))
-                file, name = files.get(index), brief.plan.sample(index, take).name
-                _clear(folder, file, {name, was or name})
+                file, sample = files.get(index), brief.plan.sample(index, take)
+                name = sample.name
+                _clear(folder, file, {name, was or name}, sample.caption or "")
                 (aside if file else empty).append(file.stem if file else name)
                 _record(ledger, index, state, take, why, found=file is not None)
                 spent = state == "done" or file is not None  # otherwise its take is one that was not made yet
@@ -74,12 +76,16 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
     return Rejected(tuple(aside), tuple(empty), rehearsal)
 
 
-def _clear(folder: Folder, file: Path | None, names: set[str]) -> None:
-    """Set a slot's picture aside and remove what belongs to it, under each name it has had: numbers grow wider."""
+def _clear(folder: Folder, file: Path | None, names: set[str], caption: str) -> None:
+    """Set a slot's picture aside and remove what belongs to it, under each name it has had: numbers grow wider.
+
+    A caption that says something else than reggen wrote is set aside, too.
+    """
     if file:
         folder.set_aside(file)
     for name in names | ({file.stem} if file else set()):
-        folder.drop_companions(name)
+        CaptionFiles(folder).clear(name, caption)
+        folder.drop_caches(name)
 
 
 def _record(ledger: Ledger, index: int, state: str, take: int, why: str, *, found: bool) -> None:

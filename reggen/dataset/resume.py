@@ -23,14 +23,11 @@ from pathlib import Path
 
 from reggen.dataset.check import Demands, Finding, inspect
 from reggen.dataset.duplicates import Duplicates
-from reggen.dataset.folder import CAPTIONS, Folder, Part
+from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.errors import BadImage
-from reggen.guard import Guard
-from reggen.job import Captions
 from reggen.plan import MAX_TAKES, Order, Plan
 
-_NAMED = 5  # images that are named in a sentence
 _WINDOW = 1024  # slots looked up in the ledger at a time
 _SETTLED, _UNKNOWN = -1, -2  # in place of a size
 
@@ -68,6 +65,7 @@ class Resumed:
     adopted: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)  # "name reason"
+    captions: list[str] = field(default_factory=list)  # files that lay where an image's caption belongs
     ledger: str = ""  # the name under which a damaged ledger was set aside
 
 
@@ -174,75 +172,6 @@ def _has_bytes(path: Path) -> bool:
     with suppress(OSError):
         return path.stat().st_size > 0
     return False
-
-
-@dataclass(slots=True)
-class Captioned:
-    """What became of images of earlier runs that lacked a caption, by name."""
-
-    written: list[str] = field(default_factory=list)
-    moved: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-
-    def words(self, extension: str) -> Iterator[str]:
-        """What there is to say about it."""
-        if self.moved:
-            yield f"{_named(self.moved)}: the caption beside it now ends with {extension}, as the job wants it"
-        if self.left:
-            yield (
-                f"{_named(self.left)}: no caption is written, for it was made with another prompt than today's, "
-                "or one that is not known or forbidden; write it by hand, or delete the image"
-            )
-
-
-def caption(
-    folder: Folder,
-    ledger: Ledger,
-    plan: Plan,
-    captions: Captions,
-    guard: Guard,
-    *,
-    stopped: Callable[[], bool] = lambda: False,
-) -> Captioned:
-    """Write the captions that images of earlier runs lack, or have under another ending. Raises StorageError.
-
-    ``stopped`` ends it between two images.
-
-    A caption that is there stays as it is, unless it is empty, which would end a training.
-    """
-    extension, done = captions.extension, Captioned()
-    there = folder.captioned(extension)
-    others = {other: folder.captioned(other) for other in CAPTIONS if other != extension}
-    for row in ledger.walk("done", stop=len(plan)):
-        if stopped():
-            break
-        if row.name in there:
-            continue
-        if old := next((other for other, names in others.items() if row.name in names), None):
-            folder.move_caption(row.name, old, extension)
-            done.moved.append(row.name)
-        elif (text := _caption_of(row, plan, captions.write)) and not guard.find(text):
-            folder.drop_captions(row.name)
-            folder.write_caption(row.name, text, extension)
-            done.written.append(row.name)
-        else:
-            done.left.append(row.name)
-    return done
-
-
-def _caption_of(row: Row, plan: Plan, write: str) -> str | None:
-    """What an image's caption is by its row: the plan of today may have another prompt for its slot."""
-    sample = plan.sample(row.idx, row.take)
-    todays = plan.source.own.positive or None if sample.positive is None else sample.positive
-    unsaid = row.positive is None and sample.positive is None  # the workflow's own, before the ledger had it
-    if write == "class" or unsaid or (row.positive is not None and row.positive == todays):
-        return sample.caption
-    return " ".join((row.positive or "").split()) if write == "prompt" else None
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def missing(ledger: Ledger, plan: Plan) -> Iterator[Order]:

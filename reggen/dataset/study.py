@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from reggen import spelling
-from reggen.dataset.folder import CAPTIONS
+from reggen.dataset.caption_files import CAPTIONS
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.training import TrainingSet, read_training
 from reggen.dataset.wildcards import WildcardFolder

@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
@@ -42,6 +43,7 @@ from reggen.progress import RunEvent
 
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 _ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
+_ASKED = 0.05  # seconds until it is seen whether a disk has said what room it has
 _FETCHES = 3  # rounds of fetching a picture that is made, before it is made anew
 
 
@@ -71,6 +73,7 @@ class Aftermath:
         self._refusals: list[Rejected] = []
         self._served: Counter[str] = Counter()  # images of each server, since its memory was last freed
         self._room_at, self._room_pause = -math.inf, _ROOM_PAUSES[0]
+        self._asking: Future[int] | None = None  # for the room on the disk, in a thread
         self.fatal: ReggenError | None = None
         self.last_error: dict[str, str] = {}
         """By server, the last thing that went wrong there, until something goes well."""
@@ -102,12 +105,18 @@ class Aftermath:
         """Go on when there is room again. Returns when to come again."""
         if not self._fleet.held:
             return math.inf
-        if now >= self._room_at:
-            if self._bench.folder.free_bytes() >= self._room:
-                self._fleet.resume()
-                self._tell(progress.Paused(now, ""))
-                return now
-            self._room_at = now + _ROOM_PAUSES[0]
+        if self._asking is None and now >= self._room_at:
+            self._asking = self._bench.threads.submit(self._bench.folder.free_bytes)
+        if self._asking is None:
+            return self._room_at
+        if not self._asking.done():
+            return now + _ASKED
+        asking, self._asking = self._asking, None
+        if not asking.exception() and asking.result() >= self._room:
+            self._fleet.resume()
+            self._tell(progress.Paused(now, ""))
+            return now
+        self._room_at = now + _ROOM_PAUSES[0]
         return self._room_at
 
     # ---- what came of it

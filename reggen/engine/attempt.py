@@ -74,7 +74,7 @@ class Bench:
         versions: dict[str, str | None],
     ) -> None:
         self.run_id, self.folder = run_id, folder
-        self._ledger, self._scribe, self._threads = ledger, scribe, threads
+        self._ledger, self._scribe, self.threads = ledger, scribe, threads
         self._template, self._demands, self._most_bytes = template, demands, most_bytes
         self._recipe, self._versions, self._guard = recipe, versions, guard
 
@@ -172,7 +172,7 @@ class Bench:
                 async with link.client.view(picture) as download:
                     link.hands_out()
                     accept = partial(self._accept, sample, link.name, download.length)
-                    return await self.folder.receive(sample.name, download, self._most_bytes, accept, self._threads)
+                    return await self.folder.receive(sample.name, download, self._most_bytes, accept, self.threads)
             except ServerError as error:
                 if is_missing(error) and trial > 1:
                     raise Unfetched(link.name, "the file is not there") from error  # a cached prompt names it

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shlex
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,11 +26,12 @@ from reggen.comfy.follow import Pace
 from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
 from reggen.comfy.wire import Trace
+from reggen.dataset.captioning import caption
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, now_utc
-from reggen.dataset.resume import Reconciling, caption, differing, missing
+from reggen.dataset.resume import Reconciling, differing, missing
 from reggen.dataset.salvage import replaced
 from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
@@ -195,10 +198,16 @@ class _Opening:
         if there <= _FEW or there == len(plan):
             reconciling.by_size(differing(folder, ledger.path, len(plan), left))
         warnings = self.brief.warnings
-        if job.captions.write != "none":
-            captioned = caption(folder, ledger, plan, job.captions, self.brief.guard, stopped=left)
-            warnings += (*captioned.words(job.captions.extension),)
+        captioned = caption(folder, ledger, plan, job.captions, self.brief.guard, stopped=left)
+        warnings += (*captioned.words(job.captions, _rewriting(self.job_file, job)),)
         return _Filling(self.brief, self.job_file, made_of, folder, ledger, thread, reconciling, duplicates, warnings)
+
+
+def _rewriting(job_file: str, job: Job) -> str:
+    """The command that writes the captions of this dataset anew, for a shell."""
+    words = ["python", "-m", "reggen", "recaption", job_file, "--output", str(job.dataset.root)]
+    words += ["--class", job.dataset.class_words]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _decoders() -> int:
@@ -349,7 +358,8 @@ class _Filling:
             depths = {server.name: server.depth for server in self.job.servers if server.name in names}
             limits = self.job.limits
             pace = pace or Pace(silence=limits.silence, stall=limits.stall, gap=limits.gap)
-            scribe = Scribe(self.folder, self.ledger, self.job.captions.extension, self.thread, self.duplicates)
+            extension = self.job.captions.extension
+            scribe = Scribe(self.folder, self.ledger, extension, self.thread, self.duplicates, moved=self._was_there)
             stack.push_async_callback(scribe.close)
             threads = Threads(_decoders(), "reggen-check", self.folder.parts)
             stack.push_async_callback(threads.close, cancel=True)
@@ -385,6 +395,11 @@ class _Filling:
             outcome = str(fatal or self.state.stopping or "finished")
             await self.thread.do(partial(self.ledger.end_run, str(run_id), now_utc(), outcome))
         return fatal
+
+    def _was_there(self, name: str) -> None:
+        """Say that a file of somebody else's was set aside."""
+        self.reconciling.found.captions.append(name)
+        self.faces.note(f"{name} lay where an image's own file belongs; it is kept in {self.folder.rejected}")
 
     def _begin(self, run_id: uuid.UUID) -> tuple[Ledger, list[uuid.UUID]]:
         """Note that a run begins. Blocking; a ledger to be read beside this one, and the runs before it."""

@@ -68,11 +68,13 @@ async def gauge(
     A server that does not answer, or refuses, is left out. ``left`` is how many seconds the run has; a tenth of them
     may go by.
     """
-    sizes, found = tuple(sizes_for(missing // max(1, len(clients)))), list[Gauged]()
+    sizes = tuple(sizes_for(missing // max(1, len(clients))))
+    trying: list[asyncio.Task[Gauged]] = []
     with suppress(TimeoutError):
-        async with asyncio.timeout(_PATIENT * left if math.isfinite(left) else None):
-            found = await asyncio.gather(*(_gauge(client, template, plan, sizes) for client in clients if sizes))
-    return [one for one in found if one.times]
+        async with asyncio.timeout(_PATIENT * left if math.isfinite(left) else None), asyncio.TaskGroup() as group:
+            trying = [group.create_task(_gauge(client, template, plan, sizes)) for client in clients if sizes]
+    found = [task.result() for task in trying if not task.cancelled()]
+    return [one for one in found if one.times] if len(found) == len(trying) else []
 
 
 async def _gauge(client: Client, template: Template, plan: Plan, sizes: Sequence[int]) -> Gauged:

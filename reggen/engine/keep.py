@@ -26,19 +26,30 @@ async def started(job: Job, folder: Folder, tell: Callable[[str], None]) -> Asyn
     One that cannot be started is told of and left out, unless there is no other server: then LaunchError.
     """
     wanted = {server.name: Launched(_launch(server, folder), tell=tell) for server in job.servers if server.launch}
+    running: dict[str, Launched] = {}
+    refused: list[LaunchError] = []
+
+    async def start(name: str, one: Launched) -> None:
+        try:
+            await one.start()
+        except LaunchError as error:
+            refused.append(error)
+        else:
+            running[name] = one
+
     try:
-        results = await asyncio.gather(*(one.start() for one in wanted.values()), return_exceptions=True)
-        running: dict[str, Launched] = {}
-        for (name, one), result in zip(wanted.items(), results, strict=True):
-            if isinstance(result, LaunchError) and len(job.servers) > 1:
-                tell(str(result))
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                running[name] = one
+        async with asyncio.TaskGroup() as group:
+            for name, one in wanted.items():
+                group.create_task(start(name, one))
+        for error in refused:
+            if len(job.servers) == 1:
+                raise error
+            tell(str(error))
         yield running
     finally:
-        await asyncio.gather(*(one.stop() for one in wanted.values()))
+        async with asyncio.TaskGroup() as group:
+            for one in wanted.values():
+                group.create_task(one.stop())
 
 
 def _launch(server: Server, folder: Folder) -> Launch:

@@ -345,7 +345,9 @@ class Run:
                 async with asyncio.timeout(_WITHDRAW):
                     await link.withdraw()
 
-        await asyncio.gather(*(one(link) for link in self._links.values()))
+        async with asyncio.TaskGroup() as group:
+            for link in self._links.values():
+                group.create_task(one(link))
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.check import Finding
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part
@@ -45,13 +46,22 @@ _Kept = tuple[Accepted, asyncio.Future[None]]
 class Scribe:
     """One run's. What `keep` begins is never cut in two, however the run ends; `close` waits for it.
 
-    ``thread`` is the one that touches the dataset; it stays open.
+    ``thread`` is the one that touches the dataset; it stays open. ``moved`` is told of each file of somebody else's
+    that lay in the place of an image or its caption, and was set aside.
     """
 
     def __init__(
-        self, folder: Folder, ledger: Ledger, captions: str, thread: Threads, duplicates: Duplicates | None = None
+        self,
+        folder: Folder,
+        ledger: Ledger,
+        captions: str,
+        thread: Threads,
+        duplicates: Duplicates | None = None,
+        *,
+        moved: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._folder, self._ledger = folder, ledger
+        self._folder, self._ledger, self._moved = folder, ledger, moved
+        self._aside: deque[str] = deque()  # filled in the thread, told from the loop
         self._captions, self._duplicates, self._thread = captions, duplicates, thread
         self._waiting: deque[_Kept] = deque()
         self._writing: asyncio.Future[list[End]] | None = None
@@ -93,6 +103,8 @@ class Scribe:
 
     def _end(self, group: Sequence[_Kept], written: asyncio.Future[list[End]]) -> None:
         self._writing = None
+        while self._aside:
+            self._moved(self._aside.popleft())
         if written.cancelled():
             return
         fault = written.exception()
@@ -132,9 +144,12 @@ class Scribe:
         if self._duplicates:
             self._duplicates.demand_new(sample.name, sample.index, part.path, accepted.finding.prints)
         self._folder.sync(part)
-        self._folder.drop_captions(sample.name, keep=self._captions if sample.caption else "")
-        if sample.caption:
-            self._folder.write_caption(sample.name, sample.caption, self._captions)
+        text, files = sample.caption or "", CaptionFiles(self._folder)
+        self._aside.extend(files.clear(sample.name, text, self._captions if text else ""))
+        if text:
+            files.write(sample.name, text, self._captions)
+        if (there := self._folder.file(sample.name)).exists():  # somebody put one there meanwhile; see `place`
+            self._aside.append(there.name)
         image = self._folder.place(part, sample.name)
         if self._duplicates:  # the next one of the group may be a copy of it; a file that is gone again accuses nobody
             self._duplicates.add(sample.index, accepted.finding.hash)

@@ -32,6 +32,7 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield from _named("adopted", "lay there already; checked, and kept", found.adopted)
     yield from _named("refilled", "had been deleted, so another was made", found.deleted)
     yield from _named("set aside", "moved to .reggen: no good images", found.set_aside)
+    yield from _named("set aside", "lay where an image or its caption belongs; moved to .reggen", found.captions)
     if found.ledger:
         yield f"  ledger       was damaged; it is kept as {found.ledger} in .reggen, and the images were adopted again"
     if summary.other_recipes:
@@ -129,6 +130,7 @@ def report(summary: Summary) -> dict[str, Any]:
         "adopted": summary.resumed.adopted,
         "refilled": summary.resumed.deleted,
         "set_aside": summary.resumed.set_aside,
+        "files_set_aside": summary.resumed.captions,
         "ledger_set_aside": summary.resumed.ledger or None,
         "values": dict(summary.values),
         "other_settings": sum(map(len, summary.other_recipes)),

@@ -329,6 +329,7 @@ def test_the_report_says_the_same_to_programs():
         "adopted": ["reg_001"],
         "refilled": ["reg_002"],
         "set_aside": ["reg_004.png is torn"],
+        "files_set_aside": [],
         "ledger_set_aside": None,
         "values": {},
         "other_settings": 2,

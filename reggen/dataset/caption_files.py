@@ -1,0 +1,79 @@
+"""The caption files beside the images of a folder: read, written, moved, and set aside. Blocking."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from reggen.dataset.folder import Folder, storage
+
+CAPTIONS = (".caption", ".txt")
+"""What trainers read beside an image."""
+
+_TINY = 4  # bytes of the largest caption that is looked at for being blank
+
+
+class CaptionFiles:
+    """The captions in a folder. ``name`` is a slot's; an extension begins with its dot."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder, self._base = folder, f"{folder.images}{os.sep}"
+
+    def file(self, name: str, extension: str) -> Path:
+        """Where a caption lies or will lie."""
+        return self._folder.images / f"{name}{extension}"
+
+    def is_there(self, name: str, extension: str) -> bool:
+        """Whether it has a word in it; only a tiny file is read for that."""
+        file = f"{self._base}{name}{extension}"
+        try:
+            size = os.stat(file).st_size  # noqa: PTH116 - of each image of a large set: a Path takes longer than that
+        except FileNotFoundError:  # or a link to nowhere
+            return False
+        except OSError as error:
+            with storage("reading", Path(file)):
+                raise error from None
+        return size > _TINY or (size > 0 and bool(self.text(name, extension)))
+
+    def text(self, name: str, extension: str) -> str:
+        """What it says; empty where there is none."""
+        file = self.file(name, extension)
+        with storage("reading", file):
+            try:
+                return file.read_text(encoding="utf-8", errors="replace").strip()
+            except FileNotFoundError:
+                return ""
+
+    def write(self, name: str, text: str, extension: str) -> None:
+        """Put it beside its image, durably, before or after it. ``text`` must not be empty."""
+        if not text.strip():
+            raise ValueError(f"the caption of {name} is empty, which would end a training")
+        target, part = self.file(name, extension), self._folder.parts / f"{name}{extension}.part"
+        with storage("writing", target):
+            with part.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+
+    def move(self, name: str, old: str, new: str) -> None:
+        """Give it another ending."""
+        with storage("renaming the caption of", self._folder.file(name)):
+            self.file(name, old).replace(self.file(name, new))
+
+    def clear(self, name: str, text: str = "", keep: str = "") -> list[str]:
+        """Make room for the caption ``text``, which ends with ``keep``: set aside what says anything else.
+
+        What is empty or says the same goes. Returns the names of the files that were set aside, as they were.
+        """
+        aside = []
+        for extension in CAPTIONS:
+            file = self.file(name, extension)
+            said = self.text(name, extension)
+            if said and said != text.strip():
+                self._folder.set_aside(file)
+                aside.append(file.name)
+            elif extension != keep or not said:
+                with storage("removing the old caption", file):
+                    file.unlink(missing_ok=True)
+        return aside

@@ -1,0 +1,189 @@
+"""Captions beside the images: what somebody wrote is never lost, and what the job asks for now is offered."""
+
+from __future__ import annotations
+
+import shlex
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from reggen.cli import app
+from reggen.dataset.caption_files import CaptionFiles
+from reggen.dataset.captioning import caption, rewrite
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.reject import reject
+from reggen.dataset.study import study
+from reggen.errors import StorageError
+from reggen.job import Job
+from reggen.report.closing import closing, report
+from reggen.sim import Settings, serve
+from tests.conftest import JobMaker, filled
+from tests.invariants import assert_sound
+from tests.pictures import write
+
+QUICK = Settings(seconds=0.005)
+WRITTEN = {"write": "prompt", "extension": ".txt"}
+
+
+def aside(job: Job) -> dict[str, str]:
+    """What was set aside: the words of captions by their names."""
+    folder = job.dataset.state / "rejected"
+    return {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.txt")} if folder.is_dir() else {}
+
+
+@pytest.mark.parametrize("captions", [{}, WRITTEN], ids=["none", "prompt"])
+async def test_a_caption_without_an_image_is_set_aside_when_its_slot_is_filled(
+    job: JobMaker, captions: dict[str, str]
+) -> None:
+    """Somebody wrote it by hand; it is said on the screen, in the summary and in the report."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url, captions=captions)
+        write(one.dataset.folder / "reg_002.txt", "my own words")
+        told = await filled(one)
+        assert aside(one) == {"reg_002.0.txt": "my own words"}
+        assert [note for note in told.notes if "reg_002.txt" in note and "rejected" in note]
+        assert "reg_002.txt" in closing(told.summary)
+        assert report(told.summary)["files_set_aside"] == ["reg_002.txt"]
+        left = one.dataset.folder / "reg_002.txt"
+        assert (left.read_text(encoding="utf-8") if left.exists() else "") == ("a dog" if captions else "")
+        assert_sound(one)
+        again = await filled(one)
+        assert (again.summary.resumed.captions, again.notes) == ([], [])
+
+
+async def test_a_caption_that_says_the_same_is_no_news(job: JobMaker) -> None:
+    """A deleted image leaves it behind: the new one has the same prompt, and nothing is set aside."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, captions=WRITTEN))
+        (one.dataset.folder / "reg_002.png").unlink()
+        write(one.dataset.folder / "reg_003.caption", "")
+        told = await filled(one)
+        assert (told.summary.made, told.summary.resumed.captions, aside(one)) == (1, [], {})
+        assert (one.dataset.folder / "reg_002.txt").read_text(encoding="utf-8") == "a dog"
+
+
+async def test_an_image_that_lies_in_the_place_of_another_is_set_aside_and_said(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody put one there while the run went on."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url)
+        sync = Folder.sync
+
+        def meanwhile(self: Folder, part: object) -> None:
+            sync(self, part)  # type: ignore[arg-type]
+            if not (self.images / "reg_003.png").exists():
+                write(self.images / "reg_003.png", "mine")
+
+        monkeypatch.setattr(Folder, "sync", meanwhile)
+        told = await filled(one)
+        assert told.summary.resumed.captions == ["reg_003.png"]
+        assert any("reg_003.png" in note for note in told.notes)
+
+
+async def test_a_rejected_image_keeps_the_caption_that_somebody_wrote(job: JobMaker) -> None:
+    """It is set aside with its picture; what reggen wrote goes."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, captions=WRITTEN))
+        write(one.dataset.folder / "reg_002.txt", "a dog that sleeps")
+        (brief,) = study(one, "test.toml")
+        reject(brief, [1, 2], "ugly")
+        assert aside(one) == {"reg_002.0.txt": "a dog that sleeps"}
+        assert not (one.dataset.folder / "reg_002.txt").exists()
+        assert not (one.dataset.folder / "reg_003.txt").exists()
+
+
+def offered(notes: list[str]) -> list[str]:
+    """The command that a note offers, as a shell reads it."""
+    (note,) = (note for note in notes if "python -m reggen recaption" in note)
+    return shlex.split("python -m reggen" + note.rpartition("python -m reggen")[2])[3:]
+
+
+async def test_captions_that_the_job_wants_otherwise_now_are_counted_and_offered_anew(
+    job: JobMaker, tmp_path: Path
+) -> None:
+    """They stay as they are, and are spoken of by each run, until the offered command was run."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, captions=WRITTEN))
+        write(one.dataset.folder / "reg_004.txt", "by hand")
+        assert (await filled(one)).notes == [], "the job is what it was"
+        other = job(sim.url, captions={"write": "class", "extension": ".txt"})
+        for _ in range(2):
+            told = await filled(other)
+            assert any("6 captions say something else" in note and "reg_001" in note for note in told.notes), told.notes
+        assert (one.dataset.folder / "reg_004.txt").read_text(encoding="utf-8") == "by hand"
+        words = offered(told.notes)
+    file = tmp_path / "test.toml"
+    file.write_text(
+        "[dataset]\nroot = 'elsewhere'\nclass = 'thing'\ncount = 6\n[sampling]\ncheckpoint = 'AnythingXL_inkBase."
+        "safetensors'\nwidth = 64\nheight = 64\nsteps = 2\n[prompts]\npositive = ['a cat', 'a dog', 'a bird']\n"
+        "negative = 'blurry'\n[captions]\nwrite = 'class'\nextension = '.txt'\n",
+        encoding="utf-8",
+    )
+    said = CliRunner().invoke(app, [str(file) if word == "test.toml" else word for word in words])
+    assert said.exit_code == 0, said.output
+    assert "6 captions written" in said.output
+    assert {path.read_text(encoding="utf-8") for path in one.dataset.folder.glob("*.txt")} == {"thing"}
+    assert "by hand" in aside(one).values()
+    assert len(aside(one)) == 6
+    async with serve(QUICK) as sim:
+        assert (await filled(job(sim.url, captions={"write": "class", "extension": ".txt"}))).notes == []
+
+
+async def test_captions_that_the_job_wants_no_more_are_spoken_of(job: JobMaker) -> None:
+    """A trainer reads them all the same; the offered command sets them aside."""
+    async with serve(QUICK) as sim:
+        await filled(job(sim.url, captions=WRITTEN))
+        none = job(sim.url, captions={"write": "none", "extension": ".txt"})
+        told = await filled(none)
+        assert any("asks for none" in note and "6 captions lie there" in note for note in told.notes), told.notes
+        (brief,) = study(none, "test.toml")
+        assert rewrite(brief).aside.count == 6
+        assert not list(none.dataset.folder.glob("*.txt"))
+        assert (await filled(none)).notes == []
+
+
+async def test_captions_of_a_set_without_that_fact_are_looked_at_once(job: JobMaker) -> None:
+    """A ledger of an earlier reggen does not say what they were written from."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, captions=WRITTEN))
+        with Ledger.open(one.dataset.state / LEDGER) as ledger:
+            ledger._db.execute("DELETE FROM meta WHERE key = 'captions'")
+            ledger._db.commit()
+        assert (await filled(one)).notes == []
+        with Ledger.open(one.dataset.state / LEDGER) as ledger:
+            assert ledger.fact("captions") == "prompt"
+
+
+def test_looking_for_captions_takes_no_memory_for_each(job: JobMaker) -> None:
+    """Law 7: of four times as many images it takes no more."""
+
+    def peak(count: int) -> int:
+        one = job(dataset={"count": count, "root": str(job().dataset.root) + str(count)}, captions=WRITTEN)
+        (brief,) = study(one, "test.toml")
+        folder = Folder(one.dataset)
+        folder.prepare()
+        with Ledger.open(folder.state / LEDGER) as ledger:
+            ledger.put(Row(n, "done", 0, f"reg_{n + 1:04d}", "2026", positive="a cat") for n in range(count))
+            for number in range(1, count + 1):
+                (folder.images / f"reg_{number:04d}.txt").write_text("a cat", encoding="utf-8")
+            caption(folder, ledger, brief.plan, one.captions, brief.guard)  # what is loaded once
+            tracemalloc.start()
+            try:
+                caption(folder, ledger, brief.plan, one.captions, brief.guard)
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    assert peak(1600) < peak(400) + 20_000
+
+
+def test_a_caption_that_cannot_be_read_is_a_sentence(job: JobMaker) -> None:
+    """A folder of its name, say."""
+    folder = Folder(job().dataset)
+    (folder.images / "reg_001.txt").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"reg_001\.txt"):
+        CaptionFiles(folder).clear("reg_001", "words", ".txt")
