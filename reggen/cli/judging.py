@@ -56,12 +56,16 @@ def reject(
 
 def _run_again(job_file: str, output: Path | None, *, rehearsal: bool) -> str:
     """The command line that fills this dataset, for a shell."""
+    return _command("run", job_file, output) + " --rehearse" * rehearsal
+
+
+def _command(name: str, job_file: str, output: Path | None) -> str:
+    """A command line about this dataset, for a shell."""
     from reggen.report.served import word
 
     windows = os.name == "nt"
-    words = ["python -m reggen run", word(job_file, windows=windows)]
-    words += ["--output", word(str(output), windows=windows)] if output else []
-    return " ".join([*words, "--rehearse"] if rehearsal else words)
+    words = [f"python -m reggen {name}", word(job_file, windows=windows)]
+    return " ".join([*words, "--output", word(str(output), windows=windows)] if output else words)
 
 
 def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:
@@ -138,6 +142,8 @@ def doctor(
     }
     said = {name: value for name, value in options.items() if value is not None}
     question = _of_job(job, train, config) if job else Question(Path(folder), train, config, _buckets(config))
+    if job and not job.classes:
+        question = replace(question, redo=_command("redo", folder, output))
     question = replace(
         question,
         bucketing=replace(question.bucketing, **said),

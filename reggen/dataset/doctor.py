@@ -6,7 +6,7 @@ Works on any folder, made by reggen or not. What is kept of an image is its name
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +18,12 @@ from reggen.dataset.leftovers import beside, within
 from reggen.dataset.lookalikes import Lookalikes
 from reggen.dataset.picture import Flaw
 from reggen.dataset.pointing import Pointed, Question, pointed
+from reggen.dataset.recorded import Sum, recorded
 from reggen.dataset.survey import Listing, Looked, alike, looked_at, survey
 from reggen.dataset.twins import Twins
 from reggen.kohya import Bucketing, NoBucket, Size, uses
 
+_PASTED = 50  # numbers of one command line
 Tell = Callable[[int, int], None]
 """Told now and then: images done, images in all."""
 
@@ -83,12 +85,20 @@ class _Doctor:
             self._findings.extend(of_use(entry, [place.report for place in places if place.report.entry == number]))
         for kind, (files, details) in self._found.items():
             first = f"{files[0].name}: " if details and len(files) > 1 else ""
-            self._findings.append(Finding(kind, tuple(files), first + details))
+            cure = self._redo(files) if kind == "image-changed" else ""
+            self._findings.append(Finding(kind, tuple(files), first + details, cure))
         order = {kind: place for place, kind in enumerate(KINDS)}
         worst = list(Severity)
         self._findings.sort(key=lambda finding: (worst.index(finding.severity), order[finding.kind]))
         reports = tuple(place.report for place in places)
         return Examination(self._at.root, entries, reports, tuple(self._findings), self._stop)
+
+    def _redo(self, files: Sequence[Path]) -> str:
+        """What to do about images that are damaged, ready to be pasted."""
+        numbers = [file.stem.rpartition("_")[2].lstrip("0") for file in files]
+        if not self._question.redo or len(numbers) > _PASTED:
+            return ""
+        return f"look at them; --fix sets all of them aside, or: {self._question.redo} {' '.join(numbers)}"
 
     def _entry(self, number: int) -> EntryReport:
         bucketing, training = self._at.entries[number].bucketing, self._at.training
@@ -122,10 +132,14 @@ class _Doctor:
         same = alike(listings.values(), *twins.sizes)
         likes = Lookalikes(training, total) if self._question.alike and not self._question.quick else None
         for folder, listing in listings.items():
+            known = recorded(folder)
+            if known.damaged:
+                self._add("ledger-damaged", known.damaged, known.why)
             here = [place for place in places if place.report.subset.folder == folder]
             sizes: dict[str, Size] = {}
-            for n, looked in enumerate(self._looked(listing, same)):
+            for n, looked in enumerate(self._looked(listing, same, known.sums)):
                 path = folder / listing.images[n].name
+                self._recorded(path, looked, known.sums.get(path.name), listing.images[n].size)
                 self._picture(path, looked, used=any(place.uses[n] for place in here))
                 copied = self._twin(path, looked, twins, listing.images[n].size)
                 if likes and not copied:
@@ -139,12 +153,20 @@ class _Doctor:
             for trace in within(listing, here[0].report.subset, sizes, frozenset(self._lent)):
                 self._add(*trace)
 
-    def _looked(self, listing: Listing, same: frozenset[int]) -> Iterator[Looked]:
+    def _recorded(self, path: Path, looked: Looked, known: Sum | None, size: int) -> None:
+        if known is None or looked.picture.flaws:  # what is wrong with it is said in its own words
+            return
+        if looked.changed:
+            self._add("image-changed", path)
+        elif known.size != size:
+            self._add("image-edited", path, f"{size:,} bytes, and it had {known.size:,}")
+
+    def _looked(self, listing: Listing, same: frozenset[int], sums: Mapping[str, Sum]) -> Iterator[Looked]:
         known, decode = self._known, not self._question.quick
         if known is None:
-            return looked_at(listing, same, decode=decode)
+            return looked_at(listing, same, decode=decode, sums=sums)
         if not all(listing.folder / image.name in known for image in listing.images):
-            found = looked_at(listing, same, decode=decode)
+            found = looked_at(listing, same, decode=decode, sums=sums)
             known.update((listing.folder / image.name, one) for image, one in zip(listing.images, found, strict=True))
         return (known[listing.folder / image.name] for image in listing.images)
 

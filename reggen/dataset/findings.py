@@ -74,6 +74,23 @@ KINDS: dict[str, Kind] = {
         "turn the pixels themselves, for example with exiftran or by saving them anew",
     ),
     "image-bucket": Kind(_E, "images for which kohya has no bucket", "delete them, or make them larger"),
+    "image-changed": Kind(
+        _W,
+        "images whose bytes are not those that reggen wrote, in files as long as they were: the disk has damaged them, "
+        "or somebody changed them",
+        "look at them; set them aside with --fix, or reject those that are no good, and the next run makes others",
+        mended=True,
+    ),
+    "image-edited": Kind(
+        _N,
+        "images of another size in bytes than reggen wrote: somebody changed them, or they are damaged",
+        "run the job: it checks them anew, keeps those that pass, and makes the others again",
+    ),
+    "ledger-damaged": Kind(
+        _W,
+        "a ledger that cannot be read, so that nobody knows whether the images are as they were made",
+        "run the job: it sets the ledger aside, checks the images and adopts them",
+    ),
     "image-twin": Kind(_W, "the same bytes as another image of the set", "delete all but one of each"),
     "image-train-twin": Kind(
         _W, "the same bytes as an image of the training set, which is then trained on as its own prior", "delete them"

@@ -131,12 +131,14 @@ class Ledger:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Open for reading beside a run that goes on; None when there is none yet."""
+        """Open for reading beside a run that goes on; None when there is none yet, or it is only being made."""
         if not path.exists():
             return None
         ledger = cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=ro"))
         try:
-            ledger._db.execute("PRAGMA schema_version")
+            if not ledger._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                ledger.close()
+                return None
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
                 ledger.close()  # SQLite may not write its shared memory there, so nobody writes rows there either
@@ -304,6 +306,15 @@ class Ledger:
         """Index and bytes of the done ones of the first ``stop`` slots, in order; None where no row says."""
         query = "SELECT idx, bytes FROM slot WHERE state = 'done' AND idx < ? ORDER BY idx"
         return self._read(query, (stop,), int, int | None)
+
+    def sums(self) -> Iterator[tuple[str, int, bytes]]:
+        """Name, bytes and SHA-256 of the done slots whose rows say them."""
+        query = "SELECT name, bytes, sha256 FROM slot WHERE state = 'done' AND bytes NOT NULL AND sha256 NOT NULL"
+        for name, size, text in self._read(query, (), str, int, str):
+            try:
+                yield name, size, bytes.fromhex(text)
+            except ValueError:
+                raise self._odd("sha256", text) from None
 
     def other_recipes(self, recipe: str, count: int) -> list[range]:
         """The done slots of the first ``count`` that were made with other settings, as runs of neighbours."""

@@ -91,6 +91,7 @@ _WAYS: dict[str, Callable[[Path, Subset], str]] = {
     "image-empty": _aside,
     "image-truncated": _aside,
     "image-black": _aside,
+    "image-changed": _aside,
     "caption-empty": _empty_caption,
     "caption-bom": _unmarked,
     "cache-stale": _gone,

@@ -22,7 +22,8 @@ class Question:
     ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``ending`` are
     the trainer's command line. ``quick`` reads headers only. ``expected`` names the class folders of the job
     that makes the set, where one is known. ``alike``: pictures that look like another are sought, too, unless
-    ``quick``. ``find_forbidden`` says which forbidden word a text holds, or None.
+    ``quick``. ``find_forbidden`` says which forbidden word a text holds, or None. ``redo`` is the command that has
+    images made again, to which their numbers are added; empty where no job is known, or it has several classes.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Question:
     alike: bool = True
     expected: frozenset[str] | None = None
     find_forbidden: Callable[[str], str | None] | None = None
+    redo: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ Pictures are decoded by threads: Pillow releases the interpreter meanwhile. On t
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reggen.dataset.picture import Picture, digest, glance, look, quietly
+from reggen.dataset.recorded import Sum
 from reggen.kohya import is_image
 
 _CHUNK = 8  # images for one errand of a thread
@@ -98,10 +100,21 @@ def _lying(entry: os.DirEntry[str]) -> Lying:
 
 
 class Looked(NamedTuple):
-    """What was found out about one file. ``mark`` is a digest of its bytes where another file is as long."""
+    """What was found out about one file. ``mark`` is a digest of its bytes where another file is as long.
+
+    ``changed``: its bytes are not those that were recorded when it was made.
+    """
 
     picture: Picture
     mark: bytes | None
+    changed: bool = False
+
+
+class _Task(NamedTuple):
+    path: Path
+    marked: bool
+    decode: bool
+    sha256: bytes | None
 
 
 def alike(listings: Iterable[Listing], *more: int) -> frozenset[int]:
@@ -111,9 +124,26 @@ def alike(listings: Iterable[Listing], *more: int) -> frozenset[int]:
     return frozenset(size for size, files in sizes.items() if files > 1 and size > 0)
 
 
-def looked_at(listing: Listing, same: frozenset[int], *, decode: bool, workers: int | None = None) -> Iterator[Looked]:
-    """Every image of the folder in order, ``decode``d whole or by its header. Memory does not grow with the folder."""
-    tasks = ((listing.folder / image.name, image.size in same, decode) for image in listing.images)
+def looked_at(
+    listing: Listing,
+    same: frozenset[int],
+    *,
+    decode: bool,
+    sums: Mapping[str, Sum] | None = None,
+    workers: int | None = None,
+) -> Iterator[Looked]:
+    """Every image of the folder in order, ``decode``d whole or by its header. Memory does not grow with the folder.
+
+    What is decoded is held against the ``sums`` that were recorded of files of the same size.
+    """
+    known = sums if sums and decode else {}
+
+    def task(image: Lying) -> _Task:
+        found = known.get(image.name)
+        expected = found.sha256 if found and found.size == image.size else None
+        return _Task(listing.folder / image.name, image.size in same, decode, expected)
+
+    tasks = map(task, listing.images)
     count = workers or os.cpu_count() or 1
     with quietly(), ThreadPoolExecutor(count, "look") as pool:
         running: deque[Future[list[Looked]]] = deque()
@@ -129,5 +159,20 @@ def looked_at(listing: Listing, same: frozenset[int], *, decode: bool, workers: 
                 future.cancel()
 
 
-def _look_at(chunk: list[tuple[Path, bool, bool]]) -> list[Looked]:
-    return [Looked(look(p) if decode else glance(p), digest(p) if marked else None) for p, marked, decode in chunk]
+def _look_at(chunk: list[_Task]) -> list[Looked]:
+    return [
+        Looked(
+            look(task.path) if task.decode else glance(task.path),
+            digest(task.path) if task.marked else None,
+            task.sha256 is not None and _is_other(task.path, task.sha256),
+        )
+        for task in chunk
+    ]
+
+
+def _is_other(path: Path, sha256: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest() != sha256
+    except OSError:
+        return False  # that it cannot be read is found otherwise

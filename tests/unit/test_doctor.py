@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -9,16 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from reggen.cli import app
-from reggen.dataset import picture
+from reggen.dataset import picture, survey
 from reggen.dataset.captions import Source
 from reggen.dataset.doctor import examine
 from reggen.dataset.examined import Examination, Stop
 from reggen.dataset.findings import KINDS, Severity
+from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.lookalikes import Lookalikes
 from reggen.dataset.mending import mend
 from reggen.dataset.pointing import Question
@@ -490,6 +493,76 @@ def test_fix_mends_what_loses_nothing(root: Path) -> None:
     assert sorted(file.name for file in aside.iterdir()) == ["night.0.png", "torn.0.caption", "torn.0.png"]
 
 
+@pytest.fixture
+def made(root: Path) -> Path:
+    """The four images as reggen made them: a ledger beside them knows each."""
+    state = root / "reg" / ".reggen" / "1_girl"
+    state.mkdir(parents=True)
+    with Ledger.open(state / LEDGER) as ledger:
+        for n in range(1, 4):
+            data = (root / GIRL / f"reg_00{n}.png").read_bytes()
+            sha = hashlib.sha256(data).hexdigest()
+            ledger.put([Row(n - 1, "done", 0, f"reg_00{n}", "2026", bytes=len(data), sha256=sha)])
+    return root
+
+
+def harmed(path: Path, at: float, content: bytes) -> None:
+    """Other bytes in a file that stays as long as it was."""
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * at)
+    data[start : start + len(content)] = content
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("content", [b"\x07", bytes(40)], ids=["a byte", "NULs"])
+def test_damage_that_changes_no_size_is_found_by_the_ledger(
+    made: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a decoder says something or not; with a remedy that can be pasted, and --fix sets it aside."""
+    assert kinds(examine(question(made))) == set()
+    harmed(made / GIRL / "reg_002.png", 0.6, content)
+    monkeypatch.setattr(survey, "look", lambda path: replace(picture.look(path), flaws=()))  # a decoder that is content
+    found = examine(question(made, redo="python -m reggen redo girl.toml"))
+    assert files(found, "image-changed") == ["reg_002.png"]
+    assert not found.well
+    assert "python -m reggen redo girl.toml 2" in words(found)
+    assert as_json(found)["findings"][0]["mended_by_fix"] is True
+    assert [done for done in mend(found) if "rejected" in done]
+    assert kinds(examine(question(made))) == {"uneven"}
+
+
+def test_damage_is_told_once(made: Path) -> None:
+    """What a decoder finds is said in its words alone."""
+    harmed(made / GIRL / "reg_002.png", 0.0, bytes(64))
+    assert kinds(examine(question(made))) == {"image-unreadable"}
+
+
+def test_a_changed_size_is_left_to_the_run(made: Path) -> None:
+    """It checks the image anew; somebody may have painted over a blemish."""
+    paint(made / GIRL / "reg_002.png", (128, 64))
+    found = examine(question(made, bucketing=Bucketing((64, 64), enabled=False)))
+    assert files(found, "image-edited") == ["reg_002.png"]
+    assert found.well
+
+
+def test_hashes_are_left_alone_where_they_cannot_be_right(made: Path) -> None:
+    """Headers only, or a run that fills the folder just now; an image without a row has none."""
+    harmed(made / GIRL / "reg_002.png", 0.6, bytes(40))
+    assert "image-changed" not in kinds(examine(question(made, quick=True)))
+    state = made / "reg" / ".reggen" / "1_girl"
+    with filelock.FileLock(state / "lock"):
+        assert "image-changed" not in kinds(examine(question(made)))
+
+
+def test_a_damaged_ledger_is_a_finding(made: Path) -> None:
+    """The rest is examined all the same, and the ledger is not touched."""
+    ledger = made / "reg" / ".reggen" / "1_girl" / LEDGER
+    ledger.write_bytes(b"no database at all " * 400)
+    found = examine(question(made))
+    assert kinds(found) == {"ledger-damaged"}
+    assert ledger.read_bytes() == b"no database at all " * 400
+
+
 def test_fix_leaves_an_empty_caption_without_class_tokens(root: Path) -> None:
     """The image would be trained under no caption at all: a person decides."""
     paint(root / "reg" / "5" / "a.png")
@@ -499,8 +572,6 @@ def test_fix_leaves_an_empty_caption_without_class_tokens(root: Path) -> None:
 
 def test_fix_waits_for_a_run(root: Path) -> None:
     """A folder that is being filled is not touched."""
-    import filelock
-
     state = root / "reg" / ".reggen" / "1_girl"
     state.mkdir(parents=True)
     write(root / GIRL / "x.part", b"")

@@ -1,0 +1,47 @@
+"""What a ledger says of the files in a class folder: how long each was and what its bytes were. Blocking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from reggen.dataset.hold import holder_of
+from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.errors import Damaged
+
+
+class Sum(NamedTuple):
+    """A file as it was written: its size in bytes and its SHA-256."""
+
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The sums by file name; none where there is no ledger, or a run changes it now.
+
+    ``damaged`` is the path of a ledger that cannot be read, and ``why`` says how it is damaged.
+    """
+
+    sums: Mapping[str, Sum] = field(default_factory=dict)
+    damaged: Path | None = None
+    why: str = ""
+
+
+def recorded(folder: Path) -> Recorded:
+    """What is known of the images of a class folder. Raises StorageError for a disk that says no."""
+    state = folder.parent / ".reggen" / folder.name
+    if holder_of(state):
+        return Recorded()
+    try:
+        ledger = Ledger.read(state / LEDGER)
+        if ledger is None:
+            return Recorded()
+        with ledger:
+            ending = ledger.fact("format") or "png"
+            return Recorded({f"{name}.{ending}": Sum(size, sha) for name, size, sha in ledger.sums()})
+    except Damaged as error:
+        return Recorded(damaged=state / LEDGER, why=error.what)
