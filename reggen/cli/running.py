@@ -139,7 +139,7 @@ async def _fill(
             goes_on = not (control.asked or summary.error)
             display.close(closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
             try:
-                write_report(summary, job.dataset.state / "report.json")
+                await asyncio.to_thread(write_report, summary, job.dataset.state / "report.json")
             except StorageError as error:
                 display.close(f"The images are there, but their report is not: {error}")
             try:

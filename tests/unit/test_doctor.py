@@ -658,6 +658,16 @@ def test_the_command_takes_a_job(root: Path) -> None:
     assert "the job does not make it" in run(job).stdout
 
 
+def test_the_command_says_how_damaged_images_are_made_again(made: Path) -> None:
+    """By the job and the numbers, as they are to be typed."""
+    with Ledger.open(made / "reg" / ".reggen" / "1_girl" / LEDGER) as ledger:
+        rows = [replace(row, sha256="00" * 32) for row in ledger.walk("done") if row.idx]
+        ledger.put(rows)
+    said = run(job := a_job(made))
+    assert said.exit_code == 1
+    assert f"python -m reggen redo {job} 2 3" in " ".join(said.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("options", "key", "value"),
     [
