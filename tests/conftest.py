@@ -31,6 +31,7 @@ _OURS = str(Path(reggen.__file__).parent)
 _MAY_BLOCK = {
     # started in a thread, a cancelled wait would leave a process that nobody knows; /proc lies in no file
     "reggen/comfy/launch.py": {"_spawn", "too_big"},
+    "reggen/comfy/process.py": {"quoted"},  # the last few kB of a process that is no more, for the error that says so
     "reggen/engine/adopt.py": {"wanted"},  # two indexed queries for each prompt that an earlier run left on a server
     "reggen/engine/threads.py": {"__next__"},  # only where the ledger is read more slowly than servers make images
 }
