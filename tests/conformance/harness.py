@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -133,12 +135,36 @@ def names(frames: list[Frame], *, without: tuple[str, ...] = ("progress", "progr
     return shown
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version, to be compared; one that is not made of numbers is older than all."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def since(version: str, what: str) -> pytest.MarkDecorator:
+    """Mark a test, or one case of it, that applies from this version of ComfyUI on, with what came then."""
+    return pytest.mark.since(version, what)
+
+
 class Comfy:
     """A server to be asked, be it real or not."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, version: str = "") -> None:
         self.url = url
         self.http = http
+        self.version = version
+        """As the server tells it; "" where it does not."""
+
+    @classmethod
+    async def met(cls, url: str, http: aiohttp.ClientSession) -> Comfy:
+        """The server at an address, with the version that it tells."""
+        met = cls(url, http)
+        met.version = str((await met.get("/system_stats"))["system"].get("comfyui_version") or "")
+        return met
+
+    def has(self, first: str) -> bool:
+        """The server is of this version or a newer one."""
+        return _numbers(first) <= _numbers(self.version)
 
     async def get(self, path: str, **params: str | int) -> Any:
         """The JSON under a path."""

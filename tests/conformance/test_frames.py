@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tests.conformance.harness import Comfy, ends, names, plain, some_color, some_prefix, txt2img
+from tests.conformance.harness import Comfy, ends, names, plain, since, some_color, some_prefix, txt2img
 
 FLAGS = '{"type": "feature_flags", "data": {"supports_preview_metadata": true}}'
 
@@ -228,6 +228,7 @@ async def test_reconnecting_client_is_told_the_running_node(comfy: Comfy):
     assert "execution_start" not in {frame["type"] for frame in again.frames}
 
 
+@since("0.5", "extra_data.preview_method")
 async def test_previews_are_sent_on_request(comfy: Comfy):
     """`preview_method` brings binary frames of type 1: a format number, then a JPEG."""
     async with comfy.ear() as ear:
@@ -240,6 +241,7 @@ async def test_previews_are_sent_on_request(comfy: Comfy):
     assert ear.binary[0][8:11] == b"\xff\xd8\xff"
 
 
+@since("0.5", "extra_data.preview_method")
 async def test_previews_carry_metadata_for_those_who_can_read_it(comfy: Comfy):
     """A client that named the feature gets frames of type 4, which name prompt and node."""
     async with comfy.ear(first=FLAGS) as ear:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.conformance.harness import Comfy, plain, some_color, some_prefix, txt2img
+from tests.conformance.harness import Comfy, plain, since, some_color, some_prefix, txt2img
 
 
 def opened(png: bytes) -> Image.Image:
@@ -183,7 +183,7 @@ async def test_history_entry_says_everything(comfy: Comfy):
         entry = (await comfy.get(f"/history/{prompt_id}"))[prompt_id]
     assert set(entry) == {"prompt", "outputs", "status", "meta"}
     assert entry["prompt"][1] == prompt_id
-    assert entry["prompt"][3].keys() == {"client_id", "create_time"}
+    assert entry["prompt"][3].keys() == {"client_id"} | ({"create_time"} if comfy.has("0.3.69") else set())
     assert entry["meta"] == {"2": {"node_id": "2", "display_node": "2", "parent_node": None, "real_node_id": "2"}}
     status = entry["status"]
     assert (status["status_str"], status["completed"]) == ("success", True)
@@ -224,6 +224,7 @@ async def test_history_forgets_on_request(comfy: Comfy):
     assert await comfy.view(image)
 
 
+@since("0.6", "/api/jobs")
 async def test_job_of_a_finished_prompt(comfy: Comfy):
     """A job repeats what history says, with times and a preview."""
     prompt_id = await comfy.submit(plain(some_color(), prefix=some_prefix()))
@@ -247,6 +248,7 @@ async def test_job_of_a_finished_prompt(comfy: Comfy):
     assert job["preview_output"] == {**image, "nodeId": "2", "mediaType": "images"}
 
 
+@since("0.6", "/api/jobs")
 async def test_jobs_are_listed_and_filtered(comfy: Comfy):
     """The list is newest first, says how many there are, and knows the id of a workflow."""
     workflow = uuid.uuid4().hex
@@ -294,7 +296,7 @@ async def test_object_info_of_a_class(comfy: Comfy, name: str):
 async def test_server_describes_itself(comfy: Comfy):
     """Version and memory, models, features: each where a client looks for it."""
     stats = await comfy.get("/system_stats")
-    assert stats["system"]["comfyui_version"] == "0.33.0"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", stats["system"]["comfyui_version"])
     assert {"ram_total", "ram_free", "os", "python_version"} <= set(stats["system"])
     assert {"name", "type", "vram_total", "vram_free"} <= set(stats["devices"][0])
     assert "AnythingXL_inkBase.safetensors" in await comfy.get("/models/checkpoints")
