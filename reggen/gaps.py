@@ -35,7 +35,9 @@ def gaps(document: Mapping[str, Any]) -> list[Problem]:
 
 def _all_have_prompts(document: Mapping[str, Any]) -> bool:
     blocks = document.get("class")
-    return bool(blocks) and all(isinstance(one, Mapping) and one.get("positive") for one in blocks or ())
+    if not isinstance(blocks, list | tuple) or not blocks:
+        return False
+    return all(isinstance(one, Mapping) and one.get("positive") for one in blocks)
 
 
 def _unmatched(document: Mapping[str, Any]) -> Iterator[Problem]:

@@ -14,8 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from reggen.errors import Problem, WorkflowError
 from reggen.job import DEFAULT_SIZE
+from reggen.reading import MIB, text_of
 
 Graph = dict[str, dict[str, Any]]
+_LARGEST = 64 * MIB
 SAVERS = ("SaveImage", "PreviewImage")
 
 
@@ -54,7 +56,7 @@ def read_graph(file: Path, output: str = "") -> Graph:
     ``output`` is the id or title of a node that is kept as one that saves, whatever its class.
     """
     try:
-        text = _png_prompt(file) if file.suffix.lower() == ".png" else file.read_text(encoding="utf-8-sig")
+        text = _png_prompt(file) if file.suffix.lower() == ".png" else text_of(file, _LARGEST)
         document = json.loads(text)
     except FileNotFoundError:
         raise _unusable(file, "there is no such file") from None
@@ -62,6 +64,8 @@ def read_graph(file: Path, output: str = "") -> Graph:
         raise _unusable(file, "it is no image, whatever its ending says") from None
     except OSError as error:
         raise _unusable(file, f"it cannot be read: {error.strerror or error}") from None
+    except RecursionError:
+        raise _unusable(file, "it is nested too deeply") from None
     except ValueError as error:
         raise _unusable(file, f"it is not JSON: {error}") from None
     if isinstance(document, dict) and isinstance(document.get("prompt"), dict):
@@ -83,6 +87,8 @@ def _demand_nodes(file: Path, document: dict[str, Any]) -> None:
 
 
 def _png_prompt(file: Path) -> str:
+    if not file.is_file():
+        raise _unusable(file, "there is no such file")
     with Image.open(file) as image:
         text = image.info.get("prompt")
     if not isinstance(text, str):

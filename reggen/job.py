@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -32,9 +33,16 @@ MAX_COUNT = 1 << 40
 SEED_LIMIT = 1 << 53  # ComfyUI's page reads seeds as doubles: a larger one cannot be reproduced by hand
 DEFAULT_SIZE = (512, 512)
 DEFAULT_URL = "http://127.0.0.1:8188"
+_LAST_PORT = 65_535
 
 SIDES = (64, 16_384)  # pixels
 Side = Annotated[int, Field(ge=SIDES[0], le=SIDES[1], multiple_of=8)]
+Phrase = Annotated[str, Field(max_length=200)]
+Pixels = Annotated[int, Field(ge=1, le=SIDES[1])]
+_LONGEST = (255, 3_000)  # bytes of a name, and of a path with what is added to it, that all file systems take
+_LONGEST_PART = 150  # of what becomes part of a name
+_LONGEST_TEXT = 20_000  # letters of a prompt
+_LONGEST_SIDE = 65_536  # pixels, of a bucket
 _FORBIDDEN_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -55,13 +63,25 @@ class Section(BaseModel):
 def _home(path: Path) -> Path:
     if any(ord(letter) < 32 for letter in str(path)):
         raise ValueError("it has a control character; in TOML write Windows paths with / or in 'single quotes'")
+    if max(map(_bytes, path.parts), default=0) > _LONGEST[0]:
+        raise ValueError(f"a name in it is too long: {_LONGEST[0]} bytes are the most that a file system takes")
     try:
-        return path.expanduser()
+        found = path.expanduser()
     except RuntimeError:
         raise ValueError(f"nobody here has the home {path.parts[0]}") from None
+    if _bytes(str(found)) > _LONGEST[1]:
+        raise ValueError(f"it is too long: {_LONGEST[1]:,} bytes are the most that every system takes")
+    return found
+
+
+def _bytes(name: str) -> int:
+    """How long a name is to the file system; Windows counts in pairs of bytes."""
+    return len(name.encode("utf-16-le", "surrogatepass")) // 2 if os.name == "nt" else len(os.fsencode(name))
 
 
 def _file_name_part(value: str, what: str) -> str:
+    if _bytes(value) > _LONGEST_PART:
+        raise ValueError(f"{what} is too long: as part of a file name it has {_LONGEST_PART} bytes at most")
     if not value or value != value.strip() or value.startswith(".") or value.endswith("."):
         raise ValueError(f"{what} must not be empty, nor begin or end with a space or a dot")
     if found := _FORBIDDEN_IN_NAMES.search(value):
@@ -169,8 +189,12 @@ class Server(Section):
     launch: Path | None = Field(None, description="A ComfyUI folder: reggen starts it there, keeps it up, and ends it.")
     python: Path | None = Field(None, description="For launch: the python to run it with; its own venv's by default.")
     arguments: tuple[str, ...] = Field((), description="For launch: more arguments for main.py.")
-    gpus: tuple[int, ...] = Field((), description="For launch: one ComfyUI for each, on consecutive ports.")
-    memory_gib: float | None = Field(None, gt=0, description="For launch: restarted when it holds more memory.")
+    gpus: tuple[Annotated[int, Field(ge=0, le=1_023)], ...] = Field(
+        (), description="For launch: one ComfyUI for each, on consecutive ports."
+    )
+    memory_gib: float | None = Field(
+        None, gt=0, le=1_000_000, description="For launch: restarted when it holds more memory."
+    )
     keep_history: bool = Field(False, description="Leave finished prompts in ComfyUI's history, as its queue shows it.")
     free_every: int | None = Field(None, ge=1, description="Images after which it is asked to free its memory.")
     headers: dict[str, SecretStr] = Field(
@@ -182,6 +206,13 @@ class Server(Section):
     def _expanded(cls, path: Path | None) -> Path | None:
         return _home(path) if path else None
 
+    @field_validator("arguments")
+    @classmethod
+    def _sendable(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        if any("\0" in argument for argument in arguments):
+            raise ValueError("one has a character of the value 0, which no program can be given")
+        return arguments
+
     @model_validator(mode="after")
     def _launchable(self) -> Self:
         given = [name for name in ("python", "arguments", "gpus", "memory_gib") if getattr(self, name)]
@@ -190,6 +221,8 @@ class Server(Section):
         parts = urlsplit(self.url)
         if self.launch and (parts.hostname not in {"127.0.0.1", "localhost", "::1"} or not parts.port):
             raise ValueError(f"launch starts ComfyUI on this machine: give it a url such as {DEFAULT_URL}")
+        if len(self.gpus) > 1 and (parts.port or 0) + len(self.gpus) - 1 > _LAST_PORT:
+            raise ValueError(f"{len(self.gpus)} GPUs from port {parts.port} on go beyond the last port, {_LAST_PORT}")
         return self
 
     def one_for_each_gpu(self) -> list[Server]:
@@ -284,13 +317,13 @@ class Prompts(Section):
     positive: str | tuple[str | Weighted, ...] | None = Field(
         None, description="A prompt, or a list of them gone through in turn; {a|b} and __wildcard__ are filled in."
     )
-    negative: str | None = Field(None, description="One prompt for all images.")
+    negative: str | None = Field(None, max_length=_LONGEST_TEXT, description="One prompt for all images.")
     wildcards: Path | None = Field(None, description="The folder with wildcard files: __hats__ is hats.txt in it.")
     source: Literal["captions"] | None = Field(
         None, alias="from", description="'captions': the training captions, with the trigger replaced or removed."
     )
-    prefix: str = Field("", description="With from: tags put before each caption.")
-    suffix: str = Field("", description="With from: tags put after each caption.")
+    prefix: str = Field("", max_length=_LONGEST_TEXT, description="With from: tags put before each caption.")
+    suffix: str = Field("", max_length=_LONGEST_TEXT, description="With from: tags put after each caption.")
     replace: bool = Field(True, description="With from: the class words take the trigger's place; false: it just goes.")
     weights: dict[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
         default_factory=dict,
@@ -326,16 +359,18 @@ class Training(Section):
 
     folder: Path | None = Field(None, description="The folder given to the trainer as --train_data_dir.")
     config: Path | None = Field(None, description="Instead of it: the file given as --dataset_config.")
-    trigger: tuple[str, ...] = Field((), description="The subject's trigger words. None may be in a prompt or caption.")
+    trigger: tuple[Phrase, ...] = Field(
+        (), description="The subject's trigger words. None may be in a prompt or caption."
+    )
     base: str | None = Field(None, min_length=1, description="The checkpoint that is trained.")
     caption_extension: Literal[".caption", ".txt"] = Field(".caption", description="--caption_extension.")
-    resolution: int | tuple[int, int] = Field(512, description="--resolution: 512 or [512, 768].")
+    resolution: Pixels | tuple[Pixels, Pixels] = Field(512, description="--resolution: 512 or [512, 768].")
     enable_bucket: bool = Field(
         True, description="--enable_bucket. Left out: on with folder; with config as that says, else off, as in kohya."
     )
-    min_bucket_reso: int = Field(256, ge=1, description="--min_bucket_reso.")
-    max_bucket_reso: int = Field(1024, ge=1, description="--max_bucket_reso.")
-    bucket_reso_steps: int = Field(64, ge=1, description="--bucket_reso_steps.")
+    min_bucket_reso: int = Field(256, ge=1, le=_LONGEST_SIDE, description="--min_bucket_reso.")
+    max_bucket_reso: int = Field(1024, ge=1, le=_LONGEST_SIDE, description="--max_bucket_reso.")
+    bucket_reso_steps: int = Field(64, ge=1, le=_LONGEST_SIDE, description="--bucket_reso_steps.")
     bucket_no_upscale: bool = Field(False, description="--bucket_no_upscale.")
 
     @model_validator(mode="before")
@@ -366,8 +401,8 @@ class Training(Section):
 class Guarding(Section):
     """What must not stand in a prompt, a caption or the class words."""
 
-    forbid: tuple[str, ...] = Field((), description="Words and phrases; plurals and near spellings are included.")
-    allow: tuple[str, ...] = Field((), description="Words that are near a forbidden one and innocent.")
+    forbid: tuple[Phrase, ...] = Field((), description="Words and phrases; plurals and near spellings are included.")
+    allow: tuple[Phrase, ...] = Field((), description="Words that are near a forbidden one and innocent.")
     negative: bool = Field(False, description="Add them, and the trigger, to the negative prompt.")
 
 
@@ -400,9 +435,9 @@ class ClassBlock(Section):
     """One of several classes, with a folder of its own."""
 
     words: str = Field(description="The class tokens, as they stand in the folder name.")
-    share: float = Field(1.0, gt=0, description="Its part of the count, beside the others'.")
+    share: float = Field(1.0, gt=0, le=1_000_000, description="Its part of the count, beside the others'.")
     positive: str | tuple[str | Weighted, ...] | None = Field(None, description="Instead of prompts.positive.")
-    negative: str | None = Field(None, description="Instead of prompts.negative.")
+    negative: str | None = Field(None, max_length=_LONGEST_TEXT, description="Instead of prompts.negative.")
 
     @field_validator("words")
     @classmethod
@@ -534,14 +569,17 @@ class Job(Section):
     @classmethod
     def _each_once(cls, servers: tuple[Server, ...]) -> tuple[Server, ...]:
         servers = tuple(one for server in servers for one in server.one_for_each_gpu())
-        names = [server.name.lower() for server in servers]
-        if twice := {server.url for server in servers if names.count(server.name.lower()) > 1}:
+        names = Counter(server.name.lower() for server in servers)
+        if twice := {server.url for server in servers if names[server.name.lower()] > 1}:
             raise ValueError(f"{', '.join(sorted(twice))} is named twice; raise its depth instead")
         return servers
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if problems := gaps(self.model_dump(exclude_none=True, by_alias=True)):
+        document = self.model_dump(exclude_none=True, by_alias=True)
+        if self.dataset.matched:
+            document["dataset"]["count"] = "match"  # as the file has it
+        if problems := gaps(document):
             raise ValueError("; ".join(str(problem) for problem in problems))
         return self
 

@@ -15,8 +15,11 @@ from pydantic import ValidationError
 from reggen.errors import JobError, Problem
 from reggen.gaps import gaps
 from reggen.job import DEFAULT_URL, SIDES, Job, Section
+from reggen.reading import MIB, text_of
 
 _INTERNAL = {"matched", "gauged"}  # fields that no job file has
+_LARGEST = 4 * MIB  # a longer list of prompts belongs into a wildcard file
+_SHOWN, _LINE = 80, 300  # letters of a value, and of what is said of it
 
 
 def load(path: str | PurePath, overrides: Mapping[str, Mapping[str, Any] | list[Any]] | None = None) -> Job:
@@ -51,7 +54,7 @@ def schema() -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(text_of(path, _LARGEST, piped=True))
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, _neighbours(path), n=1, cutoff=0.4)
         hint = f"did you mean {path.parent / near[0]}?" if near else "name a job file such as configs/spyke.toml"
@@ -63,7 +66,11 @@ def _read(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         escape = "\\" in str(error) or "hex value" in str(error)  # the latter is C:\Users
         hint = "on Windows write paths with / or in 'single quotes'" if escape else ""
-        raise JobError(str(path), (Problem("", f"it is not TOML: {error}", hint),)) from None
+        raise JobError(str(path), (Problem("", f"it is not TOML: {_cut(str(error))}", hint),)) from None
+    except ValueError:
+        raise JobError(str(path), (Problem("", "it has a number with more than 4,300 digits"),)) from None
+    except RecursionError:
+        raise JobError(str(path), (Problem("", "its lists or tables are nested too deeply"),)) from None
 
 
 def _neighbours(path: Path) -> list[str]:
@@ -84,7 +91,7 @@ def _problems(error: ValidationError) -> Iterable[Problem]:
         if not item["loc"] or item["loc"] in {(name,) for name in inner}:
             continue  # the gaps say it better; a section's own fault is only the echo of its parts'
         location = [part for part in item["loc"] if not _is_branch(part)]
-        key = ".".join(str(part) for part in location)
+        key = ".".join(_cut(str(part)) for part in location)
         yield _problem(re.sub(r"\.(\d+)", r"[\1]", key), location, item)
 
 
@@ -107,19 +114,31 @@ def _problem(key: str, location: list[int | str], item: Any) -> Problem:
         case "missing":
             return Problem(key, "is missing", "")
         case "multiple_of":
-            return Problem(key, f"{got} is not a multiple of {context['multiple_of']}", _nearest_size(got))
+            return Problem(key, f"{_shown(got)} is not a multiple of {context['multiple_of']}", _nearest_size(got))
         case "literal_error":
             choices = re.findall(r"'([^']*)'", context["expected"])
-            near = difflib.get_close_matches(str(got).lower(), choices, n=1)
+            near = difflib.get_close_matches(got.lower(), choices, n=1) if isinstance(got, str) else []
             hint = f"did you mean {near[0]!r}?" if near else ""
-            return Problem(key, f"{got!r} is none of {', '.join(choices)}", hint)
+            return Problem(key, f"{_shown(got)} is none of {', '.join(choices)}", hint)
         case "value_error":
-            return Problem(key, str(context["error"]))
+            return Problem(key, _cut(str(context["error"]), _LINE))
     if form := _form(kind, key, str(location[-1]), got):
         return form
     message = item["msg"][:1].lower() + item["msg"][1:]
-    shown = "" if isinstance(got, dict | list) or "headers" in location else f"{got!r}: "
-    return Problem(key, shown + message.replace("input", "it"))
+    shown = "" if isinstance(got, dict | list) or "headers" in location else f"{_shown(got)}: "
+    return Problem(key, shown + _cut(message.replace("input", "it"), _LINE))
+
+
+def _shown(value: Any) -> str:
+    """A value as it is told: never longer than a line."""
+    try:
+        return _cut(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, written in hex; tables in tables in tables
+        return "what it says"
+
+
+def _cut(text: str, most: int = _SHOWN) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _form(kind: str, key: str, name: str, got: Any) -> Problem | None:
@@ -134,7 +153,7 @@ def _form(kind: str, key: str, name: str, got: Any) -> Problem | None:
         case "model_type" if key.startswith("servers"):
             return Problem(key, "is neither an address nor a table")
         case "model_type" if "positive[" in key:
-            return Problem(key, f"{got!r} is neither a text nor {{ text = '...', weight = 2 }}")
+            return Problem(key, f"{_shown(got)} is neither a text nor {{ text = '...', weight = 2 }}")
         case "model_type":
             return Problem(key, "is a section", f"write [{key}] and its keys below")
         case "dict_type":
@@ -142,7 +161,8 @@ def _form(kind: str, key: str, name: str, got: Any) -> Problem | None:
         case "tuple_type" | "string_type" if name == "positive":
             return Problem(key, "is neither a text nor a list of texts")
         case "tuple_type" if isinstance(got, str | int | float) and name not in {"size", "resolution"}:
-            shown = "..." if name == "urls" else json.dumps(got, ensure_ascii=False)  # addresses hold secrets
+            shown = _cut(json.dumps(got, ensure_ascii=False)) if isinstance(got, str) else _shown(got)
+            shown = "..." if name == "urls" else shown  # addresses hold secrets
             return Problem(key, "is a list, of one or more", f"write it as a list: {name} = [{shown}]")
     return None
 
@@ -164,7 +184,7 @@ def _nearest_key(location: list[int | str]) -> str:
     keys = [field.alias or name for name, field in model.model_fields.items() if name not in _INTERNAL]
     if home := _home_of(location[-1]):
         return f"it belongs to {home}"
-    near = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(_cut(str(location[-1])), keys, n=1, cutoff=0.5)
     if near:
         return f"did you mean {near[0]!r}?"
     return f"the keys here are {', '.join(keys)}"

@@ -13,17 +13,20 @@ from fractions import Fraction
 from reggen.spread import whole
 from reggen.template import Choice, Node, Option, Series, Several, Text
 
+# each pattern fails after a bounded number of steps wherever it is tried, or a long text would take for ever
 _MARK = re.compile(
     r"""\\(?P<escaped>[{}|$\#]|_(?=\\?_))
-      | (?P<foreign>[$%]\{ | \{\s*[~!@](?=[^\W_]|__) | __[~!@]?[^\W_][^\s{}|,()]*\( | __[~!@](?=[^\W_]))
-      | __(?P<wildcard>(?:[^\W_]|\*)(?:[-\w./*?\[\]\ ]*?[^\W_]|[-\w./*?\[\]\ ]*?[*?\]])?)__
+      | (?P<foreign>[$%]\{ | \{\s*[~!@](?=[^\W_]|__) | __[~!@]?[^\W_][^\s{}|,()]{0,300}\( | __[~!@](?=[^\W_]))
+      | __(?P<wildcard>(?:[^\W_]|\*)(?:[-\w./*?\[\]\ ]{0,300}?(?:[^\W_]|[*?\]]))??)__
       | (?P<mark>[{}|])""",
     re.VERBOSE,
 )
-_WEIGHT = re.compile(r"\s*(\d+\.?\d*|\.\d+)::")
-_BOUNDS = re.compile(r"\s*(?:(?P<exact>\d+)|(?P<least>\d*)-(?P<most>\d*))\$\$(?:(?P<glue>[^${}]*)\$\$)?")
+_WEIGHT = re.compile(r"\s*+(\d++\.?+\d*+|\.\d++)::")
+_BOUNDS = re.compile(r"\s*+(?:(?P<exact>\d+)|(?P<least>\d*)-(?P<most>\d*))\$\$(?:(?P<glue>[^${}]*)\$\$)?")
 _ONE = Fraction(1)
 _DEEPEST = 50
+_LARGEST = 1_000_000  # letters of a template, or of a line
+_DIGITS = 20  # of a number in one
 _MOST_AT_ONCE = 100
 _FOREIGN = {
     "$": (
@@ -51,6 +54,10 @@ class Unreadable(ValueError):
 
 def parse(text: str, wildcard: Lookup) -> Node:
     """The tree of a template. ``wildcard`` gives the tree of a file's name. Raises Unreadable."""
+    if len(text) > _LARGEST:
+        raise Unreadable(
+            f"is {len(text):,} letters long; {_LARGEST:,} are the most", "put its choices into wildcard files"
+        )
     return _Reader(text, wildcard).whole()
 
 
@@ -58,7 +65,15 @@ def parse_option(text: str, wildcard: Lookup) -> tuple[Option, Fraction]:
     """A line of a wildcard file: an option, which may begin with its weight. Raises Unreadable."""
     match = _WEIGHT.match(text)
     rest = text[match.end() :] if match else text
-    return Option(parse(rest, wildcard), rest.strip()), Fraction(match[1]) if match else _ONE
+    return Option(parse(rest, wildcard), rest.strip()), _weight(match)
+
+
+def _weight(match: re.Match[str] | None) -> Fraction:
+    if match is None:
+        return _ONE
+    if len(match[1]) > _DIGITS:
+        raise Unreadable(f"a weight has {len(match[1]):,} digits", f"{_DIGITS} are the most")
+    return Fraction(match[1])
 
 
 def weighted(options: list[tuple[Option, Fraction]]) -> list[Option]:
@@ -135,11 +150,13 @@ class _Reader:
         match = _WEIGHT.match(self._text, self._at)
         start = self._at = match.end() if match else self._at
         node = self._series()
-        return Option(node, self._text[start : self._at].strip()), Fraction(match[1]) if match else _ONE
+        return Option(node, self._text[start : self._at].strip()), _weight(match)
 
     def _several(self, place: str, options: list[Option], match: re.Match[str]) -> Node:
         if len(options) == 1 and (only := _lone(options[0].node)):
             options, place = list(only.options), only.place  # two lines of one file, never the same twice
+        if (digits := max(len(match[name] or "") for name in ("exact", "least", "most"))) > _DIGITS:
+            raise Unreadable(f"a number before $$ has {digits:,} digits", f"no more than {_MOST_AT_ONCE} at once")
         least = int(match["exact"] or match["least"] or 1)
         most = int(match["exact"] or match["most"] or len(options))
         if match["most"] and least > most:

@@ -22,7 +22,7 @@ from fractions import Fraction
 from reggen.errors import JobError, Problem
 from reggen.spread import Shares, met, shuffled, whole
 from reggen.syntax import Unreadable, parse
-from reggen.template import Node, Text, Value
+from reggen.template import Node, Text, TooMuch, Value
 from reggen.wildcards import Library, Wildcards
 
 Template = str | tuple[str, float]
@@ -101,9 +101,12 @@ class Variety:
         return shuffled(met(within, size, others), others, f"{self._seed}/{part}/{great}/other")
 
 
+_EMPTY_TAGS = re.compile(r"(?<!\s)\s*+,(?:\s*+,)++")  # begun where spaces begin, or many would be gone through for each
+_SPACES = re.compile(r"[ \t]+(?=[ \t,])")
+
+
 def _closed(text: str) -> str:
-    text = re.sub(r"\s*,(?:\s*,)+", ",", text)
-    text = re.sub(r"[ \t]+(?=[ \t,])", "", text)
+    text = _SPACES.sub("", _EMPTY_TAGS.sub(",", text))
     return text.strip().strip(",").strip()
 
 
@@ -118,6 +121,8 @@ def _trees(templates: Sequence[tuple[str, float]], library: Library, key: str) -
             trees.append(parse(text, library.tree))
         except Unreadable as error:
             problems.append(Problem(where, error.problem, error.hint))
+        except TooMuch as error:
+            problems.append(Problem(where, str(error), "leave some of its choices out"))
         except RecursionError:
             problems.append(Problem(where, "braces and wildcards are nested too deeply"))
     if problems:

@@ -14,7 +14,9 @@ from reggen.dataset.captions import Reading
 from reggen.dataset.subsets import Entry, Setting, Subset, once
 from reggen.errors import JobError, Problem
 from reggen.kohya import Bucketing, dotted
+from reggen.reading import MIB, text_of
 
+_LARGEST = 16 * MIB
 _Kinds = dict[str, type | tuple[type, ...]]
 _Layers = tuple[tuple[Mapping[str, Any], str], ...]  # a table and its name; the first that has a key decides
 
@@ -88,10 +90,12 @@ def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[Entry, .
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = text_of(file, _LARGEST, encoding="utf-8")  # as kohya does: a mark is no TOML
         document = json.loads(text) if file.name.lower().endswith(".json") else tomllib.loads(text)
     except OSError as error:
         raise JobError(str(file), (Problem("", f"it cannot be read: {error.strerror}"),)) from None
+    except RecursionError:
+        raise JobError(str(file), (Problem("", "it is no dataset config: it is nested too deeply"),)) from None
     except ValueError as error:  # no UTF-8, no TOML, no JSON
         raise JobError(str(file), (Problem("", f"it is no dataset config: {error}"),)) from None
     if not isinstance(document, dict):

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reggen.errors import JobError, Problem
+from reggen.reading import MIB, text_of
 
 _KEY = "prompts.wildcards"
+_MOST = 100_000  # files and folders below it
+_LARGEST = 64 * MIB
 
 
 class WildcardFolder(Mapping[str, tuple[str, ...]]):
@@ -45,7 +48,12 @@ class WildcardFolder(Mapping[str, tuple[str, ...]]):
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for file in folder.rglob("*"):
+    for number, file in enumerate(folder.rglob("*"), 1):
+        if number > _MOST:
+            hint = "name the folder of the wildcard files themselves"
+            raise JobError(
+                "the job", (Problem(_KEY, f"more than {_MOST:,} files and folders lie below {folder}", hint),)
+            )
         inside = file.relative_to(folder)
         if inside.suffix.lower() == ".txt" and not any(part.startswith(".") for part in inside.parts):
             yield unicodedata.normalize("NFC", inside.with_suffix("").as_posix()), file
@@ -53,7 +61,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _read(file: Path) -> tuple[str, ...]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
+        lines = text_of(file, _LARGEST).split("\n")
     except UnicodeDecodeError as error:
         problem = Problem(_KEY, f"{file} is not UTF-8 (byte {error.start})", "save it as UTF-8")
         raise JobError("the job", (problem,)) from None

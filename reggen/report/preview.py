@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +17,7 @@ from reggen.report.state import conflicts, state_of
 from reggen.workflow import Template, template
 
 _SHOWN = 5
+_READABLE = 10**15
 _CHOICES = 12  # values of templates and of the matrix that are counted in words
 
 
@@ -83,12 +85,17 @@ def _variety(brief: Brief) -> Iterator[str]:
     combinations = brief.plan.source.combinations
     if combinations > 1:
         once = ", none twice before all were used" if _none_twice(brief) else ""
-        yield f"  variety      {combinations:,} combinations{once}"
+        yield f"  variety      {_many(combinations)} combinations{once}"
     counts = settings_of(brief)
     shown = sorted(counts.items())[:_CHOICES]
     yield from (f"    {times:>8,} x {what}" for what, times in shown)
     if len(counts) > _CHOICES:
         yield f"    and {len(counts) - _CHOICES:,} more choices"
+
+
+def _many(count: int) -> str:
+    """A number that a person can still read."""
+    return f"{count:,}" if count < _READABLE else f"about 10^{math.floor(math.log10(count))}"
 
 
 def _none_twice(brief: Brief) -> bool:

@@ -139,6 +139,12 @@ def test_that_nothing_comes_twice_is_said_where_it_is_so(
     assert ("none twice before all were used" in text) is never_twice
 
 
+def test_more_combinations_than_a_person_can_read_are_told_by_their_order(job: JobMaker) -> None:
+    """Hundreds of digits say less than how many they are."""
+    text = preview(brief_of(job(prompts={"positive": "{a|b}" * 1_000}, dataset={"count": 1})), "test.toml")
+    assert "variety      about 10^301 combinations, none twice" in text
+
+
 def test_captions_that_come_more_often_than_others_are_not_said_to_come_once(matched: Matched, train: Path) -> None:
     """Ten repeats of each are rounds; ten of some and two of others are none."""
     assert "6 combinations, none twice" in preview(brief_of(matched()), "test.toml")

@@ -25,6 +25,7 @@ FLOORS = {
     "matrix": 0,
     "captions": 0,
     "gaps": 0,
+    "reading": 0,
     "job": 0,
     "jobfile": 0,
     "kohya": 0,

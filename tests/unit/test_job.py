@@ -1,6 +1,7 @@
 """The job file: what it may say, what is made of it, and what is told when it is wrong."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from reggen import jobfile
+from reggen.dataset.study import study
 from reggen.errors import JobError, Problem
 from reggen.job import DEFAULT_SIZE, SEED_LIMIT, Job
 
@@ -416,7 +418,98 @@ def test_true_is_no_count(tmp_path: Path):
     assert problem.startswith("dataset.count: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (WHOLE.replace("count = 3", 'count = "match"'), "dataset.count"),
+        (DATASET + SAMPLING + 'size = "match"\n' + PROMPTS, "sampling.size"),
+        (DATASET + SAMPLING + '[prompts]\nfrom = "captions"\n', "prompts.from"),
+        (WHOLE + '[captions]\nwrite = "training"\n', "captions.write"),
+    ],
+    ids=["count", "size", "prompts", "captions"],
+)
+def test_what_comes_from_the_training_set_needs_one(tmp_path: Path, text: str, key: str):
+    """Without [training] nothing is guessed: not one image, not some size, not an empty prompt."""
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith(f"{key}: ")
+    assert problem.endswith("needs the training set (add [training] with its folder)")
+
+
+def test_a_count_from_the_command_line_stands_for_one_that_is_to_match(tmp_path: Path):
+    """--count 5 says how many: then no training set is needed for it."""
+    text = WHOLE.replace("count = 3", 'count = "match"')
+    assert loaded(tmp_path, text, {"dataset": {"count": 5}}).dataset.count == 5
+
+
+LONG, WIDE = "x" * 256, "\u4eba" * 151
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (WHOLE.replace('"reg"', f'"{LONG}"'), "dataset.root"),
+        (WHOLE.replace('"reg"', f'"{"a/" * 3000}"'), "dataset.root"),
+        (WHOLE.replace('"person"', f'"{LONG}"'), "dataset.class"),
+        (WHOLE.replace('"person"', f'"{WIDE}"'), "dataset.class"),
+        (WHOLE.replace("count = 3", f'count = 3\nprefix = "{LONG}"'), "dataset.prefix"),
+        (WHOLE.replace('class = "person"\n', "") + f'[[class]]\nwords = "{LONG}"\n', "class[0].words"),
+        (WHOLE + f'[workflow]\nfile = "{LONG}"\n', "workflow.file"),
+        (WHOLE + f'[training]\nfolder = "a/{LONG}/b"\n', "training.folder"),
+        (WHOLE + f'[training]\nconfig = "{LONG}"\n', "training.config"),
+        (WHOLE + f'wildcards = "{LONG}"\n', "prompts.wildcards"),
+        (f'servers = [{{ launch = "{LONG}" }}]\n' + WHOLE, "servers[0].launch"),
+        (f'servers = [{{ launch = "x", python = "{LONG}" }}]\n' + WHOLE, "servers[0].python"),
+    ],
+    ids=lambda value: value if len(value) < 20 else "",
+)
+def test_a_name_that_no_file_system_takes_is_a_problem_of_the_job(tmp_path: Path, text: str, key: str):
+    """It is found before anything is made, and told by how long it is."""
+    (problem,) = problems(tmp_path, text)
+    assert problem.startswith(f"{key}: ")
+    assert "too long" in problem
+    assert len(problem) < 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class = 1.5\n" + WHOLE,
+        "class = true\n" + WHOLE,
+        "class = 1979-05-27\n" + DATASET + SAMPLING,
+        "class = [1]\n" + DATASET + SAMPLING,
+        "class = [5, { words = 1 }]\n" + DATASET + SAMPLING,
+        "dataset = 5\n" + SAMPLING + PROMPTS,
+        WHOLE + "[[class]]\nwords = 'a'\nshare = inf\n",
+        WHOLE + "[training]\nfolder = 't'\nresolution = -1\n",
+        WHOLE + "[training]\nfolder = 't'\nresolution = 1000000000\n",
+        WHOLE + "[training]\nfolder = 't'\nmax_bucket_reso = 1000000000\n",
+        WHOLE + "[[servers]]\nlaunch = 'x'\nmemory_gib = inf\n",
+        WHOLE + "[[servers]]\nlaunch = 'x'\nurl = 'http://127.0.0.1:65535'\ngpus = [0, 1]\n",
+        WHOLE + "[[servers]]\nlaunch = 'x'\ngpus = [-1]\n",
+        WHOLE + "[[servers]]\nlaunch = 'x'\narguments = [\"a\\u0000b\"]\n",
+        WHOLE.replace("count = 3", f"count = {'9' * 5000}"),
+        WHOLE.replace('"a person"', f"[{{ text = 'a', weight = {'9' * 5000} }}]"),
+        WHOLE.replace("count = 3", f"count = 0x{'9' * 5000}"),
+        WHOLE.replace("count = 3", f"count = 3\nformat = 0x{'9' * 5000}"),
+        WHOLE + f"[guard]\nforbid = 0x{'9' * 5000}\n",
+        WHOLE + "x" * 5000 + " = 1\n",
+        "x = " + "[" * 5000 + "]" * 5000 + "\n" + WHOLE,
+    ],
+    ids=lambda _: "",
+)
+def test_values_of_another_kind_or_size_are_problems_and_no_tracebacks(tmp_path: Path, text: str):
+    """Whatever a value is, the answer is a sentence."""
+    assert all(len(problem) < 600 for problem in problems(tmp_path, text))
+
+
 # ---- the file itself
+
+
+def test_a_file_that_never_ends_is_no_job_file(tmp_path: Path):
+    """More than a few megabytes are not read."""
+    (tmp_path / "job.toml").write_bytes(b"#" * (5 << 20))
+    with pytest.raises(JobError, match="larger than 4 MiB"):
+        jobfile.load(tmp_path / "job.toml")
 
 
 def test_a_missing_file_names_a_near_one(tmp_path: Path):
@@ -515,3 +608,38 @@ def test_the_first_example_is_the_run_it_replaces():
     for word in ("spyke_plasma_v1", "red bandana", "white cloak", "ginger hair"):
         assert word in (spyke.prompts.negative or "")
         assert word not in " ".join(text for text, _ in spyke.prompts.positives)
+
+
+# ---- what a job names and is no file
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [(WHOLE + "[workflow]\nfile = 'x.json'\n", "x.json"), (WHOLE + "[training]\nconfig = 'x.toml'\n", "x.toml")],
+    ids=["workflow", "config"],
+)
+def test_what_is_no_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, file: str, kind: str
+):
+    """Nor read until memory is full: a job's own workflow and config are files."""
+    monkeypatch.chdir(tmp_path)
+    if kind == "a pipe":
+        os.mkfifo(file)
+    else:
+        Path(file).symlink_to("/dev/zero")
+    with pytest.raises(JobError, match="it is no file but a pipe or a device"):
+        study(loaded(tmp_path, text), "job.toml")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs pipes with names")
+def test_a_job_file_may_come_from_a_pipe():
+    """`reggen plan <(make_job)`: what another program writes is read to its end."""
+    reading, writing = os.pipe()
+    os.write(writing, WHOLE.encode())
+    os.close(writing)
+    try:
+        assert jobfile.load(f"/dev/fd/{reading}").dataset.count == 3
+    finally:
+        os.close(reading)

@@ -114,6 +114,7 @@ def test_folders_that_count_for_nothing(tmp_path: Path) -> None:
     ("text", "word"),
     [
         ("[[datasets]", "it is no dataset config"),
+        pytest.param("x = " + "[" * 100_000, "it is no dataset config", id="nested"),
         ("", "datasets: there are none"),
         ("[[datasets]]", "datasets[0].subsets: there are none"),
         ("[general]\nnum_repeat = 3", "did you mean num_repeats?"),

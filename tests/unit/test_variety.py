@@ -1,9 +1,12 @@
 """Templates, wildcards, shares and matrices: what a job's author writes, and what it becomes."""
 
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -154,6 +157,70 @@ def test_a_wildcard_chain_of_any_length_is_read_or_refused():
         Variety(["__w0__"], chain)
 
 
+def chained(line: str, length: int, last: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Wildcard files, each of whose one line names the next as often as the line says."""
+    files = {f"w{place}": (line.format(f"__w{place + 1}__"),) for place in range(length)}
+    return files | {f"w{length}": tuple(last)}
+
+
+@pytest.mark.parametrize(
+    ("template", "files", "says"),
+    [
+        ("{a|b}" * 20_000, {}, "has more than 10^1000 combinations"),
+        ("__w0__", chained("{0} {0}", 30, "ab"), "has more than 10^1000 combinations"),
+        ("__w0__", chained("{0} {0}", 30, "a"), "makes prompts of more than 20,000 letters and choices"),
+        ("__w0__", chained("{0}{0}", 30, ["2::"]), "makes prompts of more than 20,000 letters and choices"),
+        ("{100$$__tags__}", {"tags": [f"tag {n}" for n in range(60_000)]}, "chooses up to 100 of 60,000"),
+        ("{" + "9" * 5_000 + "::a|b}", {}, "a weight has 5,000 digits"),
+        ("{a|." + "9" * 5_000 + "::b}", {}, "a weight has 5,001 digits"),
+        ("__w__", {"w": ["9" * 5_000 + "::a"]}, "in w.txt: a weight has 5,000 digits"),
+        ("{" + "9" * 5_000 + "$$a|b}", {}, "a number before $$ has 5,000 digits"),
+        ("{-" + "9" * 5_000 + "$$a|b}", {}, "a number before $$ has 5,000 digits"),
+        ("a" * 1_000_001, {}, "is 1,000,001 letters long"),
+        ("a" * 60_000, {}, "makes prompts of more than 20,000 letters and choices"),
+        ("{" + "1" * 60_000 + "|b}", {}, "makes prompts of more than 20,000 letters and choices"),
+        ("__a- " * 20_000, {}, "makes prompts of more than 20,000 letters and choices"),
+        (" " * 60_000, {}, "makes prompts of more than 20,000 letters and choices"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "",
+)
+def test_what_no_memory_or_night_would_hold_is_refused(template, files, says):
+    """Soon, and in a sentence of a few words, however large what is meant would be."""
+    begun = time.process_time()
+    with pytest.raises(JobError) as caught:
+        Variety([template], files)
+    (problem,) = caught.value.problems
+    assert says in str(problem)
+    assert len(str(problem)) < 200
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [" ", " ,", ", ", ",", "_", "__a- ", "__a", "__", "\\", "{a|", "1", "$", "(", "\t ,x", "[", "*", "{ ", "1::"],
+)
+def test_a_long_text_is_read_in_time(piece):
+    """Its time grows with its length, not with the square of it: many of what is nearly something else."""
+    for text in (piece * (16_000 // len(piece)), f"{{a|b}}{piece * (16_000 // len(piece))}", f"{{{piece * 16_000}"):
+        begun = time.process_time()
+        with suppress(JobError):
+            Variety([text], FILES).prompt(0)
+        assert time.process_time() - begun < 0.5
+
+
+def test_the_same_few_of_many_are_counted_once():
+    """A file of tags that a template names again and again takes no more memory for it."""
+    tags = {"tags": [f"tag {number}" for number in range(5_000)]}
+    begun = time.process_time()
+    assert Variety(["{2$$__tags__} " * 100], tags).combinations == (5_000 * 4_999 // 2) ** 100
+    assert time.process_time() - begun < 2
+
+
+def test_names_of_one_letter_are_names():
+    """Two of them in a row are two wildcards."""
+    assert Variety(["__a__ __b__"], {"a": ["x"], "b": ["y"]}).prompt(0) == "x y"
+
+
 def test_values_say_what_was_chosen_where():
     """As both are written, so that counts per value can be kept; what is nested follows what it is nested in."""
     variety = Variety(["{__world__|x} {2$$a|b}"], {"world": ("__africa__",), "africa": ("Mali",)})
@@ -281,3 +348,28 @@ def test_a_wildcards_folder_that_is_not_there_is_a_problem(tmp_path):
     (tmp_path / "wildcards").mkdir()
     with pytest.raises(JobError, match=r"there is no folder .*wildcard \(did you mean .*wildcards\?\)"):
         WildcardFolder(tmp_path / "wildcard")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    """A pipe named like a wildcard file would never end."""
+    os.mkfifo(tmp_path / "x.txt")
+    with pytest.raises(JobError, match=r"x.txt cannot be read: it is no file"):
+        Variety(["__x__"], WildcardFolder(tmp_path))
+
+
+def test_a_wildcard_file_without_end_is_not_read(tmp_path):
+    """A large one is told by its size."""
+    with (tmp_path / "x.txt").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(JobError, match=r"x.txt cannot be read: it is larger than 64 MiB"):
+        Variety(["__x__"], WildcardFolder(tmp_path))
+
+
+def test_a_folder_of_everything_is_no_wildcards_folder(tmp_path, monkeypatch):
+    """Somebody's whole disk, say: it is told, and not gone through."""
+    monkeypatch.setattr("reggen.dataset.wildcards._MOST", 20)
+    for number in range(30):
+        (tmp_path / f"{number}.md").touch()
+    with pytest.raises(JobError, match="more than 20 files and folders lie below"):
+        WildcardFolder(tmp_path)

@@ -615,6 +615,7 @@ API = "(in ComfyUI: Workflow > Export (API))"
         ('{"3": "KSampler"}', f"node 3 has no class_type {API}"),
         ("{", "it is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("", "it is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        pytest.param("[" * 100_000, "it is nested too deeply", id="nested"),
     ],
 )
 def test_a_file_that_is_no_graph_is_told_what_it_is(tmp_path: Path, content: str, problem: str):
