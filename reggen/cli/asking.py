@@ -25,9 +25,9 @@ def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
 
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
     """Look whether the job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing."""
-    from reggen.comfy.launch import is_comfyui
     from reggen.dataset.study import study
     from reggen.engine.fill import connected, unfit
+    from reggen.engine.keep import in_the_way
     from reggen.engine.preflight import Examined, examine
     from reggen.report.notify import Notices
     from reggen.report.preview import checked
@@ -38,14 +38,16 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
     made_of = template(job)
     Notices(job.notify, job_file, os.environ)  # as a run would find out: whom it could not tell
 
-    async def ask() -> list[Examined]:
+    async def ask() -> tuple[list[Examined], dict[str, str]]:
         async with connected(job) as clients:
-            return await examine(clients, made_of)
+            return await examine(clients, made_of), await in_the_way(job)
 
-    examined = asyncio.run(ask())
-    text, room = checked(briefs, job_file, examined)
+    examined, unstartable = asyncio.run(ask())
+    text, room = checked(briefs, job_file, examined, unstartable)
     print(text)
-    started_here = {server.name for server in job.servers if server.launch and is_comfyui(server.launch)}
+    if unstartable and len(job.servers) == 1:  # a run would not even ask it
+        raise typer.Exit(NO_SERVER)
+    started_here = {server.name for server in job.servers if server.launch} - set(unstartable)
     if not any(one.ready or (one.away and one.server in started_here) for one in examined):
         raise typer.Exit(BAD_JOB if unfit(examined) else NO_SERVER)
     raise typer.Exit(COMPLETE if room else STORAGE)

@@ -200,6 +200,17 @@ class Launched:
         pid, limit = self.pid, self._launch.memory_limit
         return pid is not None and limit is not None and memory(pid) > limit
 
+    async def python(self) -> Path:
+        """The python it is run with. Raises LaunchError for what would keep it from being started; starts nothing."""
+        found = await asyncio.to_thread(self._checked)
+        if await _listens(self._launch.host, self._launch.port):
+            raise self._error(
+                "starting",
+                f"{self._launch.name} is already taken by a server that reggen did not start",
+                "End that one, choose another port, or name it without its folder to use it as it is",
+            )
+        return found
+
     async def start(self) -> None:
         """Start it and wait until it answers; returns at once when it runs. After a LaunchError nothing runs."""
         self._over.clear()
@@ -269,13 +280,7 @@ class Launched:
 
     async def _begin(self) -> None:
         """Start it and wait until it answers; whatever else comes of this, there is no process then."""
-        python = await asyncio.to_thread(self._checked)
-        if await _listens(self._launch.host, self._launch.port):
-            raise self._error(
-                "starting",
-                f"{self._launch.name} is already taken by a server that reggen did not start",
-                "End that one, choose another port, or name it without its folder to use it as it is",
-            )
+        python = await self.python()
         tied = await asyncio.to_thread(tie)
         if self._over.is_set():
             raise self._stopped()

@@ -52,6 +52,18 @@ async def started(job: Job, folder: Folder, tell: Callable[[str], None]) -> Asyn
                 group.create_task(one.stop())
 
 
+async def in_the_way(job: Job) -> dict[str, str]:
+    """What would keep `started` from starting a server, by its name; a look that starts nothing."""
+    found: dict[str, str] = {}
+    for server in job.servers:
+        if server.launch:
+            try:
+                await Launched(_launch(server, Folder(job.dataset)), tell=lambda _: None).python()
+            except LaunchError as error:
+                found[server.name] = str(error)
+    return found
+
+
 def _launch(server: Server, folder: Folder) -> Launch:
     assert server.launch is not None, "asked for only where it is"
     port = server.url.rpartition(":")[2]

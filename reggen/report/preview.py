@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from reggen.comfy.launch import is_comfyui
 from reggen.dataset.folder import Folder
 from reggen.dataset.study import CHECKED, Brief, settings_of
 from reggen.engine.preflight import Examined
@@ -127,8 +126,13 @@ def _size(job: Job) -> str:
     return "{} x {}".format(*job.size) if job.size else "as the workflow has it"
 
 
-def checked(briefs: Sequence[Brief], job_file: str, examined: Sequence[Examined]) -> tuple[str, bool]:
-    """The preflight's findings in words, and whether nothing stands in the way here."""
+def checked(
+    briefs: Sequence[Brief], job_file: str, examined: Sequence[Examined], unstartable: Mapping[str, str]
+) -> tuple[str, bool]:
+    """The preflight's findings in words, and whether nothing stands in the way here.
+
+    ``unstartable`` says of servers that are to be started here why they cannot be.
+    """
     job = briefs[0].job
     need, free = sum(bytes_needed(one.job, len(one.plan)) for one in briefs), Folder(job.dataset).free_bytes()
     room = free >= need / 2
@@ -138,10 +142,12 @@ def checked(briefs: Sequence[Brief], job_file: str, examined: Sequence[Examined]
     lines.extend(f"  WARNING      {warning}" for warning in briefs[0].warnings)
     for one in examined:
         launch = next((server.launch for server in job.servers if server.name == one.server), None)
-        if launch and one.away and not is_comfyui(launch):
-            problems.append(f"{one.server} is to be started in {launch}, where there is no main.py")
-        verdict = f"not running; `run` starts it in {launch}" if launch and one.away else _verdict(one)
+        why_not = unstartable.get(one.server)
+        if why_not and len(examined) == 1:
+            problems.append(why_not)
+        verdict = f"not running; `run` starts it in {launch}" if launch and one.away and not why_not else _verdict(one)
         lines.append(f"  {one.server}  {verdict}")
+        lines.extend(f"      {line}" for line in (why_not or "").splitlines())
         lines.extend(f"      {problem}" for problem in one.problems)
     lines[2:2] = [f"  IN THE WAY   {problem}" for problem in problems]
     return "\n".join(lines), room and not problems

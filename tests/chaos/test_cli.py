@@ -7,10 +7,11 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ async def running(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def name_servers(job_file: Path, servers: str) -> None:
+    """Put these into the job file, as TOML has them."""
+    job_file.write_text(f"servers = [{servers}]\n{job_file.read_text(encoding='utf-8')}", encoding="utf-8")
+
+
+def unused_port() -> int:
+    """One at which nobody listens just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def images(job: Job) -> list[str]:
@@ -198,14 +211,43 @@ async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
         assert "nobody is filling it now" in after.stdout
 
 
-def test_check_sees_that_there_is_no_comfyui_to_be_started(job_file: Path, tmp_path: Path) -> None:
-    """What `run` would refuse, `check` says before."""
-    text = job_file.read_text(encoding="utf-8")
-    job_file.write_text(f"servers = [{{ launch = '{tmp_path / 'nothere'}' }}]\n{text}", encoding="utf-8")
-    checked = reggen("check", str(job_file))
-    assert checked.returncode == 4
-    assert "IN THE WAY" in checked.stdout
-    assert "where there is no main.py" in checked.stdout
+@pytest.mark.parametrize("missing", ["the folder", "main.py", "the python", "the port"])
+async def test_check_and_run_agree_on_a_comfyui_that_cannot_be_started(
+    job_file: Path, tmp_path: Path, missing: str
+) -> None:
+    """Both say why in the same words, and both exit with 4, whether somebody answers at its address or not."""
+    folder = tmp_path / "ComfyUI"
+    async with AsyncExitStack() as stack:
+        url = f"http://127.0.0.1:{unused_port()}"
+        if missing == "the port":
+            url = (await stack.enter_async_context(serve(Settings()))).url
+        if missing != "the folder":
+            folder.mkdir()
+        if missing in {"the python", "the port"}:
+            (folder / "main.py").touch()
+        python = f", python = '{tmp_path / 'nothere'}'" if missing == "the python" else ""
+        name_servers(job_file, f"{{ url = '{url}', launch = '{folder}'{python} }}")
+        said = {
+            "the folder": "there is no main.py",
+            "main.py": "there is no main.py",
+            "the python": "there is no python to run at",
+            "the port": "is already taken by a server that reggen did not start",
+        }[missing]
+        for command in ("check", "run"):
+            result = await asyncio.to_thread(reggen, command, str(job_file))
+            assert result.returncode == 4, result.stdout + result.stderr
+            assert said in result.stdout + result.stderr
+
+
+async def test_beside_another_server_one_that_cannot_be_started_is_told_of(job_file: Path, tmp_path: Path) -> None:
+    """A run would go on with the other: `check` says so, and exits with 0."""
+    async with serve(Settings()) as sim:
+        launched = f"{{ url = 'http://127.0.0.1:{unused_port()}', launch = '{tmp_path / 'nothere'}' }}"
+        name_servers(job_file, f"{launched}, '{sim.url}'")
+        checked = await asyncio.to_thread(reggen, "check", str(job_file))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        assert "there is no main.py" in checked.stdout
+        assert "IN THE WAY" not in checked.stdout
 
 
 def next_words(said: str) -> list[str]:
