@@ -1,19 +1,61 @@
-"""python -m reggen."""
+"""python -m reggen. Any Python 3 reads this, to say that it is too old, or not the one that reggen is installed in."""
 
 import os
 import signal
+import sys
+
+OLDEST = (3, 11)  # as in pyproject.toml
+UNUSABLE = 2
 
 
 def main() -> None:
-    """Run the command line. Ctrl-C while Python still loads it ends it quietly, too."""
-    signal.signal(signal.SIGINT, _before_it_began)
-    from reggen.cli import main as command  # noqa: PLC0415 - the longest part of the start
+    """Run the command line. A signal that asks to end while Python still loads it ends it quietly, too."""
+    if sys.version_info < OLDEST:
+        needed, here = ".".join(map(str, OLDEST)), ".".join(map(str, sys.version_info[:3]))
+        _leave(f"it needs Python {needed} or newer; {sys.executable} is {here}. {_anew('python' + needed)}")
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _before_it_began)
+    try:
+        from reggen.cli import main as command  # noqa: PLC0415 - the longest part of the start
 
-    command()
+        command()
+    except ImportError as error:
+        if not error.name or error.name.split(".")[0] == "reggen":
+            raise
+        _leave(f"{sys.executable} lacks what reggen needs: {error}. {_elsewhere()}")
 
 
 def _before_it_began(*_: object) -> None:
     os._exit(130)  # an exception can be lost inside an import, and there is nothing yet to be put in order
+
+
+def _leave(why: str) -> None:
+    sys.stderr.write(f"reggen: {why}\n")
+    sys.exit(UNUSABLE)
+
+
+def _elsewhere() -> str:
+    """Where reggen is installed, if that can be seen from here; else how it gets there."""
+    python = _python(os.path.join(_home(), ".venv"))  # noqa: PTH118 - here and below: nothing that takes long to load
+    if os.path.exists(python) and os.path.abspath(python) != os.path.abspath(sys.executable):  # noqa: PTH100, PTH110
+        return f"Run it in its own environment: {python} -m reggen"
+    return _anew(sys.executable or "python3")
+
+
+def _anew(python: str) -> str:
+    """How to make an environment with everything in it."""
+    source = _home()
+    what = f'-e "{source}"' if os.path.exists(os.path.join(source, "pyproject.toml")) else "reggen"  # noqa: PTH110, PTH118
+    return f"Make an environment for it: {python} -m venv .venv && {_python('.venv')} -m pip install {what}"
+
+
+def _home() -> str:
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+
+
+def _python(environment: str) -> str:
+    return os.path.join(environment, *(("Scripts", "python") if os.name == "nt" else ("bin", "python")))  # noqa: PTH118
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from typing import ClassVar, NamedTuple
 
-COMPLETE, INCOMPLETE, BAD_JOB, NO_SERVER, STORAGE, STOPPED = 0, 1, 2, 4, 5, 130
+COMPLETE, INCOMPLETE, BAD_JOB, TIME_UP, NO_SERVER, STORAGE, STOPPED = 0, 1, 2, 3, 4, 5, 130
 
 
 class ReggenError(Exception):

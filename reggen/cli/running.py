@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import typer
 from reggen.cli.limits import allow_many_files, collect_seldom, give_back_memory
 from reggen.cli.options import Count, JobFile, Output, Servers, load
 from reggen.cli.standin import stand_ins_for
-from reggen.errors import COMPLETE, STOPPED, JobError, Problem, ReggenError, StorageError
+from reggen.errors import COMPLETE, STOPPED, TIME_UP, JobError, Problem, ReggenError, StorageError
 
 if TYPE_CHECKING:
     from reggen.dataset.study import Brief
@@ -39,7 +39,8 @@ def run(
 ) -> None:
     """Make what is missing of a dataset.
 
-    Exit codes: 0 complete, 1 images missing, 2 bad job, 4 no usable server, 5 storage, 130 stopped by you.
+    Exit codes: 0 complete, 1 images missing, 2 bad job, 3 the time is up, 4 no usable server, 5 storage, 130 stopped
+    by you.
     """
     from reggen.dataset.study import study
     from reggen.engine.curfew import curfew
@@ -53,6 +54,7 @@ def run(
         output = Path("rehearsal") / Path(job_file).stem
     briefs = study(load(job_file, count, output, server), job_file)
     control, left = Control(), curfew(job_file, until, for_)
+    handled = _heeded()
     code = COMPLETE
     for number, brief in enumerate(briefs, 1):
         filling = _fill(
@@ -63,6 +65,7 @@ def run(
             wait=wait,
             plain=plain,
             left=left,
+            heeded=handled,
             following=[one.job for one in briefs[number:]],
         )
         summary = asyncio.run(filling)
@@ -70,7 +73,7 @@ def run(
             print("Stopped before the first image was asked for. The same command starts again.")
             raise typer.Exit(STOPPED)
         code = max(code, summary.exit_code)
-        if control.asked or summary.error:
+        if control.asked or summary.error or summary.exit_code == TIME_UP:
             break  # the other classes are for the next run
     raise typer.Exit(code)
 
@@ -84,6 +87,7 @@ async def _fill(
     wait: bool,
     plain: bool,
     left: Callable[[], float] | None,
+    heeded: Collection[int],
     following: Sequence[Job],
 ) -> Summary | None:
     from rich.console import Console
@@ -124,7 +128,7 @@ async def _fill(
             rehearsal=rehearse,
         )
         task = asyncio.create_task(filling)
-        with _signals(control, display.detach):
+        with _signals(control, display.detach, heeded):
             with display.shown():
                 try:
                     summary = await control.guard(task)
@@ -164,9 +168,20 @@ def _list(dataset: Dataset, count: int) -> None:
         ledger.close()
 
 
+def _heeded() -> Collection[int]:
+    """The signals that mean something here: those the system has, but for a hangup that nohup has had ignored."""
+    names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [one for one in known if one.name != "SIGHUP" or signal.getsignal(one) != signal.SIG_IGN]
+
+
 @contextmanager
-def _signals(control: Control, hung_up: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C asks nicely, then firmly; a termination is firm at once; a closed terminal ends only the display."""
+def _signals(control: Control, hung_up: Callable[[], None], heeded: Collection[int]) -> Iterator[None]:
+    """Ctrl-C asks nicely, then firmly; a termination is firm at once; a closed terminal ends only the display.
+
+    SIGUSR1 is Ctrl-C once, however often it comes: a batch system sends it some time before it kills, to a process
+    and to those that started it.
+    """
     loop = asyncio.get_running_loop()
 
     def asked(*_: object) -> None:
@@ -176,16 +191,21 @@ def _signals(control: Control, hung_up: Callable[[], None]) -> Iterator[None]:
         asked()
         asked()
 
+    def once() -> None:
+        if not control.asked:
+            control.interrupt()
+
+    def warned(*_: object) -> None:
+        loop.call_soon_threadsafe(once)
+
     def closed(*_: object) -> None:
         loop.call_soon_threadsafe(hung_up)
 
-    handlers: dict[int, Callable[..., None]] = {signal.SIGINT: asked, signal.SIGTERM: ended}
-    if hasattr(signal, "SIGHUP"):
-        handlers[signal.SIGHUP] = closed
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    handlers = {"SIGINT": asked, "SIGTERM": ended, "SIGUSR1": warned, "SIGHUP": closed}
+    for number in heeded:
+        signal.signal(number, handlers[signal.Signals(number).name])
     try:
         yield
     finally:
-        for number in handlers:  # all is said and done: nothing that comes now may change the exit code
+        for number in heeded:  # all is said and done: nothing that comes now may change the exit code
             signal.signal(number, signal.SIG_IGN)

@@ -43,9 +43,9 @@ def curfew(
 
 
 def _length(job_file: str, text: str) -> timedelta:
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text.replace(" ", ""))
+    match = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", text.replace(" ", ""))
     if not match or not any(int(part or 0) for part in match.groups()):
-        raise JobError(job_file, (Problem("--for", f"{text!r} is no length of time", "write 8h, 90m or 1h30m"),))
+        raise JobError(job_file, (Problem("--for", f"{text[:40]!r} is no length of time", "write 8h, 90m or 1h30m"),))
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return timedelta(hours=hours, minutes=minutes, seconds=seconds)
 

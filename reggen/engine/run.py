@@ -22,6 +22,7 @@ from reggen.engine.fleet import Errand, Fleet
 from reggen.engine.halt import Halt
 from reggen.engine.keep import Keeper, named
 from reggen.engine.retry import GiveUp
+from reggen.engine.summary import OUT_OF_TIME
 from reggen.errors import (
     NoServers,
     Refused,
@@ -245,7 +246,7 @@ class Run:
         if self._fleet.stopped:
             self._aborted = self._aborted or self._halt.seconds_left <= 0
         elif self._halt.seconds_left <= 0 or all(map(self._halt.is_late, self._fleet.usable or {""})):
-            self.stop("the time is up")
+            self.stop(OUT_OF_TIME)
             self._aborted = self._halt.seconds_left <= 0
         elif self._halt.prompts_left <= 0:
             self.stop(f"the budget of {self._limits.prompts} prompts is spent")

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reggen.dataset.resume import Resumed
-from reggen.errors import COMPLETE, INCOMPLETE, STOPPED, ReggenError
+from reggen.errors import COMPLETE, INCOMPLETE, STOPPED, TIME_UP, ReggenError
 from reggen.progress import ServerView
 
 BY_USER = "you asked to stop"
+OUT_OF_TIME = "the time is up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,9 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing is missing, the error's own when one ended it, 130 when the user did, 1 otherwise."""
+        """0 when nothing is missing; the error's own when one ended it, 130 when the user, 3 when the time; else 1."""
         if self.error:
             return self.error.exit_code
         if not self.missing:
             return COMPLETE
-        return STOPPED if self.stopped == BY_USER else INCOMPLETE
+        return {BY_USER: STOPPED, OUT_OF_TIME: TIME_UP}.get(self.stopped, INCOMPLETE)

@@ -70,6 +70,12 @@ async def running(*words: str) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.communicate()
 
 
+def make_two_classes(job_file: Path) -> None:
+    """Boys and girls in place of things."""
+    text = job_file.read_text(encoding="utf-8").replace('class = "thing"\n', "")
+    job_file.write_text(f'{text}\n[[class]]\nwords = "boy"\n[[class]]\nwords = "girl"\n', encoding="utf-8")
+
+
 def name_servers(job_file: Path, servers: str) -> None:
     """Put these into the job file, as TOML has them."""
     job_file.write_text(f"servers = [{servers}]\n{job_file.read_text(encoding='utf-8')}", encoding="utf-8")
@@ -277,10 +283,9 @@ def test_the_next_command_makes_just_what_was_rejected(job_file: Path, tmp_path:
 
 def test_the_class_is_named_where_a_job_has_several(job_file: Path, tmp_path: Path) -> None:
     """Without it, or with another, the command says which there are; with it only that class is touched."""
-    text = job_file.read_text(encoding="utf-8").replace('class = "thing"\n', "").replace("count = 40", "count = 6")
-    job_file.write_text(f'{text}\n[[class]]\nwords = "boy"\n[[class]]\nwords = "girl"\n', encoding="utf-8")
+    make_two_classes(job_file)
     root = tmp_path / "made"
-    made = reggen("run", str(job_file), "--rehearse", "--output", str(root))
+    made = reggen("run", str(job_file), "--rehearse", "--count", "6", "--output", str(root))
     assert made.returncode == 0, made.stdout + made.stderr
     assert made.stdout.count("Next: ") == made.stdout.count("Now: girl") == 1, "what is next is said when all is made"
     for words in ((), ("--class", "cat")):
@@ -294,13 +299,16 @@ def test_the_class_is_named_where_a_job_has_several(job_file: Path, tmp_path: Pa
 
 
 @needs_signals
-async def test_ctrl_c_once_finishes_what_is_in_flight(job_file: Path) -> None:
-    """Exit 130, nothing left on the server, and the same command does the rest."""
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGUSR1", "SIGUSR1 SIGUSR1 SIGUSR1"])
+async def test_ctrl_c_once_finishes_what_is_in_flight(job_file: Path, sent: str) -> None:
+    """Exit 130, nothing left on the server, and the same command does the rest; so does a batch system's warning."""
     job = load(job_file)
     async with serve(Settings(seconds=0.2)) as sim:
         async with running("run", str(job_file), "--server", sim.url) as process:
             await eventually(lambda: len(images(job)) >= 2, 30)
-            process.send_signal(signal.SIGINT)
+            for name in sent.split():
+                process.send_signal(signal.Signals[name])
+                await asyncio.sleep(0.02)  # or the system makes one of them
             assert await asyncio.wait_for(process.wait(), 30) == 130
             output = await process.stdout.read() if process.stdout else b""
         assert b"goes on where this one stopped" in output
@@ -414,6 +422,37 @@ async def test_a_closed_terminal_does_not_end_the_run(job_file: Path) -> None:
             assert await asyncio.wait_for(process.wait(), 30) == 0
         assert "the terminal was closed" in (job.dataset.state / "run.log").read_text(encoding="utf-8")
         assert len(images(job)) == 12
+
+
+@needs_signals
+async def test_under_nohup_a_closed_terminal_is_not_even_noticed(job_file: Path) -> None:
+    """A hangup that is ignored stays ignored, by a run of several classes too: its words still go where they went."""
+    make_two_classes(job_file)
+    job = load(job_file)
+    async with serve(Settings(seconds=0.1)) as sim:
+        words = f"{sys.executable} -m reggen run {job_file} --count 12 --server {sim.url}"
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", f'trap "" HUP; exec {words}', stdout=asyncio.subprocess.PIPE
+        )
+        for folder in ("1_boy", "1_girl"):
+            made = job.dataset.root / folder
+            await eventually(lambda made=made: len([*made.glob("*.png")]) >= 2, 30)  # type: ignore[misc]
+            process.send_signal(signal.SIGHUP)
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        assert process.returncode == 0
+        assert said.count(b"Complete: 6 of 6") == 2
+        assert b"the terminal was closed" not in said
+
+
+async def test_time_that_is_up_has_an_exit_code_of_its_own(job_file: Path) -> None:
+    """Whoever requeues what is not done can tell it from what failed; report.json says the same."""
+    job = load(job_file)
+    async with serve(Settings(seconds=0.3)) as sim:
+        words = ("run", str(job_file), "--server", sim.url, "--for", "2s")
+        result = await asyncio.to_thread(reggen, *words)
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert "the time is up" in result.stdout
+    assert json.loads((job.dataset.state / "report.json").read_text(encoding="utf-8"))["exit_code"] == 3
 
 
 @needs_signals

@@ -72,7 +72,11 @@ def test_a_clock_that_is_corrected_moves_the_time_of_day_and_no_length() -> None
     assert (until(), for_()) == (6 * 3600, 8 * 3600)
 
 
-@pytest.mark.parametrize(("until", "for_"), [("7 o'clock", None), (None, "soon"), (None, "0h0s"), ("07:00", "8h")])
+@pytest.mark.parametrize(
+    ("until", "for_"),
+    [("7 o'clock", None), (None, "soon"), (None, "0h0s"), (None, "9" * 5_000 + "h"), ("07:00", "8h")],
+    ids=["a word", "no length", "nothing", "for ever", "both"],
+)
 def test_no_time_is_a_sentence(until: str | None, for_: str | None) -> None:
     """What was said, and how to write it."""
     with pytest.raises(JobError):
