@@ -8,9 +8,9 @@
         await launched.stop()
 
 Only what was started here is ever ended. On Linux and macOS the process leads a session of its own, and its whole
-group goes with it; on Windows it leads a process group, and taskkill takes its children. A child that leaves its group
-on purpose is left alone. When reggen itself is killed, Linux ends the process (see `process.tie`); elsewhere it goes
-on, and the next start says that the port is taken.
+group goes with it; a child that leaves its group on purpose is left alone. On Windows its descendants are killed with
+it. When reggen itself is killed, Linux ends the process (see `process.tie`); elsewhere it goes on, and the next start
+says that the port is taken.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Launch:
     """From asking it to end until it is killed."""
     restarts_per_hour: int = 6
     memory_limit: int | None = None
-    """Bytes in RAM; beyond them it is `too_big`."""
+    """Bytes in RAM; beyond them it `is_too_big`."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -194,11 +194,10 @@ class Launched:
         """Its process id while it runs."""
         return self._process.pid if self._process is not None and self.alive else None
 
-    @property
-    def too_big(self) -> bool:
-        """Whether it holds more RAM than it may. Where that cannot be found out, it does not."""
+    async def is_too_big(self) -> bool:
+        """Whether it and its descendants hold more RAM than it may."""
         pid, limit = self.pid, self._launch.memory_limit
-        return pid is not None and limit is not None and memory(pid) > limit
+        return pid is not None and limit is not None and await asyncio.to_thread(memory, pid) > limit
 
     async def python(self) -> Path:
         """The python it is run with. Raises LaunchError for what would keep it from being started; starts nothing."""

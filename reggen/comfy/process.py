@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import mmap
 import os
 import re
 import shutil
@@ -15,6 +13,8 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO
+
+import psutil
 
 _WINDOWS = os.name == "nt"
 DEATH = 5.0  # seconds from a kill to the end; a driver that lets go of a full GPU needs some
@@ -115,12 +115,10 @@ def end_group(process: subprocess.Popen[bytes], *, kill: bool) -> None:
     """Ask the process and its children to end, or kill them. Nothing is done once it has ended."""
     if gone(process):
         return
-    with suppress(OSError, subprocess.SubprocessError):  # it ended in between
+    with suppress(OSError):  # it ended in between
         if sys.platform == "win32":
             if kill:
-                tree = ["taskkill", "/T", "/F", "/PID", str(process.pid)]
-                subprocess.run(tree, capture_output=True, check=False, timeout=DEATH)  # noqa: S603
-                process.kill()
+                kill_tree(process.pid)
             else:
                 process.send_signal(signal.CTRL_BREAK_EVENT)
         else:
@@ -129,24 +127,24 @@ def end_group(process: subprocess.Popen[bytes], *, kill: bool) -> None:
 
 
 def memory(pid: int) -> int:
-    """Bytes that a process holds in RAM; 0 where that cannot be found out."""
-    return _memory_by_proc(pid) if sys.platform == "linux" else _memory_by_psutil(pid)
+    """Bytes that a process and its descendants hold in RAM; 0 once it has ended. Blocking: looks at all processes."""
+    total = 0
+    for one in _tree(pid):
+        with suppress(psutil.Error):  # it ended in between
+            total += one.memory_info().rss
+    return total
 
 
-def _memory_by_proc(pid: int) -> int:
+def kill_tree(pid: int) -> None:
+    """Kill a process and its descendants."""
+    for one in _tree(pid):
+        with suppress(psutil.Error):
+            one.kill()
+
+
+def _tree(pid: int) -> list[psutil.Process]:
     try:
-        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
-    except (OSError, IndexError):
-        return 0  # it ended in between
-    return int(pages) * mmap.PAGESIZE
-
-
-def _memory_by_psutil(pid: int) -> int:
-    try:
-        psutil = importlib.import_module("psutil")
-    except ImportError:
-        return 0
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
     except psutil.Error:
-        return 0
+        return []

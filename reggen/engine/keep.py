@@ -120,7 +120,7 @@ class Keeper:
             if why := self._useless():
                 self._asked = ""
                 await self._one.restart(why)
-            elif not self._one.too_big:
+            elif not await self._one.is_too_big():
                 self._give(work=True)
             elif self._link.in_flight:
                 self._give(work=False)  # between prompts: what it has is finished first

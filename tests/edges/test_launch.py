@@ -10,16 +10,19 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from reggen.comfy.client import Client
 from reggen.comfy.launch import Launch, Launched, LaunchError
+from reggen.comfy.process import kill_tree, memory
 from reggen.sim import serve
 from tests.conftest import eventually
 
@@ -466,13 +469,48 @@ async def test_a_long_log_is_put_aside_at_a_start(make: Maker, launch: Launch) -
     assert launch.log.stat().st_size < 1_000
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only psutil knows")
 async def test_a_process_with_too_much_ram_is_known(make: Maker) -> None:
     """By the limit it was given; one that does not run has none."""
     small, big = make(memory_limit=1 << 20), make(memory_limit=1 << 40)
     for launched in (small, big):
-        assert not launched.too_big
+        assert not await launched.is_too_big()
         await launched.start()
-        assert launched.too_big is (launched is small)
+        assert await launched.is_too_big() is (launched is small)
         await launched.stop()
-        assert not launched.too_big
+        assert not await launched.is_too_big()
+
+
+LARGE = "import subprocess, sys, time; held = bytearray(60 << 20); {0}; print('ready', flush=True); time.sleep(60)"
+CHILD = "subprocess.Popen([sys.executable, '-c', sys.argv[1]], start_new_session=True).pid"
+
+
+@contextmanager
+def a_family() -> Iterator[tuple[int, int]]:
+    """A process and its child, which has left its group; each holds 60 MiB."""
+    program = LARGE.format(f"print({CHILD}, flush=True)")
+    words = [sys.executable, "-c", program, LARGE.format("pass")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        lines = [parent.stdout.readline().strip() for _ in range(3)]
+        try:
+            yield parent.pid, next(int(line) for line in lines if line != "ready")
+        finally:
+            kill_tree(parent.pid)
+
+
+def test_the_memory_of_a_process_is_its_family_s() -> None:
+    """Custom nodes start workers, and these hold most of it; a process that has ended holds none."""
+    with a_family() as (parent, child):
+        assert memory(parent) > 120 << 20
+        assert 60 << 20 < memory(child) < memory(parent)
+    assert memory(parent) == 0
+
+
+def test_a_killed_process_takes_its_family_along() -> None:
+    """Also those that left its group, where groups are not what a process is killed by."""
+    with a_family() as (parent, child):
+        kill_tree(parent)
+        begun = time.monotonic()
+        while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() - begun < 10
+            time.sleep(0.01)

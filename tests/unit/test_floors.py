@@ -65,6 +65,7 @@ KNOWS = {
         "sim.paint",
     },
     "sqlite3": {"dataset.ledger"},
+    "psutil": {"comfy.process"},
     "pydantic": {"job", "jobfile"},
     "typer": {"cli", "cli.asking", "cli.judging", "cli.options", "cli.running", "cli.standin"},
 }
