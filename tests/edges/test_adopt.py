@@ -45,7 +45,7 @@ def taken_over(told: Told) -> list[str]:
 @pytest.mark.parametrize("batch", [1, 3])
 async def test_what_is_done_or_queued_there_is_not_paid_for_again(job: JobMaker, version: str, batch: int) -> None:
     """The running and the waiting prompt of a killed run become images of the next, on servers of every age."""
-    async with serve(Settings(seconds=0.15, version=version)) as sim:
+    async with serve(Settings(seconds=0.4, version=version)) as sim:
         made = job(sim.url, sampling={"batch": batch})
         await killed(made, sim, posts=2)
         assert sim.world.remaining == 2

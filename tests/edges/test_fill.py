@@ -520,7 +520,7 @@ async def test_a_run_ends_in_time(job: JobMaker) -> None:
     async with serve(Settings(seconds=0.2)) as sim:
         told = await filled(one := job(sim.url, dataset={"count": 500}), left=within(2.0))
         assert told.summary.stopped == "the time is up"
-        assert told.summary.exit_code == 1
+        assert told.summary.exit_code == 3
         assert 3 <= told.summary.made <= 10
         assert told.summary.seconds < 3.0
         assert sim.world.remaining == 0
