@@ -11,7 +11,7 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -82,6 +82,11 @@ class Link:
     def worker_is_dead(self) -> bool:
         """The server accepts prompts and does none of them; only a restart helps."""
         return self._worker.resting and self._worker.dead
+
+    @property
+    def refuses(self) -> bool:
+        """It is away since it answers with something else than what is needed: it did not die."""
+        return bool(self._refusals.why)
 
     @property
     def in_flight(self) -> int:
@@ -226,7 +231,9 @@ class Link:
                     if isinstance(error, Unreachable):
                         was_away = True
                         self._missed(what)
-                await asyncio.wait([ending], timeout=self._pace.blind if was_away else 0.5 * 2 ** max(0, looks - 1))
+                await asyncio.wait(
+                    [ending], timeout=self._pace.blind if was_away or not self.up else 0.5 * 2 ** max(0, looks - 1)
+                )
         finally:
             self._in_doubt.discard(prompt_id)
             self._endings.pop(prompt_id, None)
@@ -385,8 +392,7 @@ class Link:
                 continue
             if looks.full:
                 await self._look_full(looks.full)
-            if looks.quick:
-                await asyncio.gather(*(self._look(prompt_id, queued=None) for prompt_id in looks.quick))
+            await self._look_at(looks.quick, queued=None)
 
     @property
     def _is_in_doubt(self) -> bool:
@@ -462,8 +468,7 @@ class Link:
             if prompt_id in here:
                 self._follower.looked(prompt_id, None, queued=True, now=self._clock())
         await self._examine_worker(queue)
-        gone = [prompt_id for prompt_id in prompt_ids if prompt_id not in here]
-        await asyncio.gather(*(self._look(prompt_id, queued=False) for prompt_id in gone))
+        await self._look_at([prompt_id for prompt_id in prompt_ids if prompt_id not in here], queued=False)
 
     def _was_wrong(self, error: ServerError) -> None:
         """A look was not answered with what was asked: after a few in a row the server is away for it."""
@@ -494,6 +499,14 @@ class Link:
                     if await self.client.aims_interrupts():
                         await self.client.interrupt(ours[0])
 
+    async def _look_at(self, prompt_ids: Sequence[str], queued: bool | None) -> None:
+        if len(prompt_ids) == 1:  # nearly always
+            await self._look(prompt_ids[0], queued)
+            return
+        async with asyncio.TaskGroup() as group:
+            for prompt_id in prompt_ids:
+                group.create_task(self._look(prompt_id, queued))
+
     async def _look(self, prompt_id: str, queued: bool | None) -> None:
         try:
             seen = await self.client.history(prompt_id)
@@ -505,6 +518,8 @@ class Link:
         self._came_back()
         if isinstance(seen, wire.Success):
             self._worker.made()
+        elif seen is not None:
+            self._worker.works()
         outcome = self._follower.looked(prompt_id, seen, queued, self._clock())
         ending = self._endings.get(prompt_id)
         if outcome is not None and ending is not None and not ending.done():

@@ -298,7 +298,7 @@ class Run:
                 0.0 if self._fleet.stopped else self._limits.away if self._fleet.others_up(link.name) else math.inf
             )
             if now - link.away_since >= patience:
-                link.abandon(f"it has been away for {now - link.away_since:.0f} s", died=True)
+                link.abandon(f"it has been away for {now - link.away_since:.0f} s", died=not link.refuses)
             else:
                 again = min(again, link.away_since + patience)
         return again

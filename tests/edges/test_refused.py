@@ -230,3 +230,27 @@ async def test_gaps_are_no_death_without_events_either(job: JobMaker) -> None:
         told = await filled(job(sim.url, dataset={"count": 8}))
         assert not any("dead" in away.why for away in absences(told))
         assert sim.executed == 8
+
+
+async def test_prompts_on_a_server_that_refuses_are_no_suspects(job: JobMaker) -> None:
+    """It did not die over them: they go to the other server, and share it with the rest."""
+    async with serve(Settings(seconds=0.3)) as front, serve(Settings(seconds=0.3)) as good:
+        told = Told()
+        wanted = job(front.url, good.url, dataset={"count": 14}, limits={"away": 0.2})
+        running = asyncio.create_task(filled(wanted, told=told))
+        await eventually(lambda: front.executed >= 1)
+        front.lock(LAST, 401)
+        await running
+        assert told.summary.exit_code == 0
+        held, first, shared = 0, dict[str, str](), list[bool]()
+        for event in told.events:
+            if isinstance(event, progress.Posted):
+                (name,) = event.names
+                if event.server == wanted.servers[1].name:
+                    if first.get(name) == wanted.servers[0].name:
+                        shared.append(held > 0)
+                    held += 1
+                first.setdefault(name, event.server)
+            elif isinstance(event, progress.Left) and event.server == wanted.servers[1].name:
+                held -= 1
+        assert any(shared), "each of them had the other server to itself"
