@@ -190,14 +190,15 @@ class Failed(SampleError):
 
 
 class NoOutput(SampleError):
-    """The prompt ended in success without the images it should have made."""
+    """The prompt ended in success without the images it should have made. ``why``: what a node said that blocked it."""
 
-    def __init__(self, server: str, expected: int, got: int) -> None:
-        super().__init__(server, expected, got)
-        self.server, self.expected, self.got = server, expected, got
+    def __init__(self, server: str, expected: int, got: int, why: str = "") -> None:
+        super().__init__(server, expected, got, why)
+        self.server, self.expected, self.got, self.why = server, expected, got, why
 
     def __str__(self) -> str:
-        return f"{self.server} reported success with {self.got} images where {self.expected} were asked for"
+        what = f"{self.server} reported success with {self.got} images where {self.expected} were asked for"
+        return what + (f"; a node blocked it: {self.why}" if self.why else "")
 
 
 class Unfetched(SampleError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import re
 
-_MOST = 200  # characters of an answer that are shown
+from reggen.comfy.door import LINE, said
+
 _HEAD = 20_000  # characters of a page within which its title is looked for
 _FIRST_TAGS = ("<!doctype html", "<html", "<head", "<body", "<title", "<h1", "<center")
 _TAG = re.compile(r"<[^<>]*>")
@@ -43,7 +44,7 @@ def in_short(text: str, content_type: str = "") -> str:
     return page(text) if is_page(text, content_type) else excerpt(text)
 
 
-def excerpt(text: str, most: int = _MOST) -> str:
+def excerpt(text: str, most: int = LINE) -> str:
     """The beginning of a text, on one line."""
-    flat = " ".join(text[: 10 * most].split())
+    flat = " ".join(said(text[: 10 * most]).split())
     return flat if len(flat) <= most and len(text) <= 10 * most else flat[: most - 1] + "…"

@@ -7,29 +7,30 @@ told by `Unreachable.arrived`.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 import websockets.asyncio.client
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
 
-from reggen.comfy import answers, wire
-from reggen.errors import Nonsense, Refused, ServerError, Unreachable
+from reggen.comfy import answers, door, wire
+from reggen.comfy.skim import Skimmer
+from reggen.errors import Nonsense, Refused, ReggenError, ServerError, Unreachable
 
 _LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
 _HISTORY = "reading the history"
 NOBODY = "00000000-0000-4000-8000-000000000000"
-_CHUNK = 1 << 16
 _NEWEST = 200  # history entries read for the prompts of an earlier run, which left a handful at most
-_LARGEST_FRAME = 1 << 27  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
+_LARGEST_FRAME = 1 << 26  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
+_PACKED = "gzip, deflate"  # what we unpack
+_E = TypeVar("_E", bound=ReggenError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Download:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _Translated(self._server, "downloading an image"):
-            async for chunk in self._response.content.iter_chunked(_CHUNK):
+            async for chunk in _unpacked(self._response):
                 yield chunk
 
 
@@ -86,6 +87,7 @@ class Client:
     ) -> None:
         self.url, self.name = url.rstrip("/"), name or url
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
+        self._secrets = door.words_of(self._headers.values())
         self._session: aiohttp.ClientSession | None = None
         self._by_jobs = False  # what is in front of it knows no /history, and knows /api/jobs
 
@@ -96,6 +98,7 @@ class Client:
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
             connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60),
             skip_auto_headers=("User-Agent",),
+            auto_decompress=False,  # what is unpacked is measured on the way
         )
         return self
 
@@ -112,6 +115,7 @@ class Client:
         doing = "queueing a prompt"
         status, answer = await self._json("POST", "/prompt", doing, body=body, allowed=(200, 400))
         result = wire.read_submission(self.name, status, answer)
+        result = self._quiet(result) if isinstance(result, ReggenError) else result
         if isinstance(result, wire.Accepted):
             return result
         if status == 200 and (queued := wire.dropped_prompt(answer)):
@@ -120,8 +124,7 @@ class Client:
 
     async def queue(self) -> wire.Queue:
         """GET /queue."""
-        _, body = await self._json("GET", "/queue", "reading the queue")
-        return wire.read_queue(self.name, body)
+        return wire.read_queue(self.name, await self._queue("reading the queue"))
 
     async def history(self, prompt_id: str) -> wire.Outcome | None:
         """GET /history/{id}: how the prompt ended, or None while it has not (or is unknown)."""
@@ -129,7 +132,7 @@ class Client:
         if not self._by_jobs:
             try:
                 _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", _HISTORY)
-                return wire.read_history(self.name, prompt_id, body)
+                return self._outcome(wire.read_history(self.name, prompt_id, body))
             except Refused as refusal:
                 if refusal.status != 404:
                     raise
@@ -148,7 +151,10 @@ class Client:
         if status == 404 and not wire.is_unknown_job(body):
             raise _no_way_to_look(self.name)
         self._by_jobs = True
-        return None if status == 404 else wire.read_job(self.name, prompt_id, body)
+        return None if status == 404 else self._outcome(wire.read_job(self.name, prompt_id, body))
+
+    def _outcome(self, outcome: wire.Outcome | None) -> wire.Outcome | None:
+        return self._quiet(outcome) if isinstance(outcome, ReggenError) else outcome
 
     async def find(self, prompt_id: str) -> str | None:
         """The server's own id of a prompt posted under ``prompt_id``, queued or ended; None: it never arrived."""
@@ -158,27 +164,26 @@ class Client:
             return prompt_id
         if self._by_jobs:  # such a server keeps the id that it is given
             return None
-        _, body = await self._json("GET", "/history?max_items=100", _HISTORY)
-        return wire.find_in_history(self.name, body, prompt_id)
+        newest = await self._newest(100, _HISTORY)
+        return wire.find_in_history(self.name, newest, prompt_id)
 
     async def traces(self) -> list[wire.Trace]:
         """Prompts of reggen's that the server holds, from whichever run: queued, or among its newest done ones."""
         doing = "looking for prompts of an earlier run"
-        _, queue = await self._json("GET", "/queue", doing)  # first: what leaves it enters the history
-        _, history = await self._json("GET", f"/history?max_items={_NEWEST}", doing)
-        return wire.traces(self.name, queue, history)
+        queue = await self._queue(doing)  # first: what leaves it enters the history
+        return wire.traces(self.name, queue, await self._newest(_NEWEST, doing))
 
     async def delete(self, prompt_ids: Iterable[str]) -> None:
         """Take prompts out of the queue, by id. Running and unknown ones are left as they are."""
-        await self._text("POST", "/queue", "taking prompts out of the queue", body={"delete": list(prompt_ids)})
+        await self._said("POST", "/queue", "taking prompts out of the queue", {"delete": list(prompt_ids)})
 
     async def forget(self, prompt_ids: Iterable[str]) -> None:
         """Take ended prompts out of the history, by id. Unknown ones are no error."""
-        await self._text("POST", "/history", "clearing up the history", body={"delete": list(prompt_ids)})
+        await self._said("POST", "/history", "clearing up the history", {"delete": list(prompt_ids)})
 
     async def interrupt(self, prompt_id: str) -> None:
         """Interrupt one prompt. Only for servers that aim interrupts: older ones end whatever runs."""
-        await self._text("POST", "/interrupt", "interrupting a prompt", body={"prompt_id": prompt_id})
+        await self._said("POST", "/interrupt", "interrupting a prompt", {"prompt_id": prompt_id})
 
     async def take_back(self, prompt_ids: Iterable[str]) -> None:
         """Take our own prompts out of the queue, and interrupt one that runs where interrupts can be aimed."""
@@ -199,23 +204,19 @@ class Client:
     async def free(self) -> None:
         """Ask the server to unload its models and drop its cache after the current prompt."""
         body = {"unload_models": True, "free_memory": True}
-        await self._text("POST", "/free", "freeing memory", body=body)
+        await self._said("POST", "/free", "freeing memory", body)
 
     # ---- facts
 
     async def remaining(self) -> int:
         """Prompts running and waiting, everybody's. The cheapest sign of life."""
         _, body = await self._json("GET", "/prompt", "asking for a sign of life")
-        try:
-            return int(body["exec_info"]["queue_remaining"])
-        except (KeyError, TypeError, ValueError):
-            raise Nonsense(self.name, "asking for a sign of life", "this is no ComfyUI server") from None
+        return wire.remaining(self.name, body)
 
     async def version(self) -> str:
         """ComfyUI's version as it names it, or "unknown"."""
         _, body = await self._json("GET", "/system_stats", "asking for the version")
-        system = body.get("system") if isinstance(body, dict) else None
-        return str(system.get("comfyui_version", "unknown")) if isinstance(system, dict) else "unknown"
+        return self._hushed(wire.version(body))
 
     async def memory_left(self) -> float | None:
         """The part of its devices' memory that is free, of the fullest; None when it does not say."""
@@ -232,9 +233,9 @@ class Client:
 
     async def node_class(self, name: str) -> dict[str, Any] | None:
         """A node class as /object_info describes it; None when the server does not have it."""
-        _, body = await self._json("GET", f"/object_info/{quote(name, safe='')}", "asking for its nodes")
-        found = body.get(name) if isinstance(body, dict) else None
-        return found if isinstance(found, dict) else None
+        path = f"/object_info/{quote(name, safe='')}"
+        _, body = await self._json("GET", path, "asking for its nodes", most=door.NODE_CLASS)
+        return wire.node_class(body, name)
 
     # ---- pictures and frames
 
@@ -253,8 +254,8 @@ class Client:
         with _Translated(self.name, doing):
             async with asyncio.timeout(self._timeouts.download), request as response:
                 await self._refuse(response, doing, (200,))
-                if answers.is_page("", response.content_type):
-                    raise self._no_json(doing, await response.text(errors="replace"), response.content_type)
+                if answers.is_page("", _kind(response)):
+                    raise self._no_json(doing, door.decoded(await _beginning(response)), _kind(response), door.NO_JSON)
                 yield Download(self.name, response)
 
     @asynccontextmanager
@@ -289,7 +290,8 @@ class Client:
             raise RuntimeError("a Client is used inside `async with`")
         return self._session
 
-    async def _text(
+    @asynccontextmanager
+    async def _asked(
         self,
         method: str,
         path: str,
@@ -297,13 +299,20 @@ class Client:
         *,
         body: Mapping[str, Any] | None = None,
         allowed: tuple[int, ...] = (200,),
-    ) -> tuple[int, str, str]:
-        """Status, text, and content type."""
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer whose body is still to be read, within the time for a request. Raises ServerError."""
         with _Translated(self.name, doing):
-            request = self._open.request(method, self.url + path, json=body, allow_redirects=False)
+            request = self._open.request(
+                method, self.url + path, json=body, headers={"Accept-Encoding": _PACKED}, allow_redirects=False
+            )
             async with asyncio.timeout(self._timeouts.request), request as response:
                 await self._refuse(response, doing, allowed)
-                return response.status, await response.text(errors="replace"), response.content_type
+                yield response
+
+    async def _said(self, method: str, path: str, doing: str, body: Mapping[str, Any]) -> None:
+        """Ask for something whose answer says nothing."""
+        async with self._asked(method, path, doing, body=body) as response:
+            await _read(response, door.ANSWER)
 
     async def _json(
         self,
@@ -313,35 +322,98 @@ class Client:
         *,
         body: Mapping[str, Any] | None = None,
         allowed: tuple[int, ...] = (200,),
+        most: int = door.ANSWER,
     ) -> tuple[int, Any]:
-        status, text, kind = await self._text(method, path, doing, body=body, allowed=allowed)
-        try:
-            return status, json.loads(text)
-        except (ValueError, RecursionError):
-            raise self._no_json(doing, text, kind) from None
+        async with self._asked(method, path, doing, body=body, allowed=allowed) as response:
+            text = door.decoded(await _read(response, most))
+            try:
+                return response.status, door.parsed(text)
+            except door.Closed as closed:
+                raise self._no_json(doing, text, _kind(response), closed.what) from None
 
-    def _no_json(self, doing: str, text: str, kind: str) -> Nonsense:
+    async def _queue(self, doing: str) -> dict[str, Any]:
+        return await self._listing("/queue", doing, wire.slim_item, lists=True)
+
+    async def _newest(self, count: int, doing: str) -> dict[str, Any]:
+        return await self._listing(f"/history?max_items={count}", doing, wire.slim_entry, lists=False)
+
+    async def _listing(self, path: str, doing: str, slim: Callable[[Any], Any], *, lists: bool) -> dict[str, Any]:
+        """A listing that can be long, read item by item."""
+        skimmer, head = Skimmer(slim, lists=lists), b""
+        async with self._asked("GET", path, doing) as response:
+            try:
+                async for chunk in _unpacked(response, door.LISTING):
+                    head = head or chunk
+                    skimmer.feed(chunk)
+                return skimmer.end()
+            except door.Closed as closed:
+                raise self._no_json(doing, door.decoded(head), _kind(response), closed.what) from None
+
+    def _no_json(self, doing: str, text: str, kind: str, what: str) -> Nonsense:
         if answers.is_page(text, kind):
             front = f"it answered with {answers.page(text)}; something in front of ComfyUI answers, a login or a proxy"
             return Nonsense(self.name, doing, self._hushed(front), True)
-        return Nonsense(self.name, doing, f"the answer is not JSON but {self._hushed(answers.excerpt(text))!r}")
+        if what == door.NO_JSON:
+            what = f"{what} but {self._hushed(answers.excerpt(text))!r}"
+        return Nonsense(self.name, doing, what)
 
     async def _refuse(self, response: aiohttp.ClientResponse, doing: str, allowed: tuple[int, ...]) -> None:
         if response.status in allowed:
             return
         wait = _seconds(response.headers.get("Retry-After", ""))
         if elsewhere := response.headers.get("Location"):
-            address = self._hushed(elsewhere.partition("?")[0])
+            address = self._hushed(answers.excerpt(elsewhere.partition("?")[0]))
             raise Refused(self.name, doing, response.status, f"it sends us to {address}; name that address", wait)
-        said = self._hushed(answers.in_short(await response.text(errors="replace"), response.content_type))
-        raise Refused(self.name, doing, response.status, said, wait)
+        said = answers.in_short(door.decoded(await _beginning(response)), _kind(response))
+        raise Refused(self.name, doing, response.status, self._hushed(said), wait)
 
     def _hushed(self, text: str) -> str:
         """What a server says, without the secrets it was told: some quote the headers they refuse."""
-        secrets = {word for value in self._headers.values() for word in (value, *value.split()) if len(word) >= 4}
-        for secret in sorted(secrets, key=len, reverse=True):
+        for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+    def _quiet(self, error: _E) -> _E:
+        """The same error, without the secrets in what the server said."""
+
+        def hushed(fact: Any) -> Any:
+            if isinstance(fact, tuple):
+                return tuple(map(hushed, fact))
+            return self._hushed(fact) if isinstance(fact, str) and fact != self.name else fact
+
+        return type(error)(*map(hushed, error.args)) if self._secrets else error
+
+
+def _kind(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+async def _unpacked(response: aiohttp.ClientResponse, most: int | None = None) -> AsyncIterator[bytes]:
+    """A body in pieces, as it was before it was packed. Raises Closed when it has more than ``most`` bytes."""
+    unpacker, total = door.Unpacker(response.headers.get("Content-Encoding", "")), 0
+    async for packed in response.content.iter_any():
+        for chunk in unpacker.feed(packed):
+            total += len(chunk)
+            if most is not None and total > most:
+                raise door.Closed(f"the answer is larger than {most >> 20} MB")
+            yield chunk
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
+    return b"".join([chunk async for chunk in _unpacked(response, most)])
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """The beginning of a body; the rest is left unread, and the connection is given up with it."""
+    content = bytearray()
+    try:
+        async for chunk in _unpacked(response):
+            content += chunk
+            if len(content) > door.REFUSAL:
+                break
+    except door.Closed:
+        pass  # the status says enough
+    return bytes(content)
 
 
 class _Translated:
@@ -361,6 +433,8 @@ class _Translated:
                 raise Unreachable(self._server, self._doing, _words(error), arrived=False) from error
             case TimeoutError():
                 raise Unreachable(self._server, self._doing, "no answer in time", arrived=True) from error
+            case door.Closed():
+                raise Nonsense(self._server, self._doing, error.what) from error
             case aiohttp.ClientError() | OSError() | UnicodeError() | asyncio.IncompleteReadError():
                 raise Unreachable(self._server, self._doing, _words(error), arrived=True) from error
 
@@ -380,7 +454,7 @@ def _words(error: BaseException) -> str:
         return "connection refused (is ComfyUI running there?)"
     if isinstance(cause, ConnectionClosed):
         return "the connection was lost"
-    text = str(getattr(cause, "strerror", None) or cause).strip()
+    text = answers.excerpt(str(getattr(cause, "strerror", None) or cause))
     return text or type(error).__name__
 
 
@@ -390,6 +464,6 @@ def _seconds(after: str) -> float:
         return min(_LONGEST_WAIT, float(after))
     try:
         wait = parsedate_to_datetime(after).timestamp() - time.time()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         return 0.0
     return min(_LONGEST_WAIT, max(0.0, wait))

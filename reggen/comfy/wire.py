@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from reggen.comfy.door import FRAME, LINE, NAME, SAID, is_choice, is_name, is_number, said
 from reggen.errors import Failed, Full, Interrupted, Nonsense, NoOutput, Rejected, SampleError
 
 # ---- frames ---------------------------------------------------------------------------------------
@@ -53,10 +55,14 @@ class How(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The prompt ended. Only a look at the history says with what."""
+    """The prompt ended. Only a look at the history says with what.
+
+    ``blocked`` is the message of a node that let nothing through on purpose: it stands nowhere else.
+    """
 
     prompt_id: str
     how: How
+    blocked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +104,12 @@ def read_frame(frame: str | bytes) -> Event:
         return Preview()
     if frame.startswith(_BULKY):
         return Unknown("progress_state")
+    if len(frame) > FRAME:
+        return Unknown("too large")
     try:
         message = json.loads(frame)
         kind, data = message["type"], message["data"]
-        if not isinstance(kind, str):
+        if not is_name(kind):
             return Unknown("unreadable")
         return _event(kind, data) if isinstance(data, dict) else Unknown(kind)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -112,7 +120,7 @@ def _event(kind: str, data: dict[str, Any]) -> Event:
     if kind == "status":
         return QueueDepth(int(data["status"]["exec_info"]["queue_remaining"]))
     prompt_id = data.get("prompt_id")  # absent on a frame after a reconnect, and in other clients' frames
-    if not isinstance(prompt_id, str):
+    if not is_name(prompt_id):
         return Unknown(kind)
     match kind:
         case "execution_start":
@@ -123,6 +131,9 @@ def _event(kind: str, data: dict[str, Any]) -> Event:
             return NodeDone(prompt_id)
         case "progress":
             return Progressed(prompt_id, float(data["value"]), float(data["max"]))
+        case "execution_error" if data.get("exception_type") == "ExecutionBlocked":
+            message = said(data.get("exception_message") or "").removeprefix("Execution Blocked:")
+            return Ended(prompt_id, How.ERROR, message.strip())
         case _ if kind in _ENDINGS:
             return Ended(prompt_id, _ENDINGS[kind])
     return Unknown(kind)
@@ -164,20 +175,30 @@ def read_submission(server: str, status: int, body: Any) -> Accepted | Rejected:
     """The answer to POST /prompt with status 200 or 400. Raises Nonsense."""
     if not isinstance(body, dict):
         raise Nonsense(server, "queueing a prompt", "the answer is no JSON object")
-    reasons = tuple(reason for reason in _reasons(body) if reason.strip())
+    reasons = tuple(_few(reason for reason in _reasons(body) if reason.strip()))
     if status == 200 and not body.get("node_errors"):
         prompt_id = body.get("prompt_id")
-        if not isinstance(prompt_id, str):
+        if not is_name(prompt_id):
             raise Nonsense(server, "queueing a prompt", "the answer names no prompt_id")
         return Accepted(prompt_id)
     stale = {kind for kind, _ in _node_errors(body)} == {"value_not_in_list"}
     return Rejected(server, reasons or ("it gave no reason",), stale)
 
 
+def _few(reasons: Iterator[str]) -> Iterator[str]:
+    """As many as a person reads."""
+    left = 2 * SAID
+    for reason in reasons:
+        yield reason
+        left -= len(reason)
+        if left <= 0:
+            return
+
+
 def dropped_prompt(body: Any) -> str | None:
     """The id of a prompt that was queued although some of its outputs were refused."""
     prompt_id = body.get("prompt_id") if isinstance(body, dict) else None
-    return prompt_id if isinstance(prompt_id, str) else None
+    return prompt_id if is_name(prompt_id) else None
 
 
 def _node_errors(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -187,8 +208,8 @@ def _node_errors(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         errors = node.get("errors") if isinstance(node, dict) else None
         for error in errors if isinstance(errors, list) else ():
             if isinstance(error, dict):
-                where = f"{node.get('class_type', 'a node')} (node {node_id})"
-                yield str(error.get("type")), f"{where}: {_node_error(error)}"
+                where = f"{said(node.get('class_type', 'a node'), LINE)} (node {said(node_id, LINE)})"
+                yield said(error.get("type"), LINE), said(f"{where}: {_node_error(error)}")
 
 
 def _reasons(body: Mapping[str, Any]) -> Iterator[str]:
@@ -196,9 +217,9 @@ def _reasons(body: Mapping[str, Any]) -> Iterator[str]:
     yield from told
     error = body.get("error")
     if isinstance(error, str):
-        yield error
+        yield said(error)
     elif isinstance(error, dict) and not told:
-        yield ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
+        yield said(": ".join(said(error[key]) for key in ("message", "details") if error.get(key)))
 
 
 def _node_error(error: Mapping[str, Any]) -> str:
@@ -207,28 +228,39 @@ def _node_error(error: Mapping[str, Any]) -> str:
     name, got = extra.get("input_name"), extra.get("received_value")
     choices = choices_of(extra.get("input_config"))  # left out by the server when the list is long
     if error.get("type") == "value_not_in_list" and choices:
-        return f"{name} {got!r} is not in the server's list{suggestion(str(got), choices)}"
-    return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
+        shown = said(got, LINE)
+        shown = repr(shown) if isinstance(got, str) else shown
+        return f"{said(name, LINE)} {shown} is not in the server's list{suggestion(said(got), choices)}"
+    return ": ".join(said(error[key]) for key in ("message", "details") if error.get(key))
 
 
 def choices_of(spec: Any) -> list[str]:
     """The values an input accepts, from its specification; empty when it is no list of choices."""
     if isinstance(spec, list | tuple) and spec:
         if isinstance(spec[0], list | tuple):
-            return [str(choice) for choice in spec[0]]
+            return _choices(spec[0])
         if spec[0] == "COMBO" and len(spec) > 1 and isinstance(spec[1], dict):
             options = spec[1].get("options")
-            return [str(choice) for choice in options] if isinstance(options, list) else []
+            return _choices(options) if isinstance(options, list) else []
     return []
+
+
+def _choices(listed: Iterable[Any]) -> list[str]:
+    texts = (choice if isinstance(choice, str) else said(choice) for choice in listed)
+    return [text for text in texts if is_choice(text)]
+
+
+_COMPARED = 5_000  # choices that are looked through for the nearest: more would take seconds
 
 
 def suggestion(got: str, choices: list[str], most: int = 8) -> str:
     """A clause to append: the nearest choice, or what there is."""
-    folded = {choice.lower(): choice for choice in choices}
-    if near := difflib.get_close_matches(got.lower(), folded, n=1, cutoff=0.5):
+    folded = {choice.lower(): choice for choice in choices[:_COMPARED] if len(choice) <= LINE}
+    if near := difflib.get_close_matches(got[:LINE].lower(), folded, n=1, cutoff=0.5):
         return f"; did you mean {folded[near[0]]!r}?"
-    shown = ", ".join(choices[:most]) + (f" and {len(choices) - most} more" if len(choices) > most else "")
-    return f"; it has {shown}" if choices else ""
+    shown = ", ".join(said(choice, LINE) for choice in choices[:most])
+    more = f" and {len(choices) - most} more" if len(choices) > most else ""
+    return f"; it has {shown}{more}" if choices else ""
 
 
 # ---- looks ----------------------------------------------------------------------------------------
@@ -245,16 +277,20 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """The prompt ended well. ``images`` by output node, in batch order; ``seconds`` the server was busy with it."""
+    """The prompt ended well. ``images`` by output node, in batch order; ``seconds`` the server was busy with it.
+
+    ``blocked`` is what a node said that let nothing through.
+    """
 
     images: Mapping[str, tuple[ImageRef, ...]]
     seconds: float | None
+    blocked: str = ""
 
     def take(self, server: str, node: str, batch: int) -> tuple[ImageRef, ...]:
         """The pictures of one output node. Raises NoOutput when there are fewer than asked for."""
         found = self.images.get(node, ())
         if len(found) < batch:
-            raise NoOutput(server, batch, len(found))
+            raise NoOutput(server, batch, len(found), self.blocked)
         return found
 
 
@@ -295,14 +331,14 @@ def _items(listed: Any) -> list[Any]:
 def _own_id(item: Any) -> str:
     if not isinstance(item, list) or not isinstance(item[1], str):
         raise TypeError("no queue item")
-    return item[1]
+    return said(item[1], NAME)  # somebody else's may be anything; it counts all the same
 
 
 def _note(item: Any) -> str | None:
     extra = item[3] if len(item) > 3 else None
     note = extra.get("reggen") if isinstance(extra, dict) else None
     name = note.get("id") if isinstance(note, dict) else None
-    return name if isinstance(name, str) else None
+    return name if is_name(name) else None
 
 
 def find_in_history(server: str, body: Any, prompt_id: str) -> str | None:
@@ -313,9 +349,12 @@ def find_in_history(server: str, body: Any, prompt_id: str) -> str | None:
         return prompt_id
     for own_id, entry in body.items():
         item = entry.get("prompt") if isinstance(entry, dict) else None
-        if isinstance(item, list) and _note(item) == prompt_id:
+        if isinstance(item, list) and _note(item) == prompt_id and is_name(own_id):
             return str(own_id)
     return None
+
+
+_NOTE = ("id", "index", "take", "post", "seed", "batch", "recipe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,9 +377,13 @@ class Trace:
 
 def traces(server: str, queue: Any, history: Any) -> list[Trace]:
     """Every prompt that carries a whole note, in answers to GET /queue and then GET /history. Raises Nonsense."""
+    doing = "looking for prompts of an earlier run"
     if not isinstance(queue, dict) or not isinstance(history, dict):
-        raise Nonsense(server, "looking for prompts of an earlier run", "the answer is no JSON object")
-    queued = [item for key in ("queue_running", "queue_pending") for item in queue.get(key) or ()]
+        raise Nonsense(server, doing, "the answer is no JSON object")
+    try:
+        queued = [item for key in ("queue_running", "queue_pending") for item in _items(queue.get(key) or [])]
+    except TypeError:
+        raise Nonsense(server, doing, "the answer is no queue") from None
     done = [
         entry.get("prompt")
         for known_as, entry in history.items()
@@ -353,12 +396,31 @@ def traces(server: str, queue: Any, history: Any) -> list[Trace]:
 def _trace(item: Any) -> Trace | None:
     try:
         note = item[3]["reggen"]
-        trace = Trace(item[1], *(note[field] for field in ("id", "index", "take", "post", "seed", "batch", "recipe")))
+        trace = Trace(item[1], *(note[field] for field in _NOTE))
     except (TypeError, KeyError, IndexError):
         return None
-    texts, numbers = (trace.known_as, trace.id, trace.recipe), (trace.index, trace.take, trace.post, trace.seed)
-    whole = all(isinstance(text, str) for text in texts) and all(isinstance(one, int) for one in numbers)
-    return trace if whole and isinstance(trace.batch, int) else None
+    numbers: tuple[Any, ...] = (trace.index, trace.take, trace.post, trace.seed, trace.batch)
+    whole = all(is_name(text) for text in (trace.known_as, trace.id, trace.recipe))
+    return trace if whole and all(isinstance(one, int) and is_number(one) for one in numbers) else None
+
+
+def slim_item(item: Any) -> Any:
+    """Of an item of a queue, as much as `read_queue` and `traces` read: its id and reggen's note."""
+    if not isinstance(item, list) or len(item) < 2 or not isinstance(item[1], str):
+        return None
+    extra = item[3] if len(item) > 3 else None
+    note = extra.get("reggen") if isinstance(extra, dict) else None
+    note = note if isinstance(note, dict) else {}
+    kept = {key: value for key in _NOTE if is_name(value := note.get(key)) or is_number(value)}
+    return [None, said(item[1], NAME), None, {"reggen": kept} if kept else {}]
+
+
+def slim_entry(entry: Any) -> Any:
+    """Of an entry of the history, what `find_in_history` and `traces` read: its note, and whether it ended well."""
+    if not isinstance(entry, dict) or not (item := slim_item(entry.get("prompt"))) or not item[3]:
+        return {}
+    good = isinstance(read_history("", "", {"": entry}), Success)
+    return {"prompt": item, "status": {"status_str": "success" if good else "error"}}
 
 
 def memory_left(body: Any) -> float | None:
@@ -368,15 +430,36 @@ def memory_left(body: Any) -> float | None:
         device["vram_free"] / device["vram_total"]
         for device in (devices if isinstance(devices, list) else ())
         if isinstance(device, dict)
-        and _is_number(device.get("vram_free"))
-        and _is_number(device.get("vram_total"))
+        and is_number(device.get("vram_free"))
+        and is_number(device.get("vram_total"))
         and device["vram_total"] > 0
     ]
     return min(found, default=None)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def remaining(server: str, body: Any) -> int:
+    """The answer to GET /prompt: prompts running and waiting, everybody's. Raises Nonsense."""
+    info = body.get("exec_info") if isinstance(body, dict) else None
+    count = info.get("queue_remaining") if isinstance(info, dict) else None
+    if not is_number(count):
+        raise Nonsense(server, "asking for a sign of life", "this is no ComfyUI server")
+    return int(count)
+
+
+def version(body: Any) -> str:
+    """In an answer to GET /system_stats: ComfyUI's version as it names it, or "unknown"."""
+    system = body.get("system") if isinstance(body, dict) else None
+    return said(system.get("comfyui_version", "unknown"), LINE) if isinstance(system, dict) else "unknown"
+
+
+def node_class(body: Any, name: str) -> dict[str, Any] | None:
+    """A node class in an answer to GET /object_info/{name}; None when it is not there. Its inputs are tables."""
+    found = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(found, dict):
+        return None
+    inputs = found.get("input")
+    groups = inputs.items() if isinstance(inputs, dict) else ()
+    return {**found, "input": {group: table for group, table in groups if isinstance(table, dict)}}
 
 
 def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:
@@ -427,41 +510,48 @@ def _job_seconds(body: Mapping[str, Any]) -> float | None:
 def _messages(messages: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, list) and len(message) == 2 and isinstance(message[1], dict):
-            yield str(message[0]), message[1]
+            yield said(message[0], LINE), message[1]
 
 
 def _images(outputs: Any) -> Iterator[tuple[str, tuple[ImageRef, ...]]]:
     for node_id, output in outputs.items() if isinstance(outputs, dict) else ():
         images = output.get("images") if isinstance(output, dict) else None
-        if isinstance(images, list):
+        if isinstance(images, list) and is_name(node_id):
             yield str(node_id), tuple(_image(image) for image in images if _is_image(image))
 
 
 def _is_image(image: Any) -> bool:
-    return isinstance(image, dict) and isinstance(image.get("filename"), str)
+    return isinstance(image, dict) and all(is_name(part) for part in _places(image))
 
 
 def _image(image: Mapping[str, Any]) -> ImageRef:
-    return ImageRef(image["filename"], str(image.get("subfolder", "")), str(image.get("type", "output")))
+    return ImageRef(*_places(image))
+
+
+def _places(image: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    return image.get("filename"), image.get("subfolder") or "", image.get("type") or "output"
 
 
 def _busy_seconds(messages: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Between two readings of the server's own clock, which need not agree with ours."""
     try:
         start = messages["execution_start"]["timestamp"]
-        return max(0.0, float(messages["execution_success"]["timestamp"] - start) / 1000)
+        seconds = float(messages["execution_success"]["timestamp"] - start) / 1000
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|allocation on device|allocat.*memory|memory.*allocat", re.IGNORECASE)
 
 
 def _failure(server: str, data: Mapping[str, Any]) -> Failed | Full:
-    kind = str(data.get("exception_type", "an error"))
-    lines = str(data.get("exception_message", "")).strip().splitlines() or ["no message"]
-    node = f"{data.get('node_type', 'a node')} (node {data.get('node_id', '?')})"
+    kind = said(data.get("exception_type", "an error"), LINE)
+    message = data.get("exception_message", "")
+    lines = (message if isinstance(message, str) else said(message))[:SAID].strip().splitlines() or ["no message"]
+    lines = [said(line, 500) for line in lines]
+    node = f"{said(data.get('node_type', 'a node'), LINE)} (node {said(data.get('node_id', '?'), LINE)})"
     if kind == "OSError" and "[Errno 28]" in lines[0]:
         return Full(server, "saving an image", "its disk is full")
     memory = "OutOfMemory" in kind or bool(_OUT_OF_MEMORY.search(lines[0]))
-    return Failed(server, node, kind, lines[0][:500], memory)
+    return Failed(server, node, kind, lines[0], memory)

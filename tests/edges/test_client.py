@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
@@ -14,6 +13,7 @@ from reggen.comfy.wire import Accepted, ImageRef, submission
 from reggen.errors import Nonsense, Refused, Rejected, Unreachable
 from reggen.graph import built_in
 from reggen.sim import Fault, Script, Settings, Sim, serve
+from tests.answering import answering
 
 BRIEF = Timeouts(connect=1.0, request=0.3, download=1.0)
 ID = "00000000-0000-4000-8000-000000000001"
@@ -133,21 +133,11 @@ async def test_a_server_that_is_no_comfyui_is_nonsense() -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html><h1>It works!</h1></html>", content_type="text/html")
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", page)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    try:
-        async with Client(f"http://127.0.0.1:{port}", timeouts=BRIEF) as client:
-            for call in (client.remaining(), client.queue(), client.version(), client.post(body())):
-                with pytest.raises(Nonsense, match=r'a web page \("It works!"\); something in front of') as caught:
-                    await call
-                assert caught.value.page
-    finally:
-        await runner.cleanup()
+    async with answering(page) as url, Client(url, timeouts=BRIEF) as client:
+        for call in (client.remaining(), client.queue(), client.version(), client.post(body())):
+            with pytest.raises(Nonsense, match=r'a web page \("It works!"\); something in front of') as caught:
+                await call
+            assert caught.value.page
 
 
 async def test_a_refusal_s_page_is_its_status_and_title() -> None:
@@ -164,20 +154,6 @@ async def test_a_refusal_s_page_is_its_status_and_title() -> None:
     assert (caught.value.status, str(caught.value)) == (401, expected)
 
 
-@asynccontextmanager
-async def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """The address of a web server that answers everything by this handler."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.0)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 async def test_headers_go_with_every_request() -> None:
     """HTTP and WebSocket alike: a proxy asks for its token everywhere."""
     seen: list[tuple[str, str | None]] = []
@@ -186,21 +162,13 @@ async def test_headers_go_with_every_request() -> None:
         seen.append((request.path, request.headers.get("Authorization")))
         return web.json_response({})
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", page)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with Client(url, headers={"Authorization": "Bearer s3cret"}, timeouts=BRIEF) as client:
-            await client.version()
-            with pytest.raises(Unreachable) as caught:
-                async with client.connect("me"):
-                    pass
-            assert "s3cret" not in str(caught.value)
-    finally:
-        await runner.cleanup()
+    headers = {"Authorization": "Bearer s3cret"}
+    async with answering(page) as url, Client(url, headers=headers, timeouts=BRIEF) as client:
+        await client.version()
+        with pytest.raises(Unreachable) as caught:
+            async with client.connect("me"):
+                pass
+        assert "s3cret" not in str(caught.value)
     assert seen == [("/system_stats", "Bearer s3cret"), ("/ws", "Bearer s3cret")]
 
 

@@ -1,11 +1,17 @@
 """What holds for every message: frames never raise, answers raise Nonsense or nothing."""
 
+import dataclasses
 import json
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reggen.comfy.answers import in_short
+from reggen.comfy.door import NAME, SAID, Closed, parsed
 from reggen.comfy.wire import (
     Accepted,
     Ended,
@@ -18,12 +24,20 @@ from reggen.comfy.wire import (
     Success,
     Unknown,
     choices_of,
+    dropped_prompt,
     find_in_history,
+    memory_left,
+    node_class,
     read_frame,
     read_history,
     read_queue,
     read_submission,
+    remaining,
+    slim_entry,
+    slim_item,
     suggestion,
+    traces,
+    version,
 )
 from reggen.errors import Nonsense, Rejected, SampleError
 
@@ -80,7 +94,10 @@ KEYS = st.sampled_from(
         "p",
     ]
 )
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.just(10**400) | st.text(max_size=8) | KEYS
+# halves of characters, what a terminal obeys, reversed writing, and texts without measure
+odd = st.sampled_from(("\ud800", "\x1b[2J", "\x00", "\u202egnp", "a\nb", "x" * 5_000, "\x9b" + "y" * 3_000))
+texts = st.text(st.characters(exclude_categories=()), max_size=8) | odd
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.just(10**400) | texts | KEYS
 values: st.SearchStrategy[Any] = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(KEYS | st.text(max_size=4), inner, max_size=5),
@@ -263,3 +280,122 @@ def test_a_suggestion_names_only_what_there_is(got, choices):
     assert (clause == "") == (not choices)
     if clause.startswith("; did you mean "):
         assert clause in {f"; did you mean {choice!r}?" for choice in choices}
+
+
+# ---- the door: every decoder, whatever it is given ------------------------------------------------
+
+note = shaped(
+    id=values, index=numbers, take=numbers, post=numbers, seed=numbers, batch=numbers, recipe=values
+) | st.fixed_dictionaries(
+    {key: st.integers(0, 9) for key in ("index", "take", "post", "seed", "batch")} | {"id": texts, "recipe": texts}
+)
+items = values | st.tuples(values, texts | values, values, values | shaped(reggen=values | note)).map(list)
+entries = values | shaped(
+    prompt=items,
+    outputs=values
+    | st.dictionaries(
+        texts, shaped(images=st.lists(shaped(filename=texts, subfolder=values, type=values))), max_size=2
+    ),
+    status=values | shaped(status_str=values, messages=messages),
+)
+failures = st.fixed_dictionaries(
+    {
+        "status": st.fixed_dictionaries(
+            {
+                "messages": st.lists(
+                    st.tuples(
+                        st.just("execution_error"),
+                        shaped(exception_type=values, exception_message=values, node_id=values, node_type=values),
+                    ).map(list),
+                    min_size=1,
+                    max_size=2,
+                )
+            }
+        )
+    }
+)
+bodies = (
+    values
+    | submissions
+    | shaped(queue_running=values | st.lists(items, max_size=3), queue_pending=values | st.lists(items, max_size=3))
+    | st.dictionaries(st.just("p") | texts, entries | failures, max_size=3)
+    | shaped(system=values | shaped(comfyui_version=values), exec_info=values | shaped(queue_remaining=numbers))
+    | shaped(devices=values | st.lists(values | shaped(vram_free=numbers, vram_total=numbers), max_size=3))
+    | shaped(p=values | shaped(input=values | shaped(required=values, optional=values)))
+)
+
+
+def words(value: Any) -> Iterator[str]:
+    """Every text in what a decoder gives."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from (*words(key), *words(inner))
+    elif isinstance(value, list | tuple | set):
+        for inner in value:
+            yield from words(inner)
+    elif isinstance(value, Exception):
+        yield from words(value.args)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from words(getattr(value, field.name))
+
+
+def is_clean(text: str) -> bool:
+    """No half of a character, nothing that a terminal obeys, no line end, and a few kB at most."""
+    turning = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    return len(text) <= max(NAME, SAID) + 200 and not any(
+        letter in turning or unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in text
+    )
+
+
+DECODERS: dict[str, Callable[[Any], Any]] = {
+    "post accepted": lambda body: read_submission("a", 200, body),
+    "post refused": lambda body: read_submission("a", 400, body),
+    "post dropped": dropped_prompt,
+    "queue": lambda body: read_queue("a", body),
+    "queue item": slim_item,
+    "history": lambda body: read_history("a", "p", body),
+    "history find": lambda body: find_in_history("a", body, "p"),
+    "history entry": slim_entry,
+    "traces": lambda body: traces("a", body, body),
+    "traces queued": lambda body: traces("a", {"queue_running": [body], "queue_pending": body}, {}),
+    "traces done": lambda body: traces("a", {}, {"p": body}),
+    "depth": lambda body: remaining("a", body),
+    "version": version,
+    "memory": memory_left,
+    "suggestion": lambda body: suggestion("p", choices_of(body)),
+    "frame": lambda body: read_frame(json.dumps(body)),
+    "text": lambda body: in_short(json.dumps(body, ensure_ascii=False)),
+}
+
+
+@given(st.sampled_from(sorted(DECODERS)), bodies | items | entries | frames | near_frames, st.booleans())
+def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_the_door: bool) -> None:
+    """Whatever JSON comes to whatever decoder: Nonsense or a value, and no text in it that could hurt."""
+    sent = json.dumps(body)
+    try:
+        found = DECODERS[decoder](parsed(sent) if through_the_door else json.loads(sent))
+    except (Nonsense, Closed) as error:
+        found = error
+    assert all(map(is_clean, words(found))), found
+
+
+@given(bodies)
+def test_a_node_class_has_tables_of_inputs_or_is_none(body: Any) -> None:
+    """Whatever /object_info says, its groups of inputs can be gone through."""
+    found = node_class(as_sent(body), "p")
+    assert found is None or all(isinstance(table, dict) for table in found["input"].values())
+
+
+@given(bodies)
+def test_numbers_that_come_out_can_be_reckoned_with(body: Any) -> None:
+    """Neither infinite nor beyond what a database holds."""
+    sent = as_sent(body)
+    numbers = [memory_left(sent) or 0]
+    with suppress(Nonsense):
+        numbers.append(remaining("a", sent))
+    with suppress(Nonsense):
+        numbers += [number for one in traces("a", sent, sent) for number in (one.index, one.seed, one.batch)]
+    assert all(-(2**63) <= number < 2**63 for number in numbers)

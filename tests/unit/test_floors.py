@@ -36,6 +36,8 @@ FLOORS = {
     "workflow": 0,
     "progress": 0,
     "comfy.answers": 1,
+    "comfy.door": 1,
+    "comfy.skim": 1,
     "comfy.wire": 1,
     "comfy.follow": 1,
     "comfy.worker": 1,
