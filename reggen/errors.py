@@ -5,6 +5,7 @@
     │   └─ WorkflowError         the workflow cannot be used
     ├─ ServerError               this server, now; another may do      (retried)
     │   ├─ Unreachable           no answer came
+    │   │   └─ Untrusted         its certificate is not trusted: nothing was sent
     │   ├─ Refused               it answered, with a status that is no success
     │   ├─ Nonsense              it answered, with something that cannot be read
     │   └─ Full                  its own disk is full
@@ -112,6 +113,10 @@ class Unreachable(ServerError):
         super().__init__(server, doing, what)
         self.args = (server, doing, what, arrived)
         self.arrived = arrived
+
+
+class Untrusted(Unreachable):
+    """Its certificate is not the pinned one, or not trusted. Waiting does not help; nothing was sent."""
 
 
 class Refused(ServerError):

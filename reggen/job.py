@@ -200,8 +200,11 @@ class Server(Section):
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, description="Sent with every request; ${NAME} is taken from the environment."
     )
+    certificate: Path | None = Field(
+        None, description="For https: a PEM file with the only certificate that the server may show, whatever its name."
+    )
 
-    @field_validator("launch", "python")
+    @field_validator("launch", "python", "certificate")
     @classmethod
     def _expanded(cls, path: Path | None) -> Path | None:
         return _home(path) if path else None
@@ -219,6 +222,8 @@ class Server(Section):
         if given and not self.launch:
             raise ValueError(f"{given[0]} goes with launch, the folder of a ComfyUI to start")
         parts = urlsplit(self.url)
+        if self.certificate and parts.scheme != "https":
+            raise ValueError("certificate goes with an address that begins with https://")
         if self.launch and (parts.hostname not in {"127.0.0.1", "localhost", "::1"} or not parts.port):
             raise ValueError(f"launch starts ComfyUI on this machine: give it a url such as {DEFAULT_URL}")
         if len(self.gpus) > 1 and (parts.port or 0) + len(self.gpus) - 1 > _LAST_PORT:
@@ -245,14 +250,23 @@ class Server(Section):
             parts.hostname.encode("idna")
         except UnicodeError:
             raise ValueError(f"{parts.hostname!r} is no name of a computer") from None
-        if parts.query or parts.fragment:
-            raise ValueError("an address ends before any ? or #")
+        if parts.query:
+            hint = 'headers = { Authorization = "Bearer ${TOKEN}" }, or under another name that is read there'
+            raise ValueError(f"an address ends before any ?; a token goes into {hint}")
+        if parts.fragment:
+            raise ValueError("an address ends before any #")
         return url.rstrip("/")
 
     @property
     def name(self) -> str:
         """The address without its scheme, for people to read."""
         return self.url.split("://", 1)[1]
+
+    @property
+    def netloc(self) -> str:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return parts.netloc if parts.port else f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}"
 
     def resolved_headers(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         """The headers with every ``${NAME}`` replaced. Raises KeyError(NAME) for one that is not set."""

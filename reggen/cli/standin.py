@@ -86,5 +86,7 @@ async def stand_ins_for(job: Job, stack: AsyncExitStack) -> Job:
         checkpoints = tuple(name for name in named if name)
         settings = sim.Settings(seconds=0.05, checkpoints=checkpoints, lenient=True)
         served = await stack.enter_async_context(sim.serve(settings))
-        servers.append(server.model_copy(update={"url": served.url, "headers": {}, "launch": None}))
+        servers.append(
+            server.model_copy(update={"url": served.url, "headers": {}, "launch": None, "certificate": None})
+        )
     return job.model_copy(update={"servers": tuple(servers)})

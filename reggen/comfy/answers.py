@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+import ssl
+from urllib.parse import urljoin, urlsplit
 
+from reggen.comfy import tls
 from reggen.comfy.door import LINE, said
 
 _HEAD = 20_000  # characters of a page within which its title is looked for
@@ -42,6 +45,35 @@ def _within(tag: str, text: str) -> str:
 def in_short(text: str, content_type: str = "") -> str:
     """The body of an answer in a few words, on one line."""
     return page(text) if is_page(text, content_type) else excerpt(text)
+
+
+def moved(url: str, route: str, location: str) -> str:
+    """A redirect of a route below a server's url: the address to name instead, or where it leads."""
+    try:
+        parts = urlsplit(urljoin(url + route, location))
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return f"it sends us to {excerpt(location)!r}, which is no address"
+    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+    if scheme not in {"http", "https"} or not host:
+        return f"it sends us to {excerpt(location)!r}, which is no address"
+    address = f"{scheme}://{host}{port}{parts.path}"
+    if parts.path.endswith(route) and (base := address.removesuffix(route)) != url:
+        return f'it has moved: name its address, url = "{excerpt(base)}"'
+    return f"it sends us to {excerpt(address)} instead of answering: a login, or something else in front of ComfyUI"
+
+
+def happened(error: BaseException) -> str:
+    """What went wrong with a connection, in the words of the operating system where it has any."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLError):
+        return tls.words(error)
+    if isinstance(error, ConnectionRefusedError) or "refused" in str(error).lower():
+        return "connection refused (is ComfyUI running there?)"
+    text = excerpt(str(getattr(error, "strerror", None) or error))
+    return text or type(error).__name__
 
 
 def excerpt(text: str, most: int = LINE) -> str:

@@ -1,34 +1,39 @@
-"""The sockets: one ComfyUI server over HTTP and WebSocket.
+"""One ComfyUI server over HTTP, and the opening of its WebSocket.
 
-Every foreign exception is translated here, once. What a request may have caused although it failed is
+Every foreign exception of HTTP is translated here, once. What a request may have caused although it failed is
 told by `Unreachable.arrived`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import aiohttp
-import websockets.asyncio.client
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, WebSocketException
+from yarl import URL
 
-from reggen.comfy import answers, door, wire
+from reggen.comfy import answers, door, tls, websocket, wire
 from reggen.comfy.skim import Skimmer
-from reggen.errors import Nonsense, Refused, ReggenError, ServerError, Unreachable
+from reggen.comfy.websocket import Socket
+from reggen.errors import Nonsense, Refused, ReggenError, ServerError, Unreachable, Untrusted
+
+__all__ = ["Client", "Download", "Socket", "Timeouts"]
 
 _LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
 _HISTORY = "reading the history"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 _NEWEST = 200  # history entries read for the prompts of an earlier run, which left a handful at most
-_LARGEST_FRAME = 1 << 26  # a 1024 px picture sent as a frame has 3 MB; the libraries' own limit is 1 MiB
+_HOPS = 5  # redirects of a picture that are followed
+_MOVED = (301, 302, 303, 307, 308)
 _PACKED = "gzip, deflate"  # what we unpack
 _E = TypeVar("_E", bound=ReggenError)
 
@@ -40,24 +45,6 @@ class Timeouts:
     connect: float = 5.0
     request: float = 30.0
     download: float = 120.0
-
-
-class Socket:
-    """An open WebSocket. Iterate it for the frames; it ends, or raises Unreachable, when it is gone."""
-
-    def __init__(self, server: str, connection: websockets.asyncio.client.ClientConnection) -> None:
-        self._server, self._connection = server, connection
-
-    async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        try:
-            async for frame in self._connection:
-                yield frame
-        except ConnectionClosed as error:
-            raise Unreachable(self._server, "listening", _words(error)) from error
-
-    async def close(self) -> None:
-        """Close it; takes a second at most."""
-        await self._connection.close()
 
 
 class Download:
@@ -75,7 +62,10 @@ class Download:
 
 
 class Client:
-    """One server. Use as an async context manager. Every method raises ServerError and nothing else."""
+    """One server. Use as an async context manager. Every method raises ServerError and nothing else.
+
+    ``headers`` go to this server and to nobody else. ``pin`` is the SHA-256 of the only certificate it may show.
+    """
 
     def __init__(
         self,
@@ -84,20 +74,22 @@ class Client:
         name: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts | None = None,
+        pin: bytes | None = None,
     ) -> None:
         self.url, self.name = url.rstrip("/"), name or url
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
         self._secrets = door.words_of(self._headers.values())
+        self._pin = pin
+        self._answered = False  # whether it ever answered in HTTP
         self._session: aiohttp.ClientSession | None = None
         self._by_jobs = False  # what is in front of it knows no /history, and knows /api/jobs
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            headers=self._headers,
+            headers={"User-Agent": _AGENT},  # the job's own go to its own server only
             # whole requests are timed here: aiohttp's own total can swallow a cancellation of that moment
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
             connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=60),
-            skip_auto_headers=("User-Agent",),
             auto_decompress=False,  # what is unpacked is measured on the way
         )
         return self
@@ -243,44 +235,58 @@ class Client:
     async def view(self, image: wire.ImageRef) -> AsyncIterator[Download]:
         """GET /view, streamed."""
         doing = "downloading an image"
-        params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
-        request = self._open.get(
-            f"{self.url}/view",
-            params=params,
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
-            headers={"Accept-Encoding": "identity"},
-            allow_redirects=False,
-        )
         with _Translated(self.name, doing):
-            async with asyncio.timeout(self._timeouts.download), request as response:
-                await self._refuse(response, doing, (200,))
-                if answers.is_page("", _kind(response)):
-                    raise self._no_json(doing, door.decoded(await _beginning(response)), _kind(response), door.NO_JSON)
+            async with asyncio.timeout(self._timeouts.download), self._picture(image, doing) as response:
                 yield Download(self.name, response)
+
+    @asynccontextmanager
+    async def _picture(self, image: wire.ImageRef, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to GET /view. A store answers with the picture's address: followed, without the job's headers."""
+        params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
+        url, plain = URL(f"{self.url}/view").with_query(params), {"Accept-Encoding": "identity"}
+        for _ in range(_HOPS + 1):
+            own = url.origin() == URL(self.url).origin()
+            options: Any = self._to_own({**self._headers, **plain}) if own else {"headers": plain}
+            async with self._open.get(url, allow_redirects=False, **options) as response:
+                elsewhere = response.headers.get("Location")
+                if response.status not in _MOVED or not elsewhere:
+                    await self._refuse(response, doing, "/view", (200,))
+                    if answers.is_page("", kind := _kind(response)):
+                        raise self._no_json(doing, door.decoded(await _beginning(response)), kind, door.NO_JSON)
+                    yield response
+                    return
+                url = self._next(url, elsewhere, response.status, doing)
+        raise Refused(self.name, doing, response.status, f"it sends us on more than {_HOPS} times")
+
+    def _next(self, url: URL, elsewhere: str, status: int, doing: str) -> URL:
+        try:
+            found = URL(urljoin(str(url), elsewhere), encoded=True)  # a signed address is not to be written anew
+            if found.scheme in {"http", "https"} and found.origin().host:
+                return found
+        except ValueError:
+            pass
+        what = f"it sends us to {self._hushed(answers.excerpt(elsewhere))!r}, which is no address of a picture"
+        raise Refused(self.name, doing, status, what)
 
     @asynccontextmanager
     async def connect(self, client_id: str) -> AsyncIterator[Socket]:
         """Open /ws. A client id must never be used twice: the server unregisters the new socket with the old."""
-        address = f"ws{self.url.removeprefix('http')}/ws?clientId={client_id}"
         try:
-            connection = await websockets.asyncio.client.connect(
-                address,
-                additional_headers=self._headers,
-                compression=None,
-                open_timeout=self._timeouts.connect,
-                close_timeout=1,
-                ping_interval=20,
-                ping_timeout=60,  # a node that holds the interpreter lock delays pongs for seconds
-                max_size=_LARGEST_FRAME,
-                max_queue=1024,
-                proxy=None,
+            socket = await websocket.opened(
+                self.name,
+                self.url,
+                client_id,
+                headers=self._headers,
+                agent=_AGENT,
+                timeout=self._timeouts.connect,
+                pin=self._pin,
             )
-        except (OSError, TimeoutError, InvalidHandshake, InvalidURI, WebSocketException) as error:
-            raise Unreachable(self.name, "connecting", _words(error)) from error
+        except ServerError as error:
+            raise self._quiet(error) from error
         try:
-            yield Socket(self.name, connection)
+            yield socket
         finally:
-            await connection.close()
+            await socket.close()
 
     # ---- HTTP
 
@@ -302,12 +308,41 @@ class Client:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer whose body is still to be read, within the time for a request. Raises ServerError."""
         with _Translated(self.name, doing):
+            headers = {**self._headers, "Accept-Encoding": _PACKED}
             request = self._open.request(
-                method, self.url + path, json=body, headers={"Accept-Encoding": _PACKED}, allow_redirects=False
+                method, self.url + path, json=body, allow_redirects=False, **self._to_own(headers)
             )
-            async with asyncio.timeout(self._timeouts.request), request as response:
-                await self._refuse(response, doing, allowed)
+            async with asyncio.timeout(self._timeouts.request), self._wary(request, doing) as response:
+                await self._refuse(response, doing, path.partition("?")[0], allowed)
                 yield response
+
+    def _to_own(self, headers: Mapping[str, str]) -> dict[str, Any]:
+        """The options of a request that goes to this very server."""
+        return {"headers": headers, "ssl": aiohttp.Fingerprint(self._pin) if self._pin else True}
+
+    @asynccontextmanager
+    async def _wary(self, request: Any, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A server that hangs up at the first request of all may speak TLS there."""
+        try:
+            async with request as response:
+                self._answered = True
+                yield response
+        except aiohttp.ServerDisconnectedError:
+            if self._answered or not await self._speaks_tls():
+                raise
+            raise Unreachable(self.name, doing, tls.PLAIN_HTTP) from None
+
+    async def _speaks_tls(self) -> bool:
+        url = URL(self.url)
+        if url.scheme != "http":
+            return False
+        try:
+            opening = asyncio.open_connection(url.host, url.port, ssl=tls.unchecked())
+            _, writer = await asyncio.wait_for(opening, self._timeouts.connect)
+        except (OSError, TimeoutError):
+            return False
+        writer.transport.abort()
+        return True
 
     async def _said(self, method: str, path: str, doing: str, body: Mapping[str, Any]) -> None:
         """Ask for something whose answer says nothing."""
@@ -357,13 +392,13 @@ class Client:
             what = f"{what} but {self._hushed(answers.excerpt(text))!r}"
         return Nonsense(self.name, doing, what)
 
-    async def _refuse(self, response: aiohttp.ClientResponse, doing: str, allowed: tuple[int, ...]) -> None:
+    async def _refuse(self, response: aiohttp.ClientResponse, doing: str, route: str, allowed: tuple[int, ...]) -> None:
         if response.status in allowed:
             return
         wait = _seconds(response.headers.get("Retry-After", ""))
-        if elsewhere := response.headers.get("Location"):
-            address = self._hushed(answers.excerpt(elsewhere.partition("?")[0]))
-            raise Refused(self.name, doing, response.status, f"it sends us to {address}; name that address", wait)
+        if (elsewhere := response.headers.get("Location")) and response.status in _MOVED:
+            what = self._hushed(answers.moved(self.url, route, elsewhere))
+            raise Refused(self.name, doing, response.status, what, wait)
         said = answers.in_short(door.decoded(await _beginning(response)), _kind(response))
         raise Refused(self.name, doing, response.status, self._hushed(said), wait)
 
@@ -429,6 +464,10 @@ class _Translated:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         match error:
+            case aiohttp.ClientConnectorCertificateError():
+                raise Untrusted(self._server, self._doing, _words(error)) from error
+            case aiohttp.ServerFingerprintMismatch():
+                raise Untrusted(self._server, self._doing, tls.OTHER) from error
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
                 raise Unreachable(self._server, self._doing, _words(error), arrived=False) from error
             case TimeoutError():
@@ -446,16 +485,24 @@ def _no_way_to_look(server: str) -> Refused:
 
 
 def _words(error: BaseException) -> str:
-    """What happened, in the words of the operating system where it has any."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    if isinstance(cause, ConnectionRefusedError) or "refused" in str(cause).lower():
-        return "connection refused (is ComfyUI running there?)"
-    if isinstance(cause, ConnectionClosed):
-        return "the connection was lost"
-    text = answers.excerpt(str(getattr(cause, "strerror", None) or cause))
-    return text or type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        return (
+            tls.untrusted(cause)
+            if isinstance(cause, ssl.SSLCertVerificationError)
+            else "its certificate is not trusted"
+        )
+    return answers.happened(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
+
+
+def _agent() -> str:
+    try:
+        return f"reggen/{version('reggen')}"
+    except PackageNotFoundError:
+        return "reggen"
+
+
+_AGENT = _agent()
 
 
 def _seconds(after: str) -> float:

@@ -25,6 +25,7 @@ from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.follow import Pace
 from reggen.comfy.launch import Launched
 from reggen.comfy.link import Link
+from reggen.comfy.tls import HOW_TO_COPY, fingerprint
 from reggen.comfy.wire import Trace
 from reggen.dataset.captioning import caption
 from reggen.dataset.duplicates import Duplicates
@@ -456,8 +457,8 @@ class _Filling:
 
 @asynccontextmanager
 async def connected(job: Job) -> AsyncIterator[list[Client]]:
-    """A client for each of the job's servers. Raises JobError when a header names an unset variable."""
-    problems, headers = [], []
+    """A client for each of the job's servers. Raises JobError when a header or a certificate cannot be had."""
+    problems, headers, pins = [], [], []
     for number, server in enumerate(job.servers):
         try:
             headers.append(server.resolved_headers())
@@ -466,14 +467,21 @@ async def connected(job: Job) -> AsyncIterator[list[Client]]:
         except KeyError as error:
             key = f"servers[{number}].headers"
             problems.append(Problem(key, f"the environment has no {error.args[0]}", "set it, or take it out"))
+        try:
+            pins.append(await asyncio.to_thread(fingerprint, server.certificate) if server.certificate else None)
+        except (OSError, ValueError) as error:
+            what = f"{server.certificate} cannot be used: {getattr(error, 'strerror', None) or error}"
+            problems.append(Problem(f"servers[{number}].certificate", what, HOW_TO_COPY.format(server.netloc)))
     if problems:
         raise JobError("the job", tuple(problems))
     limits = job.limits
     timeouts = Timeouts(limits.connect, limits.request, limits.download)
     async with AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(Client(server.url, name=server.name, headers=header, timeouts=timeouts))
-            for server, header in zip(job.servers, headers, strict=True)
+            await stack.enter_async_context(
+                Client(server.url, name=server.name, headers=header, timeouts=timeouts, pin=pin)
+            )
+            for server, header, pin in zip(job.servers, headers, pins, strict=True)
         ]
 
 

@@ -165,7 +165,7 @@ async def test_headers_go_with_every_request() -> None:
     headers = {"Authorization": "Bearer s3cret"}
     async with answering(page) as url, Client(url, headers=headers, timeouts=BRIEF) as client:
         await client.version()
-        with pytest.raises(Unreachable) as caught:
+        with pytest.raises(Refused) as caught:
             async with client.connect("me"):
                 pass
         assert "s3cret" not in str(caught.value)

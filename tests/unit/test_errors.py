@@ -30,6 +30,7 @@ from reggen.errors import (
     StorageError,
     Unfetched,
     Unreachable,
+    Untrusted,
     WorkflowError,
 )
 
@@ -57,6 +58,11 @@ SENTENCES = [
         Unreachable(SERVER, "queueing a prompt", "no answer within 30 s", True),
         4,
         "queueing a prompt at 127.0.0.1:8188: no answer within 30 s",
+    ),
+    (
+        Untrusted(SERVER, "connecting", "its certificate is not trusted"),
+        4,
+        "connecting at 127.0.0.1:8188: its certificate is not trusted",
     ),
     (
         Refused(SERVER, "queueing a prompt", 503, "busy", 2.5),

@@ -38,12 +38,14 @@ FLOORS = {
     "comfy.answers": 1,
     "comfy.door": 1,
     "comfy.skim": 1,
+    "comfy.tls": 1,
     "comfy.wire": 1,
     "comfy.follow": 1,
     "comfy.worker": 1,
     "comfy.refusals": 1,
     "comfy.cuts": 1,
     "comfy.client": 2,
+    "comfy.websocket": 2,
     "comfy.link": 2,
     "comfy.launch": 2,
     "comfy.process": 2,
@@ -56,7 +58,9 @@ FLOORS = {
 # which of our modules may know which library
 KNOWS = {
     "aiohttp": {"comfy.client", "sim.server"},
-    "websockets": {"comfy.client"},
+    "websockets": {"comfy.websocket"},
+    "aiohappyeyeballs": {"comfy.websocket"},
+    "yarl": {"comfy.client"},
     "PIL": {
         "dataset.check",
         "dataset.compare",

@@ -308,7 +308,18 @@ def test_with_a_workflow_checkpoint_and_prompt_may_be_its_own(tmp_path: Path):
             'servers = ["http://u:p@a"]\n' + WHOLE,
             "servers[0].url: credentials do not belong in the URL; use headers with ${NAME}",
         ),
-        ('servers = ["http://a/?x=1"]\n' + WHOLE, "servers[0].url: an address ends before any ? or #"),
+        (
+            'servers = ["http://a/?token=s3cret"]\n' + WHOLE,
+            (
+                "servers[0].url: an address ends before any ?; a token goes into headers = "
+                '{ Authorization = "Bearer ${TOKEN}" }, or under another name that is read there'
+            ),
+        ),
+        ('servers = ["http://a/#x"]\n' + WHOLE, "servers[0].url: an address ends before any #"),
+        (
+            '[[servers]]\nurl = "http://a"\ncertificate = "server.pem"\n' + WHOLE,
+            "servers[0]: certificate goes with an address that begins with https://",
+        ),
         (DATASET + SAMPLING + "[prompts]\npositive = []", "prompts.positive: a positive prompt must not be empty"),
         (WHOLE + "[limits]\nattempts = 0", "limits.attempts: 0: it should be greater than or equal to 1"),
         (WHOLE + "[workflow]\nbindings = {}", "workflow.file: is missing"),
