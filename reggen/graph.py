@@ -6,6 +6,7 @@ A graph is ``{node id: {"class_type": str, "inputs": {name: value or [node id, s
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,13 +62,15 @@ def read_graph(file: Path, output: str = "") -> Graph:
     except FileNotFoundError:
         raise _unusable(file, "there is no such file") from None
     except UnidentifiedImageError:
-        raise _unusable(file, "it is no image, whatever its ending says") from None
+        raise _unusable(file, "it is no PNG, whatever its ending says") from None
     except OSError as error:
         raise _unusable(file, f"it cannot be read: {error.strerror or error}") from None
     except RecursionError:
         raise _unusable(file, "it is nested too deeply") from None
     except ValueError as error:
         raise _unusable(file, f"it is not JSON: {error}") from None
+    except (SyntaxError, ArithmeticError, LookupError, struct.error, Image.DecompressionBombError) as error:
+        raise _unusable(file, f"it is damaged: {error}") from None
     if isinstance(document, dict) and isinstance(document.get("prompt"), dict):
         document = document["prompt"]  # a body as it is posted
     if isinstance(document, dict) and "nodes" in document and "links" in document:
@@ -89,7 +92,7 @@ def _demand_nodes(file: Path, document: dict[str, Any]) -> None:
 def _png_prompt(file: Path) -> str:
     if not file.is_file():
         raise _unusable(file, "there is no such file")
-    with Image.open(file) as image:
+    with Image.open(file, formats=["PNG"]) as image:
         text = image.info.get("prompt")
     if not isinstance(text, str):
         raise _unusable(file, "this picture carries no ComfyUI graph", "use one that ComfyUI saved itself, unchanged")

@@ -14,6 +14,8 @@ from typing import Self
 
 from PIL import Image, ImageChops, ImageStat, UnidentifiedImageError
 
+from reggen.dataset.damage import DAMAGE
+from reggen.dataset.decode import is_deep, is_whole, plain
 from reggen.dataset.formats import DESCRIPTION
 from reggen.dataset.prints import prints
 from reggen.errors import BadImage
@@ -23,6 +25,7 @@ BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
 FLAT = 1.0  # no channel's standard deviation above this
 NOISE = 0.8  # neighbours differ by no more than this part of the deviation; of pure noise, by 1.13
 _LOOKED_AT = 256  # pixels each way, around the middle: scaled down, noise would be none
+_MOST = 1 << 63  # what a ledger holds
 Note = dict[str, int]
 """Slot, take, seed and batch ("index", "take", "seed", "batch") of the order a picture was made for."""
 
@@ -72,14 +75,15 @@ class Demands:
 class Finding:
     """What an accepted image is: width and height in pixels, and the note reggen sent along, empty when it has none.
 
-    ``has_graph``: ComfyUI's own metadata are in it. ``prints``: the hashes under which it is looked for among others;
-    empty where nobody asked for them, or it shows too little to compare.
+    ``has_graph``: ComfyUI's own metadata are in it. ``deep``: it is grey in 16 bits. ``prints``: the hashes under which
+    it is looked for among others; empty where nobody asked for them, or it shows too little to compare.
     """
 
     width: int
     height: int
     note: Note
     has_graph: bool = False
+    deep: bool = False
     prints: tuple[int, ...] = field(default=(), compare=False)
 
     @property
@@ -104,7 +108,7 @@ def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Findi
         raise BadImage(name, f"is not a {kind} file (it begins with {_head(path)})", torn=True) from None
     except Image.DecompressionBombError:
         raise BadImage(name, "has far more pixels than any training image") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise BadImage(name, f"cannot be decoded: {error}", torn=True) from None
 
 
@@ -117,13 +121,13 @@ def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Fin
         cure = "a workflow that upscales wants [checks] size = false"
         raise BadImage(name, f"is {width}x{height} where {asked} was asked for; {cure}")
     image.load()
-    if image.format == "PNG" and not _ends_well(path):
-        raise BadImage(name, "is cut off: the end of the PNG is missing", torn=True)
-    picture = image.convert("RGB") if image.mode not in {"RGB", "L"} else image
+    if image.format == "PNG":
+        _demand_whole(path, name)
+    picture = plain(image)
     if why := _empty(picture, demands):
         raise BadImage(name, why)
     found = prints(picture) if demands.duplicates else ()
-    return Finding(width, height, _note(image), has_graph="prompt" in image.info, prints=found)
+    return Finding(width, height, _note(image), "prompt" in image.info, is_deep(image), prints=found)
 
 
 def _empty(picture: Image.Image, demands: Demands) -> str:
@@ -163,16 +167,25 @@ def _note(image: Image.Image) -> Note:
         return {}
     try:
         note = json.loads(text.removeprefix("reggen:"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     keys = ("index", "take", "seed", "batch")
-    return {key: note[key] for key in keys if isinstance(note.get(key), int)} if isinstance(note, dict) else {}
+    return {key: note[key] for key in keys if _is_count(note.get(key))} if isinstance(note, dict) else {}
 
 
-def _ends_well(path: Path) -> bool:
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
+
+
+def _demand_whole(path: Path, name: str) -> None:
+    """Decoders differ in what they forgive: one that a trainer uses may not."""
     with path.open("rb") as file:
-        file.seek(-12, 2)
-        return file.read(8)[4:] == b"IEND"
+        try:
+            whole = is_whole(file, path.stat().st_size)
+        except ValueError as error:
+            raise BadImage(name, f"is damaged: {error}", torn=True) from None
+    if not whole:
+        raise BadImage(name, "is cut off: the end of the PNG is missing", torn=True)
 
 
 def _head(path: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageStat
 
 from reggen.dataset.damage import DAMAGE
+from reggen.dataset.decode import formats, plain
 
 _SIDE, _SEEN = 96, 32  # pixels: what is kept of a picture, and what is compared of it
 _STEPS = (0.025, 0.01, 0.004)  # how far an edge is moved at a time
@@ -52,8 +53,8 @@ def twin(path: Path, others: Iterable[Path]) -> tuple[Path, Verdict] | None:
 
 def _decoded(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        with Image.open(path, formats=formats()) as image:
+            return plain(image).convert("RGB")
     except (Image.DecompressionBombError, *DAMAGE):
         return None
 

@@ -1,13 +1,14 @@
 """The form an image is kept in: the server's own PNG, or what the job asks for instead. Blocking.
 
-The pixels of a PNG are never written anew: texts are taken out of the file, or put into it, as whole chunks. WebP and
-JPEG are encoded here; their texts are in EXIF. A WebP with EXIF is an extended one, and imagesize 1.4.1, which kohya
-asks for sizes, reads these a pixel short each way: under --bucket_no_upscale that is another bucket. So a WebP has EXIF
-only where the job names it: ``metadata = "keep"``, or ``parameters``.
+The pixels of a PNG are never written anew, but for one that is grey in 16 bits: texts are taken out of the file, or put
+into it, as whole chunks. WebP and JPEG are encoded here; their texts are in EXIF. A WebP with EXIF is an extended one,
+and imagesize 1.4.1, which kohya asks for sizes, reads these a pixel short each way: under --bucket_no_upscale that is
+another bucket. So a WebP has EXIF only where the job names it: ``metadata = "keep"``, or ``parameters``.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from reggen.dataset.decode import plain
 from reggen.job import Dataset
 
 MODEL, DESCRIPTION = 0x0110, 0x010E  # EXIF tags: where ComfyUI itself keeps its graph
@@ -53,10 +55,24 @@ def written(source: Path, form: Form, parameters: str = "") -> Path:
     target = source.with_suffix(f".{form.kind}.part")
     text = parameters if form.parameters else ""
     if form.kind == "png":
-        target.write_bytes(b"".join(_rewritten(source.read_bytes(), form.keep, text)))
+        target.write_bytes(b"".join(_rewritten(_shallow(source.read_bytes()), form.keep, text)))
     else:
         _encode(source, target, form, text)
     return target
+
+
+def _shallow(png: bytes) -> bytes:
+    """The same PNG; one that is grey in 16 bits, in eight, with its texts: kohya reads the others as nearly white."""
+    if png[24:26] != b"\x10\x00":  # depth 16, grey
+        return png
+    texts, made = PngImagePlugin.PngInfo(), io.BytesIO()
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        picture = plain(image)
+        for key, text in image.info.items():
+            if isinstance(key, str) and isinstance(text, str):
+                texts.add_text(key, text)
+        picture.save(made, "PNG", pnginfo=texts)
+    return made.getvalue()
 
 
 def _rewritten(png: bytes, keep: bool, text: str) -> Iterator[bytes]:
@@ -88,9 +104,9 @@ def _text_chunk(text: str) -> bytes:
 
 
 def _encode(source: Path, target: Path, form: Form, text: str) -> None:
-    with Image.open(source) as image, target.open("wb") as file:
+    with Image.open(source, formats=["PNG"]) as image, target.open("wb") as file:
         exif = _exif(image.info if form.keep else {}, text)
-        picture = image.convert("RGB")
+        picture = plain(image).convert("RGB")
         if form.kind == "webp" and form.quality is None:
             picture.save(file, "WEBP", lossless=True, method=4, exif=exif)
         elif form.kind == "webp":

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageStat, UnidentifiedImageError
 
 from reggen.dataset.check import BLACK, FLAT
 from reggen.dataset.damage import DAMAGE
+from reggen.dataset.decode import chunks, formats
 from reggen.dataset.prints import own_print
 from reggen.kohya import Size
 
@@ -72,7 +73,7 @@ def _glance(file: IO[bytes], path: Path) -> Picture:
     if not head:
         return Picture(None, flaws=(Flaw.EMPTY,), details="it has no bytes")
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=formats()) as image:
             return _described(image, path, head)
     except Image.DecompressionBombError:
         return Picture(None, flaws=(Flaw.VAST,), details="it says it has more pixels than Pillow decodes")
@@ -144,18 +145,25 @@ def look(path: Path) -> Picture:
 
 def _judged(content: bytes, kind: str) -> tuple[tuple[Flaw, ...], str, int | None]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
+        with Image.open(io.BytesIO(content), formats=formats()) as image:
+            image.load()  # and converted as kohya does it, which reads grey in 16 bits as nearly white
             drawn = image if image.mode in {"RGB", "L"} else image.convert("RGB")
     except Image.DecompressionBombError:
         return (Flaw.VAST,), "it has more pixels than Pillow decodes", None
     except DAMAGE as error:
         return (Flaw.TORN,), str(error), None
-    flaws, own = [Flaw.CUT] if kind == "png" and b"IEND" not in content[-64:] else [], own_print(drawn)
+    flaws, own = [Flaw.CUT] if kind == "png" and not _ends(content) else [], own_print(drawn)
     spots = drawn.resize((_SPOTS, _SPOTS), Image.Resampling.NEAREST).tobytes()
     if own is None or max(spots) <= BLACK:
         flaws += _bare(drawn)  # otherwise it shows something, and there is no need to look at every pixel
     return tuple(flaws), "", own
+
+
+def _ends(png: bytes) -> bool:
+    try:
+        return b"IEND" in png[-64:] and any(kind == b"IEND" for kind, _ in chunks(io.BytesIO(png), len(png)))
+    except ValueError:
+        return False
 
 
 def _bare(drawn: Image.Image) -> list[Flaw]:

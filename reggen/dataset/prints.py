@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from reggen.dataset.damage import DAMAGE
+from reggen.dataset.decode import formats, plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +85,7 @@ def own_print(image: Image.Image) -> int | None:
 def print_of(path: Path) -> int | None:
     """The same of a file; None also where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats()) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a JPEG is decoded no larger than needed
             return own_print(image)
     except (Image.DecompressionBombError, *DAMAGE):
@@ -93,7 +94,7 @@ def print_of(path: Path) -> int | None:
 
 def reduced(image: Image.Image) -> Image.Image:
     """The whole picture on 96 x 96 pixels, in luminance and colours."""
-    picture = image if image.mode in {"RGB", "L"} else image.convert("RGB")
+    picture = plain(image)
     factor = min(picture.size) // _SIDE
     if factor > 1:
         picture = picture.reduce(factor)

@@ -193,7 +193,8 @@ class Bench:
             raise Nonsense(server, "downloading an image", f"{part.size} bytes came of {length}")
         finding = check.inspect(part.path, sample.name, self._demands.of(sample.size))
         _demand_note(finding, sample, self._template)
-        return (part if self.folder.form.as_sent else self._converted(part, sample, finding)), finding
+        as_sent = self.folder.form.as_sent and not finding.deep
+        return (part if as_sent else self._converted(part, sample, finding)), finding
 
     def _converted(self, part: Part, sample: Sample, finding: Finding) -> Part:
         settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageChops, PngImagePlugin
 
+import reggen
 from reggen.dataset.check import Demands, Finding, inspect
+from reggen.dataset.compare import twin
 from reggen.dataset.formats import Form, written
+from reggen.dataset.picture import glance
+from reggen.dataset.prints import print_of
 from reggen.errors import BadImage
 from reggen.job import Checks
 from reggen.sim import paint
@@ -185,3 +192,101 @@ def test_the_hashes_are_made_only_where_they_are_wanted(tmp_path: Path) -> None:
     finding = inspect(tmp_path / "a.png", "reg_001", Demands(None, duplicates=True))
     assert finding.hash == finding.prints[0]
     assert int(finding.likeness or "", 16) == finding.hash
+
+
+def chunk(kind: bytes, body: bytes, length: int) -> bytes:
+    return struct.pack(">I", length) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def claiming(content: bytes, kind: bytes, length: int = 0x7FFFFFFF) -> bytes:
+    """The same PNG, in which the first chunk of this kind says that it is so long."""
+    at = content.index(kind) - 4
+    return content[:at] + struct.pack(">I", length) + content[at + 4 :]
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"IDAT", b"IEND"], ids=ascii)
+@pytest.mark.parametrize("length", [0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 200_000])
+def test_a_chunk_that_claims_more_than_there_is_is_refused(tmp_path: Path, kind: bytes, length: int) -> None:
+    """Pillow reads some of these as if nothing were wrong; a trainer's decoder need not."""
+    (tmp_path / "a.png").write_bytes(claiming(paint("a cat", 7, 64, 64), kind, length))
+    with pytest.raises(BadImage) as caught:
+        inspect(tmp_path / "a.png", "reg_001", ANY)
+    assert caught.value.torn
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"fdAT", b"xxXx"], ids=ascii)
+def test_a_chunk_behind_the_pixels_is_held_to_its_length_too(tmp_path: Path, kind: bytes) -> None:
+    """As one before them is."""
+    good = paint("a cat", 7, 64, 64)
+    for at in (33, len(good) - 12):
+        (tmp_path / "a.png").write_bytes(good[:at] + chunk(kind, b"a\0b", 0x7FFFFFFF) + good[at:])
+        with pytest.raises(BadImage):
+            inspect(tmp_path / "a.png", "reg_001", ANY)
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["[" * 100_000, '{"index":' * 50_000, '{"seed": ' + "9" * 5_000 + "}", '{"seed": 1e999}', '{"seed": true}', "NaN"],
+    ids=["list", "table", "digits", "infinite", "true", "nan"],
+)
+def test_a_note_that_cannot_be_read_is_none(tmp_path: Path, note: str) -> None:
+    """The picture is what it is; who wrote that into it is another matter."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("reggen", note)
+    picture().save(tmp_path / "a.png", pnginfo=texts)
+    assert inspect(tmp_path / "a.png", "reg_001", ASKED).note == {}
+
+
+def deep(path: Path, texts: PngImagePlugin.PngInfo | None = None) -> Image.Image:
+    """The picture in 16 bits of grey, and what it is in eight."""
+    grey = picture().convert("L")
+    values = b"".join(struct.pack("<H", value * 257) for value in grey.tobytes())
+    Image.frombytes("I;16", grey.size, values).save(path, "PNG", pnginfo=texts)
+    return grey
+
+
+def test_grey_in_sixteen_bits_is_read_as_it_looks(tmp_path: Path) -> None:
+    """Its darker half is not black, and its lighter half not white."""
+    grey = deep(tmp_path / "a.png")
+    finding = inspect(tmp_path / "a.png", "reg_001", Demands(size=(64, 64), duplicates=True))
+    grey.save(tmp_path / "b.png")
+    assert finding.deep
+    assert finding.prints == inspect(tmp_path / "b.png", "reg_001", Demands(size=(64, 64), duplicates=True)).prints
+    Image.frombytes("I;16", (64, 64), struct.pack("<H", 0x8000) * 64 * 64).save(tmp_path / "c.png")
+    with pytest.raises(BadImage, match="is of one colour"):
+        inspect(tmp_path / "c.png", "reg_001", ANY)
+
+
+@pytest.mark.parametrize("form", [Form("png"), Form("png", keep=False), Form("webp"), Form("jpg")], ids=str)
+def test_grey_in_sixteen_bits_is_kept_in_eight(tmp_path: Path, form: Form) -> None:
+    """As it looks, in every form: kohya would read the other as white."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("reggen", '{"index": 3}')
+    texts.add_text("prompt", '{"3": "é"}')
+    grey = deep(tmp_path / "a.png", texts)
+    with Image.open(written(tmp_path / "a.png", form)) as image:
+        assert image.mode in {"L", "RGB"}
+        assert (image.info.get("prompt") is not None) == (form.kind == "png" and form.keep)
+        difference = ImageChops.difference(image.convert("L"), grey)
+    assert max(difference.tobytes()) <= (12 if form.kind == "jpg" else 1)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PCX", "PPM"])
+def test_what_no_trainer_is_given_is_not_decoded(tmp_path: Path, kind: str) -> None:
+    """Some decoders start programs, or are nobody's concern: only formats that are named are opened."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png", kind)
+    with pytest.raises(BadImage, match="is not a png file"):
+        inspect(tmp_path / "a.png", "reg_001", ANY)
+    readable = kind == "PPM"
+    assert (glance(tmp_path / "a.png").size is not None) == readable
+    assert (twin(tmp_path / "a.png", [tmp_path / "a.png"]) is not None) == readable
+    picture().save(tmp_path / "a.png", kind)
+    assert (print_of(tmp_path / "a.png") is not None) == readable
+
+
+def test_every_file_is_opened_for_named_formats() -> None:
+    """No call of Image.open leaves it to the file which of Pillow's forty decoders it gets."""
+    for file in sorted(Path(reggen.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
+                assert "formats" in {keyword.arg for keyword in node.keywords}, f"{file}:{node.lineno}"

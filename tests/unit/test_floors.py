@@ -64,6 +64,7 @@ KNOWS = {
     "PIL": {
         "dataset.check",
         "dataset.compare",
+        "dataset.decode",
         "dataset.formats",
         "dataset.picture",
         "dataset.prints",

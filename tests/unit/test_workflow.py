@@ -665,10 +665,34 @@ def test_a_picture_that_carries_none_is_told_so(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("note", ["[" * 100_000, '{"3":' * 50_000], ids=["list", "table"])
+@pytest.mark.parametrize("ending", [".png", ".json"])
+def test_a_graph_nested_without_end_is_told_so(tmp_path: Path, note: str, ending: str):
+    """In a picture and in a file."""
+    file = tmp_path / f"a{ending}"
+    if ending == ".png":
+        texts = PngInfo()
+        texts.add_text("prompt", note)
+        Image.new("RGB", (8, 8)).save(file, pnginfo=texts)
+    else:
+        file.write_text(note)
+    with pytest.raises(WorkflowError, match="nested too deeply"):
+        read_graph(file)
+
+
+def test_a_picture_whose_chunk_claims_too_much_is_told_so(tmp_path: Path):
+    """As damage, whatever the decoder raises."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:33] + b"\x7f\xff\xff\xfftEXtprompt\0{}" + content[33:])
+    with pytest.raises(WorkflowError):
+        read_graph(tmp_path / "a.png")
+
+
 def test_a_file_that_only_calls_itself_a_picture_is_told_so(tmp_path: Path):
     """An ending is no picture."""
     (tmp_path / "fake.png").write_text("hello")
-    with pytest.raises(WorkflowError, match="it is no image, whatever its ending says"):
+    with pytest.raises(WorkflowError, match="it is no PNG, whatever its ending says"):
         read_graph(tmp_path / "fake.png")
 
 
