@@ -227,7 +227,7 @@ class Client:
         """A node class as /object_info describes it; None when the server does not have it."""
         path = f"/object_info/{quote(name, safe='')}"
         _, body = await self._json("GET", path, "asking for its nodes", most=door.NODE_CLASS)
-        return wire.node_class(body, name)
+        return wire.node_class(self.name, body, name)
 
     # ---- pictures and frames
 

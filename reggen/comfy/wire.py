@@ -452,11 +452,16 @@ def version(body: Any) -> str:
     return said(system.get("comfyui_version", "unknown"), LINE) if isinstance(system, dict) else "unknown"
 
 
-def node_class(body: Any, name: str) -> dict[str, Any] | None:
-    """A node class in an answer to GET /object_info/{name}; None when it is not there. Its inputs are tables."""
+def node_class(server: str, body: Any, name: str) -> dict[str, Any] | None:
+    """A node class in an answer to GET /object_info/{name}; None when there is none. Its inputs are tables.
+
+    Raises Nonsense: a class that is not there is an empty object, and nothing else.
+    """
+    if body == {}:
+        return None
     found = body.get(name) if isinstance(body, dict) else None
     if not isinstance(found, dict):
-        return None
+        raise Nonsense(server, "asking for its nodes", "the answer is no description of a node")
     inputs = found.get("input")
     groups = inputs.items() if isinstance(inputs, dict) else ()
     return {**found, "input": {group: table for group, table in groups if isinstance(table, dict)}}

@@ -14,7 +14,8 @@ and which of them it strikes: the `nth` (one or several, counted from 1), `every
 What there is to do:
 
     anywhere      drop, deafen, refuse, lock, garbage, huge, restart, freeze, zombie
-    any request   status, html, slow, silent, reset
+    any request   status, html, slow, silent, reset, redirect
+    any but ws    flood, odd
     post          reject
     view          cut, trickle, endless, swap
     start         gap, fail, oom, black, flat, noise, wrong, blank, blocked, interrupt, vanish
@@ -38,11 +39,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from reggen.sim.hostile import ODD
+
 REQUESTS = ("post", "view", "history", "queue", "other", "ws")
 STREAMS = (*REQUESTS, "start", "event", "time")
 
 ANYWHERE = ("drop", "deafen", "refuse", "lock", "garbage", "huge", "restart", "freeze", "zombie")
-AT_REQUEST = ("status", "html", "slow", "silent", "reset")
+AT_REQUEST = ("status", "html", "slow", "silent", "reset", "redirect")
+AT_ANSWER = ("flood", "odd")
+ANSWERED = REQUESTS[:-1]
 AT_VIEW = ("cut", "trickle", "endless", "swap")
 AT_START = ("gap", "fail", "oom", "black", "flat", "noise", "wrong", "blank", "blocked", "interrupt", "vanish")
 AT_EVENT = ("lose", "duplicate", "delay")
@@ -63,6 +68,9 @@ _KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "slow": (REQUESTS, ("seconds",)),
     "silent": (REQUESTS, ("queued",)),
     "reset": (REQUESTS, ("queued",)),
+    "redirect": (REQUESTS, ("status", "to")),
+    "flood": (ANSWERED, ("status", "megabytes", "packed")),
+    "odd": (ANSWERED, ("body",)),
     "reject": (("post",), ("message",)),
     "cut": (("view",), ("share",)),
     "trickle": (("view",), ("seconds",)),
@@ -124,6 +132,14 @@ class Fault:
     """The node (id or class) that fails; by default the sampler."""
     face: str = "running"
     """A zombie's face: `running` (the prompt never ends) or `idle` (none is ever taken)."""
+    to: str = ""
+    """Where a redirect leads, with a status of 300 to 399 or 302; the path and query asked for are put behind it."""
+    megabytes: int = 100
+    """How much a flood sends: an answer that begins like one, with status 200 unless `status` says otherwise."""
+    packed: bool = False
+    """Send the flood as gzip: a hundredth of it travels."""
+    body: str = "surrogate"
+    """What an odd answer has: surrogate, infinity, digits, deep, lists, escapes, bytes or empty."""
 
     def __post_init__(self) -> None:
         if self.do not in _KINDS:
@@ -139,6 +155,10 @@ class Fault:
             if one.default is not MISSING and getattr(self, one.name) != one.default:
                 raise ScriptError(f"{self.do} takes no {one.name!r}")
         self._check_when()
+        if self.do == "redirect" and not self.to:
+            raise ScriptError("redirect: say to which address it leads")
+        if self.body not in ODD:
+            raise ScriptError(f"{self.do}: there is no odd body {self.body!r}, only {', '.join(ODD)}")
 
     def _check_when(self) -> None:
         given = [name for name in ("nth", "every", "chance") if getattr(self, name) is not None]

@@ -226,7 +226,7 @@ class Sim:
         if fault is None or fault.carried_out or fault.do in ("slow", *AT_VIEW):
             reply = await self._reply(ask, fault)
         if fault is not None:
-            reply = replacement(fault, reply)
+            reply = replacement(fault, reply, ask.target)
         await self._thawed.wait()
         silent = fault is not None and fault.do in ("silent", "reset")
         self._log(ask, 0 if silent else reply.status, reply.prompt_id)
@@ -246,7 +246,7 @@ class Sim:
         if self.settings.traits.origin_check and routes.is_foreign(ask):
             reply = Reply(403)
         if fault is not None:
-            reply = replacement(fault, Reply(503))
+            reply = replacement(fault, Reply(503), ask.target)
         self._log(ask, reply.status)
         return reply, fault
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class Ask:
     def parts(self) -> tuple[str, ...]:
         """The path's segments."""
         return tuple(self.path.strip("/").split("/"))
+
+    @property
+    def target(self) -> str:
+        """Path and query, as they stand behind an address."""
+        return self.path + (f"?{urlencode(self.query)}" if self.query else "")
 
     def json(self) -> Any:
         """The body as JSON, whatever the content type says. ValueError if it is none."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from aiohttp import WSMsgType, web
 
 from reggen.sim.connections import reset
 from reggen.sim.faults import Fault, Script
+from reggen.sim.hostile import flood
 from reggen.sim.machine import Sim
 from reggen.sim.reply import Ask, Reply
 from reggen.sim.settings import Settings
@@ -27,8 +29,8 @@ _LARGEST_REQUEST = 100 * 2**20
 class WebPort:
     """A TCP port with aiohttp behind it. With port 0 the first opening chooses one, to be kept."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._host, self._port, self._tls = host, port, tls
         self._sim: Sim
         self._runner: web.AppRunner
 
@@ -36,7 +38,7 @@ class WebPort:
     def url(self) -> str:
         """The address, without a slash at the end."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{host}:{self._port}"
 
     async def open(self, sim: Sim) -> None:
         """Listen on behalf of `sim`. OSError if the port is taken."""
@@ -46,7 +48,8 @@ class WebPort:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.0)
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._port, reuse_address=True).start()
+            site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls, reuse_address=True)
+            await site.start()
         except OSError:
             await self._runner.cleanup()
             raise
@@ -120,6 +123,8 @@ async def _respond(request: web.Request, reply: Reply, fault: Fault | None) -> w
         reset(request.transport)
     if what == "silent":
         await _gone(request)
+    if fault is not None and what == "flood":
+        return await _flood(request, fault)
     if fault is not None and what in ("cut", "trickle", "endless") and reply.status == 200:
         return await _bad_body(request, reply, fault)
     textual = reply.content_type.startswith(("text", "application/json"))
@@ -136,6 +141,19 @@ async def _gone(request: web.Request) -> None:
     """Wait until the client has given up."""
     while request.transport is not None:  # noqa: ASYNC110 - aiohttp tells nobody
         await asyncio.sleep(0.02)
+
+
+async def _flood(request: web.Request, fault: Fault) -> web.StreamResponse:
+    """An answer without measure, for as long as the client reads it."""
+    response = web.StreamResponse(status=200 if fault.status == 503 else fault.status)
+    response.content_type = "application/json"
+    if fault.packed:
+        response.headers["Content-Encoding"] = "gzip"
+    with contextlib.suppress(ConnectionError):  # the client has gone
+        await response.prepare(request)
+        for piece in flood(fault.megabytes, packed=fault.packed):
+            await response.write(piece)
+    return response
 
 
 async def _bad_body(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
@@ -166,9 +184,10 @@ async def serve(
     script: Script | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Sim]:
-    """A server in this event loop, listening for as long as the context lasts."""
-    sim = Sim(settings or Settings(), script or Script(), WebPort(host, port))
+    """A server in this event loop, listening for as long as the context lasts; with ``tls``, by https."""
+    sim = Sim(settings or Settings(), script or Script(), WebPort(host, port, tls))
     await sim.start()
     try:
         yield sim

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from reggen.sim import hostile
 from reggen.sim.faults import Fault
 from reggen.sim.reply import Ask, Reply, as_json
 from reggen.sim.words import Mishap
@@ -29,12 +30,17 @@ def locked(status: int) -> Reply:
     return Reply(status, f"{status}: you may not".encode(), "text/plain")
 
 
-def replacement(fault: Fault, reply: Reply) -> Reply:
-    """The answer that takes the place of the right one."""
+def replacement(fault: Fault, reply: Reply, asked: str = "") -> Reply:
+    """The answer that takes the place of the right one to a request for this path and query."""
     if fault.do == "status":
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
         text = f"{fault.status}: no answer from upstream".encode()
         return Reply(fault.status, text, "text/plain", headers, reply.prompt_id)
+    if fault.do == "redirect":
+        status = fault.status if 300 <= fault.status < 400 else 302
+        return Reply(status, b"", "", {"Location": fault.to + asked}, reply.prompt_id)
+    if fault.do == "odd":
+        return hostile.odd(fault.body)
     if fault.do == "html":
         return Reply(200, _HTML, "text/html", {}, reply.prompt_id)
     if fault.do == "reject":

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reggen.sim import Fault, Script, Settings
-from reggen.sim.faults import ANYWHERE, AT_EVENT, AT_REQUEST, AT_START, AT_VIEW, REQUESTS, STREAMS
+from reggen.sim.faults import ANSWERED, ANYWHERE, AT_ANSWER, AT_EVENT, AT_REQUEST, AT_START, AT_VIEW, REQUESTS, STREAMS
+from reggen.sim.hostile import ODD
 
 Kind = Literal["inprocess", "cli"]
 How = Literal["cancel", "once", "twice", "terminate", "kill"]
@@ -21,6 +22,7 @@ VERSIONS = ("0.33.0", "0.3.64", "2024-10", "2024-07")
 STREAMS_OF = {
     **dict.fromkeys(ANYWHERE, STREAMS),
     **dict.fromkeys(AT_REQUEST, REQUESTS),
+    **dict.fromkeys(AT_ANSWER, ANSWERED),
     **dict.fromkeys(("reject",), ("post",)),
     **dict.fromkeys(AT_VIEW, ("view",)),
     **dict.fromkeys(AT_START, ("start",)),
@@ -111,7 +113,7 @@ class Night:
             return 0
         if fault.do in AT_START or fault.do in AT_VIEW or fault.do == "reject":
             return 1
-        if fault.do in AT_REQUEST:
+        if fault.do in (*AT_REQUEST, *AT_ANSWER):
             return {"queue": max(self.depths), "post": 1, "history": 1, "view": 1}.get(fault.on, 0)
         return 0
 
@@ -187,7 +189,17 @@ def _when(rng: random.Random, on: str) -> dict[str, Any]:
     return {"chance": round(rng.uniform(0.1, 0.6), 2), **bounded} if when == "chance" else bounded
 
 
+def _hostile(rng: random.Random, do: str) -> dict[str, Any]:
+    if do == "redirect":
+        return {"to": "http://127.0.0.1:9/elsewhere", "status": rng.choice((301, 302, 308))}  # nobody is there
+    if do == "flood":
+        return {"megabytes": 6, "packed": rng.random() < 0.5, "status": rng.choice((200, 200, 500))}
+    return {"body": rng.choice(tuple(ODD))}
+
+
 def _details(rng: random.Random, do: str) -> dict[str, Any]:
+    if do in ("redirect", *AT_ANSWER):
+        return _hostile(rng, do)
     seconds = round(rng.uniform(*_SECONDS[do]), 3) if do in _SECONDS else 0.0
     match do:
         case _ if seconds and do != "lock":

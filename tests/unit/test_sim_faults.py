@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from typing import Any
 
 import pytest
 
 from reggen.sim.faults import Director, Fault, Script, ScriptError
+from reggen.sim.hostile import flood
 from reggen.sim.reply import Ask, Reply
 from reggen.sim.spoil import mishap_of, replacement, stream_of
 
@@ -143,6 +145,32 @@ def test_replacements_keep_to_the_fault():
     assert (html.status, html.content_type) == (200, "text/html")
     assert replacement(Fault("reject", message="no"), right).status == 400
     assert replacement(Fault("slow", "post"), right) is right
+
+
+def test_a_redirect_takes_the_request_along():
+    """Path and query stand behind the address it leads to."""
+    away = replacement(Fault("redirect", "view", to="http://a/b"), Reply(200), "/view?filename=c.png")
+    assert (away.status, away.headers["Location"]) == (302, "http://a/b/view?filename=c.png")
+    assert replacement(Fault("redirect", "ws", to="http://a", status=308), Reply(503), "/ws").status == 308
+    with pytest.raises(ScriptError, match="to which address"):
+        Fault("redirect", "ws")
+
+
+def test_an_odd_answer_is_chosen_by_name():
+    """Each is what its name says, with success."""
+    assert (
+        replacement(Fault("odd", "queue", body="lists"), Reply(200)).body
+        == b'{"queue_running": 5, "queue_pending": {}}'
+    )
+    with pytest.raises(ScriptError, match="no odd body 'even', only surrogate, infinity"):
+        Fault("odd", "post", body="even")
+
+
+def test_a_flood_is_an_answer_that_goes_on():
+    """So long, packed or not."""
+    plain = b"".join(flood(2, packed=False))
+    assert 2 << 20 < len(plain) < (2 << 20) + 200
+    assert gzip.decompress(b"".join(flood(2, packed=True))) == plain
 
 
 def test_first_mishap_decides():
