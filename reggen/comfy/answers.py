@@ -43,7 +43,9 @@ def _within(tag: str, text: str) -> str:
 
 
 def in_short(text: str, content_type: str = "") -> str:
-    """The body of an answer in a few words, on one line."""
+    """The body of an answer in a few words, on one line; nothing of one that is empty."""
+    if not text.strip():
+        return ""
     return page(text) if is_page(text, content_type) else excerpt(text)
 
 

@@ -208,7 +208,7 @@ class Client:
     async def version(self) -> str:
         """ComfyUI's version as it names it, or "unknown"."""
         _, body = await self._json("GET", "/system_stats", "asking for the version")
-        return self._hushed(wire.version(body))
+        return self.hushed(wire.version(body))
 
     async def memory_left(self) -> float | None:
         """The part of its devices' memory that is free, of the fullest; None when it does not say."""
@@ -250,7 +250,7 @@ class Client:
             async with self._open.get(url, allow_redirects=False, **options) as response:
                 elsewhere = response.headers.get("Location")
                 if response.status not in _MOVED or not elsewhere:
-                    await self._refuse(response, doing, "/view", (200,))
+                    await self._refuse(response, doing, "/view", (200,), "" if own else f"{url.host} says")
                     if answers.is_page("", kind := _kind(response)):
                         raise self._no_json(doing, door.decoded(await _beginning(response)), kind, door.NO_JSON)
                     yield response
@@ -265,7 +265,7 @@ class Client:
                 return found
         except ValueError:
             pass
-        what = f"it sends us to {self._hushed(answers.excerpt(elsewhere))!r}, which is no address of a picture"
+        what = f"it sends us to {self.hushed(answers.excerpt(elsewhere))!r}, which is no address of a picture"
         raise Refused(self.name, doing, status, what)
 
     @asynccontextmanager
@@ -387,22 +387,30 @@ class Client:
     def _no_json(self, doing: str, text: str, kind: str, what: str) -> Nonsense:
         if answers.is_page(text, kind):
             front = f"it answered with {answers.page(text)}; something in front of ComfyUI answers, a login or a proxy"
-            return Nonsense(self.name, doing, self._hushed(front), True)
+            return Nonsense(self.name, doing, self.hushed(front), True)
         if what == door.NO_JSON:
-            what = f"{what} but {self._hushed(answers.excerpt(text))!r}"
+            what = f"{what} but {self.hushed(answers.excerpt(text))!r}"
         return Nonsense(self.name, doing, what)
 
-    async def _refuse(self, response: aiohttp.ClientResponse, doing: str, route: str, allowed: tuple[int, ...]) -> None:
+    async def _refuse(
+        self,
+        response: aiohttp.ClientResponse,
+        doing: str,
+        route: str,
+        allowed: tuple[int, ...],
+        whose: str = "",
+    ) -> None:
         if response.status in allowed:
             return
         wait = _seconds(response.headers.get("Retry-After", ""))
         if (elsewhere := response.headers.get("Location")) and response.status in _MOVED:
-            what = self._hushed(answers.moved(self.url, route, elsewhere))
+            what = self.hushed(answers.moved(self.url, route, elsewhere))
             raise Refused(self.name, doing, response.status, what, wait)
         said = answers.in_short(door.decoded(await _beginning(response)), _kind(response))
-        raise Refused(self.name, doing, response.status, self._hushed(said), wait)
+        told = f"{whose} {said or 'nothing more'}" if whose else said
+        raise Refused(self.name, doing, response.status, self.hushed(told), wait)
 
-    def _hushed(self, text: str) -> str:
+    def hushed(self, text: str) -> str:
         """What a server says, without the secrets it was told: some quote the headers they refuse."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -414,7 +422,7 @@ class Client:
         def hushed(fact: Any) -> Any:
             if isinstance(fact, tuple):
                 return tuple(map(hushed, fact))
-            return self._hushed(fact) if isinstance(fact, str) and fact != self.name else fact
+            return self.hushed(fact) if isinstance(fact, str) and fact != self.name else fact
 
         return type(error)(*map(hushed, error.args)) if self._secrets else error
 

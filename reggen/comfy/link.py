@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from reggen.comfy import wire
@@ -64,6 +65,7 @@ class Link:
         self._client_id = ""
         self._socket: Socket | None = None
         self._endings: dict[str, asyncio.Future[wire.Outcome]] = {}
+        self._blocked: dict[str, str] = {}  # what a node said that let nothing through: only a frame tells
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
         self._ours = ours
         self._keeps_history = keeps_history
@@ -189,6 +191,9 @@ class Link:
             outcome = await self._endings[known_as]
         finally:
             self._endings.pop(known_as, None)
+            blocked = self._blocked.pop(known_as, "")
+        if isinstance(outcome, wire.Success) and blocked:
+            outcome = replace(outcome, blocked=blocked)
         if isinstance(outcome, wire.Success) and known_as != prompt_id and not self._keeps_history:
             self._named[prompt_id] = known_as
         return outcome
@@ -305,6 +310,8 @@ class Link:
             async for frame in socket:  # dispatches only: nothing in here may wait
                 event = wire.read_frame(frame)
                 self._follower.frame(event, self._clock())
+                if isinstance(event, wire.Ended) and event.blocked and event.prompt_id in self._endings:
+                    self._blocked[event.prompt_id] = self.client.hushed(event.blocked)
                 if isinstance(event, wire.WORK):
                     self._worker.works()
                 if not self.up:

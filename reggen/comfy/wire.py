@@ -507,9 +507,10 @@ def is_unknown_job(body: Any) -> bool:
 
 def _job_seconds(body: Mapping[str, Any]) -> float | None:
     try:
-        return max(0.0, float(body["execution_end_time"] - body["execution_start_time"]) / 1000)
+        seconds = float(body["execution_end_time"] - body["execution_start_time"]) / 1000
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _messages(messages: Any) -> Iterator[tuple[str, dict[str, Any]]]:

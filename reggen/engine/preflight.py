@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.wire import choices_of, suggestion
-from reggen.errors import Refused, ServerError
+from reggen.errors import Refused, ServerError, Untrusted
 from reggen.workflow import Template
 
 _AT_ONCE = 64  # servers: more of them would take each other's time
@@ -102,6 +102,8 @@ async def _examine(client: Client, template: Template) -> Examined:
         await _asked(partial(client.history, NOBODY))
         version = await _asked(client.version)
         problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
+    except Untrusted as error:  # waiting makes no certificate right
+        return Examined(client.name, problems=(error.told,))
     except ServerError as error:
         return Examined(client.name, away=error.told)
     return Examined(client.name, version, remaining, problems=tuple(problems))

@@ -42,10 +42,13 @@ def peak(faults: str) -> tuple[float, int]:
         place = Path(name)
         (place / "faults.toml").write_text(faults, encoding="utf-8")
         job = write_job(place / "flood.toml", count=20, tail="[limits]\nattempts = 20\nrequest = 60\n")
-        command = [sys.executable, "-m", "reggen", "sim", "--port", "0", "--seconds", "0.05", "--faults", str(place / "faults.toml")]
+        command = [sys.executable, "-m", "reggen", "sim", "--port", "0", "--seconds", "0.05", "--faults"]
+        command.append(str(place / "faults.toml"))
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, ended(server):
             assert server.stdout is not None
-            url = next(word.rstrip(";") for line in server.stdout for word in line.split() if word.startswith("http://"))
+            url = next(
+                word.rstrip(";") for line in server.stdout for word in line.split() if word.startswith("http://")
+            )
             words = [sys.executable, "-m", "reggen", "run", str(job), "--server", url]
             with (place / "said").open("wb") as said:
                 run = subprocess.Popen(words, stdout=said, stderr=said)

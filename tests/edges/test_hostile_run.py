@@ -95,3 +95,13 @@ async def test_a_redirected_socket_leaves_looking(job: JobMaker) -> None:
     assert told.summary.made == 6
     assert not heard.is_set()
     assert f'name its address, url = "{other}"' in "\n".join(map(str, told.events))
+
+
+async def test_what_a_blocking_node_says_is_told(job: JobMaker) -> None:
+    """The history calls it a success without pictures; only a frame has the words, and their escapes are left out."""
+    message = "the safety node \x1b[31msays no"
+    async with serve(QUICK, Script((Fault("blocked", message=message),))) as sim:
+        told = await filled(job(sim.url, limits={**LIMITS, "attempts": 1}))
+    reasons = [given.reason for given in told.summary.given_up]
+    assert reasons
+    assert all("a node blocked it: the safety node  [31msays no" in reason for reason in reasons), reasons

@@ -22,7 +22,7 @@ from reggen.errors import JobError, Refused, ServerError, Unreachable, Untrusted
 from reggen.job import Server
 from tests.answering import Handler, answering
 from tests.certificates import certificate
-from tests.conftest import JobMaker
+from tests.conftest import JobMaker, filled
 
 TIMEOUTS = Timeouts(connect=5.0, request=5.0, download=5.0)
 HEADERS = {"Authorization": "Bearer s3cret", "X-Api-Key": "s3cret-key", "Cookie": "session=s3cret"}
@@ -140,6 +140,21 @@ async def test_cookies_of_the_server_do_not_travel_to_a_store() -> None:
         async with answering(answer) as url, Client(url, headers=HEADERS, timeouts=TIMEOUTS) as client:
             assert await fetched(client) == b"the picture"
     assert "s3cret" not in elsewhere.told()
+
+
+async def test_a_store_that_has_nothing_is_named(tmp_path: Path) -> None:
+    """Its 404 is no word of ComfyUI's that the file is gone."""
+
+    async def nothing(_: web.Request) -> web.Response:
+        return web.Response(status=404)
+
+    async with (
+        answering(nothing) as store,
+        answering(sending_to(f"{store}/x")) as url,
+        Client(url, timeouts=TIMEOUTS) as client,
+    ):
+        with pytest.raises(Refused, match=r"HTTP 404: 127\.0\.0\.1 says nothing more"):
+            await fetched(client)
 
 
 @pytest.mark.parametrize(
@@ -346,6 +361,13 @@ def test_a_file_without_a_certificate_is_said(tmp_path: Path, content: bytes, sa
     (tmp_path / "server.pem").write_bytes(content)
     with pytest.raises(ValueError, match=said):
         fingerprint(tmp_path / "server.pem")
+
+
+async def test_a_certificate_that_nobody_trusts_is_not_waited_for(tmp_path: Path, job: JobMaker) -> None:
+    """Waiting makes it no better: the run ends at once, and names the key."""
+    async with speaking_tls(tmp_path) as (url, _):
+        with pytest.raises(JobError, match=r'not trusted \(self.signed certificate\).*certificate = "server.pem"'):
+            await filled(job(url), wait=True)
 
 
 async def test_a_job_s_certificate_is_read_before_the_run(tmp_path: Path, job: JobMaker) -> None:

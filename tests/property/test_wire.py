@@ -26,10 +26,12 @@ from reggen.comfy.wire import (
     choices_of,
     dropped_prompt,
     find_in_history,
+    is_unknown_job,
     memory_left,
     node_class,
     read_frame,
     read_history,
+    read_job,
     read_queue,
     read_submission,
     remaining,
@@ -321,6 +323,13 @@ bodies = (
     | st.dictionaries(st.just("p") | texts, entries | failures, max_size=3)
     | shaped(system=values | shaped(comfyui_version=values), exec_info=values | shaped(queue_remaining=numbers))
     | shaped(devices=values | st.lists(values | shaped(vram_free=numbers, vram_total=numbers), max_size=3))
+    | shaped(
+        status=st.sampled_from(("completed", "failed", "pending")) | values,
+        outputs=st.dictionaries(texts, shaped(images=st.lists(shaped(filename=texts)))),
+        execution_error=values | shaped(exception_type=values, exception_message=values, node_id=values),
+        execution_start_time=numbers,
+        execution_end_time=numbers,
+    )
     | shaped(p=values | shaped(input=values | shaped(required=values, optional=values)))
 )
 
@@ -357,6 +366,8 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "queue": lambda body: read_queue("a", body),
     "queue item": slim_item,
     "history": lambda body: read_history("a", "p", body),
+    "job": lambda body: read_job("a", "p", body),
+    "unknown job": is_unknown_job,
     "history find": lambda body: find_in_history("a", body, "p"),
     "history entry": slim_entry,
     "traces": lambda body: traces("a", body, body),

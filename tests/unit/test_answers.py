@@ -21,7 +21,7 @@ NGINX = "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n<bo
         ("<input> is missing", "text/plain", "<input> is missing"),
         ("x" * 300, "text/plain", "x" * 199 + "…"),
         (" " * 30_000 + "y", "text/plain", "…"),
-        ("", "text/html", "a web page without a title"),
+        (" \r\n", "text/html", ""),
     ],
     ids=lambda value: repr(value[:20]),
 )
