@@ -101,7 +101,7 @@ def paint_preview(seed: int, width: int, height: int, share: float) -> bytes:
 
 def reencode(png: bytes, form: str, quality: int, channel: str) -> bytes:
     """The picture in another format ("webp", "jpeg", "png"), or only its alpha channel; no text."""
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+    with Image.open(io.BytesIO(png), formats=["PNG", "WEBP", "JPEG"]) as opened:
         image = opened.convert("RGB")
     if channel == "a":
         image = image.convert("RGBA")
@@ -112,7 +112,7 @@ def reencode(png: bytes, form: str, quality: int, channel: str) -> bytes:
 
 def read_mark(png: bytes) -> Mark:
     """The mark in a PNG that `paint` made; ValueError if it holds none, or a damaged one."""
-    with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+    with Image.open(io.BytesIO(png), formats=["PNG", "WEBP", "JPEG"]) as opened:
         image = opened.convert("RGB")
     if min(image.size) < _SMALLEST_MARKED:
         raise ValueError(f"a picture of {image.size} is too small for a mark")
