@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from queue import SimpleQueue
 
 from reggen.progress import (
     Began,
@@ -78,9 +80,49 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+_MOMENT = 2.0  # seconds that the end waits for what is still to be logged
+
+
 class _Quiet(RotatingFileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         """Say nothing: a full disk must not fill the terminal too."""
+
+
+class _Behind(logging.Handler):
+    """Hands records to another handler in a thread of its own: whoever logs waits for no disk."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+        self._records: SimpleQueue[logging.LogRecord | threading.Event] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called with this handler's lock held."""
+        self._records.put(record)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="reggen-log", daemon=True)
+            self._thread.start()
+
+    def _write(self) -> None:
+        while True:
+            entry = self._records.get()
+            if isinstance(entry, threading.Event):
+                entry.set()
+            else:
+                self._handler.emit(entry)  # not `handle`, whose lock would be held while a disk hangs
+
+    def flush(self) -> None:
+        """Wait until all is written, for a moment; at the exit Python calls it, too."""
+        if self._thread:
+            self._records.put(written := threading.Event())
+            written.wait(_MOMENT)
+
+    def close(self) -> None:
+        """Flush it, and close the file."""
+        self.flush()
+        self._handler.close()
+        super().close()
 
 
 def open_log(file: Path) -> logging.Logger:
@@ -88,5 +130,5 @@ def open_log(file: Path) -> logging.Logger:
     logger = logging.Logger("reggen.run")  # noqa: LOG001 - one for each run; it must not join the root's handlers
     handler = _Quiet(file, maxBytes=4 << 20, backupCount=1, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger.addHandler(handler)
+    logger.addHandler(_Behind(handler))
     return logger

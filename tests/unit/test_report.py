@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import threading
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +150,32 @@ def test_a_log_that_cannot_be_written_disturbs_nobody(tmp_path: Path, capfd: pyt
     (tmp_path / "run.log").mkdir()
     logger = open_log(tmp_path / "run.log")
     logger.warning("into the void")
+    logger.handlers[0].flush()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_log_on_a_disk_that_hangs_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is said while it hangs is written when it is back."""
+    gate, asked = threading.Event(), threading.Event()
+    emit = RotatingFileHandler.emit
+
+    def hanging(self: RotatingFileHandler, record: logging.LogRecord) -> None:
+        asked.set()
+        gate.wait(30)
+        emit(self, record)
+
+    monkeypatch.setattr(RotatingFileHandler, "emit", hanging)
+    logger = open_log(tmp_path / "run.log")
+    logger.warning("one")
+    assert asked.wait(10)
+    logger.warning("two")
+    assert not gate.is_set()
+    gate.set()
+    logger.handlers[0].close()
+    assert [line.split()[-1] for line in (tmp_path / "run.log").read_text(encoding="utf-8").splitlines()] == [
+        "one",
+        "two",
+    ]
 
 
 def test_the_log_joins_nobody_elses(tmp_path: Path):
