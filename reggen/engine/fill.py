@@ -129,11 +129,9 @@ async def fill(
         except Damaged as error:
             if kept or control.asked:
                 raise
-            kept = await _set_aside(folder)
-            note(
-                f"{error.doing}: it is damaged ({error.what}). It is kept as {kept}, and another is begun: the images "
-                "that are there are checked and adopted"
-            )
+            said = f"{error.doing}: it is damaged ({error.what})"
+        kept = await _set_aside(folder)  # here: until the error is gone it holds the file open
+        note(f"{said}. It is kept as {kept}, and another is begun: the images that are there are checked and adopted")
 
 
 async def _set_aside(folder: Folder) -> str:
