@@ -102,7 +102,7 @@ def caption(
             _supply(files, row, captions.extension, wanted, done)
         elif known != write and (text := wanted(row)) and files.text(row.name, captions.extension) != text.strip():
             done.differing.add(row.name)
-    if known != write and not done.differing:
+    if known != write and (known is None or not done.differing):  # of what was never known it is said once
         ledger.keep_fact(FACT, write)
     return done
 

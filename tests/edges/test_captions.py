@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -156,6 +157,19 @@ async def test_captions_of_a_set_without_that_fact_are_looked_at_once(job: JobMa
         assert (await filled(one)).notes == []
         with Ledger.open(one.dataset.state / LEDGER) as ledger:
             assert ledger.fact("captions") == "prompt"
+
+
+async def test_images_begun_by_hand_keep_their_captions_and_it_is_said_once(job: JobMaker) -> None:
+    """Nobody changed the job: whoever wrote them knows what they say."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url))
+        for number in range(1, 7):
+            write(one.dataset.folder / f"reg_{number:03d}.txt", "by hand")
+        shutil.rmtree(one.dataset.state)
+        written = job(sim.url, captions=WRITTEN)
+        assert any("6 captions say something else" in note for note in (await filled(written)).notes)
+        assert (await filled(written)).notes == []
+        assert {file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.txt")} == {"by hand"}
 
 
 def test_looking_for_captions_takes_no_memory_for_each(job: JobMaker) -> None:

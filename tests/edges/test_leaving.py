@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +21,7 @@ from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.study import study
 from reggen.engine import threads as engine_threads
 from reggen.engine.fill import Control, fill
+from reggen.engine.summary import BY_USER
 from reggen.engine.threads import Ahead, Threads
 from reggen.errors import StorageError
 from reggen.job import Job
@@ -140,6 +142,33 @@ async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkey
                     await task
     finally:
         release.set()
+
+
+async def test_what_does_not_end_when_it_is_asked_twice_is_left_at_the_third_time() -> None:
+    """Whatever it waits for."""
+
+    class Deaf:
+        asked: ClassVar[list[str]] = []
+
+        def stop(self, why: str) -> None:
+            self.asked.append(why)
+
+        def abort(self) -> None:
+            self.asked.append("abort")
+
+    control = Control()
+    task: asyncio.Task[Any] = asyncio.create_task(asyncio.sleep(60))
+    waiting = asyncio.create_task(control.guard(task))
+    await asyncio.sleep(0)
+    control.steer(Deaf())  # type: ignore[arg-type]
+    for _ in range(2):
+        control.interrupt()
+        await asyncio.sleep(0)
+        assert not task.done()
+    control.interrupt()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert Deaf.asked == [BY_USER, "abort"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
