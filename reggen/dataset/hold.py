@@ -19,8 +19,17 @@ import filelock
 from reggen.dataset.folder import Folder, storage
 from reggen.errors import Busy
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+
+    def _lock(_: int, *, shared: bool) -> None:
+        """Windows deletes no file that is open, the one that is locked neither: that one is enough."""
+
+else:
     import fcntl
+
+    def _lock(handle: int, *, shared: bool) -> None:
+        """Lock what is open. Raises OSError."""
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -69,13 +78,13 @@ def holder_of(state: Path) -> str | None:
 @contextmanager
 def _folder_locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Lock a folder itself, where the system and the filesystem can. Raises filelock's Timeout where another has it."""
-    if sys.platform == "win32" or not folder.is_dir():  # Windows deletes no file that is open, its lock neither
+    if os.name == "nt" or not folder.is_dir():  # Windows opens no folder
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            _lock(handle, shared=shared)
         except BlockingIOError:
             raise filelock.Timeout(str(folder)) from None
         except OSError:  # some network filesystems lock files alone
