@@ -19,7 +19,8 @@ from PIL import Image
 
 from reggen.job import Job
 from reggen.jobfile import load
-from reggen.sim import Settings, serve
+from reggen.sim import Fault, Settings, serve
+from reggen.sim.reply import Ask, Reply
 from tests.conftest import eventually
 from tests.invariants import assert_sound
 
@@ -373,12 +374,21 @@ async def test_a_computer_that_sleeps_in_mid_run_goes_on_when_it_wakes(job_file:
 
 async def test_two_runs_at_once_are_one_too_many(job_file: Path) -> None:
     """The second says which process holds the dataset, and the first does not notice."""
-    async with serve(Settings(seconds=0.1)) as sim:
+    async with serve(Settings(seconds=0.01)) as sim:
+        answer, over = sim.answer, asyncio.Event()
+
+        async def later(ask: Ask) -> tuple[Reply, Fault | None]:
+            if ask.path == "/view":
+                await over.wait()  # until the second has had its answer the first has something to do
+            return await answer(ask)
+
+        sim.answer = later  # type: ignore[method-assign]
         async with running("run", str(job_file), "--count", "15", "--server", sim.url) as first:
             await eventually(lambda: sim.count("POST", "/prompt") >= 2, 30)
             second = await asyncio.to_thread(reggen, "run", str(job_file), "--count", "15", "--server", sim.url)
             assert second.returncode == 2
             assert f"process {first.pid}" in second.stderr
+            over.set()
             assert await asyncio.wait_for(first.wait(), 60) == 0
         assert sim.count("POST", "/prompt") == 15
 
