@@ -29,6 +29,9 @@ settings.load_profile("reggen")
 PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, gap=0.6, rest=(1.0, 4.0), sick=0.5)
 """The same rules as in the night, told to be quick."""
 
+NOWHERE = "http://127.0.0.1:9"
+"""Nobody listens there: a job that names no server would talk to a ComfyUI that somebody uses on this machine."""
+
 JobMaker = Callable[..., Job]
 
 _OURS = str(Path(reggen.__file__).parent)
@@ -90,7 +93,7 @@ def job(tmp_path: Path) -> JobMaker:
         }
         for name, values in sections.items():
             document[name] = {**document.get(name, {}), **values}
-        return Job.model_validate({**document, "servers": [{"url": url} for url in urls] or [{}]})
+        return Job.model_validate({**document, "servers": [{"url": url} for url in urls or (NOWHERE,)]})
 
     return make
 

@@ -21,7 +21,7 @@ from reggen.job import Job
 from reggen.jobfile import load
 from reggen.sim import Fault, Settings, serve
 from reggen.sim.reply import Ask, Reply
-from tests.conftest import eventually
+from tests.conftest import NOWHERE, eventually
 from tests.invariants import assert_sound
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,7 @@ def job_file(tmp_path: Path) -> Path:
     file = tmp_path / "job.toml"
     file.write_text(
         f"""
+        servers = ["{NOWHERE}"]
         [dataset]
         root = '{(tmp_path / "reg").as_posix()}'
         class = "thing"
@@ -79,7 +80,8 @@ def make_two_classes(job_file: Path) -> None:
 
 def name_servers(job_file: Path, servers: str) -> None:
     """Put these into the job file, as TOML has them."""
-    job_file.write_text(f"servers = [{servers}]\n{job_file.read_text(encoding='utf-8')}", encoding="utf-8")
+    text = job_file.read_text(encoding="utf-8")
+    job_file.write_text(text.replace(f'"{NOWHERE}"', servers), encoding="utf-8")
 
 
 def unused_port() -> int:
