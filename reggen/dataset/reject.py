@@ -36,10 +36,10 @@ def slots(words: Sequence[str], count: int) -> list[int]:
     found: set[int] = set()
     problems = []
     for word in words:
-        match = re.fullmatch(r"(?:[^-\s]*_)?(\d+)(?:\.\w+)?(?:\s*-\s*(?:[^-\s]*_)?(\d+)(?:\.\w+)?)?", word)
+        match = re.fullmatch(r"(?:[^-\s]*_)?(\d{1,18})(?:\.\w+)?(?:\s*-\s*(?:[^-\s]*_)?(\d{1,18})(?:\.\w+)?)?", word)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not match or last < first:
-            problems.append(Problem(word, "is no number of an image", "write 17, or 42-45"))
+            problems.append(Problem(word[:40], "is no number of an image", "write 17, or 42-45"))
         elif first < 1 or last > count or last - first > _MOST:
             problems.append(Problem(word, f"there are the images 1 to {count:,}"))
         else:

@@ -137,7 +137,9 @@ def test_numbers_as_people_write_them(words: list[str], found: list[int]) -> Non
     assert slots(words, 20) == found
 
 
-@pytest.mark.parametrize("words", [["0"], ["21"], ["5-3"], ["x"], ["1", "two"]])
+@pytest.mark.parametrize(
+    "words", [["0"], ["21"], ["5-3"], ["x"], ["1", "two"], ["9" * 5_000]], ids=lambda words: "-".join(words)[:9]
+)
 def test_what_is_no_number_of_an_image_is_told(words: list[str]) -> None:
     """With what there is."""
     with pytest.raises(JobError):
