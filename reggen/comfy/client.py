@@ -79,7 +79,7 @@ class Client:
         self.url, self.name = url.rstrip("/"), name or url
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
         self._secrets = door.words_of(self._headers.values())
-        self._pin = pin
+        self._pin, self._origin = pin, URL(self.url).origin()
         self._answered = False  # whether it ever answered in HTTP
         self._session: aiohttp.ClientSession | None = None
         self._by_jobs = False  # what is in front of it knows no /history, and knows /api/jobs
@@ -245,7 +245,7 @@ class Client:
         params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
         url, plain = URL(f"{self.url}/view").with_query(params), {"Accept-Encoding": "identity"}
         for _ in range(_HOPS + 1):
-            own = url.origin() == URL(self.url).origin()
+            own = url.origin() == self._origin
             options: Any = self._to_own({**self._headers, **plain}) if own else {"headers": plain}
             async with self._open.get(url, allow_redirects=False, **options) as response:
                 elsewhere = response.headers.get("Location")
