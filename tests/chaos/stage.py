@@ -1,0 +1,195 @@
+"""One dataset being filled from the real server by the real command line, and what can be checked of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from reggen.dataset.check import inspect
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import Ledger, Row
+from reggen.engine.terms import demands_of
+from reggen.job import Job
+from reggen.jobfile import load
+from tests.chaos.between import Between
+from tests.chaos.real import Comfy, Watcher
+from tests.conftest import eventually
+from tests.invariants import parts
+
+DEADLINE = 420.0
+"""Seconds for one breakage, beyond which it counts as stuck."""
+
+_JOB = """
+[dataset]
+root = '{root}'
+class = "live"
+count = {images}
+[[servers]]
+url = "{url}"
+keep_history = true
+{server}
+[sampling]
+checkpoint = "{checkpoint}"
+width = {size}
+height = {size}
+steps = {steps}
+seed = {seed}
+[prompts]
+positive = "a cat"
+negative = "bad"
+"""
+
+
+@dataclass
+class Told:
+    """What came of one breakage."""
+
+    name: str
+    images: int = 0
+    executed: int = 0
+    failed_prompts: int = 0
+    seconds: float = 0.0
+    exit_code: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        facts = "".join(f"; {key}: {value}" for key, value in self.facts.items())
+        head = f"{self.name}: {'FAILED' if self.failure else 'ok'}"
+        sums = f"{self.images} images for {self.executed} prompts executed in {self.seconds:.0f} s"
+        return f"{head}: {sums}{facts}" + (f"\n  {self.failure}" if self.failure else "")
+
+
+class Stage:
+    """One dataset being filled from one server, possibly through something that stands between."""
+
+    def __init__(
+        self, comfy: Comfy, between: Between | None, place: Path, options: argparse.Namespace, images: int
+    ) -> None:
+        self.comfy, self.between, self.images, self._options = comfy, between, images, options
+        self.file = place / "live.toml"
+        text = _JOB.format(
+            root=(place / "dataset").as_posix(),
+            images=images,
+            url=between.url if between else comfy.url,
+            server=between.keys if between else "",
+            checkpoint=options.checkpoint,
+            size=options.size,
+            steps=options.steps,
+            seed=time.time_ns() % (1 << 50),  # pictures that the server cannot have in its cache
+        )
+        self.file.write_text(text, encoding="utf-8")
+        self.job: Job = load(str(self.file))
+        self.watcher = Watcher(comfy)
+        self.said = place / "reggen.log"
+        self.facts: dict[str, Any] = {}
+        self.process: asyncio.subprocess.Process
+
+    async def start(self) -> None:
+        """Start reggen."""
+        with self.said.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "reggen", "run", str(self.file), "--plain"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def reach(self, share: float) -> None:
+        """Wait until so much of the images is there. AssertionError when reggen has ended by then."""
+        wanted = max(1, int(share * self.images))
+        await eventually(lambda: self._made() >= wanted or self.process.returncode is not None, DEADLINE)
+        assert self.process.returncode is None, "the run was over before it was broken; ask for more images"
+
+    async def goes_on(self) -> None:
+        """Wait for the next image, and note how long it took from now."""
+        began, made = time.monotonic(), self._made()
+        await eventually(lambda: self._made() > made or self.process.returncode is not None, DEADLINE)
+        self.facts["next image after, s"] = round(time.monotonic() - began, 1)
+
+    @property
+    def words(self) -> str:
+        """What reggen has said so far."""
+        return self.said.read_text(encoding="utf-8", errors="replace")
+
+    async def says(self, pattern: str, limit: float) -> float:
+        """Wait until reggen has said this; how many seconds that took. AssertionError when it does not in so many."""
+        began = time.monotonic()
+        try:
+            await eventually(lambda: re.search(pattern, self.words) is not None, limit)
+        except TimeoutError:
+            raise AssertionError(f"{limit:.0f} s have passed without a word of {pattern!r}") from None
+        return round(time.monotonic() - began, 1)
+
+    def lines(self, pattern: str) -> list[str]:
+        """What reggen has said of this, line by line."""
+        return [line for line in self.words.splitlines() if re.search(pattern, line)]
+
+    def _made(self) -> int:
+        return len(list(self.job.dataset.folder.glob("*.png")))
+
+
+# ---- what can be checked of real pictures
+
+
+def assert_whole(job: Job) -> int:
+    """Every slot has its picture, whole, the right one, each once; how many there are."""
+    folder = Folder(job.dataset)
+    rows = _rows(folder)
+    assert [row.idx for row in rows] == list(range(job.dataset.count)), f"done are {[row.name for row in rows]}"
+    assert {file.name for file in folder.images.iterdir()} == {f"{row.name}.png" for row in rows}
+    for row in rows:
+        file = folder.file(row.name)
+        finding = inspect(file, row.name, demands_of(job))
+        note = {"index": row.idx, "take": row.take, "seed": row.seed, "batch": row.batch}
+        assert finding.note == note, f"{row.name}: {finding.note}"
+        assert _painted_seed(file) == row.seed, f"{row.name} was painted under another seed"
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256
+    assert len({row.sha256 for row in rows}) == len(rows), "two images are the same"
+    assert parts(job) == []
+    return len(rows)
+
+
+def _rows(folder: Folder) -> list[Row]:
+    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    assert ledger is not None
+    try:
+        return list(ledger.walk("done"))
+    finally:
+        ledger.close()
+
+
+def _painted_seed(file: Path) -> int:
+    """The seed in the graph that ComfyUI itself wrote into the file."""
+    with Image.open(file) as image:
+        graph = json.loads(image.info["prompt"])
+    return next(int(node["inputs"]["seed"]) for node in graph.values() if node["class_type"] == "KSampler")
+
+
+async def assert_nothing_left(comfy: Comfy) -> None:
+    queue = await comfy.ask("/queue")
+    assert queue is not None, "the server does not answer"
+    assert queue["queue_running"] == queue["queue_pending"] == [], "prompts are left on the server"
+
+
+async def assert_finished(stage: Stage, *, gone: bool = False) -> None:
+    """The same command again asks for nothing, be the server there or ``gone``."""
+    before = len(stage.watcher.executed)
+    await stage.start()
+    assert await stage.process.wait() == 0
+    await stage.watcher.look()
+    if not gone:
+        await assert_nothing_left(stage.comfy)
+    assert len(stage.watcher.executed) == before, "a finished job asked for more"
