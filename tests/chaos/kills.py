@@ -31,9 +31,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reggen.dataset.caption_files import CAPTIONS
 from reggen.dataset.check import inspect
-from reggen.dataset.folder import CAPTIONS, Folder
-from reggen.engine.fill import demands_of
+from reggen.dataset.folder import Folder
+from reggen.engine.terms import demands_of
 from reggen.job import Job
 from reggen.jobfile import load
 from reggen.sim import Settings, Sim, serve
