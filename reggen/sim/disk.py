@@ -65,8 +65,11 @@ class Disk:
         return self.files.get((folder, "" if subfolder == "." else subfolder, name))
 
     def another(self, file: File) -> File:
-        """A file of another prompt: the newest, or one that somebody else has left here."""
-        others = [other for other in self.files.values() if other.text != file.text]
+        """A file of another prompt: the newest, or one that somebody else has left here.
+
+        Not of the same seed: two pictures of one batch carry the same note, and nobody could tell them apart.
+        """
+        others = [other for other in self.files.values() if other.picture.seed != file.picture.seed]
         if others:
             return others[-1]
         picture = replace(file.picture, text="somebody else's", seed=file.picture.seed ^ 0x5A5A5A5A)
