@@ -23,6 +23,7 @@ from yarl import URL
 
 from reggen.comfy import answers, door, tls, websocket, wire
 from reggen.comfy.skim import Skimmer
+from reggen.comfy.throttle import Throttle, is_limit
 from reggen.comfy.websocket import Socket
 from reggen.errors import Nonsense, Refused, ReggenError, ServerError, Unreachable, Untrusted
 
@@ -32,6 +33,7 @@ _LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
 _HISTORY = "reading the history"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 _NEWEST = 200  # history entries read for the prompts of an earlier run, which left a handful at most
+_TRIES = 4  # of a question that comes too soon
 _HOPS = 5  # redirects of a picture that are followed
 _MOVED = (301, 302, 303, 307, 308)
 _PACKED = "gzip, deflate"  # what we unpack
@@ -80,6 +82,7 @@ class Client:
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
         self._secrets = door.words_of(self._headers.values())
         self._pin, self._origin = pin, URL(self.url).origin()
+        self._throttle = Throttle()
         self._answered = False  # whether it ever answered in HTTP
         self._session: aiohttp.ClientSession | None = None
         self._by_jobs = False  # what is in front of it knows no /history, and knows /api/jobs
@@ -235,9 +238,16 @@ class Client:
     async def view(self, image: wire.ImageRef) -> AsyncIterator[Download]:
         """GET /view, streamed."""
         doing = "downloading an image"
-        with _Translated(self.name, doing):
-            async with asyncio.timeout(self._timeouts.download), self._picture(image, doing) as response:
-                yield Download(self.name, response)
+        await self._turn()
+        try:
+            with _Translated(self.name, doing):
+                async with asyncio.timeout(self._timeouts.download), self._picture(image, doing) as response:
+                    self._throttle.passed()
+                    yield Download(self.name, response)
+        except Refused as refusal:
+            if is_limit(refusal):
+                self._throttle.limited(refusal, time.monotonic())
+            raise
 
     @asynccontextmanager
     async def _picture(self, image: wire.ImageRef, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -306,15 +316,34 @@ class Client:
         body: Mapping[str, Any] | None = None,
         allowed: tuple[int, ...] = (200,),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer whose body is still to be read, within the time for a request. Raises ServerError."""
-        with _Translated(self.name, doing):
-            headers = {**self._headers, "Accept-Encoding": _PACKED}
-            request = self._open.request(
-                method, self.url + path, json=body, allow_redirects=False, **self._to_own(headers)
-            )
-            async with asyncio.timeout(self._timeouts.request), self._wary(request, doing) as response:
-                await self._refuse(response, doing, path.partition("?")[0], allowed)
-                yield response
+        """An answer whose body is still to be read, within the time for a request. Raises ServerError.
+
+        A question that came too soon for a limit on requests is asked again, at the pace that the limit lets pass.
+        """
+        tries, answered = (_TRIES if method == "GET" else 1), False
+        while not answered:
+            await self._turn()
+            try:
+                with _Translated(self.name, doing):
+                    headers = {**self._headers, "Accept-Encoding": _PACKED}
+                    request = self._open.request(
+                        method, self.url + path, json=body, allow_redirects=False, **self._to_own(headers)
+                    )
+                    async with asyncio.timeout(self._timeouts.request), self._wary(request, doing) as response:
+                        await self._refuse(response, doing, path.partition("?")[0], allowed)
+                        answered = True
+                        self._throttle.passed()
+                        yield response
+            except Refused as refusal:
+                tries -= 1
+                limit = not answered and is_limit(refusal, question=method == "GET")
+                soon = limit and self._throttle.limited(refusal, time.monotonic())
+                if not (soon and tries):
+                    raise
+
+    async def _turn(self) -> None:
+        if wait := self._throttle.wait(time.monotonic()):
+            await asyncio.sleep(wait)
 
     def _to_own(self, headers: Mapping[str, str]) -> dict[str, Any]:
         """The options of a request that goes to this very server."""

@@ -22,7 +22,7 @@ from reggen.comfy.cuts import Cuts
 from reggen.comfy.follow import Follower, Pace
 from reggen.comfy.refusals import Refusals, is_missing, is_permanent
 from reggen.comfy.worker import LOOKS, Verdict, Worker
-from reggen.errors import Lost, ServerError, Unreachable
+from reggen.errors import Lost, Refused, ServerError, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
@@ -203,7 +203,8 @@ class Link:
         try:
             return (await self.client.post(body)).prompt_id
         except ServerError as error:
-            if is_permanent(error) or (isinstance(error, Unreachable) and not error.arrived):
+            refused = isinstance(error, Refused) and error.status < 500
+            if refused or is_permanent(error) or (isinstance(error, Unreachable) and not error.arrived):
                 raise
             if known_as := await self._find(body["prompt_id"]):
                 return known_as

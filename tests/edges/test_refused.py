@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import pytest
 
 from reggen import progress
 from reggen.errors import NO_SERVER, NoServers
-from reggen.sim import Fault, Script, Settings, serve
+from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.sim.reply import Ask, Reply, as_json
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
@@ -31,7 +33,7 @@ def troubles(told: Told) -> str:
     [
         (401, "HTTP 401: 401: you may not; give this server valid credentials in [[servers]]: headers = { Auth"),
         (403, "HTTP 403"),
-        (404, "/api/jobs"),
+        (404, "HTTP 404"),
         (502, "HTTP 502"),
         (200, 'a web page ("Sign in"); something in front of ComfyUI answers'),
     ],
@@ -178,6 +180,24 @@ async def test_a_limit_on_requests_does_not_refuse_the_start(job: JobMaker) -> N
         assert not absences(told)
 
 
+async def test_a_limit_on_requests_all_night_only_slows_the_run(job: JobMaker) -> None:
+    """A proxy that lets one request pass every 50 ms, and no two together: every image comes, and none twice."""
+    async with serve(QUICK) as sim:
+        answer, last = sim.answer, [0.0]
+
+        async def limits(ask: Ask) -> tuple[Reply, Fault | None]:
+            now = time.monotonic()
+            if now - last[0] < 0.05:
+                return Reply(503, b"limited", "text/plain"), None
+            last[0] = now
+            return await answer(ask)
+
+        sim.answer = limits  # type: ignore[method-assign]
+        told = await filled(job(sim.url), limit=60)
+        assert told.summary.exit_code == 0
+        assert sim.executed == 6
+
+
 async def test_one_unfit_server_and_one_that_is_off_are_both_named_while_waiting(job: JobMaker) -> None:
     """With --wait, too: the one that is there will not do, and the other is waited for."""
     async with serve(Settings(checkpoints=("other.safetensors",))) as unfit:
@@ -254,3 +274,29 @@ async def test_prompts_on_a_server_that_refuses_are_no_suspects(job: JobMaker) -
             elif isinstance(event, progress.Left) and event.server == wanted.servers[1].name:
                 held -= 1
         assert any(shared), "each of them had the other server to itself"
+
+
+@pytest.mark.parametrize("stream", ["history", "queue"])
+async def test_wrong_answers_now_and_then_are_no_absence(job: JobMaker, stream: str) -> None:
+    """Two of three go wrong for a while, never three in a row: the right one in between counts."""
+    wrong = tuple(number for number in range(4, 40) if number % 3)
+    async with serve(QUICK, Script((Fault("status", stream, nth=wrong, status=500),))) as sim:
+        if stream == "queue":  # without events every look is at the queue
+            sim.refuse_sockets(60)
+            sim.answer = unseen(sim)  # type: ignore[method-assign, assignment]
+        told = await filled(job(sim.url, dataset={"count": 8}), limit=60)
+        assert told.summary.exit_code == 0
+        assert not absences(told)
+        assert sim.executed == 8
+
+
+def unseen(sim: Sim) -> Callable[[Ask], Coroutine[Any, Any, tuple[Reply, Fault | None]]]:
+    """Answer GET /prompt past the faults: only looks at the queue are to be counted."""
+    answer = sim.answer
+
+    async def answers(ask: Ask) -> tuple[Reply, Fault | None]:
+        if ask.path == "/prompt" and ask.method == "GET":
+            return as_json({"exec_info": {"queue_remaining": sim.world.remaining}}), None
+        return await answer(ask)
+
+    return answers

@@ -44,6 +44,7 @@ FLOORS = {
     "comfy.worker": 1,
     "comfy.refusals": 1,
     "comfy.cuts": 1,
+    "comfy.throttle": 1,
     "comfy.client": 2,
     "comfy.websocket": 2,
     "comfy.link": 2,
