@@ -7,6 +7,7 @@ told by `Unreachable.arrived`.
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -34,6 +35,8 @@ _HISTORY = "reading the history"
 NOBODY = "00000000-0000-4000-8000-000000000000"
 _NEWEST = 200  # history entries read for the prompts of an earlier run, which left a handful at most
 _TRIES = 4  # of a question that comes too soon
+_ECHOES = 2  # times its graph that a history entry may have, written with other escapes
+_NO_ROUTE = (404, 405, 501)
 _HOPS = 5  # redirects of a picture that are followed
 _MOVED = (301, 302, 303, 307, 308)
 _PACKED = "gzip, deflate"  # what we unpack
@@ -83,6 +86,7 @@ class Client:
         self._secrets = door.words_of(self._headers.values())
         self._pin, self._origin = pin, URL(self.url).origin()
         self._throttle = Throttle()
+        self._largest = 0  # characters of the largest graph that was posted: a history entry repeats it
         self._answered = False  # whether it ever answered in HTTP
         self._session: aiohttp.ClientSession | None = None
         self._by_jobs = False  # what is in front of it knows no /history, and knows /api/jobs
@@ -108,6 +112,7 @@ class Client:
     async def post(self, body: Mapping[str, Any]) -> wire.Accepted:
         """POST /prompt. Raises Rejected too; nothing is left queued then."""
         doing = "queueing a prompt"
+        self._largest = max(self._largest, len(json.dumps(body["prompt"])))
         status, answer = await self._json("POST", "/prompt", doing, body=body, allowed=(200, 400))
         result = wire.read_submission(self.name, status, answer)
         result = self._quiet(result) if isinstance(result, ReggenError) else result
@@ -126,7 +131,8 @@ class Client:
         no_history: Refused | None = None
         if not self._by_jobs:
             try:
-                _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", _HISTORY)
+                most = door.ANSWER + _ECHOES * min(self._largest, door.LISTING)
+                _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", _HISTORY, most=most)
                 return self._outcome(wire.read_history(self.name, prompt_id, body))
             except Refused as refusal:
                 if refusal.status != 404:
@@ -140,9 +146,10 @@ class Client:
         try:
             status, body = await self._json("GET", path, _HISTORY, allowed=(200, 404))
         except ServerError as error:
-            if no_history:
+            gone = isinstance(error, Nonsense) or (isinstance(error, Refused) and error.status in _NO_ROUTE)
+            if no_history and gone:
                 raise _no_way_to_look(self.name) from None
-            raise error from None
+            raise
         if status == 404 and not wire.is_unknown_job(body):
             raise _no_way_to_look(self.name)
         self._by_jobs = True

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeGuard
 
 # bytes of an answer, after unpacking
-ANSWER = 4 << 20  # any answer without a limit of its own; the history entry of one prompt of ours has about 10 kB
+ANSWER = (
+    4 << 20
+)  # any answer without a limit of its own; the history entry of one prompt of ours has some kB beside its graph
 NODE_CLASS = 8 << 20  # one class in /object_info: the names of 80,000 files
 LISTING = (
     64 << 20

@@ -20,9 +20,9 @@ from reggen.comfy import wire
 from reggen.comfy.client import Client, Socket
 from reggen.comfy.cuts import Cuts
 from reggen.comfy.follow import Follower, Pace
-from reggen.comfy.refusals import Refusals, is_missing, is_permanent
+from reggen.comfy.refusals import Refusals, is_of_the_front
 from reggen.comfy.worker import LOOKS, Verdict, Worker
-from reggen.errors import Lost, Refused, ServerError, Unreachable
+from reggen.errors import Lost, Refused, ServerError, Unfetched, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
@@ -33,6 +33,7 @@ _PUTS_OFF = (
     wire.Preview,
     wire.Unknown,
 )  # signs of life: by far the most, and they make nothing due
+_READING, _VIEWING = "reading the history", "downloading an image"
 _TOGETHER = 32  # prompts that are taken out of the history at a time
 _DOUBTS = 4  # looks for a prompt whose post had no answer, of a server that is there, before nobody knows
 
@@ -76,6 +77,8 @@ class Link:
         self._worker = Worker(self._pace)
         self._refusals = Refusals(self._pace)
         self._withheld: wire.ImageRef | None = None  # the picture that was refused, where that is why it is away
+        self._handed_out: wire.ImageRef | None = None  # the last one that was not
+        self._spoilt: wire.ImageRef | None = None  # one that was refused while others were not
         self._cuts = Cuts()
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
@@ -114,32 +117,39 @@ class Link:
             self._follower.forget(prompt_id)
             self._follower.forget(known_as)
 
-    async def answers(self, error: ServerError) -> bool:
-        """After ``error`` to a post or a view: see whether looks are answered. If not, the server is away for it."""
+    async def answers(self) -> bool:
+        """After a wrong answer: see whether looks are answered, for a prompt that nobody knows. If not, it is away."""
         if self._refusals.why:
             return False
         try:
             await self.client.look()
-        except ServerError as refused:
-            if isinstance(refused, Unreachable):
-                self._is_away(refused.what)
+        except ServerError as error:
+            if isinstance(error, Unreachable):
+                self._is_away(error.what)
             else:
-                self._refusals.refuse(refused if is_permanent(refused) else error, self._clock())
-                self._is_away(self._refusals.why)
+                self._is_refused(error)
             return False
         return True
+
+    def _is_refused(self, error: ServerError) -> None:
+        self._refusals.refuse(error, self._clock())
+        self._is_away(self._refusals.why)
 
     def withholds(self, picture: wire.ImageRef, error: ServerError) -> bool:
-        """A picture was not handed out. True when the server is away for that; then until it hands this one out."""
-        if is_missing(error) or isinstance(error, Unreachable) or not self._refusals.wrong(error, self._clock()):
+        """A picture was not handed out. True when the server is away for that: then until it hands out this one.
+
+        Or the last one that it did hand out: then just this one is refused, and is no reason to be away.
+        """
+        if picture == self._spoilt or not is_of_the_front(error) or not self._refusals.wrong(error):
             return False
         self._withheld = picture
-        self._is_away(self._refusals.why)
+        self._is_refused(error)
         return True
 
-    def hands_out(self) -> None:
+    def hands_out(self, picture: wire.ImageRef) -> None:
         """A picture is being handed out."""
-        self._refusals.right("downloading an image")
+        self._handed_out = picture
+        self._refusals.right(_VIEWING)
 
     async def free(self) -> None:
         """Ask the server to free its memory; one that does not answer is found out otherwise."""
@@ -204,7 +214,7 @@ class Link:
             return (await self.client.post(body)).prompt_id
         except ServerError as error:
             refused = isinstance(error, Refused) and error.status < 500
-            if refused or is_permanent(error) or (isinstance(error, Unreachable) and not error.arrived):
+            if refused or (isinstance(error, Unreachable) and not error.arrived):
                 raise
             if known_as := await self._find(body["prompt_id"]):
                 return known_as
@@ -315,8 +325,6 @@ class Link:
                     self._blocked[event.prompt_id] = self.client.hushed(event.blocked)
                 if isinstance(event, wire.WORK):
                     self._worker.works()
-                if not self.up:
-                    self._is_up(self._cuts.why(self._clock()))
                 if not isinstance(event, _PUTS_OFF) and self._follower.wake_at() < self._sleeps_until:
                     self._wake.set()
 
@@ -327,7 +335,7 @@ class Link:
         except ServerError as error:
             if isinstance(error, Unreachable) and not error.arrived:
                 self._worker.replaced()  # nobody listens: the process is gone, and the next one has a new worker
-            self._is_away(error.what)
+            self._is_away(error.told)
         else:
             self._client_id = self._client_id or uuid.uuid4().hex
             await self._greet(self._cuts.why(self._clock()))
@@ -408,34 +416,44 @@ class Link:
         alone = self._socket is not None or bool(self._refusals.why)
         return alone and not self.up and not self._worker.resting
 
-    async def _look_for_nothing(self) -> None:
-        """Ask again what was refused. Raises ServerError while it still is."""
-        if self._withheld:
-            try:
-                async with self.client.view(self._withheld):
-                    pass
-            except ServerError as error:
-                if not is_missing(error):
-                    raise
-            self._withheld = None
-        else:
+    async def _ask_for_what_was_refused(self) -> None:
+        """Raises ServerError while it still is."""
+        if self._withheld is None:
             await self.client.look()
-
-    async def _ask_again(self) -> None:
-        """See whether it is back: one that refused looks is, when it answers them."""
-        if self._refusals.ask_at > self._clock() and self._refusals.why:
             return
         try:
-            if self._refusals.why:
-                await self._look_for_nothing()
-                self._refusals.healed()
-            else:
-                await self.client.remaining()
+            await self._view(self._withheld)
         except ServerError as error:
-            if self._refusals.why:
-                self._refusals.refuse(error, self._clock())
-                self._is_away(self._refusals.why)
+            if is_of_the_front(error):
+                if self._handed_out is None:
+                    raise
+                await self._view(self._handed_out)
+                self._spoilt = self._withheld
+        self._withheld = None
+
+    async def _view(self, picture: wire.ImageRef) -> None:
+        async with self.client.view(picture):
+            pass
+
+    async def _ask_again(self) -> None:
+        """See whether it is back: one that refused something is, when it does not any more."""
+        if not self._refusals.why:
+            with suppress(ServerError):
+                await self.client.remaining()
+                self._came_back()
+            return
+        if self._refusals.ask_at > self._clock():
+            return
+        try:
+            await self._ask_for_what_was_refused()
+        except Unreachable as error:
+            self._refusals.healed()  # it does not refuse, it is gone: that heals in another way
+            self._is_away(error.what)
+        except ServerError as error:
+            self._is_refused(error)
         else:
+            self._refusals.healed()
+            await self._sweep()
             self._came_back()
 
     def _came_back(self) -> None:
@@ -447,7 +465,7 @@ class Link:
     async def _pause(self) -> None:
         rest = self._worker.rests_until if self._worker.resting else math.inf
         if self._refusals.why:
-            self._sleeps_until = min(rest, self._refusals.ask_at)
+            self._sleeps_until = self._refusals.ask_at if self._is_in_doubt else rest
         else:
             again = self._clock() + self._pace.blind if self._is_in_doubt else math.inf
             self._sleeps_until = min(self._follower.wake_at(), rest, again)
@@ -466,8 +484,8 @@ class Link:
                 self._follower.look_failed(prompt_id, self._clock())
             if isinstance(error, Unreachable):
                 self._is_away(error.what)
-            else:
-                self._was_wrong(error)
+            elif self._refusals.wrong(error):
+                await self.answers()
             return
         self._refusals.right("reading the queue")
         self._came_back()
@@ -477,11 +495,6 @@ class Link:
                 self._follower.looked(prompt_id, None, queued=True, now=self._clock())
         await self._examine_worker(queue)
         await self._look_at([prompt_id for prompt_id in prompt_ids if prompt_id not in here], queued=False)
-
-    def _was_wrong(self, error: ServerError) -> None:
-        """A look was not answered with what was asked: after a few in a row the server is away for it."""
-        if self._refusals.wrong(error, self._clock()):
-            self._is_away(self._refusals.why)
 
     async def _examine_worker(self, queue: wire.Queue) -> None:
         """A worker thread that died leaves a server that answers everything and does nothing."""
@@ -520,15 +533,24 @@ class Link:
             seen = await self.client.history(prompt_id)
         except ServerError as error:
             self._follower.look_failed(prompt_id, self._clock())
-            self._was_wrong(error)
+            if isinstance(error, Unreachable):
+                self._is_away(error.what)
+            elif self._refusals.wrong(error) and await self.answers():
+                self._refusals.right(_READING)
+                self._settle(prompt_id, Unfetched(self.name, f"{_READING}: {error.told}"))
             return
-        self._refusals.right("reading the history")
+        self._refusals.right(_READING)
         self._came_back()
         if isinstance(seen, wire.Success):
             self._worker.made()
         elif seen is not None:
             self._worker.works()
         outcome = self._follower.looked(prompt_id, seen, queued, self._clock())
+        if outcome is not None:
+            self._settle(prompt_id, outcome)
+
+    def _settle(self, prompt_id: str, outcome: wire.Outcome) -> None:
+        self._follower.forget(prompt_id)
         ending = self._endings.get(prompt_id)
-        if outcome is not None and ending is not None and not ending.done():
+        if ending is not None and not ending.done():
             ending.set_result(outcome)

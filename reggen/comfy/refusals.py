@@ -14,6 +14,7 @@ from reggen.errors import Nonsense, Refused, ServerError
 
 FEW = 3
 _LONGEST = 15.0  # times ``blind``: the pause between questions to a server that refuses begins with that, and grows
+_FRONT = frozenset({401, 403, 405, 407})
 _PASSING = frozenset({408, 425, 429})
 
 
@@ -29,6 +30,11 @@ def is_missing(error: ServerError) -> bool:
     return isinstance(error, Refused) and error.status == 404 and not error.body
 
 
+def is_of_the_front(error: ServerError) -> bool:
+    """Whether somebody in front of the server says no, who says it to everything alike: no fault of one picture."""
+    return (isinstance(error, Nonsense) and error.page) or (isinstance(error, Refused) and error.status in _FRONT)
+
+
 class Refusals:
     """Counts wrong answers in a row. ``why`` is the reason, in words, while the server is away for it."""
 
@@ -39,13 +45,10 @@ class Refusals:
         self._in_a_row: Counter[str] = Counter()
         self._blind = self._pause = pace.blind
 
-    def wrong(self, error: ServerError, now: float) -> bool:
-        """An answer was not what was asked for. True when the server is away for it, from now on or still."""
+    def wrong(self, error: ServerError) -> bool:
+        """An answer was not what was asked for. True when it is one of a few in a row to this kind of question."""
         self._in_a_row[error.doing] += 1
-        if not self.why and self._in_a_row[error.doing] < FEW:
-            return False
-        self.refuse(error, now)
-        return True
+        return self._in_a_row[error.doing] >= FEW
 
     def refuse(self, error: ServerError, now: float) -> None:
         """It is away for this answer, whatever came before."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from reggen.comfy.door import DECODER, NAME, NO_JSON, Closed, demand_few_values
 
-ITEM = 4 << 20  # characters of one item
+ITEM = 8 << 20  # characters of one item; a workflow with pictures in it, written as text, has some millions
 ITEMS = 20_000  # ComfyUI itself keeps half as many in its history
 _AFTER = frozenset(" \t\r\n,:]}")
 _SPACE = re.compile(r"[ \t\r\n]*")

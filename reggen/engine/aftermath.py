@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 
 from reggen import progress
 from reggen.comfy.link import Link
@@ -44,6 +45,7 @@ from reggen.progress import RunEvent
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 _ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
 _ASKED = 0.05  # seconds until it is seen whether a disk has said what room it has
+_GLANCED_AT = 32  # slots
 _FETCHES = 3  # rounds of fetching a picture that is made, before it is made anew
 
 
@@ -166,6 +168,7 @@ class Aftermath:
     ) -> None:
         """Pictures that are made and could not be had: the server rests, and is asked for them again."""
         samples, error = tuple(sample for sample, _ in failures), failures[0][1]
+        self.last_error[link.name] = str(error)
         now = time.monotonic()
         self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
         tries = replace(errand.tries, fetches=errand.tries.fetches + link.up)  # an absence is no round
@@ -190,7 +193,7 @@ class Aftermath:
         self.last_error[link.name] = f"{error.doing}: {error.told}" if isinstance(error, ServerError) else str(error)
         if isinstance(error, ServerError):
             self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
-            await self._judge_front(link, error)
+            await self._judge_front(link, errand, error)
         elif isinstance(error, Rejected):
             if self._fleet.refused(link.name):
                 self._leave_out(link.name, f"it keeps refusing what others take: {error}")
@@ -199,17 +202,26 @@ class Aftermath:
             if link.name in errand.tries.freed and errand.order.batch > 1:
                 self._fleet.overflowed(link.name, errand.order.batch)
             await self._is_sick(link)
-        elif isinstance(error, Failed) and self._fleet.raised(link.name, now, self._sick_rest):
+        elif isinstance(error, Failed) and self._fleet.raised(link.name, now, self._sick_rest, errand.tries.raised):
             why = "every prompt raises there while others make images, so it rests; see its console"
             text = f"{link.name}: {why}: {error}"
             self._tell(progress.Trouble(now, link.name, text))
         else:
             self._fleet.accepted(link.name)
 
-    async def _judge_front(self, link: Link, error: ServerError) -> None:
+    async def _judge_front(self, link: Link, errand: Errand, error: ServerError) -> None:
         """A post was refused for good: where looks are answered, only posts are, and after a few it is left out."""
-        if is_permanent(error) and await link.answers(error) and self._fleet.barred(link.name):
+        if not is_permanent(error) or not await link.answers():
+            return
+        text = errand.order.samples[0].positive or ""
+        if self._fleet.barred(link.name, text, only=self._has_one_text):
             self._leave_out(link.name, f"{error.doing}: {error.told}")
+
+    @cached_property
+    def _has_one_text(self) -> bool:
+        """Going by a few slots from all over the plan."""
+        slots = range(0, len(self._plan), max(1, len(self._plan) // _GLANCED_AT))
+        return len({self._plan.sample(slot).positive for slot in slots}) == 1
 
     def _leave_out(self, name: str, why: str) -> None:
         self.left_out[name] = why
@@ -240,7 +252,17 @@ class Aftermath:
         now = time.monotonic()
         able = self._fleet.candidates(now)
         ailing = self._fleet.ailing
-        verdict = decide(error, link.name, errand.tries, self._limits, able, batch=errand.order.batch, ailing=ailing)
+        for_good = isinstance(error, ServerError) and is_permanent(error) and link.up  # otherwise it refuses everything
+        verdict = decide(
+            error,
+            link.name,
+            errand.tries,
+            self._limits,
+            able,
+            batch=errand.order.batch,
+            ailing=ailing,
+            for_good=for_good,
+        )
         if isinstance(error, BadImage):
             await self._record(samples, error, link.name)
         if isinstance(verdict, GiveUp):

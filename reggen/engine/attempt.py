@@ -170,7 +170,7 @@ class Bench:
         for trial in range(1, _DOWNLOADS + 1):
             try:
                 async with link.client.view(picture) as download:
-                    link.hands_out()
+                    link.hands_out(picture)
                     accept = partial(self._accept, sample, link.name, download.length)
                     return await self.folder.receive(sample.name, download, self._most_bytes, accept, self.threads)
             except ServerError as error:

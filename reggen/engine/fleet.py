@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,11 @@ from reggen.engine.station import FETCHING, Finish, Station
 from reggen.plan import Order
 
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
-_BARRED = 5  # posts in a row that what is in front of a server may refuse for good, before it is left out
+_BARRED, _BARRED_ALIKE = (
+    5,
+    15,
+)  # posts in a row that what is in front of a server may refuse for good, before it is left out:
+# of different texts or of the only one there is, and of one text, which may be what is refused
 _RAISED = 3  # prompts in a row that may raise on a server while others make images, before it is at fault
 _LONGEST_REST = 1800.0  # seconds
 
@@ -217,7 +221,8 @@ class Fleet:
     def accepted(self, name: str) -> None:
         """A server took a prompt and ended it, well or not."""
         server = self._servers[name]
-        server.refusals = server.barred = 0
+        server.refusals = 0
+        server.barred.clear()
         if not self._is_ailing(server):
             server.breaker.worked()
         self._succeeded = True
@@ -230,12 +235,17 @@ class Fleet:
         self._made += 1
         server.raised = 0
 
-    def raised(self, name: str, now: float, rest: float) -> bool:
+    def raised(self, name: str, now: float, rest: float, before: Collection[str] = ()) -> bool:
         """A node raised on a server. True when that is the server's fault: it raises always, and others make images.
 
-        Then it rests, longer each time; ``rest`` is the first one, in seconds.
+        Then it rests, longer each time; ``rest`` is the first one, in seconds. What raised on another server, too
+        (``before``), is the prompt's fault and says nothing of either.
         """
         server = self._servers[name]
+        if elsewhere := set(before) - {name}:
+            for other in elsewhere:
+                self._servers[other].raised = max(0, self._servers[other].raised - 1)
+            return False
         others = self._made - server.made
         if not server.raised:
             server.others_made = others
@@ -253,11 +263,16 @@ class Fleet:
         """The servers on which every prompt raises while others make images."""
         return frozenset(name for name, server in self._servers.items() if self._is_ailing(server))
 
-    def barred(self, name: str) -> bool:
-        """What is in front of a server refused a post for good. True when it is left out from here on."""
+    def barred(self, name: str, text: str, *, only: bool) -> bool:
+        """What is in front of a server refused a post for good. True when it is left out from here on.
+
+        ``only``: all prompts have this text. Otherwise another one is to be tried next.
+        """
         server = self._servers[name]
-        server.barred += 1
-        if server.out or server.barred < _BARRED:
+        server.barred.append(text)
+        server.last = None
+        alike = len(set(server.barred)) == 1 and not only
+        if server.out or len(server.barred) < (_BARRED_ALIKE if alike else _BARRED):
             return False
         server.out = True
         return True

@@ -143,7 +143,8 @@ class Keeper:
         if self._link.worker_is_dead:
             return "its worker is dead"
         away = self._link.away_since
-        if self._one.alive and away is not None and self._clock() - away > _FROZEN:
+        frozen = away is not None and not self._link.refuses and self._clock() - away > _FROZEN
+        if self._one.alive and frozen:
             return f"it runs and has not answered for {_FROZEN:.0f} s"
         return self._asked
 

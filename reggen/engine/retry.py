@@ -3,7 +3,8 @@
 By class and fields of the error, never by its text:
 
     ServerError           again, elsewhere first. Not the sample's fault: it has a generous count of its own,
-                          but for HTTP 500, which some graphs cause for ever: that counts as an attempt
+                          but for HTTP 500, which some graphs cause for ever: that counts as an attempt; and but for
+                          a post that is refused for good while looks are answered: three times, then as Rejected
     Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose. What was on board
                           when a server died is a suspect: it is tried alone from then on, so that the next death
                           has one culprit; a sample over which servers died twice is parked, not tried a third time
@@ -40,6 +41,7 @@ from reggen.errors import (
 from reggen.job import Limits
 
 _SERVER_ERRORS = 200  # tries of one sample that ended in a server's fault
+_FOR_GOOD = 3  # posts of one sample that may be refused for good
 _PAUSES = (0.5, 30.0)  # seconds: the first ceiling of the jitter and the highest
 
 
@@ -53,6 +55,7 @@ class Tries:
     deaths: int = 0  # servers that died with it on board
     fetches: int = 0  # rounds in which its pictures, made already, could not be had
     server_errors: int = 0
+    for_good: int = 0
     raised: tuple[str, ...] = ()  # the servers on which a node raised, once for each time
     freed: frozenset[str] = frozenset()  # servers whose memory was freed for it
     refused_by: frozenset[str] = frozenset()  # servers that cannot make it: they refuse it, or lack the memory
@@ -102,16 +105,18 @@ def decide(
     *,
     batch: int = 1,
     ailing: frozenset[str] = frozenset(),
+    for_good: bool = False,
 ) -> Verdict:
     """What follows from ``error`` on ``server`` for the samples of one prompt, a ``batch`` of so many pictures.
 
     Given what was spent on them before, the servers usable now, and those of them on which every prompt raises.
+    ``for_good``: just this post was refused, and will be again.
     """
-    tries = replace(tries, avoid=tries.avoid | {server})
+    tries = replace(tries, avoid=tries.avoid | {server}, for_good=tries.for_good + for_good)
     verdict: Verdict
     if isinstance(error, Forbidden):
         verdict = GiveUp(str(error))
-    elif isinstance(error, Rejected):
+    elif isinstance(error, Rejected) or (for_good and tries.for_good >= _FOR_GOOD):
         verdict = _elsewhere(error, server, tries, usable)
     elif isinstance(error, Failed) and error.out_of_memory:
         verdict = _short_of_memory(error, server, tries, usable, batch)
@@ -155,7 +160,7 @@ def _short_of_memory(error: Failed, server: str, tries: Tries, usable: frozenset
     return _elsewhere(error, server, tries, usable)
 
 
-def _elsewhere(error: SampleError, server: str, tries: Tries, usable: frozenset[str]) -> Verdict:
+def _elsewhere(error: ServerError | SampleError, server: str, tries: Tries, usable: frozenset[str]) -> Verdict:
     """On this server never again."""
     tries = replace(tries, refused_by=tries.refused_by | {server})
     return GiveUp(str(error)) if tries.refused_by >= usable | {server} else Again(tries)

@@ -35,7 +35,7 @@ class Station:
     active: int = 0
     down_since: float | None = None
     refusals: int = 0
-    barred: int = 0  # posts in a row, by what is in front of it
+    barred: list[str] = field(default_factory=list)  # the texts of posts in a row that what is in front of it refused
     raised: int = 0  # prompts in a row over which a node raised
     others_made: int = 0  # images of the others before the first of these
     made: int = 0

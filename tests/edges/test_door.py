@@ -145,7 +145,7 @@ HUGE: dict[str, tuple[str, Handler, str]] = {
     "history": ("history", streaming(b'{"a": "', PIECE, LARGE), "the answer is larger than 4 MB"),
     "post": ("post", streaming(b'{"error": "', PIECE, LARGE), "the answer is larger than 4 MB"),
     "node": ("node", streaming(b'{"a": "', PIECE, LARGE), "the answer is larger than 8 MB"),
-    "queue of one item": ("queue", streaming(b'{"queue_running": ["', PIECE, LARGE), "an item of more than 4 MB"),
+    "queue of one item": ("queue", streaming(b'{"queue_running": ["', PIECE, LARGE), "an item of more than 8 MB"),
     "queue of many": (
         "queue",
         streaming(b'{"queue_running": [[]', b', [1, "' + PIECE + b'"]', LARGE),

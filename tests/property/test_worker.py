@@ -82,18 +82,28 @@ def test_a_worker_that_takes_nothing_is_found_dead(rhythm: list[float], freed: b
 
 
 @given(st.lists(st.tuples(st.sampled_from(("queue", "history")), st.booleans()), max_size=60))
-def test_only_wrong_answers_in_a_row_to_one_question_make_a_server_away(answers: list[tuple[str, bool]]) -> None:
-    """Right ones to another question neither help nor harm; away, it stays so until every question is answered."""
-    refusals, in_a_row, away = Refusals(PACE), {"queue": 0, "history": 0}, False
-    for number, (question, right) in enumerate(answers):
+def test_only_wrong_answers_in_a_row_to_one_question_are_a_few(answers: list[tuple[str, bool]]) -> None:
+    """Right ones to another question neither help nor harm; what healed begins anew."""
+    refusals, in_a_row = Refusals(PACE), {"queue": 0, "history": 0}
+    for question, right in answers:
         if right:
             refusals.right(question)
             in_a_row[question] = 0
         else:
             in_a_row[question] += 1
-            away = away or in_a_row[question] >= FEW
-            assert refusals.wrong(Refused("here", question, 401, ""), float(number)) == away
-        assert bool(refusals.why) == away
+            assert refusals.wrong(Refused("here", question, 401, "")) == (in_a_row[question] >= FEW)
+    refusals.refuse(Refused("here", "queue", 401, ""), 1e6)
+    assert "HTTP 401" in refusals.why
     refusals.healed()
     assert not refusals.why
-    assert not refusals.wrong(Refused("here", "queue", 401, ""), 1e6)
+    assert not refusals.wrong(Refused("here", "queue", 401, ""))
+
+
+@given(st.lists(st.floats(0.0, 600.0), min_size=1, max_size=20))
+def test_what_refuses_is_asked_again_ever_later_and_never_too_soon(waits: list[float]) -> None:
+    """At least as late as it wants it, and of itself no later than half a minute."""
+    refusals, now = Refusals(PACE), 0.0
+    for wait in waits:
+        refusals.refuse(Refused("here", "queue", 429, "", wait), now)
+        assert now + max(wait, PACE.blind) <= refusals.ask_at <= now + max(wait, 30.0)
+        now = refusals.ask_at

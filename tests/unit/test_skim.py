@@ -74,7 +74,7 @@ def test_a_long_queue_is_held_item_by_item() -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b'{"a": ["' + b"x" * (2 * ITEM), "an item of more than 4 MB"),
+        (b'{"a": ["' + b"x" * (2 * ITEM), "an item of more than 8 MB"),
         (b'{"a": [' + b"1," * (ITEMS + 1), "more than 20,000 items"),
         (b'{"a": [' + b"[" * 200_000, "not JSON"),
         (b'{"a": [[' + b"[]," * 1_300_000, "more than 1,000,000 values"),
