@@ -78,6 +78,8 @@ _REMEDIES = {
     404: "is this the address of ComfyUI, with the path it has behind a proxy? See url in [[servers]]",
     405: "have the proxy in front of it let this request through",
     407: _CREDENTIALS,
+    502: "what is in front of it answers, ComfyUI behind it does not: is it running?",
+    504: "what is in front of it answers, ComfyUI behind it does not: is it running?",
     413: "have the proxy in front of it take larger requests (nginx: client_max_body_size 16m;)",
 }
 """By HTTP status: what a person can do where the same request is refused again and again."""

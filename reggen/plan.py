@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from reggen.guard import Guard
@@ -25,6 +26,7 @@ from reggen.source import Source
 
 _TAKE = 1 << 40
 CLASS = 1 << 32
+_GLANCED_AT = 32  # slots
 MAX_TAKES = SEED_LIMIT // _TAKE
 
 
@@ -102,6 +104,12 @@ class Plan:
 
     def __iter__(self) -> Iterator[Sample]:
         return (self.sample(index) for index in range(len(self)))
+
+    @cached_property
+    def has_one_text(self) -> bool:
+        """Whether all prompts have the same positive text, going by a few slots from all over the plan."""
+        slots = range(0, len(self), max(1, len(self) // _GLANCED_AT))
+        return len({self.sample(slot).positive for slot in slots}) == 1
 
     def sample(self, index: int, take: int = 0) -> Sample:
         """The sample of one slot and take. Raises IndexError outside the count or the takes."""

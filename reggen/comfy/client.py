@@ -84,7 +84,7 @@ class Client:
         self.url, self.name = url.rstrip("/"), name or url
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
         self._secrets = door.words_of(self._headers.values())
-        self._pin, self._origin = pin, URL(self.url).origin()
+        self._pin, self._origin = pin, _origin(URL(self.url))
         self._throttle = Throttle()
         self._largest = 0  # characters of the largest graph that was posted: a history entry repeats it
         self._answered = False  # whether it ever answered in HTTP
@@ -262,7 +262,7 @@ class Client:
         params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
         url, plain = URL(f"{self.url}/view").with_query(params), {"Accept-Encoding": "identity"}
         for _ in range(_HOPS + 1):
-            own = url.origin() == self._origin
+            own = _origin(url) == self._origin
             options: Any = self._to_own({**self._headers, **plain}) if own else {"headers": plain}
             async with self._open.get(url, allow_redirects=False, **options) as response:
                 elsewhere = response.headers.get("Location")
@@ -547,6 +547,11 @@ def _agent() -> str:
 
 
 _AGENT = _agent()
+
+
+def _origin(url: URL) -> tuple[str, str, int | None]:
+    """The server of an address; an address that is kept as it was written may have its host in any case."""
+    return url.scheme.lower(), (url.host or "").lower(), url.port
 
 
 def _seconds(after: str) -> float:

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections import deque
 
 _MANY = 3
+_UPGRADE = (
+    " (does a proxy let no WebSocket through? nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+    'proxy_set_header Connection "upgrade";)'
+)
 _WITHIN = 300.0  # seconds
 
 
@@ -40,7 +44,8 @@ class Cuts:
     def why(self, now: float) -> str:
         """Why there are no events, or not all of them; empty when there is nothing to say."""
         if self._unopened:
-            return f"no events ({self._unopened}); looking instead"
+            hint = _UPGRADE if "HTTP" in self._unopened else ""
+            return f"no events ({self._unopened}); looking instead{hint}"
         if not self._is_often(now):
             self._often = ""
         return self._often

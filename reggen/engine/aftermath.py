@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 
 from reggen import progress
 from reggen.comfy.link import Link
@@ -45,7 +44,6 @@ from reggen.progress import RunEvent
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 _ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
 _ASKED = 0.05  # seconds until it is seen whether a disk has said what room it has
-_GLANCED_AT = 32  # slots
 _FETCHES = 3  # rounds of fetching a picture that is made, before it is made anew
 
 
@@ -192,7 +190,6 @@ class Aftermath:
         now = time.monotonic()
         self.last_error[link.name] = f"{error.doing}: {error.told}" if isinstance(error, ServerError) else str(error)
         if isinstance(error, ServerError):
-            self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
             await self._judge_front(link, errand, error)
         elif isinstance(error, Rejected):
             if self._fleet.refused(link.name):
@@ -202,26 +199,24 @@ class Aftermath:
             if link.name in errand.tries.freed and errand.order.batch > 1:
                 self._fleet.overflowed(link.name, errand.order.batch)
             await self._is_sick(link)
-        elif isinstance(error, Failed) and self._fleet.raised(link.name, now, self._sick_rest, errand.tries.raised):
+        elif isinstance(error, Failed) and self._raised(link.name, errand):
             why = "every prompt raises there while others make images, so it rests; see its console"
             text = f"{link.name}: {why}: {error}"
             self._tell(progress.Trouble(now, link.name, text))
         else:
             self._fleet.accepted(link.name)
 
+    def _raised(self, name: str, errand: Errand) -> bool:
+        now, before = time.monotonic(), errand.tries.raised
+        return self._fleet.raised(name, now, self._sick_rest, text=_text(errand), before=before)
+
     async def _judge_front(self, link: Link, errand: Errand, error: ServerError) -> None:
         """A post was refused for good: where looks are answered, only posts are, and after a few it is left out."""
         if not is_permanent(error) or not await link.answers():
+            self._fleet.failed(link.name, time.monotonic(), error.wait if isinstance(error, Refused) else 0.0)
             return
-        text = errand.order.samples[0].positive or ""
-        if self._fleet.barred(link.name, text, only=self._has_one_text):
+        if self._fleet.barred(link.name, _text(errand)):
             self._leave_out(link.name, f"{error.doing}: {error.told}")
-
-    @cached_property
-    def _has_one_text(self) -> bool:
-        """Going by a few slots from all over the plan."""
-        slots = range(0, len(self._plan), max(1, len(self._plan) // _GLANCED_AT))
-        return len({self._plan.sample(slot).positive for slot in slots}) == 1
 
     def _leave_out(self, name: str, why: str) -> None:
         self.left_out[name] = why
@@ -303,6 +298,10 @@ class Aftermath:
             self._tell(progress.GaveUp(time.monotonic(), sample.name, verdict.reason, server))
         if (why := self._halt.gave_up(verdict, len(samples))) and not self._fleet.stopped:
             self._stop(why)
+
+
+def _text(errand: Errand) -> str:
+    return errand.order.samples[0].positive or ""
 
 
 def _rows(samples: tuple[Sample, ...], state: str, take: int, reason: str, errand: Errand) -> list[Row]:

@@ -30,7 +30,10 @@ _BARRED, _BARRED_ALIKE = (
     15,
 )  # posts in a row that what is in front of a server may refuse for good, before it is left out:
 # of different texts or of the only one there is, and of one text, which may be what is refused
-_RAISED = 3  # prompts in a row that may raise on a server while others make images, before it is at fault
+_RAISED, _RAISED_ALIKE = (
+    3,
+    10,
+)  # prompts in a row that may raise on a server while others make images, before it is at fault
 _LONGEST_REST = 1800.0  # seconds
 
 
@@ -76,6 +79,7 @@ class Fleet:
         patience: float = 30.0,
         images: int | None = None,
         window: int = NEAR,
+        one_text: bool = False,
     ) -> None:
         """A depth of None follows what is measured; ``images`` is how many the orders are for, where it is known."""
         self._servers = {name: Station(depth, Breaker(jitter)) for name, depth in depths.items()}
@@ -86,7 +90,7 @@ class Fleet:
         self._stopped = self._held = self._expecting = False
         self._left_to_others = math.inf  # until when some server is given nothing more
         self._active = 0
-        self._made = 0
+        self._made, self._one_text = 0, one_text
         self._succeeded = False
 
     # ---- what to do
@@ -233,9 +237,9 @@ class Fleet:
         server.breaker.well()
         server.made += 1
         self._made += 1
-        server.raised = 0
+        server.raised.clear()
 
-    def raised(self, name: str, now: float, rest: float, before: Collection[str] = ()) -> bool:
+    def raised(self, name: str, now: float, rest: float, *, text: str = "", before: Collection[str] = ()) -> bool:
         """A node raised on a server. True when that is the server's fault: it raises always, and others make images.
 
         Then it rests, longer each time; ``rest`` is the first one, in seconds. What raised on another server, too
@@ -244,35 +248,36 @@ class Fleet:
         server = self._servers[name]
         if elsewhere := set(before) - {name}:
             for other in elsewhere:
-                self._servers[other].raised = max(0, self._servers[other].raised - 1)
+                del self._servers[other].raised[-1:]
             return False
         others = self._made - server.made
         if not server.raised:
             server.others_made = others
-        server.raised += 1
+        server.raised.append(text)
         if not self._is_ailing(server):
             return False
-        server.breaker.failed(now, min(_LONGEST_REST, rest * 2.0 ** min(server.raised - _RAISED, 16)))
+        server.breaker.failed(now, min(_LONGEST_REST, rest * 2.0 ** min(len(server.raised) - _RAISED, 16)))
         return True
 
     def _is_ailing(self, server: Station) -> bool:
-        return server.raised >= _RAISED and self._made - server.made > server.others_made
+        few = _RAISED_ALIKE if self._are_alike(server.raised) else _RAISED
+        return len(server.raised) >= few and self._made - server.made > server.others_made
+
+    def _are_alike(self, texts: list[str]) -> bool:
+        """Whether they say something of one text only, where there are others."""
+        return len(set(texts)) == 1 and not self._one_text
 
     @property
     def ailing(self) -> frozenset[str]:
         """The servers on which every prompt raises while others make images."""
         return frozenset(name for name, server in self._servers.items() if self._is_ailing(server))
 
-    def barred(self, name: str, text: str, *, only: bool) -> bool:
-        """What is in front of a server refused a post for good. True when it is left out from here on.
-
-        ``only``: all prompts have this text. Otherwise another one is to be tried next.
-        """
+    def barred(self, name: str, text: str) -> bool:
+        """What is in front of a server refused a post for good. True when it is left out from here on."""
         server = self._servers[name]
         server.barred.append(text)
-        server.last = None
-        alike = len(set(server.barred)) == 1 and not only
-        if server.out or len(server.barred) < (_BARRED_ALIKE if alike else _BARRED):
+        server.last = None  # another text is to be tried next
+        if server.out or len(server.barred) < (_BARRED_ALIKE if self._are_alike(server.barred) else _BARRED):
             return False
         server.out = True
         return True

@@ -258,7 +258,7 @@ class Run:
             return now
         able = self._fleet.well or any(link.up and link.in_flight for link in self._links.values())
         if able or self._fleet.stopped:
-            if self._told_away:
+            if self._told_away and able:
                 self._tell(progress.Waiting(now, ""))
             self._away_since, self._told_away = None, False
             return math.inf
@@ -298,7 +298,8 @@ class Run:
                 0.0 if self._fleet.stopped else self._limits.away if self._fleet.others_up(link.name) else math.inf
             )
             if now - link.away_since >= patience:
-                link.abandon(f"it has been away for {now - link.away_since:.0f} s", died=not link.refuses)
+                how = "refused" if link.refuses else "been away"
+                link.abandon(f"it has {how} for {now - link.away_since:.0f} s", died=not link.refuses)
             else:
                 again = min(again, link.away_since + patience)
         return again

@@ -36,7 +36,7 @@ class Station:
     down_since: float | None = None
     refusals: int = 0
     barred: list[str] = field(default_factory=list)  # the texts of posts in a row that what is in front of it refused
-    raised: int = 0  # prompts in a row over which a node raised
+    raised: list[str] = field(default_factory=list)  # the texts of prompts in a row over which a node raised
     others_made: int = 0  # images of the others before the first of these
     made: int = 0
     largest: float = math.inf  # the largest batch that may fit into its memory

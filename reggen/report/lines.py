@@ -48,6 +48,8 @@ def _words(event: RunEvent, state: Progress) -> str | None:
             return f"{event.name} is given up: {event.reason}"
         case Undone():
             return f"{', '.join(event.names)}: deleted or damaged since; made anew"
+        case Waiting() if any(view.why and view.why in event.why for view in state.servers.values()):
+            return "no server can be used; waiting for one"  # why was said of the server itself
         case Paused() | Waiting() | Stopping():
             return _halted(event)
     return None

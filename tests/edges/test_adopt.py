@@ -27,7 +27,7 @@ async def killed(job: Job, *sims: Sim, posts: int) -> None:
     task = asyncio.create_task(filled(job))
     await eventually(lambda: _posted(sims) >= before + posts)
     for sim in sims:
-        sim.add(Fault("status", "queue", times=1))  # the question what there is to be taken back
+        sim.add(Fault("status", "queue", times=1, status=502))  # the question what there is to be taken back
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
