@@ -276,7 +276,6 @@ class Fleet:
         """What is in front of a server refused a post for good. True when it is left out from here on."""
         server = self._servers[name]
         server.barred.append(text)
-        server.last = None  # another text is to be tried next
         if server.out or len(server.barred) < (_BARRED_ALIKE if self._are_alike(server.barred) else _BARRED):
             return False
         server.out = True
@@ -379,7 +378,7 @@ class Fleet:
             server = self._servers[name]
             if server.quarantined or not server.has_room or self._leaves_it(server, finish, now):
                 continue
-            order = self._shelf.take(server.last, self._users)
+            order = self._shelf.take(server.last, self._users, server.barred)
             if order is None:
                 return
             if order.batch > server.largest:

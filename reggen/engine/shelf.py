@@ -20,12 +20,16 @@ NEAR, FAR = 64, 1024
 """Orders in a window: where all have one checkpoint, and where they have several."""
 
 
+Rest = tuple[int, Hashable, str | None]
+"""The block of slots, the size, the positive text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What two orders share that a server can keep: the checkpoint it has loaded, and the rest."""
 
     checkpoint: Any
-    rest: Hashable
+    rest: Rest
 
     @classmethod
     def of(cls, order: Order) -> Kind:
@@ -40,7 +44,7 @@ class Shelf:
 
     def __init__(self, orders: Iterator[Order], window: int = NEAR) -> None:
         self._orders, self._window = orders, window
-        self._lying: dict[Any, dict[Hashable, deque[Order]]] = {}  # by checkpoint, and by the rest
+        self._lying: dict[Any, dict[Rest, deque[Order]]] = {}  # by checkpoint, and by the rest
         self._slots: set[int] = set()  # of the orders that lie here
         self._claimed: set[int] = set()
         self._walked = -1  # the last slot that was taken from the plan
@@ -58,10 +62,13 @@ class Shelf:
         self._claimed.update(slots)
         return True
 
-    def take(self, last: Kind | None, users: Callable[[Any], int] = lambda _: 0) -> Order | None:
+    def take(
+        self, last: Kind | None, users: Callable[[Any], int] = lambda _: 0, shun: Collection[str] = ()
+    ) -> Order | None:
         """The order nearest to the last one of a server; None when there is none.
 
         ``users`` tells how many servers have a checkpoint loaded: another is chosen where there is most to do for each.
+        A text in ``shun`` is taken only where there is no other.
         """
         while self._lying or self._fill():
             if last is not None and last.checkpoint in self._lying:
@@ -71,7 +78,8 @@ class Shelf:
             else:
                 checkpoint = max(self._lying, key=lambda one: self._much(one) / (1 + users(one)))
             kinds = self._lying[checkpoint]
-            rest = last.rest if last is not None and last.rest in kinds else next(iter(kinds))
+            near = last.rest if last is not None and last.rest in kinds else next(iter(kinds))
+            rest = next((other for other in kinds if other[2] not in shun), near) if near[2] in shun else near
             order = kinds[rest].popleft()
             if not kinds[rest]:
                 del kinds[rest]
