@@ -1,21 +1,26 @@
 """A healthy server with gaps between its prompts: nothing runs, prompts wait, and the interpreter is held.
 
 ComfyUI collects garbage between two prompts, at most every ten seconds; with many node packs that takes a second.
-A node written into the server's `custom_nodes` for the run makes it so with any heap.
+A node written into the server's `custom_nodes` for the run makes it so with any heap. Another makes the unloading of
+models take long, which a `/free` of reggen's own asks for.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from aiohttp import web
+
+from tests.chaos.between import Between, Front, page
 from tests.chaos.real import Comfy
 from tests.chaos.stage import Stage
 
-_NODE = '''"""Between two prompts, hold the interpreter, as the collection of a big heap does."""
+_COLLECTING = '''"""Between two prompts, hold the interpreter, as the collection of a big heap does."""
 import ctypes, gc, threading
 _collect = gc.collect
 def _slow(*given):
@@ -27,7 +32,21 @@ def _slow(*given):
 gc.collect = _slow
 NODE_CLASS_MAPPINGS = {{}}
 '''
+_UNLOADING = '''"""Take long to unload models, as a card under pressure does."""
+import time
+import comfy.model_management as memory
+_unload = memory.unload_all_models
+def _slow():
+    with open({marks!r}, "a") as marks:
+        marks.write(".")
+    time.sleep({microseconds} / 1e6)
+    _unload()
+memory.unload_all_models = _slow
+NODE_CLASS_MAPPINGS = {{}}
+'''
 _MARKS = "gaps"
+
+Setting = Callable[[Comfy, Path], AbstractAsyncContextManager[Between | None]]
 
 
 class Launched:
@@ -38,25 +57,45 @@ class Launched:
         self.keys = comfy.launch
 
 
-def gaps(
-    seconds: float, *, launched: bool = False
-) -> Callable[[Comfy, Path], AbstractAsyncContextManager[Launched | None]]:
+def gaps(seconds: float, *, launched: bool = False) -> Setting:
     """The server, started anew, with gaps of so many seconds; started by reggen, if asked for."""
 
     @asynccontextmanager
     async def with_gaps(comfy: Comfy, place: Path) -> AsyncIterator[Launched | None]:
-        assert comfy.folder is not None
-        node = comfy.folder / "custom_nodes" / "reggen_live_gap.py"
-        await comfy.end(signal.SIGKILL)
-        text = _NODE.format(marks=str(place / _MARKS), microseconds=round(seconds * 1_000_000))
-        node.write_text(text, encoding="utf-8")
-        try:
+        async with _with_node(_COLLECTING, seconds, comfy, place):
             yield Launched(comfy) if launched else None
-        finally:
-            node.unlink()
-            await comfy.end(signal.SIGKILL)
 
     return with_gaps
+
+
+def unloading(seconds: float) -> Setting:
+    """The server, started anew, that takes so long to free its memory, behind a proxy that lets no socket through."""
+
+    def no_socket(request: web.Request) -> web.Response | None:
+        return page(404, "404 Not Found") if request.path.endswith("/ws") else None
+
+    @asynccontextmanager
+    async def unheard(comfy: Comfy, place: Path) -> AsyncIterator[Front]:
+        front = Front(comfy.url, no_socket, keys="free_every = 4")
+        async with _with_node(_UNLOADING, seconds, comfy, place), front.open():
+            yield front
+
+    return unheard
+
+
+@asynccontextmanager
+async def _with_node(text: str, seconds: float, comfy: Comfy, place: Path) -> AsyncIterator[None]:
+    """A node file in the server's folder; the server is ended before and after."""
+    assert comfy.folder is not None
+    node = comfy.folder / "custom_nodes" / f"reggen_live_gap_{os.getpid()}.py"
+    await comfy.end(signal.SIGKILL)
+    text = text.format(marks=str(place / _MARKS), microseconds=round(seconds * 1_000_000))
+    node.write_text(text, encoding="utf-8")
+    try:
+        yield
+    finally:
+        node.unlink(missing_ok=True)
+        await comfy.end(signal.SIGKILL)
 
 
 async def gap(stage: Stage) -> None:

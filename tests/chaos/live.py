@@ -17,6 +17,7 @@
     tls           the server has a certificate that nobody signed and that names no address; the job pins it
     redirect      /view names another address, which is asked without any header of the job
     gap, longgap  300 images from a server that holds its interpreter for 0.35 or 1 s between prompts: nobody is dead
+    unloading     no socket gets through, and each /free of reggen's own takes the server 14 s: nobody is dead
     launched      the same, 1 s, with a server that reggen starts: it is never restarted
 
 After each: exit code 0; every image there, decodable, the right one by the seed in its own metadata, none twice;
@@ -104,6 +105,7 @@ BREAKAGES = {
     "redirect": Breakage(doors.redirect, doors.moved),
     "gap": _gap(0.35),
     "longgap": _gap(1.0),
+    "unloading": Breakage(gap.gap, gap.unloading(14.0)),
     "launched": Breakage(
         gap.launched,
         gap.gaps(1.0, launched=True),
@@ -112,7 +114,7 @@ BREAKAGES = {
         counted=gap.executed_by_launched,
     ),
 }
-_OF_A_FOLDER = ("gap", "longgap", "launched")
+_OF_A_FOLDER = ("gap", "longgap", "unloading", "launched")
 
 
 async def live(name: str, comfy: Comfy, options: argparse.Namespace) -> Told:
