@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import ssl
 import time
@@ -21,7 +22,9 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-_PORTS = range(21_000, 22_000)  # which no outgoing connection takes while the proxy is closed
+_PORTS = range(first := 21_000 + 50 * (os.getpid() % 20), first + 50)
+"""Which nobody takes while the proxy is closed: no outgoing connection, and no other process of this program."""
+
 _HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding", "upgrade", "content-length", "content-encoding"}
 _PAGE = "<!doctype html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
 
