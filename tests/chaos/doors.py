@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.chaos.stage import Stage
 
 _SAID = 15.0  # seconds within which a refusal is to be told
 _REFUSING = 30.0  # seconds for which everything is refused
+_APART = 0.25  # seconds between two requests that a limit lets pass
 _PREFIX = "/some/prefix"
 _SECRETS = ("live-token", "live-key")
 _KEYS = f'headers = {{ Authorization = "Bearer {_SECRETS[0]}", X-Api-Key = "{_SECRETS[1]}" }}'
@@ -74,6 +77,22 @@ async def moved(comfy: Comfy, _: Path) -> AsyncIterator[Front]:
         yield front
 
 
+@asynccontextmanager
+async def limited(comfy: Comfy, _: Path) -> AsyncIterator[Front]:
+    """Four requests a second and not one more, from the first on: the next that comes too early is answered by 429."""
+    passed = -math.inf
+
+    def too_early(_: web.Request) -> web.Response | None:
+        nonlocal passed
+        if time.monotonic() - passed < _APART:
+            return page(429, "429 Too Many Requests")
+        passed = time.monotonic()
+        return None
+
+    async with Front(comfy.url, too_early, keys=_KEYS).open() as front:
+        yield front
+
+
 # ---- what happens there
 
 
@@ -129,6 +148,12 @@ async def large(stage: Stage) -> None:
 def _too_large(request: web.Request) -> web.Response | None:
     posts = request.method == "POST" and request.path.endswith("/prompt")
     return page(413, "413 Request Entity Too Large") if posts else None
+
+
+async def rate(stage: Stage) -> None:
+    """What the proxy lets through is enough, though not for every question at once."""
+    await stage.process.wait()
+    stage.facts["requests"] = len(_front(stage).asked)
 
 
 async def prefix(stage: Stage) -> None:

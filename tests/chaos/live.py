@@ -13,6 +13,7 @@
     login         the same with a login page and 200
     forbidden     the same with 403 for the history only
     large         a proxy answers 413 to every post: the run ends with what to do about it
+    rate          a proxy lets four requests a second through, and answers 429 to all others, from the first one on
     prefix        the server is reached under a path
     tls           the server has a certificate that nobody signed and that names no address; the job pins it
     redirect      /view names another address, which is asked without any header of the job
@@ -100,6 +101,7 @@ BREAKAGES = {
     "login": Breakage(doors.login, doors.door),
     "forbidden": Breakage(doors.forbidden, doors.door),
     "large": Breakage(doors.large, doors.door, ends=NO_SERVER, deadline=120.0),
+    "rate": Breakage(doors.rate, doors.limited),
     "prefix": Breakage(doors.prefix, doors.prefixed),
     "tls": Breakage(doors.tls, doors.certified),
     "redirect": Breakage(doors.redirect, doors.moved),
