@@ -43,6 +43,7 @@ _LONGEST = (255, 3_000)  # bytes of a name, and of a path with what is added to 
 _LONGEST_PART = 150  # of what becomes part of a name
 _LONGEST_TEXT = 20_000  # letters of a prompt
 _LONGEST_SIDE = 65_536  # pixels, of a bucket
+_CAPTIONS = (".caption", ".txt")  # endings
 _FORBIDDEN_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 _ENV = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -442,7 +443,9 @@ class Captions(Section):
     write: Literal["none", "class", "prompt", "training"] = Field(
         "none", description="The class words, the final prompt, or the training caption without its trigger."
     )
-    extension: Literal[".caption", ".txt"] = Field(".caption", description="What the trainer reads.")
+    extension: Literal[".caption", ".txt"] = Field(
+        ".caption", description="What the trainer reads. Left out: training.caption_extension."
+    )
 
 
 class ClassBlock(Section):
@@ -564,6 +567,18 @@ class Job(Section):
     limits: Limits = Limits()
     notify: Notify = Notify()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_alike(cls, values: Any) -> Any:
+        """Kohya reads the captions of both sets with one --caption_extension: where it is not said, theirs is ours."""
+        if not isinstance(values, dict):
+            return values
+        training, captions = values.get("training"), values.get("captions", {})
+        theirs = training.get("caption_extension") if isinstance(training, dict) else None
+        if theirs not in _CAPTIONS or not isinstance(captions, dict) or "extension" in captions:
+            return values
+        return {**values, "captions": {**captions, "extension": theirs}}
+
     @field_validator("classes")
     @classmethod
     def _different(cls, classes: tuple[ClassBlock, ...]) -> tuple[ClassBlock, ...]:
@@ -610,6 +625,13 @@ class Job(Section):
     def sizes_vary(self) -> bool:
         """Whether each image has a size of its own, from the training set or the matrix."""
         return bool(self.sampling.size or self.matrix.size)
+
+    @property
+    def read_as(self) -> str:
+        """The --caption_extension that kohya is told; empty where no captions are written."""
+        if self.captions.write == "none":
+            return ""
+        return self.training.caption_extension if self.training else self.captions.extension
 
     @property
     def forbidden(self) -> tuple[str, ...]:

@@ -165,6 +165,7 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
         *(() if guarded or not guard else (_UNREAD,)),
         *_numbered_twice(job),
         *_uncaptioned(job, training),
+        *_unread(job),
         *_untriggered(job, training),
         *_suspicious(made_of, job.training),
         *_of_entries(training),
@@ -288,6 +289,17 @@ def _uncaptioned(job: Job, training: TrainingSet | None) -> Iterator[str]:
                 else (f"a training image has a {other} file beside it")
             )
             yield f'{lies} that is not read; if the trainer reads it, set training.caption_extension = "{other}"'
+
+
+def _unread(job: Job) -> Iterator[str]:
+    """Captions that are written and not read, for the trainer is told one ending for both sets."""
+    reads, written = job.read_as, job.captions.extension
+    if job.training and job.training.folder and reads and reads != written:  # a config has one for each folder
+        yield (
+            f"the captions are written as {written}, and kohya reads both sets as {reads}: these are not read, the "
+            f'class words stand in. Set captions.extension = "{reads}", or train with what `config --for kohya-toml` '
+            "prints"
+        )
 
 
 def _untriggered(job: Job, training: TrainingSet | None) -> Iterator[str]:

@@ -455,6 +455,7 @@ class _Filling:
             beyond=self.folder.beyond(total),
             values=settings_of(self.brief, self.ledger.done(0, min(total, _COUNTED))),
             other_recipes=tuple(self.ledger.other_recipes(recipe(self.job, self.template), total)),
+            captions=self.job.read_as,
             stopped=self.state.stopping,
             error=error,
         )

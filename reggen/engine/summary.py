@@ -41,6 +41,7 @@ class Summary:
     values: Mapping[str, int] = field(default_factory=dict)
     other_recipes: tuple[range, ...] = ()  # slots, from 0, that were made with other settings
     beyond: int = 0
+    captions: str = ""  # what kohya is to read beside the images; empty for none
     stopped: str = ""
     error: ReggenError | None = None
 

@@ -104,7 +104,8 @@ def _next(summary: Summary, *, rehearsal: bool) -> str:
     if rehearsal and not summary.missing:
         return f"This was a rehearsal: marked pictures, no real ones. Next: python -m reggen run {summary.job_file}"
     if not summary.missing:
-        return f"Next: train with --reg_data_dir {summary.dataset.parent.absolute()}"
+        read = f" --caption_extension {summary.captions}" if summary.captions else ""
+        return f"Next: train with --reg_data_dir {summary.dataset.parent.absolute()}{read}"
     if summary.exit_code == STOPPED or not (summary.error or summary.given_up):
         return "Next: the same command goes on where this one stopped"
     return "Next: mend what is named above, then the same command makes only what is missing"

@@ -51,6 +51,7 @@ def matched(job: JobMaker, train: Path) -> Matched:
         training = {"folder": str(train), "trigger": ["sks"], "caption_extension": ".txt", "resolution": 512}
         document = job(*urls).model_dump(by_alias=True, exclude_none=True)
         document.pop("matrix")
+        document.pop("captions")
         document["sampling"] = {"checkpoint": "AnythingXL_inkBase.safetensors", "size": "match", "steps": 2}
         document["dataset"] = {"root": document["dataset"]["root"], "class": "boy", "count": "match"}
         document |= {"training": training, "prompts": {"from": "captions"}}
@@ -157,6 +158,27 @@ def test_captions_that_come_more_often_than_others_are_not_said_to_come_once(mat
     assert "none twice" not in text
 
 
+def test_captions_end_as_the_trainer_reads_them(matched: Matched) -> None:
+    """Kohya has one --caption_extension for both sets: where the job says nothing else, both end with it."""
+    assert matched(captions={"write": "prompt"}).captions.extension == ".txt"
+    assert matched(captions={"write": "prompt", "extension": ".caption"}).captions.extension == ".caption"
+    assert brief_of(matched(captions={"write": "prompt"})).warnings == ()
+
+
+@pytest.mark.parametrize("write", ["none", "prompt"])
+def test_captions_that_the_trainer_will_not_read_are_warned_of(matched: Matched, write: str) -> None:
+    """The job says another ending than the trainer's; where no captions are written, nothing is lost."""
+    job = matched(captions={"write": write, "extension": ".caption"})
+    said = brief_of(job).warnings
+    if write == "none":
+        assert said == ()
+        return
+    (one,) = said
+    assert one.startswith("the captions are written as .caption, and kohya reads both sets as .txt")
+    assert 'captions.extension = ".txt"' in one
+    assert f"WARNING      {one}" in preview(brief_of(job), "test.toml")
+
+
 def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Path) -> None:
     """The default is kohya's, and most people's captions are .txt: prompts would be the class words alone."""
     (said,) = brief_of(matched(training={"caption_extension": ".caption"})).warnings
@@ -185,7 +207,7 @@ def test_the_preview_shows_it_before_anything_runs(matched: Matched) -> None:
     assert "6 x 10 repeats = 60" in text
     assert "bucket 384 x 640: 20 of 60 in training, 20 made" in text
     assert "reg_001  512 x 512" in text
-    assert "each image's prompt, in reg_001.caption" in text
+    assert "each image's prompt, in reg_001.txt" in text
 
 
 async def test_a_matched_set_is_made_and_the_doctor_finds_nothing(matched: Matched, train: Path) -> None:
@@ -214,7 +236,7 @@ async def test_a_deleted_image_takes_its_caption_and_caches_along(matched: Match
         (folder / "reg_002_0512x0512_sd.npz").touch()
         (folder / "reg_002.txt").write_text("of the picture before", encoding="utf-8")
         await filled(one)
-        assert sorted(file.name for file in folder.glob("reg_002*")) == ["reg_002.caption", "reg_002.png"]
+        assert sorted(file.name for file in folder.glob("reg_002*")) == ["reg_002.png", "reg_002.txt"]
 
 
 async def test_captions_asked_for_later_are_written_beside_what_is_there(matched: Matched) -> None:
@@ -224,7 +246,7 @@ async def test_captions_asked_for_later_are_written_beside_what_is_there(matched
         posts = sim.count("POST", "/prompt")
         await filled(matched(sim.url, dataset={"count": 3}, captions={"write": "training"}))
         assert sim.count("POST", "/prompt") == posts
-        captions = sorted(file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.caption"))
+        captions = sorted(file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.txt"))
         assert captions == [f"boy, 1boy, tag{number}, smile" for number in range(3)]
 
 
@@ -250,10 +272,10 @@ async def test_the_training_caption_is_not_put_beside_an_image_of_another_prompt
         one = matched(sim.url, dataset={"count": 2}, prompts={"prefix": "old"})
         await filled(one)
         told = await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "training"}))
-        assert not list(one.dataset.folder.glob("*.caption"))
+        assert not list(one.dataset.folder.glob("*.txt"))
         assert "no caption is written" in " / ".join(told.notes)
         await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "class"}))
-        assert [file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.caption")] == ["boy"] * 2
+        assert [file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.txt")] == ["boy"] * 2
 
 
 async def test_no_prompt_is_made_up_for_an_image_that_somebody_put_there(job: JobMaker) -> None:
@@ -273,10 +295,10 @@ async def test_an_empty_caption_is_written_anew(matched: Matched, content: str) 
     async with serve(Settings(seconds=0.002)) as sim:
         one = matched(sim.url, dataset={"count": 2}, captions={"write": "class"})
         await filled(one)
-        (one.dataset.folder / "reg_001.caption").write_text(content, encoding="utf-8")
-        (one.dataset.folder / "reg_002.caption").write_text("mine", encoding="utf-8")
+        (one.dataset.folder / "reg_001.txt").write_text(content, encoding="utf-8")
+        (one.dataset.folder / "reg_002.txt").write_text("mine", encoding="utf-8")
         await filled(one)
-        texts = [(one.dataset.folder / f"reg_00{number}.caption").read_text(encoding="utf-8") for number in (1, 2)]
+        texts = [(one.dataset.folder / f"reg_00{number}.txt").read_text(encoding="utf-8") for number in (1, 2)]
         assert texts == ["boy", "mine"]
 
 
@@ -285,12 +307,13 @@ async def test_captions_take_the_ending_that_the_job_has_now(matched: Matched) -
     async with serve(Settings(seconds=0.002)) as sim:
         one = matched(sim.url, dataset={"count": 2}, captions={"write": "class"})
         await filled(one)
-        (one.dataset.folder / "reg_001.caption").write_text("mine", encoding="utf-8")
-        (one.dataset.folder / "reg_002.caption").write_text("", encoding="utf-8")
-        told = await filled(matched(sim.url, dataset={"count": 2}, captions={"write": "class", "extension": ".txt"}))
-        assert "reg_001: the caption beside it now ends with .txt" in " / ".join(told.notes)
+        (one.dataset.folder / "reg_001.txt").write_text("mine", encoding="utf-8")
+        (one.dataset.folder / "reg_002.txt").write_text("", encoding="utf-8")
+        captions = {"write": "class", "extension": ".caption"}
+        told = await filled(matched(sim.url, dataset={"count": 2}, captions=captions))
+        assert "reg_001: the caption beside it now ends with .caption" in " / ".join(told.notes)
         texts = {file.name: file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*[!g]")}
-        assert texts == {"reg_001.txt": "mine", "reg_002.txt": "boy"}
+        assert texts == {"reg_001.caption": "mine", "reg_002.caption": "boy"}
 
 
 # ---- several classes

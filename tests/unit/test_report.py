@@ -325,6 +325,12 @@ def test_the_exit_code_says_how_it_ended(changes: dict[str, Any], code: int):
     assert a_summary(**changes).exit_code == code
 
 
+def test_the_last_words_tell_the_trainer_which_captions_to_read():
+    """Its default is .caption: captions with another ending were written for nothing."""
+    last = closing(a_summary(captions=".txt")).splitlines()[-1]
+    assert last == f"Next: train with --reg_data_dir {DATASET.parent} --caption_extension .txt"
+
+
 # ---- report.json
 
 
