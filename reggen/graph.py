@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from reggen.errors import Problem, WorkflowError
 from reggen.job import DEFAULT_SIZE
-from reggen.reading import MIB, text_of
+from reggen.reading import MIB, opened, text_of
 
 Graph = dict[str, dict[str, Any]]
 _LARGEST = 64 * MIB
@@ -92,7 +92,7 @@ def _demand_nodes(file: Path, document: dict[str, Any]) -> None:
 def _png_prompt(file: Path) -> str:
     if not file.is_file():
         raise _unusable(file, "there is no such file")
-    with Image.open(file, formats=["PNG"]) as image:
+    with opened(file) as stream, Image.open(stream, formats=["PNG"]) as image:
         text = image.info.get("prompt")
     if not isinstance(text, str):
         raise _unusable(file, "this picture carries no ComfyUI graph", "use one that ComfyUI saved itself, unchanged")

@@ -8,6 +8,8 @@ import ssl
 from functools import cache
 from pathlib import Path
 
+from reggen.reading import opened
+
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _LARGEST = 1 << 20
 # OpenSSL's reasons when the other side speaks no TLS at all
@@ -16,7 +18,7 @@ _PLAIN = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKE
 
 def fingerprint(file: Path) -> bytes:
     """The SHA-256 of the first certificate in a PEM file. Raises OSError, and ValueError when there is none."""
-    with file.open("rb") as pem:
+    with opened(file) as pem:
         block = _BLOCK.search(pem.read(_LARGEST))
     if block is None:
         raise ValueError("it holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from reggen.dataset.folder import Folder, storage
+from reggen.reading import opened
 
 CAPTIONS = (".caption", ".txt")
 """What trainers read beside an image."""
@@ -40,7 +41,9 @@ class CaptionFiles:
         file = self.file(name, extension)
         with storage("reading", file):
             try:
-                return file.read_text(encoding="utf-8", errors="replace").strip()
+                with opened(file) as stream:
+                    text = stream.read().decode("utf-8", "replace")
+                return text.replace("\r\n", "\n").replace("\r", "\n").strip()
             except FileNotFoundError:
                 return ""
 

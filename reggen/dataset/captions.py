@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from reggen.kohya import caption_names, caption_of
+from reggen.reading import opened
 
 
 class Source(StrEnum):
@@ -68,7 +69,8 @@ def read_caption(image: Path, reading: Reading) -> Caption:
 
 def _read(file: Path, source: Source, *, wildcard: bool) -> Caption:
     try:
-        content = file.read_bytes()
+        with opened(file) as stream:
+            content = stream.read()
         text = caption_of(content.decode("utf-8"), wildcard=wildcard)
     except (UnicodeDecodeError, OSError):  # one that may not be opened ends the training all the same
         return Caption("", source, file, Fault.NOT_TEXT)

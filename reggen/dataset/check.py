@@ -20,6 +20,7 @@ from reggen.dataset.formats import DESCRIPTION
 from reggen.dataset.prints import prints
 from reggen.errors import BadImage
 from reggen.job import Checks
+from reggen.reading import opened
 
 BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
 FLAT = 1.0  # no channel's standard deviation above this
@@ -102,7 +103,7 @@ def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Findi
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we count the pixels ourselves
-            with Image.open(path, formats=[FORMATS[kind]]) as image:
+            with opened(path) as file, Image.open(file, formats=[FORMATS[kind]]) as image:
                 return _inspect(image, path, name, demands)
     except UnidentifiedImageError:
         raise BadImage(name, f"is not a {kind} file (it begins with {_head(path)})", torn=True) from None
@@ -179,7 +180,7 @@ def _is_count(value: object) -> bool:
 
 def _demand_whole(path: Path, name: str) -> None:
     """Decoders differ in what they forgive: one that a trainer uses may not."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         try:
             whole = is_whole(file, path.stat().st_size)
         except ValueError as error:
@@ -189,6 +190,6 @@ def _demand_whole(path: Path, name: str) -> None:
 
 
 def _head(path: Path) -> str:
-    with path.open("rb") as file:
+    with opened(path) as file:
         head = file.read(16)
     return repr(head.decode("ascii", "replace")) if head else "nothing: it is empty"

@@ -16,6 +16,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from reggen.dataset.damage import DAMAGE
 from reggen.dataset.decode import formats, plain
+from reggen.reading import opened
 
 _SIDE, _SEEN = 96, 32  # pixels: what is kept of a picture, and what is compared of it
 _STEPS = (0.025, 0.01, 0.004)  # how far an edge is moved at a time
@@ -53,7 +54,7 @@ def twin(path: Path, others: Iterable[Path]) -> tuple[Path, Verdict] | None:
 
 def _decoded(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path, formats=formats()) as image:
+        with opened(path) as file, Image.open(file, formats=formats()) as image:
             return plain(image).convert("RGB")
     except (Image.DecompressionBombError, *DAMAGE):
         return None

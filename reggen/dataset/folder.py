@@ -30,6 +30,7 @@ import filelock
 from reggen.dataset.formats import Form
 from reggen.errors import BadImage, StorageError
 from reggen.job import Dataset
+from reggen.reading import opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class Folder:
 
     def measured(self, path: Path) -> Part:
         """A part file that was written here: its size and hash. Blocking."""
-        with storage("reading", path), path.open("rb") as file:
+        with storage("reading", path), opened(path) as file:
             digest = hashlib.file_digest(file, "sha256")
             return Part(path, file.tell(), digest.hexdigest())
 

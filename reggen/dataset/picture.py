@@ -21,6 +21,7 @@ from reggen.dataset.damage import DAMAGE
 from reggen.dataset.decode import chunks, formats
 from reggen.dataset.prints import own_print
 from reggen.kohya import Size
+from reggen.reading import opened
 
 _NAMES = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}
 _SPOTS = 8  # each way, at which a picture is looked at first
@@ -61,7 +62,7 @@ class Picture:
 def glance(path: Path) -> Picture:
     """Read the header only. Never raises: what cannot be read has a flaw."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return _glance(file, path)
     except OSError as error:
         return Picture(None, flaws=(Flaw.ALIEN,), details=error.strerror or str(error))
@@ -132,7 +133,8 @@ def _orientation(image: Image.Image) -> int:
 def look(path: Path) -> Picture:
     """Decode the whole image and judge what is on it. Never raises."""
     try:
-        content = path.read_bytes()
+        with opened(path) as file:
+            content = file.read()
     except OSError as error:
         return Picture(None, flaws=(Flaw.ALIEN,), details=error.strerror or str(error))
     picture = _glance(io.BytesIO(content), path)
@@ -176,7 +178,7 @@ def _bare(drawn: Image.Image) -> list[Flaw]:
 def digest(path: Path) -> bytes | None:
     """A fingerprint of the file's bytes, to find copies; None where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "blake2b").digest()[:16]
     except OSError:
         return None

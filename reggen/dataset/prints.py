@@ -21,6 +21,7 @@ from PIL import Image
 
 from reggen.dataset.damage import DAMAGE
 from reggen.dataset.decode import formats, plain
+from reggen.reading import opened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def own_print(image: Image.Image) -> int | None:
 def print_of(path: Path) -> int | None:
     """The same of a file; None also where it cannot be read."""
     try:
-        with Image.open(path, formats=formats()) as image:
+        with opened(path) as file, Image.open(file, formats=formats()) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a JPEG is decoded no larger than needed
             return own_print(image)
     except (Image.DecompressionBombError, *DAMAGE):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from reggen.dataset.picture import Picture, digest, glance, look, quietly
 from reggen.dataset.recorded import Sum
 from reggen.kohya import is_image
+from reggen.reading import opened
 
 _CHUNK = 8  # images for one errand of a thread
 _MORE_ENDINGS = frozenset({"png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "avif", "jxl", "heic"})
@@ -172,7 +173,7 @@ def _look_at(chunk: list[_Task]) -> list[Looked]:
 
 def _is_other(path: Path, sha256: bytes) -> bool:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             return hashlib.file_digest(file, "sha256").digest() != sha256
     except OSError:
         return False  # that it cannot be read is found otherwise
