@@ -78,12 +78,16 @@ class Folder:
             self.images.mkdir(parents=True, exist_ok=True)
             self.tidy()
             self.parts.mkdir(parents=True, exist_ok=True)
-            (self.state / "report.json").unlink(missing_ok=True)  # it tells of an earlier run
             self._caches = {}
             with os.scandir(self.images) as entries:  # once: a look for each image would cost more with each image
                 for entry in entries:
                     if entry.name.endswith(".npz") and (match := self._cache.fullmatch(entry.name)):
                         self._caches.setdefault(match[1], []).append(Path(entry.path))
+
+    def forget_report(self) -> None:
+        """Remove report.json, which tells of an earlier run, when another begins."""
+        with storage("preparing", self.state):
+            (self.state / "report.json").unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Clear away what was on its way."""

@@ -189,6 +189,7 @@ class _Opening:
         ledger = stack.enter_context(Ledger.open(folder.state / LEDGER))
         ledger.claim(self.job_file, lasting(job, rehearsal=self.rehearsal))
         demand_room(job, folder, len(plan) - ledger.counts(len(plan)).get("done", 0))
+        folder.forget_report()
         duplicates = duplicates_of(job, folder, ledger, training, left)
         reconciling = Reconciling(folder, ledger, plan, demands_of(job), duplicates, stopped=left)
         reconciling.found.ledger = self.kept

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
+from reggen.dataset.captioning import rewrite
 from reggen.dataset.folder import Folder
 from reggen.dataset.hold import held
-from reggen.dataset.ledger import Ledger
+from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.reject import purge, reject, slots
 from reggen.dataset.study import study
-from reggen.errors import Busy, JobError
+from reggen.errors import Busy, JobError, StorageError
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
@@ -144,3 +148,25 @@ def test_what_is_no_number_of_an_image_is_told(words: list[str]) -> None:
     """With what there is."""
     with pytest.raises(JobError):
         slots(words, 20)
+
+
+async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMaker) -> None:
+    """`reject`, `recaption` and a run that is refused say nothing new of it; one that begins takes its place."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, captions={"write": "prompt"}))
+        report = one.dataset.state / "report.json"
+        report.write_text("{}", encoding="utf-8")
+        (brief,) = study(one, "test.toml")
+        reject(brief, [1], "ugly")
+        rewrite(brief)
+        assert report.exists()
+        with closing(sqlite3.connect(one.dataset.state / LEDGER)) as newer:
+            version = newer.execute("PRAGMA user_version").fetchone()[0]
+            newer.execute("PRAGMA user_version = 999")
+        with pytest.raises(StorageError, match="newer"):
+            await filled(one)
+        assert report.exists()
+        with closing(sqlite3.connect(one.dataset.state / LEDGER)) as older:
+            older.execute(f"PRAGMA user_version = {version}")
+        await filled(one)
+        assert not report.exists()
