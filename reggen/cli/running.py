@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,9 +134,11 @@ async def _fill(
                 try:
                     summary = await control.guard(task)
                 except asyncio.CancelledError:
-                    if control.asked:
+                    if not control.asked:
+                        raise
+                    if control.reached is None:
                         return None
-                    raise
+                    summary = control.reached
                 except ReggenError as error:
                     await notices.failed(error)
                     raise
@@ -143,7 +146,7 @@ async def _fill(
             goes_on = not (control.asked or summary.error)
             display.close(closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
             try:
-                await asyncio.to_thread(write_report, summary, job.dataset.state / "report.json")
+                await _in_time(partial(write_report, summary, file := job.dataset.state / "report.json"), file)
             except StorageError as error:
                 display.close(f"The images are there, but their report is not: {error}")
             try:
@@ -152,6 +155,16 @@ async def _fill(
                 display.close(f"The images are there, but a list of them is not: {error}")
         await notices.finished(summary)
         return summary
+
+
+async def _in_time(write: Callable[[], None], file: Path) -> None:
+    """Write a small file, and wait no longer than for any disk when a run is left. Raises StorageError."""
+    from reggen.engine.threads import Threads
+
+    threads = Threads(1, "reggen-report", file)
+    await threads.close(write)
+    if threads.lost:
+        raise StorageError(str(file), "writing", "the disk does not answer")
 
 
 def _list(dataset: Dataset, count: int) -> None:

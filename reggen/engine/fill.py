@@ -69,11 +69,17 @@ class Control:
         self._run: Run | None = None
         self._task: asyncio.Task[Summary] | None = None
         self._asked = 0
+        self.reached: Summary | None = None  # how a run ended, or how far it was when it was left; None before one
 
     @property
     def asked(self) -> int:
         """How often `interrupt` was called."""
         return self._asked
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a cancellation cuts short what the run waits for, and is no end of the program around it."""
+        return self._run is not None and self._asked > _FIRMLY
 
     def steer(self, run: Run) -> None:
         """From here on there is a run to steer."""
@@ -84,7 +90,8 @@ class Control:
     def interrupt(self) -> None:
         """Once: finish what is in flight. Twice: leave at once, resumable. Before the run: end.
 
-        Whatever does not end by that, a disk that does not answer say, is left behind when it is called once more.
+        Whatever does not end by that, a server that prompts are taken back from or a disk that does not answer, is left
+        behind when it is called once more.
         """
         self._asked += 1
         if self._task is not None and (self._run is None or self._asked > _FIRMLY):
@@ -96,7 +103,7 @@ class Control:
 
     async def guard(self, task: asyncio.Task[Summary]) -> Summary:
         """Await the task that fills a dataset; the run of an earlier one is over."""
-        self._task, self._run = task, None
+        self._task, self._run, self.reached = task, None, None
         return await task
 
 
@@ -125,7 +132,12 @@ async def fill(
         opening = _Opening(brief, job_file, folder, rehearsal, kept)
         try:
             async with opening.opened() as filling:
-                return await filling(control, Faces(tell, note), halt, wait, pace)
+                try:
+                    control.reached = await filling(control, Faces(tell, note), halt, wait, pace)
+                except asyncio.CancelledError:
+                    control.reached = filling.known() if control.cuts else None
+                    raise
+                return control.reached
         except Damaged as error:
             if kept or control.asked:
                 raise
@@ -398,6 +410,9 @@ class _Filling:
                 raise
             except ReggenError as error:
                 fatal = error
+            except asyncio.CancelledError:  # its prompts stay on the servers, for the next run to find
+                if not control.cuts:
+                    raise
         with suppress(StorageError):  # a full disk may be what ended it, and has been told
             outcome = str(fatal or self.state.stopping or "finished")
             await self.thread.do(partial(self.ledger.end_run, str(run_id), now_utc(), outcome))
@@ -440,25 +455,34 @@ class _Filling:
         total, done = len(self.plan), self._done()
         before = min(self.state.before, done)  # a run that is cut short may not have told yet what is damaged
         given_up = [Given(row.name, row.reason or "") for row in self.ledger.walk("given_up", stop=total)]
-        return Summary(
-            job_file=self.job_file,
-            dataset=self.folder.images,
-            total=total,
+        return replace(
+            self.known(),
             before=before,
             made=done - before,
-            seconds=time.monotonic() - self.begun,
-            started=self.started,
             given_up=tuple(given_up),
-            servers=self.state.servers,
-            versions=self.versions,
-            resumed=self.reconciling.found,
             strangers=tuple(self.folder.strangers()),
             beyond=self.folder.beyond(total),
             values=settings_of(self.brief, self.ledger.done(0, min(total, _COUNTED))),
             other_recipes=tuple(self.ledger.other_recipes(recipe(self.job, self.template), total)),
+            error=error,
+        )
+
+    def known(self) -> Summary:
+        """How far it is, as far as that is known without asking the disk."""
+        return Summary(
+            job_file=self.job_file,
+            dataset=self.folder.images,
+            total=len(self.plan),
+            before=self.state.before,
+            made=self.state.made,
+            seconds=time.monotonic() - self.begun,
+            started=self.started,
+            given_up=tuple(Given(name, reason) for name, reason in self.state.given_up.items()),
+            servers=self.state.servers,
+            versions=self.versions,
+            resumed=self.reconciling.found,
             captions=self.job.read_as,
             stopped=self.state.stopping,
-            error=error,
         )
 
 

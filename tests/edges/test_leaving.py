@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from reggen.comfy.link import Link
 from reggen.dataset import check, resume
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.study import study
@@ -26,7 +27,7 @@ from reggen.engine.threads import Ahead, Threads
 from reggen.errors import StorageError
 from reggen.job import Job
 from reggen.sim import Settings, paint, serve
-from tests.conftest import PACE, JobMaker, eventually, filled
+from tests.conftest import PACE, JobMaker, Told, eventually, filled
 
 HERE = Path()
 
@@ -169,6 +170,41 @@ async def test_what_does_not_end_when_it_is_asked_twice_is_left_at_the_third_tim
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert Deaf.asked == [BY_USER, "abort"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_who_asks_again_while_prompts_are_taken_back_is_told_what_was_made(
+    job: JobMaker, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """The third Ctrl-C waits for no server, and the run has its summary as after two; nothing stays in its state.
+
+    However often it is asked, what it was is known.
+    """
+    withdrawing = asyncio.Event()
+
+    async def withdraw(_: Link) -> None:
+        withdrawing.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Link, "withdraw", withdraw)
+    async with serve(Settings(seconds=0.02)) as sim:
+        control, told = Control(), Told()
+        one = job(sim.url, dataset={"count": 500})
+        running = asyncio.create_task(control.guard(asyncio.create_task(filled(one, control=control, told=told))))  # type: ignore[arg-type]
+        await eventually(lambda: rows(one) >= 3)
+        control.interrupt()
+        control.interrupt()
+        await withdrawing.wait()
+        for _ in range(times):
+            control.interrupt()
+        with suppress(asyncio.CancelledError):
+            async with asyncio.timeout(3.0):
+                await running
+        summary = control.reached
+        assert summary is not None
+        assert (summary.exit_code, summary.before, summary.made) == (130, 0, rows(one))
+        await eventually(lambda: not (one.dataset.state / "parts").exists())
+        assert not (one.dataset.state / "holder.txt").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
