@@ -13,6 +13,15 @@ _PROBLEMS = 5  # the last few, in words
 
 
 @dataclass(frozen=True, slots=True)
+class Looking:
+    """So many of the images that lie there were looked at; all of them when that is over."""
+
+    at: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """The run knows what it has to do: ``done`` of ``total`` slots were filled before it."""
 
@@ -127,7 +136,8 @@ class Waiting:
 
 
 RunEvent = (
-    Began
+    Looking
+    | Began
     | ServerChanged
     | TookOver
     | Posted
@@ -178,6 +188,7 @@ class Progress:
     problems: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_PROBLEMS))
     troubles: int = 0
     began: float = 0.0
+    looking: Looking | None = None
     stopping: str = ""
     paused: str = ""
     waiting: str = ""
@@ -213,6 +224,8 @@ class Progress:
     def apply(self, event: RunEvent) -> None:
         """Take in one event."""
         match event:
+            case Looking():
+                self.looking = event if event.done < event.total else None
             case Began():
                 self.total, self.before, self.began = event.total, event.done, event.at
                 self.made = 0  # a run that begins again counts what it has made as being there

@@ -81,9 +81,13 @@ class Reconciling:
         duplicates: Duplicates | None = None,
         *,
         stopped: Callable[[], bool] = lambda: False,
+        looked: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> None:
-        """``stopped`` ends it between two images; what is done by then stands, and the next one goes on there."""
-        self._stopped = stopped
+        """``stopped`` ends it between two images; what is done by then stands, and the next one goes on there.
+
+        ``looked`` is told the images that were looked at, and all that are to be.
+        """
+        self._stopped, self._looked = stopped, looked
         self._folder, self._ledger, self.plan = folder, ledger, plan
         self._demands, self._duplicates = demands, duplicates
         self.found = Resumed()
@@ -93,21 +97,24 @@ class Reconciling:
         compared = Compared.of(self._folder, self._ledger, len(self.plan))
         rows = self._ledger.states(compared.undone)
         self._reject_deleted(compared.gone)
-        for index, path in self._files(compared.undone).items():
+        files = self._files(compared.undone)
+        for number, (index, path) in enumerate(files.items(), 1):
             if self._stopped():
                 return
             if _has_bytes(path):  # an empty file is none, and neither is a link to nowhere
                 self._take_in(index, rows[index][1] if index in rows else 0, path)
+            self._looked(number, len(files))
 
     def by_size(self, indices: Collection[int]) -> list[tuple[int, int]]:
         """Check anew what is `differing`; slot and next take of those that are done no more. Raises StorageError."""
         rows = self._ledger.states(sorted(indices))
         files = {index: path for index, path in self._files(rows).items() if _has_bytes(path)}
         self._reject_deleted([index for index in rows if index not in files])
-        for index, path in files.items():
+        for number, (index, path) in enumerate(files.items(), 1):
             if self._stopped():
                 return []
             self._take_in(index, rows[index][1] + 1, path)
+            self._looked(number, len(files))
         states = self._ledger.states(sorted(rows))
         return [(index, take) for index, (state, take, _) in states.items() if state != "done"]
 

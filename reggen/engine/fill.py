@@ -41,6 +41,7 @@ from reggen.engine.fleet import Fleet
 from reggen.engine.gauge import gauge, sizes_for
 from reggen.engine.halt import Halt
 from reggen.engine.keep import started
+from reggen.engine.looking import Looks
 from reggen.engine.preflight import Examined, examine
 from reggen.engine.run import Run
 from reggen.engine.scribe import Scribe
@@ -129,7 +130,7 @@ async def fill(
     control, folder, kept = control or Control(), Folder(brief.job.dataset), ""
     halt = Halt(brief.job.limits, left)
     while True:
-        opening = _Opening(brief, job_file, folder, rehearsal, kept)
+        opening = _Opening(brief, job_file, folder, rehearsal, kept, Looks(tell, asyncio.get_running_loop()))
         try:
             async with opening.opened() as filling:
                 try:
@@ -177,6 +178,7 @@ class _Opening:
     folder: Folder
     rehearsal: bool
     kept: str
+    looked: Callable[[int, int], None]
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[_Filling]:
@@ -203,7 +205,8 @@ class _Opening:
         demand_room(job, folder, len(plan) - ledger.counts(len(plan)).get("done", 0))
         folder.forget_report()
         duplicates = duplicates_of(job, folder, ledger, training, left)
-        reconciling = Reconciling(folder, ledger, plan, demands_of(job), duplicates, stopped=left)
+        demands = demands_of(job)
+        reconciling = Reconciling(folder, ledger, plan, demands, duplicates, stopped=left, looked=self.looked)
         reconciling.found.ledger = self.kept
         reconciling.by_name()
         there = ledger.counts(len(plan)).get("done", 0)

@@ -17,9 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reggen.progress import Progress, RunEvent, ServerView
-from reggen.report.lines import line, span
+from reggen.progress import Looking, Progress, RunEvent, ServerView
+from reggen.report.lines import line, looks, span
 
+_LOOKS = 10.0  # seconds between lines that say how far a long look is
 _FIRST_MINUTES = 120.0  # seconds until it is said when the run will be over
 
 
@@ -32,15 +33,23 @@ class Display:
         self._console, self._title, self._log = console, title, log
         self._notes: list[str] = []
         self._live = console.is_terminal
-        self._told_end = False
+        self._told_end, self._look_due = False, 0.0
 
     def tell(self, event: RunEvent) -> None:
         """One event of the run."""
         self.state.apply(event)
-        if text := line(event, self.state):
+        if isinstance(event, Looking):
+            self._look(event)
+        elif text := line(event, self.state):
             self._say(text)
         if not self._told_end and event.at - self.state.began > _FIRST_MINUTES:
             self._tell_end(event.at)
+
+    def _look(self, event: Looking) -> None:
+        """Say it now and then; the live display has it all the time."""
+        if event.at >= self._look_due and self.state.looking and (text := line(event, self.state)):
+            self._look_due = event.at + _LOOKS
+            self._say(text)
 
     def _tell_end(self, at: float) -> None:
         """Once, when the rate is known: whether one can sleep until then."""
@@ -109,7 +118,10 @@ class Display:
     def _head(self, at: float) -> Text:
         state = self.state
         head = Text(self._title, style="bold")
-        head.append(f"   {state.done:,} of {state.total:,}", style="not bold")
+        if state.total:
+            head.append(f"   {state.done:,} of {state.total:,}", style="not bold")
+        if state.looking or not state.total:
+            head.append(f"   {looks(state.looking) if state.looking else 'looking at what lies there'}", style="cyan")
         if state.given_up:
             head.append(f"   {len(state.given_up)} given up", style="red")
         if state.waiting:

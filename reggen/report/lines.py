@@ -12,6 +12,7 @@ from reggen.progress import (
     Began,
     Committed,
     GaveUp,
+    Looking,
     Paused,
     Progress,
     RunEvent,
@@ -32,6 +33,8 @@ def line(event: RunEvent, state: Progress) -> str | None:
 
 def _words(event: RunEvent, state: Progress) -> str | None:
     match event:
+        case Looking():
+            return looks(event)
         case Began():
             already = f", {event.done} are there" if event.done else ""
             return f"{event.total} images wanted{already}; servers: {', '.join(event.servers)}"
@@ -53,6 +56,11 @@ def _words(event: RunEvent, state: Progress) -> str | None:
         case Paused() | Waiting() | Stopping():
             return _halted(event)
     return None
+
+
+def looks(event: Looking) -> str:
+    """How far a look at many images is."""
+    return f"looking at the images that lie there: {event.done:,} of {event.total:,}"
 
 
 def _halted(event: Paused | Waiting | Stopping) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +21,14 @@ from reggen.comfy.link import Link
 from reggen.dataset import check, resume
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.study import study
+from reggen.engine import looking
 from reggen.engine import threads as engine_threads
 from reggen.engine.fill import Control, fill
 from reggen.engine.summary import BY_USER
 from reggen.engine.threads import Ahead, Threads
 from reggen.errors import StorageError
 from reggen.job import Job
+from reggen.progress import Began, Looking
 from reggen.sim import Settings, paint, serve
 from tests.conftest import PACE, JobMaker, Told, eventually, filled
 
@@ -90,6 +93,31 @@ async def test_one_ctrl_c_ends_a_reconciliation_and_the_next_run_goes_on_there(
     monkeypatch.setattr(resume, "inspect", quick)
     told = await filled(one)
     assert (told.summary.exit_code, told.summary.made, told.summary.missing) == (0, 0, 0)
+
+
+async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many images of how many were looked at, before the run begins; a short look says nothing."""
+    quick = check.inspect
+
+    def slow(path: Path, name: str, demands: check.Demands, kind: str) -> check.Finding:
+        time.sleep(0.02)
+        return quick(path, name, demands, kind)
+
+    monkeypatch.setattr(resume, "inspect", slow)
+    monkeypatch.setattr(looking, "_MOMENT", 0.1)
+    monkeypatch.setattr(looking, "_EVERY", 0.05)
+    by_hand(one := job(dataset={"count": 40}), 40)
+    told = await filled(one)
+    *looks, began = told.events
+    assert isinstance(began, Began)
+    assert all(isinstance(look, Looking) and look.total == 40 for look in looks)
+    counts = [look.done for look in looks if isinstance(look, Looking)]
+    assert counts == sorted(counts)
+    assert len(counts) > 2
+    assert counts[-1] == 40
+    monkeypatch.setattr(looking, "_MOMENT", 60.0)
+    shutil.rmtree(one.dataset.state)
+    assert not [event for event in (await filled(one)).events if isinstance(event, Looking)]
 
 
 async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threading.Event) -> None:

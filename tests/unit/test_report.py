@@ -21,6 +21,7 @@ from reggen.progress import (
     Committed,
     GaveUp,
     Left,
+    Looking,
     Posted,
     Progress,
     RunEvent,
@@ -329,6 +330,36 @@ def test_the_last_words_tell_the_trainer_which_captions_to_read():
     """Its default is .caption: captions with another ending were written for nothing."""
     last = closing(a_summary(captions=".txt")).splitlines()[-1]
     assert last == f"Next: train with --reg_data_dir {DATASET.parent} --caption_extension .txt"
+
+
+def shown(display: Display, out: io.StringIO) -> str:
+    out.seek(0)
+    out.truncate()
+    display._console.print(display.render(lambda: 20.0))
+    return out.getvalue()
+
+
+def test_the_display_says_what_is_looked_at_before_the_run_begins():
+    """Never 0 of 0: what is wanted is not known yet."""
+    display = Display(Console(file=(out := io.StringIO()), width=120), "a: girl", None)
+    assert "looking at what lies there" in (text := shown(display, out))
+    assert "0 of 0" not in text
+    display.tell(Looking(10.0, 872, 5000))
+    assert "looking at the images that lie there: 872 of 5,000" in (text := shown(display, out))
+    assert "0 of 0" not in text
+    display.tell(Looking(11.0, 5000, 5000))
+    display.tell(BEGAN)
+    assert "looking" not in (text := shown(display, out))
+    assert "0 of 10" in text
+
+
+def test_lines_say_now_and_then_what_is_looked_at():
+    """At once, and every ten seconds; not with each image."""
+    display = Display(Console(file=(out := io.StringIO()), width=120, force_terminal=False), "a: girl", None)
+    for at in range(100, 125):
+        display.tell(Looking(float(at), at, 5000))
+    said = [text.partition(" ")[2] for text in out.getvalue().splitlines()]
+    assert said == [f"looking at the images that lie there: {at} of 5,000" for at in (100, 110, 120)]
 
 
 # ---- report.json
