@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from reggen.dataset.folder import Folder, storage
@@ -28,19 +29,23 @@ class CaptionFiles:
         """Whether it has a word in it; only a tiny file is read for that."""
         file = f"{self._base}{name}{extension}"
         try:
-            size = os.stat(file).st_size  # noqa: PTH116 - of each image of a large set: a Path takes longer than that
+            found = os.stat(file)  # noqa: PTH116 - of each image of a large set: a Path takes longer than that
         except FileNotFoundError:  # or a link to nowhere
             return False
         except OSError as error:
             with storage("reading", Path(file)):
                 raise error from None
-        return size > _TINY or (size > 0 and bool(self.text(name, extension)))
+        if not stat.S_ISREG(found.st_mode):  # a folder, which no trainer reads
+            return False
+        return found.st_size > _TINY or (found.st_size > 0 and bool(self.text(name, extension)))
 
     def text(self, name: str, extension: str) -> str:
-        """What it says; empty where there is none."""
+        """What it says; empty where there is none, or what lies there is no file."""
         file = self.file(name, extension)
         with storage("reading", file):
             try:
+                if file.exists() and not file.is_file():
+                    return ""
                 with opened(file) as stream:
                     text = stream.read().decode("utf-8", "replace")
                 return text.replace("\r\n", "\n").replace("\r", "\n").strip()
@@ -59,6 +64,14 @@ class CaptionFiles:
                 os.fsync(file.fileno())
             part.replace(target)
 
+    def clear_folder(self, name: str, extension: str) -> str:
+        """Set aside what lies in a caption's place and is no file; its name, or nothing."""
+        file = self.file(name, extension)
+        if not file.exists() or file.is_file():
+            return ""
+        self._folder.set_aside(file)
+        return file.name
+
     def move(self, name: str, old: str, new: str) -> None:
         """Give it another ending."""
         with storage("renaming the caption of", self._folder.file(name)):
@@ -67,13 +80,13 @@ class CaptionFiles:
     def clear(self, name: str, text: str = "", keep: str = "") -> list[str]:
         """Make room for the caption ``text``, which ends with ``keep``: set aside what says anything else.
 
-        What is empty or says the same goes. Returns the names of the files that were set aside, as they were.
+        So is what is no file. What is empty or says the same goes. Returns the names of the files that were set aside, as they were.
         """
         aside = []
         for extension in CAPTIONS:
             file = self.file(name, extension)
             said = self.text(name, extension)
-            if said and said != text.strip():
+            if (said and said != text.strip()) or (file.exists() and not file.is_file()):
                 self._folder.set_aside(file)
                 aside.append(file.name)
             elif extension != keep or not said:

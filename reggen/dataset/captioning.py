@@ -60,6 +60,11 @@ class Captioned:
         """What there is to say about it; ``rewrite`` is the command that writes them anew."""
         if self.moved:
             yield f"{self.moved}: the caption beside it now ends with {captions.extension}, as the job wants it"
+        if self.aside:
+            yield (
+                f"{self.aside}: no file, but it lay where a caption belongs, and no trainer reads it; "
+                "it is kept in rejected/ in .reggen"
+            )
         if self.left:
             yield (
                 f"{self.left}: no caption is written, for it was made with another prompt than today's, "
@@ -111,6 +116,9 @@ def _supply(
     files: CaptionFiles, row: Row, extension: str, wanted: Callable[[Row], str | None], done: Captioned
 ) -> None:
     """Give an image the caption it lacks."""
+    for one in CAPTIONS:
+        if folder := files.clear_folder(row.name, one):
+            done.aside.add(folder)
     if old := next((one for one in CAPTIONS if one != extension and files.is_there(row.name, one)), None):
         files.move(row.name, old, extension)
         done.moved.add(row.name)

@@ -137,6 +137,11 @@ KINDS: dict[str, Kind] = {
         "caption files with an ending that the trainer does not read",
         "give the trainer their ending with --caption_extension; those of a reg set may as well go",
     ),
+    "caption-folder": Kind(
+        _W,
+        "folders where captions belong; kohya passes over them, and trains these images with the class tokens",
+        "move them elsewhere and write the captions; a job that writes captions does both when it is run again",
+    ),
     "caption-none": Kind(
         _W,
         "images with neither a caption nor class tokens; kohya trains them with an empty caption",

@@ -64,7 +64,10 @@ def _stale(file: Lying, named: Cache, image: Lying, caption: Lying | None, size:
 
 
 def _captions(listing: Listing, reading: Reading, lent: frozenset[Path]) -> Iterator[Trace]:
-    stems = listing.stems() if listing.others else {}
+    stems = listing.stems() if listing.others or listing.folders else {}
+    for name in listing.folders:
+        if any(name.endswith(one) and name.removesuffix(one) in stems for one in (reading.ending, *_CAPTIONS) if one):
+            yield Trace("caption-folder", listing.folder / name)
     for name in sorted(listing.others):
         path = listing.folder / name
         if reading.ending and name.endswith(reading.ending):

@@ -37,7 +37,8 @@ class Lying(NamedTuple):
 class Listing:
     """A folder's entries, sorted out by what they are to the trainer. ``images`` are in its order.
 
-    ``unlisted`` look like images, but not to kohya (.Png, .gif); ``below`` are sub-folders that hold images.
+    ``unlisted`` look like images, but not to kohya (.Png, .gif); ``below`` are sub-folders that hold images,
+    ``folders`` all the others.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Listing:
     unlisted: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     below: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
 
     def stems(self) -> dict[str, Lying]:
         """The images by their name without the ending."""
@@ -63,7 +65,7 @@ def survey(folder: Path) -> Listing:
     except OSError:
         return listing
     listing.images.sort()
-    for names in (listing.unlisted, listing.parts, listing.below):
+    for names in (listing.unlisted, listing.parts, listing.below, listing.folders):
         names.sort()
     return listing
 
@@ -75,6 +77,8 @@ def _sort_out(entry: os.DirEntry[str], listing: Listing) -> None:
     elif entry.is_dir():
         if not name.startswith(".") and any(is_image(inner) for inner in _names(entry.path)):
             listing.below.append(name)
+        else:
+            listing.folders.append(name)
     elif name.endswith(".part"):
         listing.parts.append(name)
     elif name.endswith(".npz"):

@@ -196,8 +196,45 @@ def test_looking_for_captions_takes_no_memory_for_each(job: JobMaker) -> None:
 
 
 def test_a_caption_that_cannot_be_read_is_a_sentence(job: JobMaker) -> None:
-    """A folder of its name, say."""
+    """A link that leads to itself, say."""
     folder = Folder(job().dataset)
-    (folder.images / "reg_001.txt").mkdir(parents=True)
+    folder.images.mkdir(parents=True)
+    try:
+        (folder.images / "reg_001.txt").symlink_to("reg_001.txt")
+    except OSError:
+        pytest.skip("links are not allowed here")
     with pytest.raises(StorageError, match=r"reg_001\.txt"):
         CaptionFiles(folder).clear("reg_001", "words", ".txt")
+
+
+@pytest.mark.parametrize("name", ["reg_005.txt", "reg_005.caption"])
+async def test_a_folder_in_a_captions_place_is_set_aside_and_named(job: JobMaker, name: str) -> None:
+    """No trainer reads it: the caption is written, and the folder with all that is in it is kept."""
+    async with serve(QUICK) as sim:
+        await filled(one := job(sim.url, captions=WRITTEN))
+        folder = one.dataset.folder
+        (folder / "reg_005.txt").unlink()
+        write(folder / name / "inside", "mine")
+        told = await filled(one)
+        assert any(name in note and "rejected" in note for note in told.notes), told.notes
+        assert (folder / "reg_005.txt").read_text(encoding="utf-8") == "a dog"
+        assert (folder / name).is_file() or not (folder / name).exists()
+        assert [file.read_text("utf-8") for file in (one.dataset.state / "rejected").rglob("inside")] == ["mine"]
+        assert (await filled(one)).notes == []
+
+
+async def test_a_folder_in_a_captions_place_ends_neither_the_night_nor_a_recaption(job: JobMaker) -> None:
+    """Nor is it in the way of an image that is made, or rejected."""
+    async with serve(QUICK) as sim:
+        one = job(sim.url, captions=WRITTEN)
+        write(one.dataset.folder / "reg_002.txt" / "inside", "mine")
+        told = await filled(one)
+        assert (told.summary.exit_code, told.summary.resumed.captions) == (0, ["reg_002.txt"])
+        (one.dataset.folder / "reg_003.txt").unlink()
+        write(one.dataset.folder / "reg_003.txt" / "inside", "mine")
+        (brief,) = study(one, "test.toml")
+        done = rewrite(brief)
+        assert (done.written.first, done.aside.first) == (["reg_003"], ["reg_003.txt"])
+        write(one.dataset.folder / "reg_004.caption" / "inside", "mine")
+        assert reject(brief, [3], "ugly").aside == ("reg_004",)
+        assert not (one.dataset.folder / "reg_004.caption").exists()

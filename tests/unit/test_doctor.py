@@ -340,6 +340,16 @@ def test_a_config_names_its_reg_folders(root: Path) -> None:
     assert [report.subset.folder.name for report in found.folders] == ["1_girl", "1_boy"]
 
 
+@pytest.mark.parametrize("name", ["reg_001.caption", "reg_001.txt"])
+def test_a_folder_where_a_caption_belongs_is_told(root: Path, name: str) -> None:
+    """kohya passes over it without a word."""
+    (root / GIRL / name).mkdir()
+    found = examine(question(root))
+    assert files(found, "caption-folder") == [name]
+    assert not found.well
+    assert "move them elsewhere" in words(found)
+
+
 def test_forbidden_words_are_found_in_what_is_trained(root: Path) -> None:
     """In captions and in class tokens; the matching is the caller's."""
     write(root / GIRL / "reg_001.caption", "a girl, spyke")
