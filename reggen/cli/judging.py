@@ -18,6 +18,7 @@ from reggen.cli.options import JobFile, Output, load, stoppable
 from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
 
 if TYPE_CHECKING:
+    from reggen.dataset.examined import Examination
     from reggen.dataset.pointing import Question
     from reggen.dataset.study import Brief
     from reggen.job import Job
@@ -121,7 +122,7 @@ def doctor(
     """Examine a regularization set exactly as kohya's trainer will read it. Works on any folder.
 
     A job says what its trainer is told; options given here go over it, and --forbid adds to its guard.
-    Exit codes: 0 all is well, 1 something is not, 2 it cannot be examined.
+    Exit codes: 0 all is well, 1 something is not, or images were taken out by --fix, 2 it cannot be examined.
     """
     stoppable()
     from reggen.dataset.doctor import examine
@@ -154,12 +155,37 @@ def doctor(
     known: dict[Path, Any] | None = {} if fix else None
     with _bar("examining") as tell:
         found = examine(question, tell=tell, known=known)
+    taken = 0
     if fix:
+        before = _images(found)
         for done in mend(found):
             print(done, file=sys.stderr if as_json else sys.stdout)
         found = examine(question, known=known)
-    print(json.dumps(report.as_json(found), indent=2, ensure_ascii=False) if as_json else report.words(found))
-    raise typer.Exit(COMPLETE if found.well else INCOMPLETE)
+        taken = before - _images(found)
+    then = _refill(taken, folder if job else "", output, found) if taken else ""
+    if as_json:
+        print(json.dumps({**report.as_json(found), "taken_out": taken}, indent=2, ensure_ascii=False))
+        if then:
+            print(then, file=sys.stderr)
+    else:
+        print(report.words(found, then))
+    raise typer.Exit(COMPLETE if found.well and not taken else INCOMPLETE)
+
+
+def _images(found: Examination) -> int:
+    """How many images the class folders hold, each folder counted once."""
+    return sum({report.subset.folder: report.images for report in found.folders}.values())
+
+
+def _refill(taken: int, job_file: str, output: Path | None, found: Examination) -> str:
+    """What there is to say and to do about images that were taken out; ``job_file`` is empty for a plain folder."""
+    from reggen.dataset.recorded import rehearsed
+
+    what = "1 image was taken out of the set, and is" if taken == 1 else f"{taken:,} images were taken out, and are"
+    if not job_file:
+        return f"{what} missing now. Next: run the job that fills this folder again"
+    rehearsal = any(rehearsed(report.subset.folder) for report in found.folders)
+    return f"{what} missing now. Next: {_run_again(job_file, output, rehearsal=rehearsal)}"
 
 
 def _buckets(config: Path | None) -> Bucketing:

@@ -80,7 +80,8 @@ class CaptionFiles:
     def clear(self, name: str, text: str = "", keep: str = "") -> list[str]:
         """Make room for the caption ``text``, which ends with ``keep``: set aside what says anything else.
 
-        So is what is no file. What is empty or says the same goes. Returns the names of the files that were set aside, as they were.
+        So is what is no file. What is empty or says the same goes. Returns the names of what was set aside, as they
+        were.
         """
         aside = []
         for extension in CAPTIONS:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from reggen.dataset.hold import holder_of
 from reggen.dataset.ledger import LEDGER, Ledger
-from reggen.errors import Damaged
+from reggen.errors import Damaged, StorageError
 
 
 class Sum(NamedTuple):
@@ -45,3 +46,12 @@ def recorded(folder: Path) -> Recorded:
             return Recorded({f"{name}.{ending}": Sum(size, sha) for name, size, sha in ledger.sums()})
     except Damaged as error:
         return Recorded(damaged=state / LEDGER, why=error.what)
+
+
+def rehearsed(folder: Path) -> bool:
+    """Does a class folder hold a rehearsal's pictures, as far as its ledger can be read?"""
+    with suppress(StorageError):
+        if ledger := Ledger.read(folder.parent / ".reggen" / folder.name / LEDGER):
+            with ledger:
+                return bool(ledger.fact("rehearsal"))
+    return False

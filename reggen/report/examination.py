@@ -20,8 +20,8 @@ _STOPS = {
 }
 
 
-def words(examination: Examination) -> str:
-    """The whole examination for a terminal."""
+def words(examination: Examination, then: str = "") -> str:
+    """The whole examination for a terminal; ``then`` is what is to be done after it, and all is not well before."""
     lines = [f"{examination.root} as kohya reads it"]
     for number, entry in enumerate(examination.entries):
         name = f"[[datasets]] {number + 1}: " if len(examination.entries) > 1 else ""
@@ -31,7 +31,8 @@ def words(examination: Examination) -> str:
                 lines.extend(_folder(folder, entry))
     for finding in examination.findings:
         lines.extend(_finding(finding, examination.root))
-    return "\n".join([*lines, _verdict(examination)])
+    verdict = [] if then and examination.well else [_verdict(examination)]
+    return "\n".join([*lines, *verdict, *([then] if then else [])])
 
 
 def _options(bucketing: Bucketing) -> str:

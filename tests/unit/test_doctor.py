@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from reggen.cli import app
+from reggen.cli.judging import _command
 from reggen.dataset import picture, survey
 from reggen.dataset.captions import Source
 from reggen.dataset.doctor import examine
@@ -650,6 +651,35 @@ def a_job(root: Path, more: str = "") -> Path:
 def by_folder(root: Path, more: str = "") -> str:
     """A training section for `a_job`, of the train folder."""
     return f'[training]\nfolder = "{(root / "train").as_posix()}"\nresolution = 64\nmin_bucket_reso = 64\n{more}'
+
+
+def test_images_that_fix_took_out_are_missing_and_it_says_what_is_next(root: Path) -> None:
+    """All is not well then: the set is smaller than the job wants it, until the job has run."""
+    tear(root / GIRL / "reg_002.png", 0.5)
+    write(root / GIRL / "reg_003.png", b"")
+    said = run(job := a_job(root), "--fix")
+    assert said.exit_code == 1
+    assert said.stdout.splitlines()[-1].endswith(f"2 images were taken out, and are missing now. Next: {again(job)}")
+    assert "All is well" not in said.stdout
+    assert run(job, "--fix").exit_code == 0, "what is missing is no fault of the images that are there"
+
+
+def test_what_fix_took_out_is_told_to_programs_and_of_plain_folders(root: Path) -> None:
+    """Where no job is known the command is not, either; a rehearsal goes on as one."""
+    write(root / GIRL / "reg_003.png", b"")
+    told = run(root / "reg", "--json", "--fix")
+    assert (told.exit_code, json.loads(told.stdout)["taken_out"]) == (1, 1)
+    assert "run the job that fills this folder again" in told.stderr
+    write(root / GIRL / "reg_002.png", b"")
+    state = root / "reg" / ".reggen" / "1_girl"
+    with Ledger.open(state / LEDGER) as ledger:
+        ledger.keep_fact("rehearsal", True)
+    assert f"{again(root / 'job.toml')} --rehearse" in run(a_job(root), "--fix").stdout
+
+
+def again(job: Path) -> str:
+    """The command that runs a job, for this system's shell."""
+    return _command("run", str(job), None)
 
 
 def ask(*arguments: object) -> dict[str, Any]:
