@@ -266,16 +266,20 @@ class Lost(SampleError):
 
 
 class StorageError(ReggenError):
-    """The local disk refused. Never a sample's failure. ``full``: there is no room, which can change."""
+    """The local disk refused. Never a sample's failure. ``full``: there is no room, which can change.
+
+    ``remedy`` is what to do about it, where it is known.
+    """
 
     exit_code = STORAGE
 
-    def __init__(self, path: str, doing: str, what: str, full: bool = False) -> None:
-        super().__init__(path, doing, what, full)
-        self.path, self.doing, self.what, self.full = path, doing, what, full
+    def __init__(self, path: str, doing: str, what: str, full: bool = False, remedy: str = "") -> None:
+        super().__init__(path, doing, what, full, remedy)
+        self.path, self.doing, self.what, self.full, self.remedy = path, doing, what, full, remedy
 
     def __str__(self) -> str:
-        return f"{self.doing} {self.path}: {self.what}. Nothing is lost; run the same command again when it is mended"
+        then = self.remedy or "run the same command again when it is mended"
+        return f"{self.doing} {self.path}: {self.what}. Nothing is lost; {then}"
 
 
 class Damaged(StorageError):

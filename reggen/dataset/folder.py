@@ -78,6 +78,8 @@ class Folder:
             self.images.mkdir(parents=True, exist_ok=True)
             self.tidy()
             self.parts.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(self.rejected) and not self.rejected.is_dir():  # not found out in the night
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.rejected))
             self._caches = {}
             with os.scandir(self.images) as entries:  # once: a look for each image would cost more with each image
                 for entry in entries:
@@ -293,6 +295,11 @@ _WORDS = {
 }
 
 
+NO_FILE = "it is a folder where a file belongs"
+AWAY = "move it elsewhere, then run the same command again"
+"""What to do about something that lies in the place of another."""
+
+
 @contextmanager
 def storage(doing: str, path: Path) -> Iterator[None]:
     """Turn what the operating system says into StorageError."""
@@ -301,8 +308,24 @@ def storage(doing: str, path: Path) -> Iterator[None]:
     except filelock.Timeout:  # an OSError by ancestry, and no fault of the disk
         raise
     except OSError as error:
+        if found := _in_the_way(error, path):
+            raise StorageError(str(found[0]), doing, found[1], remedy=AWAY) from error
         what = _WORDS.get(error.errno or 0) or error.strerror or str(error)
         raise StorageError(str(path), doing, what, error.errno in _FULL) from error
+
+
+def _in_the_way(error: OSError, path: Path) -> tuple[Path, str] | None:
+    """What lies where something of another kind belongs, and what it is; None where the error is of another kind."""
+    told = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    named = told or [path]
+    if isinstance(error, FileExistsError | NotADirectoryError | FileNotFoundError):
+        places = named if isinstance(error, FileExistsError) else [above for one in named for above in one.parents]
+        if file := next((one for one in places if os.path.lexists(one) and not one.is_dir()), None):
+            return file, "it is a file where a folder belongs"
+    if isinstance(error, IsADirectoryError) or (os.name == "nt" and isinstance(error, PermissionError)):
+        folder = next((one for one in named if one.is_dir() and (os.name != "nt" or one != path)), None)
+        return (folder, NO_FILE) if folder else None
+    return None
 
 
 def flush_folder(path: Path) -> None:

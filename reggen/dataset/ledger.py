@@ -19,6 +19,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Self, get_type_hints
 
+from reggen.dataset.folder import AWAY, NO_FILE
 from reggen.dataset.schema import MORE, SCHEMA, VERSION, Column, fact
 from reggen.errors import Damaged, JobError, Problem, StorageError
 from reggen.plan import MAX_TAKES
@@ -120,7 +121,7 @@ class Ledger:
             if why := _foreign(known):
                 raise Damaged(str(self.path), "opening the ledger", why)
             if version > VERSION:
-                raise StorageError(str(self.path), "opening", f"a newer reggen made it (version {version})")
+                raise _newer(self.path, version)
             self._db.execute("PRAGMA journal_mode = WAL")  # where the filesystem cannot, SQLite keeps its own
             self._db.execute("PRAGMA synchronous = FULL")
             with self._db:
@@ -144,8 +145,20 @@ class Ledger:
                 ledger.close()  # SQLite may not write its shared memory there, so nobody writes rows there either
                 return cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=ro&immutable=1"))
         except sqlite3.Error:
-            pass  # whoever reads it is told
+            return ledger  # whoever reads it is told
+        try:
+            ledger._refuse_newer()
+        except BaseException:
+            ledger.close()
+            raise
         return ledger
+
+    def _refuse_newer(self) -> None:
+        """Raises StorageError where a later version of reggen made it: what it says may mean something else."""
+        with suppress(sqlite3.Error):
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version > VERSION and not _foreign(_described(self._db)):
+                raise _newer(self.path, version)
 
     def close(self) -> None:
         """Close it."""
@@ -458,9 +471,19 @@ def _conflict(key: str, known: Any, value: Any) -> Problem:
     return Problem(f"dataset.{key}", f"is {value!r}, but this folder was begun with {known!r}", "keep it")
 
 
+def _newer(path: Path, version: int) -> StorageError:
+    what = f"a newer reggen made it (version {version} of the ledger; this one knows {VERSION})"
+    return StorageError(
+        str(path), "opening the ledger", what, remedy="update reggen, or go on with the one that made it"
+    )
+
+
 def _connect(path: Path, uri: str) -> sqlite3.Connection:
     if path.exists() and not path.is_file():
         raise Damaged(str(path), "opening the ledger", "it is no file")
+    for beside in (path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")):
+        if beside.is_dir():  # SQLite only says "locking protocol"
+            raise StorageError(str(beside), "opening the ledger's", NO_FILE, remedy=AWAY)
     try:
         return sqlite3.connect(uri, uri=True, timeout=30.0, check_same_thread=False)
     except sqlite3.Error as error:
