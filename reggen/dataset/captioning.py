@@ -14,6 +14,7 @@ from reggen.dataset.caption_files import CAPTIONS, CaptionFiles
 from reggen.dataset.folder import Folder
 from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.resume import demand_filled
 from reggen.dataset.study import Brief
 from reggen.guard import Guard
 from reggen.job import Captions
@@ -139,6 +140,7 @@ def rewrite(brief: Brief) -> Captioned:
     files, extension = CaptionFiles(folder), captions.extension
     with held(folder):
         folder.prepare()
+        demand_filled(folder)
         with Ledger.open(folder.state / LEDGER) as ledger:
             ledger.verify()
             for row in ledger.walk("done", stop=len(brief.plan)):

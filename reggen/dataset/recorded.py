@@ -40,12 +40,21 @@ def recorded(folder: Path) -> Recorded:
     try:
         ledger = Ledger.read(state / LEDGER)
         if ledger is None:
-            return Recorded()
+            return _lost(state / LEDGER)
         with ledger:
+            ledger.verify()
             ending = ledger.fact("format") or "png"
             return Recorded({f"{name}.{ending}": Sum(size, sha) for name, size, sha in ledger.sums()})
     except Damaged as error:
         return Recorded(damaged=state / LEDGER, why=error.what)
+
+
+def _lost(file: Path) -> Recorded:
+    """Of a ledger that says nothing: it is damaged where it is there without a byte."""
+    with suppress(OSError):
+        if file.is_file() and not file.stat().st_size:
+            return Recorded(damaged=file, why="it has 0 bytes")
+    return Recorded()
 
 
 def rehearsed(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.folder import Folder, storage
 from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
+from reggen.dataset.resume import demand_filled
 from reggen.dataset.study import Brief
 from reggen.errors import JobError, Problem
 
@@ -56,6 +57,7 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
     empty: list[str] = []
     with held(folder):
         folder.prepare()
+        demand_filled(folder)
         ledger = Ledger.open(folder.state / LEDGER)
         try:
             ledger.verify()

@@ -24,8 +24,8 @@ from pathlib import Path
 from reggen.dataset.check import Demands, Finding, inspect
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part
-from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
-from reggen.errors import BadImage
+from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
+from reggen.errors import BadImage, Damaged
 from reggen.plan import MAX_TAKES, Order, Plan
 
 _WINDOW = 1024  # slots looked up in the ledger at a time
@@ -173,6 +173,14 @@ def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bo
         if place < len(done) and done[place] == index and (left[place] == size or (left[place] == _UNKNOWN and size)):
             left[place] = _SETTLED
     return [index for index, size in zip(done, left, strict=True) if size != _SETTLED]
+
+
+def demand_filled(folder: Folder) -> None:
+    """Raises Damaged of a ledger of 0 bytes beside images: what it knew of them is lost. Nobody may be making it."""
+    ledger = folder.state / LEDGER
+    with suppress(OSError):
+        if ledger.is_file() and not ledger.stat().st_size and folder.images.is_dir() and folder.beyond(0):
+            raise Damaged(str(ledger), "opening the ledger", "it has 0 bytes, and there are images")
 
 
 def _has_bytes(path: Path) -> bool:

@@ -32,7 +32,7 @@ from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, now_utc
-from reggen.dataset.resume import Reconciling, differing, missing
+from reggen.dataset.resume import Reconciling, demand_filled, differing, missing
 from reggen.dataset.salvage import replaced
 from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
 from reggen.engine.adopt import Heritage
@@ -200,6 +200,7 @@ class _Opening:
         stack.enter_context(held(folder))
         stack.callback(folder.tidy)
         folder.prepare()
+        demand_filled(folder)
         ledger = stack.enter_context(Ledger.open(folder.state / LEDGER))
         ledger.claim(self.job_file, lasting(job, rehearsal=self.rehearsal))
         demand_room(job, folder, len(plan) - ledger.counts(len(plan)).get("done", 0))

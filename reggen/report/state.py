@@ -8,7 +8,7 @@ from typing import Any
 from reggen.dataset.folder import Folder
 from reggen.dataset.hold import is_held
 from reggen.dataset.ledger import LEDGER, Ledger
-from reggen.dataset.resume import Compared
+from reggen.dataset.resume import Compared, demand_filled
 from reggen.errors import Problem, StorageError
 from reggen.job import Job
 
@@ -16,7 +16,7 @@ _SHOWN = 20
 
 
 def state_of(job: Job) -> dict[str, Any]:
-    """Counts of slots, the given up and rejected ones by name, and who is filling it now."""
+    """Counts of slots, the given up and rejected ones by name, and who is filling it now. Raises Damaged."""
     folder, count = Folder(job.dataset), job.dataset.count
     state: dict[str, Any] = {
         "dataset": str(folder.images),
@@ -28,10 +28,13 @@ def state_of(job: Job) -> dict[str, Any]:
         "deleted": [],
         "filled_by": is_held(folder),
     }
+    if not state["filled_by"]:
+        demand_filled(folder)
     ledger = Ledger.read(folder.state / LEDGER)
     if ledger is None:
         return state
     try:
+        ledger.verify()
         compared = Compared.of(folder, ledger, count)
         state["done"] = compared.settled
         state["missing"] = count - compared.settled
@@ -61,6 +64,7 @@ def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:
     if ledger is None:
         return ()
     try:
+        ledger.verify()
         return ledger.conflicts(facts)
     finally:
         ledger.close()

@@ -22,7 +22,7 @@ from tests.conftest import JobMaker, Told, filled
 from tests.invariants import assert_sound
 
 QUICK = Settings(seconds=0.005)
-Harm = Callable[[Path], None]
+Harm = Callable[[Path], object]
 
 
 def sql(*statements: str) -> Harm:
@@ -76,6 +76,10 @@ HARMS: dict[str, Harm] = {
     "a folder": a_folder,
     "another table of that name": sql("DROP TABLE slot", "CREATE TABLE slot (idx INTEGER, words TEXT)"),
     "a column gone": sql("ALTER TABLE slot DROP COLUMN sha256"),
+    "0 bytes": lambda path: path.write_bytes(b""),
+    "an index below 0": sql("UPDATE slot SET idx = -5 WHERE idx = 2"),
+    "a path for a name": sql("UPDATE slot SET name = '../../../evil' WHERE idx = 2"),
+    "text for a take": sql("UPDATE slot SET take = 'abc' WHERE idx = 2"),
     "no table": sql("DROP TABLE slot", "CREATE TABLE mine (one TEXT)"),
     "text for a number": sql("UPDATE slot SET take = 'none' WHERE idx = 2"),
     "text for a size": sql("UPDATE slot SET bytes = 'large' WHERE idx = 2"),
@@ -137,11 +141,15 @@ async def test_no_command_ends_in_a_traceback(job: JobMaker, tmp_path: Path, har
     )
     ledger = one.dataset.state / LEDGER
     before = ledger.read_bytes() if ledger.is_file() else None
-    looking = (["status"], ["status", "--json"], ["plan"], ["config", "--for", "kohya"], ["doctor"])
+    telling = (["status"], ["status", "--json"], ["plan"])
+    looking = (*telling, ["config", "--for", "kohya"], ["doctor"])
     for words in (*looking, ["redo", "3"], ["reject", "2-4"]):
         result = CliRunner().invoke(app, [words[0], str(file), *words[1:]])
         error = result.exception
         assert error is None or isinstance(error, SystemExit | Damaged), (words, error)
+        assert isinstance(error, Damaged) or words not in telling, (words, result.output)
+        if words == ["doctor"]:
+            assert isinstance(error, Damaged) or "a ledger that cannot be read" in result.output, result.output
         if isinstance(error, Damaged):
             assert "python -m reggen run" in str(error), words
         if words in looking:
@@ -233,3 +241,17 @@ def test_the_check_finds_nothing_in_a_ledger_that_reggen_wrote(job: JobMaker, tm
             ]
         )
         ledger.verify()
+
+
+def test_a_ledger_of_version_1_that_is_only_read_is_sound(tmp_path: Path) -> None:
+    """Those that look do not bring it up to date, and do not take it for a damaged one; nor one that is being made."""
+    with Ledger.open(path := tmp_path / LEDGER) as ledger:
+        ledger.put([Row(0, "done", 0, "reg_001", "2026", bytes=1)])
+    sql("ALTER TABLE slot DROP COLUMN likeness", "DROP TABLE rejection", "PRAGMA user_version = 1")(path)
+    for harm in (lambda _: None, sql("DROP TABLE meta", "DROP TABLE run", "PRAGMA user_version = 0")):
+        harm(path)
+        reader = Ledger.read(path)
+        assert reader is not None
+        with reader:
+            reader.verify()
+            assert reader.counts(6) == {"done": 1}
