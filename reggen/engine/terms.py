@@ -29,7 +29,8 @@ def demand_room(job: Job, folder: Folder, images: int) -> None:
     need, free = bytes_needed(job, images), folder.free_bytes()
     if free < need / 2:
         what = f"{images:,} images need about {mib(need)} and {mib(free)} are free"
-        raise StorageError(str(folder.images), "looking for room at", what)
+        remedy = "free some room there, or name a folder on another disk (dataset.root, or --output), and run it again"
+        raise StorageError(str(folder.images), "looking for room at", what, remedy=remedy)
 
 
 def demands_of(job: Job) -> Demands:
@@ -72,5 +73,5 @@ def bytes_needed(job: Job, images: int) -> int:
 def mib(size: int) -> str:
     """A size in bytes as people say it."""
     if size < 1 << 20:
-        return "less than 1 MiB"
+        return f"{-(-size // 1000):,} kB"
     return f"{size / (1 << 20):,.0f} MiB" if size < 10 << 30 else f"{size / (1 << 30):,.1f} GiB"
