@@ -1,4 +1,7 @@
-"""python -m reggen. Any Python 3 reads this, to say that it is too old, or not the one that reggen is installed in."""
+"""python -m reggen. Any Python reads this, to say that it is too old, or not the one that reggen is installed in.
+
+Python 2 too: there is nothing here that it cannot parse, so types stand in comments and texts are put together by %.
+"""
 
 import os
 import signal
@@ -8,11 +11,14 @@ OLDEST = (3, 11)  # as in pyproject.toml
 UNUSABLE = 2
 
 
-def main() -> None:
+def main():
+    # type: () -> None
     """Run the command line. A signal that asks to end while Python still loads it ends it quietly, too."""
     if sys.version_info < OLDEST:
         needed, here = ".".join(map(str, OLDEST)), ".".join(map(str, sys.version_info[:3]))
-        _leave(f"it needs Python {needed} or newer; {sys.executable} is {here}. {_anew('python' + needed)}")
+        _leave("it needs Python %s or newer; %s is %s. %s" % (needed, sys.executable, here, _anew("python" + needed)))
+    if not __package__:  # python reggen: the folder itself is where modules are looked for, and not the one above it
+        sys.path[0] = _home()
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _before_it_began)
@@ -23,38 +29,44 @@ def main() -> None:
     except ImportError as error:
         if not error.name or error.name.split(".")[0] == "reggen":
             raise
-        _leave(f"{sys.executable} lacks what reggen needs: {error}. {_elsewhere()}")
+        _leave("%s lacks what reggen needs: %s. %s" % (sys.executable, error, _elsewhere()))
 
 
-def _before_it_began(*_: object) -> None:
+def _before_it_began(*_):
+    # type: (*object) -> None
     os._exit(130)  # an exception can be lost inside an import, and there is nothing yet to be put in order
 
 
-def _leave(why: str) -> None:
-    sys.stderr.write(f"reggen: {why}\n")
+def _leave(why):
+    # type: (str) -> None
+    sys.stderr.write("reggen: %s\n" % why)
     sys.exit(UNUSABLE)
 
 
-def _elsewhere() -> str:
+def _elsewhere():
+    # type: () -> str
     """Where reggen is installed, if that can be seen from here; else how it gets there."""
     python = _python(os.path.join(_home(), ".venv"))  # noqa: PTH118 - here and below: nothing that takes long to load
     if os.path.exists(python) and os.path.abspath(python) != os.path.abspath(sys.executable):  # noqa: PTH100, PTH110
-        return f"Run it in its own environment: {python} -m reggen"
+        return "Run it in its own environment: %s -m reggen" % python
     return _anew(sys.executable or "python3")
 
 
-def _anew(python: str) -> str:
+def _anew(python):
+    # type: (str) -> str
     """How to make an environment with everything in it."""
     source = _home()
-    what = f'-e "{source}"' if os.path.exists(os.path.join(source, "pyproject.toml")) else "reggen"  # noqa: PTH110, PTH118
-    return f"Make an environment for it: {python} -m venv .venv && {_python('.venv')} -m pip install {what}"
+    what = '-e "%s"' % source if os.path.exists(os.path.join(source, "pyproject.toml")) else "reggen"  # noqa: PTH110, PTH118
+    return "Make an environment for it: %s -m venv .venv && %s -m pip install %s" % (python, _python(".venv"), what)
 
 
-def _home() -> str:
+def _home():
+    # type: () -> str
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 
 
-def _python(environment: str) -> str:
+def _python(environment):
+    # type: (str) -> str
     return os.path.join(environment, *(("Scripts", "python") if os.name == "nt" else ("bin", "python")))  # noqa: PTH118
 
 

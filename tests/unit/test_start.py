@@ -39,6 +39,24 @@ def test_older_pythons_can_read_it(file: str, version: tuple[int, int]) -> None:
     ast.parse((ROOT / file).read_text(encoding="utf-8"), feature_version=version)
 
 
+def test_python_2_can_read_it() -> None:
+    """It knows neither annotations nor formatted texts, and no letter that is not ASCII."""
+    for file in FIRST:
+        text = (ROOT / file).read_bytes().decode("ascii")
+        for node in ast.walk(ast.parse(text)):
+            assert not isinstance(node, ast.JoinedStr | ast.AnnAssign | ast.AsyncFunctionDef | ast.NamedExpr), node
+            assert not (isinstance(node, ast.FunctionDef) and node.returns), ast.unparse(node)
+            assert not (isinstance(node, ast.arg) and node.annotation), ast.unparse(node)
+
+
+def test_the_folder_runs_as_the_package_does() -> None:
+    """`python reggen` is what somebody types who stands in the checkout."""
+    done = subprocess.run(
+        [sys.executable, "reggen", "--version"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.split()[:1]) == (0, ["reggen"]), done.stderr
+
+
 def test_it_asks_for_what_the_project_asks_for() -> None:
     """One oldest Python, said in two places."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
