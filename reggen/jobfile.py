@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import date, time
 from pathlib import Path, PurePath
 from typing import Any, get_args
 
@@ -131,6 +132,8 @@ def _problem(key: str, location: list[int | str], item: Any) -> Problem:
 
 def _shown(value: Any) -> str:
     """A value as it is told: never longer than a line."""
+    if isinstance(value, bool | date | time):  # as TOML writes it; a date with a time is a date, too
+        return str(value).lower() if isinstance(value, bool) else value.isoformat()
     try:
         return _cut(repr(value))
     except (ValueError, RecursionError):  # a number of thousands of digits, written in hex; tables in tables in tables

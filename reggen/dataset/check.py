@@ -110,7 +110,9 @@ def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Findi
     except Image.DecompressionBombError:
         raise BadImage(name, "has far more pixels than any training image") from None
     except DAMAGE as error:
-        raise BadImage(name, f"cannot be decoded: {error}", torn=True) from None
+        if path.is_dir():
+            raise BadImage(name, "is a folder, not a file", torn=True) from None
+        raise BadImage(name, f"cannot be decoded: {getattr(error, 'strerror', None) or error}", torn=True) from None
 
 
 def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Finding:

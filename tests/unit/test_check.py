@@ -290,3 +290,10 @@ def test_every_file_is_opened_for_named_formats() -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
                 assert "formats" in {keyword.arg for keyword in node.keywords}, f"{file}:{node.lineno}"
+
+
+def test_a_folder_with_an_images_name_is_said_to_be_one(tmp_path: Path) -> None:
+    """Not in the numbers of the system."""
+    (tmp_path / "reg_001.png").mkdir()
+    with pytest.raises(BadImage, match="is a folder, not a file"):
+        inspect(tmp_path / "reg_001.png", "reg_001", ANY)

@@ -654,3 +654,19 @@ def test_a_job_file_may_come_from_a_pipe():
         assert jobfile.load(f"/dev/fd/{reading}").dataset.count == 3
     finally:
         os.close(reading)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("1979-05-27", "1979-05-27"), ("1979-05-27T07:32:00", "1979-05-27T07:32:00"), ("07:32:00", "07:32:00")],
+)
+def test_a_value_is_shown_as_toml_writes_it(tmp_path: Path, value: str, shown: str):
+    """Nobody who writes a job file has heard of datetime.date."""
+    (problem,) = problems(tmp_path, f'dataset = {{ root = "a", class = "b", count = {value} }}\n' + SAMPLING + PROMPTS)
+    assert problem.startswith(f"dataset.count: {shown}: ")
+
+
+def test_true_is_shown_as_toml_writes_it(tmp_path: Path):
+    """Python writes it with a capital."""
+    (problem,) = problems(tmp_path, WHOLE + "[guard]\nforbid = [true]")
+    assert problem.startswith("guard.forbid[0]: true: ")
