@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reggen.comfy.door import said
 from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.folder import Folder, storage
 from reggen.dataset.hold import held
@@ -52,7 +53,7 @@ def slots(words: Sequence[str], count: int) -> list[int]:
 
 def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
     """Put these slots into their next take. Raises Busy while a run goes on, and StorageError."""
-    folder = Folder(brief.job.dataset)
+    folder, why = Folder(brief.job.dataset), said(why)
     aside: list[str] = []
     empty: list[str] = []
     with held(folder):

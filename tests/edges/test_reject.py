@@ -10,10 +10,11 @@ import pytest
 from reggen.dataset.captioning import rewrite
 from reggen.dataset.folder import Folder
 from reggen.dataset.hold import held
-from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.reject import purge, reject, slots
 from reggen.dataset.study import study
 from reggen.errors import Busy, JobError, StorageError
+from reggen.report.state import state_of, words
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
@@ -170,3 +171,13 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
             older.execute(f"PRAGMA user_version = {version}")
         await filled(one)
         assert not report.exists()
+
+
+def test_a_reason_has_nothing_that_a_terminal_would_obey(job: JobMaker) -> None:
+    """It is shown by `status`, one line for each image; also one that an earlier reggen kept as it was."""
+    (brief,) = study(one := job(), "test.toml")
+    reject(brief, [1], "ugly\x1b[31m\nreg_006: fine")
+    assert state_of(one)["rejected"] == {"reg_002": "ugly [31m reg_006: fine"}
+    with Ledger.open(one.dataset.state / LEDGER) as ledger:
+        ledger.put([Row(2, "rejected", 1, "reg_003", "2026", "old\x1b[2J\nnew")])
+    assert "  rejected  reg_003: old [2J new\n" in words(state_of(one))
