@@ -51,10 +51,8 @@ def _words(event: RunEvent, state: Progress) -> str | None:
             return f"{event.name} is given up: {event.reason}"
         case Undone():
             return f"{', '.join(event.names)}: deleted or damaged since; made anew"
-        case Waiting() if any(view.why and view.why in event.why for view in state.servers.values()):
-            return "no server can be used; waiting for one"  # why was said of the server itself
         case Paused() | Waiting() | Stopping():
-            return _halted(event)
+            return _halted(event, state)
     return None
 
 
@@ -63,14 +61,15 @@ def looks(event: Looking) -> str:
     return f"looking at the images that lie there: {event.done:,} of {event.total:,}"
 
 
-def _halted(event: Paused | Waiting | Stopping) -> str:
+def _halted(event: Paused | Waiting | Stopping, state: Progress) -> str:
     match event:
         case Paused():
             return f"paused: {event.why}" if event.why else "going on"
         case Waiting():
-            if event.why:
-                return f"no server can be used; waiting for one ({event.why})"
-            return "a server can be used again"
+            if not event.why:
+                return "a server can be used again"
+            is_said = any(view.why and view.why in event.why for view in state.servers.values())  # of the server itself
+            return "no server can be used; waiting for one" + ("" if is_said else f" ({event.why})")
         case Stopping():
             return f"no new prompts: {event.why}"
 
