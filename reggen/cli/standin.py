@@ -66,11 +66,12 @@ def stand_in(
 
 def _script(file: Path | None) -> Any:
     from reggen import sim
+    from reggen.reading import MIB, text_of
 
     if file is None:
         return sim.Script()
     try:
-        text = file.read_text(encoding="utf-8")
+        text = text_of(file, MIB, encoding="utf-8", piped=True)
         return sim.Script.from_json(text) if file.suffix == ".json" else sim.Script.from_toml(text)
     except (OSError, ValueError) as error:
         raise JobError(str(file), (Problem("", f"it is no fault script: {error}"),)) from None

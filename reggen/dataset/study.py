@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from reggen import spelling
@@ -280,6 +280,8 @@ def _uncaptioned(job: Job, training: TrainingSet | None) -> Iterator[str]:
     if training is None or not job.training or not job.training.folder:
         return  # a config says for each folder what is read
     reads = job.training.caption_extension
+    files = dict.fromkeys(image.path.with_suffix(reads) for image in training.images)
+    yield from (f"{file} is no file, so no caption is read there" for file in files if _is_odd(file))
     paths = [image.path for image in training.images if not image.path.with_suffix(reads).exists()]
     for other in CAPTIONS:
         if other != reads and (count := sum(path.with_suffix(other).exists() for path in paths)):
@@ -289,6 +291,10 @@ def _uncaptioned(job: Job, training: TrainingSet | None) -> Iterator[str]:
                 else (f"a training image has a {other} file beside it")
             )
             yield f'{lies} that is not read; if the trainer reads it, set training.caption_extension = "{other}"'
+
+
+def _is_odd(file: Path) -> bool:
+    return file.exists() and not file.is_file()
 
 
 def _unread(job: Job) -> Iterator[str]:

@@ -84,6 +84,15 @@ def test_a_pipe_as_a_training_image_is_a_sentence(job: JobMaker, tmp_path: Path)
         in_time(lambda: study(one, "test.toml"))
 
 
+def test_a_pipe_as_a_training_caption_is_passed_over_and_named(job: JobMaker, tmp_path: Path) -> None:
+    """As the trainer passes over it: the class words stand in, which nobody meant."""
+    train = tmp_path / "train"
+    paint(train / "1_sks" / "a.png")
+    caption = pipe(train / "1_sks" / "a.caption")
+    (brief,) = in_time(lambda: study(job(training={"folder": str(train)}), "test.toml"))
+    assert f"{caption} is no file, so no caption is read there" in brief.warnings
+
+
 @pytest.mark.parametrize("quick", [False, True], ids=["whole", "quick"])
 def test_the_doctor_names_a_pipe_among_the_images(tmp_path: Path, quick: bool) -> None:
     """Another is as long as it, which is when both are read for being copies."""
