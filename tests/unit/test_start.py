@@ -55,6 +55,7 @@ def test_the_folder_runs_as_the_package_does() -> None:
         [sys.executable, "reggen", "--version"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.split()[:1]) == (0, ["reggen"]), done.stderr
+    assert "lacks what reggen needs: No module named 'typer'" in said(sys.executable, "-S", "-E", "reggen", "--help")
 
 
 def test_it_asks_for_what_the_project_asks_for() -> None:
