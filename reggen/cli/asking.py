@@ -39,7 +39,7 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
     Notices(job.notify, job_file, os.environ)  # as a run would find out: whom it could not tell
 
     async def ask() -> tuple[list[Examined], dict[str, str]]:
-        async with connected(job) as clients:
+        async with connected(job, job_file) as clients:
             return await examine(clients, made_of), await in_the_way(job)
 
     examined, unstartable = asyncio.run(ask())

@@ -46,10 +46,13 @@ def reject(
     brief = _one_class(study(load(job_file, None, output, None), job_file), of_class)
     if numbers:
         done = rejecting.reject(brief, rejecting.slots(numbers, len(brief.plan)), why)
-        print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside) or 'none'}")
+        if done.aside:
+            print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside)}")
         if done.empty:
-            print(f"{len(done.empty)} had no image: {', '.join(done.empty)}")
-        print("The next run makes others, with the same prompts and other seeds:")
+            print(f"{len(done.empty)} had no image{'' if done.aside else ', so nothing was set aside'}: ", end="")
+            print(", ".join(done.empty))
+        others = "others, with the same prompts and other seeds" if done.aside else "what is missing"
+        print(f"The next run makes {others}:")
         print(f"  {_run_again(job_file, output, rehearsal=done.rehearsal)}")
     if purge:
         print(f"{rejecting.purge(brief)} files deleted for good")
@@ -131,6 +134,9 @@ def doctor(
     from reggen.report import examination as report
 
     job = load(folder, None, output, None) if folder.endswith(".toml") and not Path(folder).is_dir() else None
+    if job and not job.dataset.root.exists():
+        hint = f"run it first: {_command('run', folder, output)}"
+        raise JobError(folder, (Problem("dataset.root", f"there is no folder {job.dataset.root} yet", hint),))
     if output and job is None:
         raise JobError("the command line", (Problem("--output", "goes with a job; here the folder is named already"),))
     options: dict[str, Any] = {
@@ -149,7 +155,7 @@ def doctor(
         question,
         bucketing=replace(question.bucketing, **said),
         ending=question.ending if caption_extension is None else caption_extension,
-        find_forbidden=_finder(job, tuple(forbid or ())),
+        find_forbidden=_finder(job, folder, tuple(forbid or ())),
         quick=quick,
     )
     known: dict[Path, Any] | None = {} if fix else None
@@ -219,13 +225,20 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> Question:
     return question if train or config else replace(question, train=training.folder, config=training.config)
 
 
-def _finder(job: Job | None, forbidden: tuple[str, ...]) -> Callable[[str], str | None] | None:
+def _finder(job: Job | None, job_file: str, forbidden: tuple[str, ...]) -> Callable[[str], str | None] | None:
     """What says which forbidden word a text holds: one of the job's guard, or of the command line's."""
     from reggen.dataset.study import guard_of
     from reggen.guard import Guard
 
     allow = job.guard.allow if job else ()
-    guards = [guard for guard in (job and guard_of(job), Guard(forbidden, allow=allow, key="--forbid")) if guard]
+    source = job_file
+    try:
+        guards = [guard_of(job)] if job else []
+        source = "the command line"
+        guards.append(Guard(forbidden, allow=allow, key="--forbid"))
+    except JobError as error:
+        raise JobError(source, error.problems) from None
+    guards = [guard for guard in guards if guard]
     if not guards:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -60,7 +61,7 @@ def stand_in(
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except (OSError, ValueError) as error:
-        print(f"reggen: the stand-in cannot start at {host}:{port}: {error}", file=sys.stderr)
+        print(f"reggen: the stand-in cannot start at {host}:{port}: {_why(error)}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 
@@ -74,7 +75,16 @@ def _script(file: Path | None) -> Any:
         text = text_of(file, MIB, encoding="utf-8", piped=True)
         return sim.Script.from_json(text) if file.suffix == ".json" else sim.Script.from_toml(text)
     except (OSError, ValueError) as error:
-        raise JobError(str(file), (Problem("", f"it is no fault script: {error}"),)) from None
+        raise JobError(str(file), (Problem("", f"it is no fault script: {_why(error)}"),)) from None
+
+
+def _why(error: OSError | ValueError) -> str:
+    """An error in words, without numbers of the system's own."""
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "something listens there already; end it, or name another port with --port"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return getattr(error, "strerror", None) or str(error)
 
 
 async def stand_ins_for(job: Job, stack: AsyncExitStack) -> Job:

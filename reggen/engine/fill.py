@@ -280,7 +280,7 @@ class _Filling:
             return await self.thread.do(self._summary)
         if warning := await self.thread.do(partial(self._room, total - before)):
             faces.note(warning)
-        async with started(self.job, self.folder, faces.note) as running, connected(self.job) as clients:
+        async with started(self.job, self.folder, faces.note) as running, connected(self.job, self.job_file) as clients:
             examined = {one.server: one for one in await self._preflight(clients, wait)}
             self.versions = {name: one.version for name, one in examined.items()}
             fit = [client for client in clients if not examined[client.name].problems]
@@ -491,7 +491,7 @@ class _Filling:
 
 
 @asynccontextmanager
-async def connected(job: Job) -> AsyncIterator[list[Client]]:
+async def connected(job: Job, job_file: str) -> AsyncIterator[list[Client]]:
     """A client for each of the job's servers. Raises JobError when a header or a certificate cannot be had."""
     problems, headers, pins = [], [], []
     for number, server in enumerate(job.servers):
@@ -508,7 +508,7 @@ async def connected(job: Job) -> AsyncIterator[list[Client]]:
             what = f"{server.certificate} cannot be used: {getattr(error, 'strerror', None) or error}"
             problems.append(Problem(f"servers[{number}].certificate", what, HOW_TO_COPY.format(server.netloc)))
     if problems:
-        raise JobError("the job", tuple(problems))
+        raise JobError(job_file, tuple(problems))
     limits = job.limits
     timeouts = Timeouts(limits.connect, limits.request, limits.download)
     async with AsyncExitStack() as stack:

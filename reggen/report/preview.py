@@ -147,7 +147,8 @@ def checked(
             problems.append(why_not)
         verdict = f"not running; `run` starts it in {launch}" if launch and one.away and not why_not else _verdict(one)
         lines.append(f"  {one.server}  {verdict}")
-        lines.extend(f"      {line}" for line in (why_not or "").splitlines())
+        if len(examined) > 1:  # else it is in the way, and said there
+            lines.extend(f"      {line}" for line in (why_not or "").splitlines())
         lines.extend(f"      {problem}" for problem in one.problems)
     lines[2:2] = [f"  IN THE WAY   {problem}" for problem in problems]
     return "\n".join(lines), room and not problems

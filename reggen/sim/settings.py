@@ -7,6 +7,7 @@ differ, one field each, so that no other module compares version strings.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,8 +50,8 @@ class Settings:
         if self.version not in VERSIONS:
             raise ValueError(f"version {self.version!r} is not one of {', '.join(VERSIONS)}")
         for name in ("seconds", "prompt_seconds", "trivial_seconds", "history_lag", "gap"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number from 0 on, and not infinite")
         if self.history_limit < 1 or self.cache_lru < 0:
             raise ValueError("history_limit must be at least 1 and cache_lru at least 0")
 

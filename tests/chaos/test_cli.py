@@ -245,7 +245,41 @@ async def test_check_and_run_agree_on_a_comfyui_that_cannot_be_started(
         for command in ("check", "run"):
             result = await asyncio.to_thread(reggen, command, str(job_file))
             assert result.returncode == 4, result.stdout + result.stderr
-            assert said in result.stdout + result.stderr
+            assert (result.stdout + result.stderr).count(said) == 1
+
+
+@pytest.mark.parametrize("key", ["headers = { Authorization = '${REGGEN_NOT_SET}' }", "certificate = 'nothere.pem'"])
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_what_a_server_is_to_be_shown_is_missing_in_the_job_file(job_file: Path, command: str, key: str) -> None:
+    """The message names the file that is to be changed."""
+    name_servers(job_file, f"{{ url = 'https://127.0.0.1:{unused_port()}', {key} }}")
+    result = reggen(command, str(job_file))
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert f"{job_file} has one problem:\n  servers[0]." in result.stderr
+
+
+def test_rejecting_what_was_not_made_promises_no_others(job_file: Path, tmp_path: Path) -> None:
+    """Nothing was set aside, and that is what is said."""
+    done = reggen("reject", str(job_file), "1-2")
+    assert "2 had no image, so nothing was set aside: reg_001, reg_002" in done.stdout, done.stdout + done.stderr
+    assert "The next run makes what is missing:" in done.stdout
+    assert "others" not in done.stdout
+
+
+def test_a_stand_in_that_cannot_start_says_why_in_words(tmp_path: Path) -> None:
+    """A port that is taken, a script that is not there, an image that never ends."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told = reggen("sim", "--port", str(taken.getsockname()[1]))
+    assert (told.returncode, "something listens there already" in told.stderr) == (2, True), told.stderr
+    told = reggen("sim", "--faults", str(tmp_path / "nothere.toml"))
+    assert (told.returncode, "there is no such file" in told.stderr) == (2, True), told.stderr
+    for seconds in ("inf", "nan"):
+        told = reggen("sim", "--port", "0", "--seconds", seconds)
+        assert told.returncode == 2, told.stdout
+        assert "Traceback" not in told.stderr
+        assert "Errno" not in told.stderr
 
 
 async def test_beside_another_server_one_that_cannot_be_started_is_told_of(job_file: Path, tmp_path: Path) -> None:

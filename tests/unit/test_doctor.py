@@ -677,6 +677,23 @@ def test_what_fix_took_out_is_told_to_programs_and_of_plain_folders(root: Path) 
     assert f"{again(root / 'job.toml')} --rehearse" in run(a_job(root), "--fix").stdout
 
 
+def test_before_the_first_run_the_doctor_says_so(root: Path) -> None:
+    """There is nothing to be examined yet, and nothing wrong with the job."""
+    done = CliRunner().invoke(app, ["doctor", str(job := a_job(root)), "--output", str(root / "nothere")])
+    assert isinstance(done.exception, JobError)
+    assert f"run it first: python -m reggen run {job} --output" in str(done.exception)
+    assert str(done.exception).startswith(str(job))
+
+
+def test_a_forbidden_word_that_is_none_is_told_with_where_it_stands(root: Path) -> None:
+    """In the job's file, or on the command line."""
+    job = a_job(root, '[guard]\nforbid = ["!!!"]')
+    for typed, where in (([str(job)], str(job)), ([str(root / "reg"), "--forbid", "!!!"], "the command line")):
+        done = CliRunner().invoke(app, ["doctor", *typed])
+        assert isinstance(done.exception, JobError)
+        assert str(done.exception).startswith(f"{where} has one problem:")
+
+
 def again(job: Path) -> str:
     """The command that runs a job, for this system's shell."""
     return _command("run", str(job), None)
