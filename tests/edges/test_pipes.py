@@ -20,7 +20,7 @@ from reggen.dataset.doctor import examine
 from reggen.dataset.pointing import Question
 from reggen.dataset.prints import print_of
 from reggen.dataset.study import study
-from reggen.errors import BadImage, JobError, StorageError
+from reggen.errors import BadImage, JobError
 from reggen.reading import opened
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
@@ -117,16 +117,18 @@ def test_nothing_that_looks_at_a_picture_waits_for_a_pipe(tmp_path: Path) -> Non
         in_time(lambda: fingerprint(file))
 
 
-async def test_a_pipe_as_a_caption_is_a_sentence(job: JobMaker) -> None:
-    """For the run that writes captions, and for `recaption`; nothing of the user's is removed."""
+@pytest.mark.parametrize("by", ["recaption", "run"])
+async def test_a_pipe_as_a_caption_is_set_aside(job: JobMaker, by: str) -> None:
+    """The run that writes captions does it, and so does `recaption`; nothing of the user's is removed."""
     async with serve(Settings(seconds=0.005)) as sim:
         await filled(one := job(sim.url, dataset={"count": 2}, captions={"write": "prompt"}))
         caption = one.dataset.folder / "reg_001.caption"
         caption.unlink()
         pipe(caption)
         (brief,) = study(one, "test.toml")
-        with pytest.raises(StorageError, match=rf"reg_001\.caption.*{SAID}"):
-            in_time(lambda: rewrite(brief))
-        with pytest.raises(StorageError, match=rf"reg_001\.caption.*{SAID}"):
+        if by == "run":
             await filled(one, limit=LIMIT)
-        assert caption.is_fifo()
+        else:
+            in_time(lambda: rewrite(brief))
+        assert caption.is_file()
+        assert any(aside.is_fifo() for aside in (one.dataset.state / "rejected").iterdir())
