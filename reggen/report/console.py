@@ -108,6 +108,8 @@ class Display:
             parts.append(_servers(state.servers, at))
         problems = [*self._notes, *(f"{span(at - when)} ago  {text}" for when, text in state.problems)]
         parts.extend(Text(text, style="yellow", overflow="ellipsis", no_wrap=True) for text in problems)
+        if state.waiting:
+            parts.append(Text(state.waiting, style="red"))  # the whole of it: it says what to do
         if state.paused:
             parts.append(Text(f"paused: {state.paused}", style="bold yellow"))
         if state.stopping:

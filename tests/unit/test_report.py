@@ -29,6 +29,7 @@ from reggen.progress import (
     ServerView,
     Stopping,
     Trouble,
+    Waiting,
 )
 from reggen.report.closing import closing, report, write_report
 from reggen.report.console import Display
@@ -360,6 +361,15 @@ def test_lines_say_now_and_then_what_is_looked_at():
         display.tell(Looking(float(at), at, 5000))
     said = [text.partition(" ")[2] for text in out.getvalue().splitlines()]
     assert said == [f"looking at the images that lie there: {at} of 5,000" for at in (100, 110, 120)]
+
+
+def test_the_display_says_the_whole_of_what_a_person_can_do_about_no_server():
+    """However narrow the terminal: the remedy stands at the end of the reason."""
+    display = Display(Console(file=(out := io.StringIO()), width=60), "a: girl", None)
+    display.tell(BEGAN)
+    why = "reading the queue: HTTP 401: Unauthorized; give this server valid credentials in [[servers]]: headers"
+    display.tell(Waiting(11.0, why))
+    assert why in " ".join(shown(display, out).split())
 
 
 # ---- report.json
