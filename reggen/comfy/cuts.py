@@ -17,7 +17,7 @@ _WITHIN = 300.0  # seconds
 
 
 class Cuts:
-    """How the sockets to one server have ended lately."""
+    """The latest endings of the sockets to one server."""
 
     def __init__(self) -> None:
         self._at: deque[float] = deque(maxlen=_MANY)
@@ -42,7 +42,7 @@ class Cuts:
         self._unopened = ""
 
     def why(self, now: float) -> str:
-        """Why there are no events, or not all of them; empty when there is nothing to say."""
+        """The reason for missing events, in words; empty when there is nothing to say."""
         if self._unopened:
             hint = _UPGRADE if "HTTP" in self._unopened else ""
             return f"no events ({self._unopened}); looking instead{hint}"

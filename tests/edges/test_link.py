@@ -259,3 +259,15 @@ async def test_what_is_kept_is_taken_out_of_the_history_some_at_a_time(version: 
             assert len(sim.world.history) == 1
             for task in talking:
                 task.cancel()
+
+
+async def test_frames_of_a_worker_that_works_clear_the_suspicion_against_it() -> None:
+    """A long gap before our prompt, under watch already; somebody else's frames show that the worker lives."""
+    async with linked(None, Fault("gap", nth=1, seconds=2.5)) as (sim, link):
+        running = asyncio.create_task(run(link))
+        await eventually(lambda: sim.count("GET", "/queue") >= 2)
+        while not running.done():
+            sim.send('{"type": "progress", "data": {"prompt_id": "another", "value": 1, "max": 2}}')
+            await asyncio.wait({running}, timeout=0.05)
+        assert isinstance(running.result(), Success)
+        assert not link.worker_is_dead
