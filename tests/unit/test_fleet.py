@@ -413,3 +413,100 @@ def test_what_was_left_to_others_is_no_reason_to_wake_a_stopped_fleet() -> None:
     pair.stop()
     pair.assign(9.0)
     assert pair.wake_at(9.0) == math.inf
+
+
+def test_posts_that_are_refused_for_good_leave_a_server_out_after_five_texts() -> None:
+    """Whatever they say: nothing of this job gets through there. It is said once."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    assert [pair.barred("a", text) for text in ("cat", "dog", "cat", "cat", "cat", "cat")] == [False] * 4 + [
+        True,
+        False,
+    ]
+    assert [name for name, _ in pair.assign(0)] == ["b"]
+    assert not pair.deserted
+
+
+def test_posts_of_one_text_leave_a_server_out_late() -> None:
+    """A firewall may forbid just this one; where no other comes through within fifteen it is the server."""
+    one = fleet({"a": 1}, 10)
+    assert [one.barred("a", "bird") for _ in range(15)] == [False] * 14 + [True]
+    assert one.deserted
+
+
+def test_the_only_text_there_is_says_it_at_once() -> None:
+    """No other could come through."""
+    one = Fleet({"a": 1}, orders(10), one_text=True)
+    one.server_is("a", up=True)
+    assert [one.barred("a", "bird") for _ in range(5)] == [False] * 4 + [True]
+
+
+def test_a_prompt_that_a_server_takes_ends_what_was_refused_before() -> None:
+    """Only posts in a row count."""
+    one = fleet({"a": 1}, 10)
+    for _ in range(10):
+        assert not any(one.barred("a", text) for text in ("cat", "dog", "bird", "cat"))
+        one.accepted("a")
+    assert not one.deserted
+
+
+def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
+    """The next prompt tells whether it was the text; what was refused comes last."""
+    texts = ["bird", "bird", "bird", "cat", "cat"]
+    made = (Order((replace(order(index).samples[0], positive=text),)) for index, text in enumerate(texts))
+    one = Fleet({"a": 1}, made)
+    one.server_is("a", up=True)
+    given = []
+    while pairs := one.assign(0):
+        given += [index for _, index in indices(pairs)]
+        if len(given) == 1:
+            one.barred("a", "bird")
+        ended(one, "a")
+    assert given == [0, 3, 4, 1, 2]
+
+
+def raise_on(made: Fleet, name: str, *texts: str, before: tuple[str, ...] = ()) -> list[bool]:
+    return [made.raised(name, 0.0, 60.0, text=text, before=before) for text in texts]
+
+
+def test_a_server_on_which_every_text_raises_rests_when_another_makes_images() -> None:
+    """Three of several texts; before the other has made one since, it may be the job."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    assert raise_on(pair, "a", "cat", "dog", "bird") == [False] * 3
+    pair.delivered("b")
+    assert pair.ailing == {"a"}
+    assert raise_on(pair, "a", "cat") == [True]
+    assert [name for name, _ in pair.assign(0)] == ["b"]
+
+
+def test_a_text_that_raises_again_and_again_says_little_of_its_server() -> None:
+    """A broken LoRA, of which a server happens to be given one after another: not before the tenth."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    raise_on(pair, "a", "bird")
+    pair.delivered("b")
+    assert raise_on(pair, "a", *["bird"] * 8) == [False] * 8
+    assert not pair.ailing
+    assert raise_on(pair, "a", "bird") == [True]
+
+
+def test_what_raises_on_two_servers_is_held_against_neither() -> None:
+    """Not on the second, and not any more on the first."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    raise_on(pair, "a", "cat", "dog")
+    pair.delivered("b")
+    assert raise_on(pair, "b", "dog", before=("a",)) == [False]
+    assert raise_on(pair, "a", "bird") == [False], "it is the second that nobody else had"
+    pair.delivered("a")
+    raise_on(pair, "b", "cat", "bird")
+    pair.delivered("a")
+    assert not pair.ailing
+    assert raise_on(pair, "b", "dog") == [True]
+
+
+def test_an_image_ends_what_raised_before() -> None:
+    """Only prompts in a row count."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    for _ in range(5):
+        assert raise_on(pair, "a", "cat", "dog") == [False, False]
+        pair.delivered("b")
+        pair.delivered("a")
+    assert not pair.ailing

@@ -152,6 +152,16 @@ def test_a_refused_prompt_goes_once_to_each_other_server():
     assert last.reason == "b refused the prompt: no"
 
 
+def test_a_post_that_is_refused_for_good_is_tried_three_times():
+    """It may be what is in front of a server that says no to its text: then that server is not asked again."""
+    error, tries = Refused("a", "queueing a prompt", 403, "blocked"), Tries()
+    for _ in range(2):
+        tries = again(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True)).tries
+    assert isinstance(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True), GiveUp)
+    assert again(decide(error, "a", tries, LIMITS, BOTH, for_good=True)).tries.refused_by == {"a"}
+    assert again(decide(error, "a", tries, LIMITS, frozenset({"a"}))).tries.refused_by == frozenset()
+
+
 def test_a_prompt_refused_by_the_only_server_is_given_up():
     """Where there is no elsewhere, one refusal is enough."""
     assert isinstance(decide(Rejected("a", ("no",)), "a", Tries(), LIMITS, frozenset({"a"})), GiveUp)

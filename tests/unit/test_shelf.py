@@ -94,6 +94,23 @@ def test_a_batch_loses_only_the_samples_that_were_claimed() -> None:
     assert [sample.index for sample in left.samples] == [0, 3]
 
 
+def test_a_text_that_is_shunned_is_taken_only_where_there_is_no_other() -> None:
+    """Though it is the nearest; the orders of one text stay in their order."""
+    shelf = Shelf(order(index, "abb"[index % 3]) for index in range(6))
+    last = Kind.of(order(0, "a"))
+    taken_ones = [shelf.take(last, shun=["a"]) for _ in range(6)]
+    assert [one.samples[0].index for one in taken_ones if one] == [1, 2, 4, 5, 0, 3]
+    assert shelf.take(last, shun=["a"]) is None
+
+
+def test_a_checkpoint_is_kept_though_all_its_texts_are_shunned() -> None:
+    """Loading another costs more than one post that may be refused."""
+    shelf = Shelf((order(index, "ab"[index % 2], checkpoint="ab"[index % 2]) for index in range(4)), FAR)
+    one = shelf.take(Kind.of(order(0, "a", checkpoint="a")), shun=["a"])
+    assert one is not None
+    assert one.samples[0].index == 0
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=60),
     st.integers(1, 20),

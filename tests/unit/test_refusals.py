@@ -1,0 +1,72 @@
+"""Wrong answers, told apart by what they say of the next one. No clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from reggen.comfy.follow import Pace
+from reggen.comfy.refusals import Refusals, is_missing, is_of_the_front, is_permanent
+from reggen.errors import Nonsense, Refused, ServerError, Unreachable
+
+DOING = "downloading an image"
+
+
+def refused(status: int, body: str = "") -> Refused:
+    return Refused("here", DOING, status, body)
+
+
+PAGE, SHORT = Nonsense("here", DOING, 'a web page ("Sign in")', page=True), Nonsense("here", DOING, "3 bytes came of 9")
+GONE = Unreachable("here", DOING, "connection refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "permanent", "front"),
+    [
+        (refused(401), True, True),
+        (refused(403, "blocked"), True, True),
+        (refused(405), True, True),
+        (refused(407), True, True),
+        (PAGE, True, True),
+        (refused(404, "<html>"), True, False),
+        (refused(413), True, False),
+        (refused(408), False, False),
+        (refused(425), False, False),
+        (refused(429), False, False),
+        (refused(500), False, False),
+        (refused(502), False, False),
+        (SHORT, False, False),
+        (GONE, False, False),
+    ],
+)
+def test_who_says_no_and_for_how_long(error: ServerError, *, permanent: bool, front: bool) -> None:
+    """Somebody in front says no to everything alike; a failure of this picture, or of this moment, is neither's."""
+    assert is_permanent(error) == permanent
+    assert is_of_the_front(error) == front
+
+
+def test_only_comfyui_s_own_404_says_that_a_file_is_missing() -> None:
+    """It has no body; a proxy's has words, or a page."""
+    assert is_missing(refused(404))
+    assert not is_missing(refused(404, "<html><title>404 Not Found</title></html>"))
+    assert not is_missing(refused(403))
+    assert not is_missing(GONE)
+
+
+def test_pauses_grow_while_it_refuses_and_begin_anew_after() -> None:
+    """Twice as long each time, up to fifteen times the first."""
+    refusals, pauses = Refusals(Pace(blind=2.0)), list[float]()
+    for _ in range(6):
+        refusals.refuse(refused(401), 100.0)
+        pauses.append(refusals.ask_at - 100.0)
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    refusals.healed()
+    refusals.refuse(refused(401), 200.0)
+    assert refusals.ask_at == 202.0
+
+
+def test_the_reason_says_what_was_asked_and_what_to_do() -> None:
+    """The last answer's, as it can change."""
+    refusals = Refusals(Pace())
+    refusals.refuse(refused(502), 0.0)
+    refusals.refuse(refused(401), 1.0)
+    assert refusals.why.startswith(f"{DOING}: HTTP 401; give this server valid credentials")
