@@ -11,6 +11,7 @@ import math
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,7 @@ _PUTS_OFF = (
     wire.Unknown,
 )  # signs of life: by far the most, and they make nothing due
 _READING, _VIEWING = "reading the history", "downloading an image"
+_UNREAD = 6  # looks in a row at one prompt's history, before just that one is not to be had
 _TOGETHER = 32  # prompts that are taken out of the history at a time
 _DOUBTS = 4  # looks for a prompt whose post had no answer, of a server that is there, before nobody knows
 
@@ -78,6 +80,7 @@ class Link:
         self._refusals = Refusals(self._pace)
         self._withheld: wire.ImageRef | None = None  # the picture that was refused, where that is why it is away
         self._handed_out: wire.ImageRef | None = None  # the last one that was not
+        self._unread: Counter[str] = Counter()  # looks in a row at the history of one prompt that went wrong
         self._spoilt: wire.ImageRef | None = None  # one that was refused while others were not
         self._cuts = Cuts()
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
@@ -535,11 +538,11 @@ class Link:
             self._follower.look_failed(prompt_id, self._clock())
             if isinstance(error, Unreachable):
                 self._is_away(error.what)
-            elif self._refusals.wrong(error) and await self.answers():
-                self._refusals.right(_READING)
-                self._settle(prompt_id, Unfetched(self.name, f"{_READING}: {error.told}"))
+            else:
+                await self._could_not_read(prompt_id, error)
             return
         self._refusals.right(_READING)
+        self._unread.pop(prompt_id, None)
         self._came_back()
         if isinstance(seen, wire.Success):
             self._worker.made()
@@ -549,8 +552,19 @@ class Link:
         if outcome is not None:
             self._settle(prompt_id, outcome)
 
+    async def _could_not_read(self, prompt_id: str, error: ServerError) -> None:
+        """A prompt's history was not to be had: after a few in a row see whether that is so of all, or of this one."""
+        self._unread[prompt_id] += 1
+        alone = self._unread[prompt_id] >= _UNREAD
+        if not (self._refusals.wrong(error) or alone) or not await self.answers():
+            return
+        self._refusals.right(_READING)
+        if alone:
+            self._settle(prompt_id, Unfetched(self.name, f"{_READING}: {error.told}"))
+
     def _settle(self, prompt_id: str, outcome: wire.Outcome) -> None:
         self._follower.forget(prompt_id)
+        self._unread.pop(prompt_id, None)
         ending = self._endings.get(prompt_id)
         if ending is not None and not ending.done():
             ending.set_result(outcome)

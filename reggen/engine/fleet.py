@@ -25,15 +25,12 @@ from reggen.engine.station import FETCHING, Finish, Station
 from reggen.plan import Order
 
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
-_BARRED, _BARRED_ALIKE = (
-    5,
-    15,
-)  # posts in a row that what is in front of a server may refuse for good, before it is left out:
-# of different texts or of the only one there is, and of one text, which may be what is refused
-_RAISED, _RAISED_ALIKE = (
-    3,
-    10,
-)  # prompts in a row that may raise on a server while others make images, before it is at fault
+_BARRED = 5
+"""Posts in a row, of different texts or of the only one there is, that a proxy may refuse for good, before its server is
+left out."""
+_RAISED, _RAISED_ALIKE = 3, 10
+"""Prompts in a row, of different texts and of one of several, that may raise on a server while others make images,
+before it is at fault."""
 _LONGEST_REST = 1800.0  # seconds
 
 
@@ -276,8 +273,8 @@ class Fleet:
         """What is in front of a server refused a post for good. True when it is left out from here on."""
         server = self._servers[name]
         server.barred.append(text)
-        if server.out or len(server.barred) < (_BARRED_ALIKE if self._are_alike(server.barred) else _BARRED):
-            return False
+        if server.out or len(server.barred) < _BARRED or self._are_alike(server.barred):
+            return False  # one text that is refused, of several, is given up by itself
         server.out = True
         return True
 

@@ -78,6 +78,8 @@ class Shelf:
             else:
                 checkpoint = max(self._lying, key=lambda one: self._much(one) / (1 + users(one)))
             kinds = self._lying[checkpoint]
+            if shun and len(self._slots) < FAR and all(rest[2] in shun for rest in kinds) and self._fill():
+                continue  # there may be another text further on
             near = last.rest if last is not None and last.rest in kinds else next(iter(kinds))
             rest = next((other for other in kinds if other[2] not in shun), near) if near[2] in shun else near
             order = kinds[rest].popleft()
@@ -95,10 +97,13 @@ class Shelf:
         return sum(map(len, self._lying[checkpoint].values()))
 
     def _fill(self) -> bool:
+        """Take the next window from the plan. False when there is none."""
+        more = False
         for order in islice(self._orders, self._window):
+            more = True
             kind = Kind.of(order)
             self._lying.setdefault(kind.checkpoint, {}).setdefault(kind.rest, deque()).append(order)
             self._slots.update(sample.index for sample in order.samples)
             self._walked = max(self._walked, *(sample.index for sample in order.samples))
         self._exhausted = not self._lying
-        return bool(self._lying)
+        return more
