@@ -555,11 +555,11 @@ class Link:
     async def _could_not_read(self, prompt_id: str, error: ServerError) -> None:
         """A prompt's history was not to be had: after a few in a row see whether that is so of all, or of this one."""
         self._unread[prompt_id] += 1
-        alone = self._unread[prompt_id] >= _UNREAD
-        if not (self._refusals.wrong(error) or alone) or not await self.answers():
-            return
-        self._refusals.right(_READING)
-        if alone:
+        if self._refusals.wrong(error):
+            if not await self.answers():
+                return
+            self._refusals.right(_READING)
+        if self._unread[prompt_id] >= _UNREAD:
             self._settle(prompt_id, Unfetched(self.name, f"{_READING}: {error.told}"))
 
     def _settle(self, prompt_id: str, outcome: wire.Outcome) -> None:

@@ -26,7 +26,7 @@ from reggen.plan import Order
 
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
 _BARRED = 5
-"""Posts in a row, of different texts or of the only one there is, that a proxy may refuse for good, before its server is
+"""Posts in a row, of different texts or of the only one there is, that a proxy may refuse for good; then its server is
 left out."""
 _RAISED, _RAISED_ALIKE = 3, 10
 """Prompts in a row, of different texts and of one of several, that may raise on a server while others make images,

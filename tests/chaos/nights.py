@@ -102,8 +102,8 @@ class Night:
 
         A server that dies or freezes takes along all that the run has in hand. One that gives no sign of life
         counts as away, and its own prompts go to others. Black pictures, and memory that is too small, make a
-        batch into single prompts. A post, a history or a picture that cannot be had costs its prompt. Whatever
-        happens to sockets and frames costs nothing: they are hints.
+        batch into single prompts. A post that cannot be had costs its prompt; after a look or a picture that is
+        refused its server may count as away. Whatever happens to sockets and frames costs nothing: they are hints.
         """
         if fault.do in ("restart", "freeze", "zombie", "lock"):
             return self.in_hand
@@ -113,8 +113,10 @@ class Night:
             return 0
         if fault.do in AT_START or fault.do in AT_VIEW or fault.do == "reject":
             return 1
+        if fault.do in (*AT_REQUEST, *AT_ANSWER) and fault.on in ("queue", "history", "view"):
+            return self.in_hand
         if fault.do in (*AT_REQUEST, *AT_ANSWER):
-            return {"queue": max(self.depths), "post": 1, "history": 1, "view": 1}.get(fault.on, 0)
+            return int(fault.on == "post")
         return 0
 
 
