@@ -54,7 +54,7 @@ def _elsewhere():
 
 def _anew(python):
     # type: (str) -> str
-    """How to make an environment with everything in it."""
+    """The commands that make an environment with everything in it."""
     source = _home()
     what = '-e "%s"' % source if os.path.exists(os.path.join(source, "pyproject.toml")) else "reggen"  # noqa: PTH110, PTH118
     return "Make an environment for it: %s -m venv .venv && %s -m pip install %s" % (python, _python(".venv"), what)

@@ -179,12 +179,12 @@ def doctor(
 
 
 def _images(found: Examination) -> int:
-    """How many images the class folders hold, each folder counted once."""
+    """The number of images in the class folders, each folder counted once."""
     return sum({report.subset.folder: report.images for report in found.folders}.values())
 
 
 def _refill(taken: int, job_file: str, output: Path | None, found: Examination) -> str:
-    """What there is to say and to do about images that were taken out; ``job_file`` is empty for a plain folder."""
+    """Words for images that were taken out, and the next command; ``job_file`` is empty for a plain folder."""
     from reggen.dataset.recorded import rehearsed
 
     what = "1 image was taken out of the set, and is" if taken == 1 else f"{taken:,} images were taken out, and are"

@@ -16,7 +16,7 @@ _TAG = re.compile(r"<[^<>]*>")
 
 
 def is_page(text: str, content_type: str = "") -> bool:
-    """Whether an answer is a web page, by its type or its first tag."""
+    """Tell a web page by its type or its first tag."""
     if content_type in {"text/html", "application/xhtml+xml"}:
         return True
     start = text[:_HEAD].lstrip("\ufeff \t\r\n").lower()
@@ -34,7 +34,7 @@ def page(text: str) -> str:
 
 
 def _within(tag: str, text: str) -> str:
-    """What stands in the first element of this kind."""
+    """The text of the first element of this kind."""
     lowered = text.lower()
     start = lowered.find(f"<{tag}")
     inside = lowered.find(">", start) + 1
@@ -67,7 +67,7 @@ def moved(url: str, route: str, location: str) -> str:
 
 
 def happened(error: BaseException) -> str:
-    """What went wrong with a connection, in the words of the operating system where it has any."""
+    """The fault of a connection, in the words of the operating system where it has any."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLError):

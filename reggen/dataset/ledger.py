@@ -108,8 +108,8 @@ class Ledger:
         ledger = cls(path, _connect(path, f"{path.absolute().as_uri()}?mode=rwc"))
         try:
             ledger._prepare()
-        except BaseException:
-            ledger.close()  # Windows renames no file that is open
+        except BaseException:  # Windows renames no file that is open
+            ledger.close()
             raise
         return ledger
 
@@ -148,7 +148,7 @@ class Ledger:
             return ledger  # whoever reads it is told
         try:
             ledger._refuse_newer()
-        except BaseException:
+        except BaseException:  # nothing is left open
             ledger.close()
             raise
         return ledger
