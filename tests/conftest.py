@@ -16,11 +16,11 @@ from blockbuster import BlockBuster
 from hypothesis import settings
 
 import reggen
-from reggen.comfy.follow import Pace
-from reggen.dataset.study import study
+from reggen.comfy.tracker import Pace
 from reggen.engine.fill import Control, fill
 from reggen.engine.summary import Summary
-from reggen.job import Job
+from reggen.job.models import Job
+from reggen.prepare.prepared_job import study
 from reggen.progress import RunEvent
 
 settings.register_profile("reggen", deadline=None)  # a busy machine is no failure
@@ -38,9 +38,9 @@ _OURS = str(Path(reggen.__file__).parent)
 _MAY_BLOCK = {
     # started in a thread, a cancelled wait would leave a process that nobody knows; /proc lies in no file
     # and one that a cancelled stop has killed is gone within milliseconds, after which nobody would look for it
-    "reggen/comfy/launch.py": {"_spawn", "too_big", "_end"},
-    "reggen/comfy/process.py": {"quoted"},  # the last few kB of a process that is no more, for the error that says so
-    "reggen/engine/adopt.py": {"wanted"},  # two indexed queries for each prompt that an earlier run left on a server
+    "reggen/launch/launcher.py": {"_spawn", "too_big", "_end"},
+    "reggen/launch/process.py": {"quoted"},  # the last few kB of a process that is no more, for the error that says so
+    "reggen/engine/takeover.py": {"wanted"},  # two indexed queries for each prompt that an earlier run left on a server
     "reggen/engine/threads.py": {"__next__"},  # only where the ledger is read more slowly than servers make images
 }
 """Functions of ours that may block the event loop, each with its reason."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from reggen.dataset.caption_files import CAPTIONS
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
-from reggen.job import Job
-from reggen.plan import Plan
+from reggen.job.models import Job
+from reggen.plan.plan import Plan
 from reggen.sim import Mark, read_mark
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reggen.cli import asking, judging, running, standin
+from reggen.cli import inspect, review, run, standin
 from reggen.errors import STOPPED, STORAGE, ReggenError
 
 _UNWRITTEN = {errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}  # of standard output, which has no name
@@ -57,14 +57,14 @@ def _top(
 
 
 # in the order of --help
-app.command()(running.run)
-app.command()(asking.plan)
-app.command()(asking.check)
-app.command()(asking.status)
-app.command()(judging.reject)
-app.command()(judging.redo)
-app.command()(judging.recaption)
-app.command()(judging.doctor)
-app.command()(asking.config)
-app.command()(asking.schema)
+app.command()(run.run)
+app.command()(inspect.plan)
+app.command()(inspect.check)
+app.command()(inspect.status)
+app.command()(review.reject)
+app.command()(review.redo)
+app.command()(review.recaption)
+app.command()(review.doctor)
+app.command()(inspect.config)
+app.command()(inspect.schema)
 app.command(name="sim")(standin.stand_in)

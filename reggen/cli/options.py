@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from reggen.job import Job
+    from reggen.job.models import Job
 
 JobFile = Annotated[str, typer.Argument(metavar="JOB", help="The job file, such as configs/spyke.toml.")]
 Count = Annotated[int | None, typer.Option(min=1, help="How many images, instead of dataset.count.")]
@@ -19,7 +19,7 @@ Servers = Annotated[list[str] | None, typer.Option("--server", help="A ComfyUI a
 
 def load(job_file: str, count: int | None, output: Path | None, servers: list[str] | None) -> Job:
     """The job file with the command line's words over it."""
-    from reggen import jobfile
+    from reggen.job import loader
 
     dataset: dict[str, Any] = {}
     if count is not None:
@@ -29,7 +29,7 @@ def load(job_file: str, count: int | None, output: Path | None, servers: list[st
     overrides: dict[str, Any] = {"dataset": dataset} if dataset else {}
     if servers:
         overrides["servers"] = list(servers)
-    return jobfile.load(job_file, overrides)
+    return loader.load(job_file, overrides)
 
 
 def stoppable() -> None:

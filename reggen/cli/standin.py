@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reggen.cli.limits import allow_many_files
+from reggen.cli.process_limits import allow_many_files
 from reggen.errors import JobError, Problem
 
 if TYPE_CHECKING:
-    from reggen.job import Job
+    from reggen.job.models import Job
 
 
 _PORTS = 65_536
@@ -67,7 +67,7 @@ def stand_in(
 
 def _script(file: Path | None) -> Any:
     from reggen import sim
-    from reggen.reading import MIB, text_of
+    from reggen.files import MIB, text_of
 
     if file is None:
         return sim.Script()

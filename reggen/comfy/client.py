@@ -22,8 +22,8 @@ from urllib.parse import quote, urljoin
 import aiohttp
 from yarl import URL
 
-from reggen.comfy import answers, door, tls, websocket, wire
-from reggen.comfy.skim import Skimmer
+from reggen.comfy import describe, protocol, sanitize, tls, websocket
+from reggen.comfy.json_stream import Skimmer
 from reggen.comfy.throttle import Throttle, is_limit
 from reggen.comfy.websocket import Socket
 from reggen.errors import Nonsense, Refused, ReggenError, ServerError, Unreachable, Untrusted
@@ -83,7 +83,7 @@ class Client:
     ) -> None:
         self.url, self.name = url.rstrip("/"), name or url
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
-        self._secrets = door.words_of(self._headers.values())
+        self._secrets = sanitize.words_of(self._headers.values())
         self._pin, self._origin = pin, _origin(URL(self.url))
         self._throttle = Throttle()
         self._largest = 0  # characters of the largest graph that was posted: a history entry repeats it
@@ -109,38 +109,38 @@ class Client:
 
     # ---- prompts
 
-    async def post(self, body: Mapping[str, Any]) -> wire.Accepted:
+    async def post(self, body: Mapping[str, Any]) -> protocol.Accepted:
         """POST /prompt. Raises Rejected too; nothing is left queued then."""
         doing = "queueing a prompt"
         self._largest = max(self._largest, len(json.dumps(body["prompt"])))
         status, answer = await self._json("POST", "/prompt", doing, body=body, allowed=(200, 400))
-        result = wire.read_submission(self.name, status, answer)
+        result = protocol.read_submission(self.name, status, answer)
         result = self._quiet(result) if isinstance(result, ReggenError) else result
-        if isinstance(result, wire.Accepted):
+        if isinstance(result, protocol.Accepted):
             return result
-        if status == 200 and (queued := wire.dropped_prompt(answer)):
+        if status == 200 and (queued := protocol.dropped_prompt(answer)):
             await self.take_back([queued])
         raise result
 
-    async def queue(self) -> wire.Queue:
+    async def queue(self) -> protocol.Queue:
         """GET /queue."""
-        return wire.read_queue(self.name, await self._queue("reading the queue"))
+        return protocol.read_queue(self.name, await self._queue("reading the queue"))
 
-    async def history(self, prompt_id: str) -> wire.Outcome | None:
+    async def history(self, prompt_id: str) -> protocol.Outcome | None:
         """GET /history/{id}: how the prompt ended, or None while it has not (or is unknown)."""
         no_history: Refused | None = None
         if not self._by_jobs:
             try:
-                most = door.ANSWER + _ECHOES * min(self._largest, door.LISTING)
+                most = sanitize.ANSWER + _ECHOES * min(self._largest, sanitize.LISTING)
                 _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", _HISTORY, most=most)
-                return self._outcome(wire.read_history(self.name, prompt_id, body))
+                return self._outcome(protocol.read_history(self.name, prompt_id, body))
             except Refused as refusal:
                 if refusal.status != 404:
                     raise
                 no_history = refusal
         return await self._job(prompt_id, no_history)
 
-    async def _job(self, prompt_id: str, no_history: Refused | None) -> wire.Outcome | None:
+    async def _job(self, prompt_id: str, no_history: Refused | None) -> protocol.Outcome | None:
         """GET /api/jobs/{id}: the same of servers whose proxy knows no /history, where 404 is no unknown id."""
         path = f"/api/jobs/{quote(prompt_id, safe='')}"
         try:
@@ -150,12 +150,12 @@ class Client:
             if no_history and gone:
                 raise _no_way_to_look(self.name) from None
             raise
-        if status == 404 and not wire.is_unknown_job(body):
+        if status == 404 and not protocol.is_unknown_job(body):
             raise _no_way_to_look(self.name)
         self._by_jobs = True
-        return None if status == 404 else self._outcome(wire.read_job(self.name, prompt_id, body))
+        return None if status == 404 else self._outcome(protocol.read_job(self.name, prompt_id, body))
 
-    def _outcome(self, outcome: wire.Outcome | None) -> wire.Outcome | None:
+    def _outcome(self, outcome: protocol.Outcome | None) -> protocol.Outcome | None:
         return self._quiet(outcome) if isinstance(outcome, ReggenError) else outcome
 
     async def find(self, prompt_id: str) -> str | None:
@@ -167,13 +167,13 @@ class Client:
         if self._by_jobs:  # such a server keeps the id that it is given
             return None
         newest = await self._newest(100, _HISTORY)
-        return wire.find_in_history(self.name, newest, prompt_id)
+        return protocol.find_in_history(self.name, newest, prompt_id)
 
-    async def traces(self) -> list[wire.Trace]:
+    async def traces(self) -> list[protocol.Trace]:
         """Prompts of reggen's that the server holds, from whichever run: queued, or among its newest done ones."""
         doing = "looking for prompts of an earlier run"
         queue = await self._queue(doing)  # first: what leaves it enters the history
-        return wire.traces(self.name, queue, await self._newest(_NEWEST, doing))
+        return protocol.traces(self.name, queue, await self._newest(_NEWEST, doing))
 
     async def delete(self, prompt_ids: Iterable[str]) -> None:
         """Take prompts out of the queue, by id. Running and unknown ones are left as they are."""
@@ -213,17 +213,17 @@ class Client:
     async def remaining(self) -> int:
         """Prompts running and waiting, everybody's. The cheapest sign of life."""
         _, body = await self._json("GET", "/prompt", "asking for a sign of life")
-        return wire.remaining(self.name, body)
+        return protocol.remaining(self.name, body)
 
     async def version(self) -> str:
         """ComfyUI's version as it names it, or "unknown"."""
         _, body = await self._json("GET", "/system_stats", "asking for the version")
-        return self.hushed(wire.version(body))
+        return self.hushed(protocol.version(body))
 
     async def memory_left(self) -> float | None:
         """The part of its devices' memory that is free, of the fullest; None when it does not say."""
         _, body = await self._json("GET", "/system_stats", "asking for its memory")
-        return wire.memory_left(body)
+        return protocol.memory_left(body)
 
     async def aims_interrupts(self) -> bool:
         """Whether an interrupt by prompt id spares other prompts. Told by a route that came later."""
@@ -236,13 +236,13 @@ class Client:
     async def node_class(self, name: str) -> dict[str, Any] | None:
         """A node class as /object_info describes it; None when the server does not have it."""
         path = f"/object_info/{quote(name, safe='')}"
-        _, body = await self._json("GET", path, "asking for its nodes", most=door.NODE_CLASS)
-        return wire.node_class(self.name, body, name)
+        _, body = await self._json("GET", path, "asking for its nodes", most=sanitize.NODE_CLASS)
+        return protocol.node_class(self.name, body, name)
 
     # ---- pictures and frames
 
     @asynccontextmanager
-    async def view(self, image: wire.ImageRef) -> AsyncIterator[Download]:
+    async def view(self, image: protocol.ImageRef) -> AsyncIterator[Download]:
         """GET /view, streamed."""
         doing = "downloading an image"
         await self._turn()
@@ -257,7 +257,7 @@ class Client:
             raise
 
     @asynccontextmanager
-    async def _picture(self, image: wire.ImageRef, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _picture(self, image: protocol.ImageRef, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to GET /view. A store answers with the picture's address: followed, without the job's headers."""
         params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
         url, plain = URL(f"{self.url}/view").with_query(params), {"Accept-Encoding": "identity"}
@@ -268,8 +268,8 @@ class Client:
                 elsewhere = response.headers.get("Location")
                 if response.status not in _MOVED or not elsewhere:
                     await self._refuse(response, doing, "/view", (200,), "" if own else f"{url.host} says")
-                    if answers.is_page("", kind := _kind(response)):
-                        raise self._no_json(doing, door.decoded(await _beginning(response)), kind, door.NO_JSON)
+                    if describe.is_page("", kind := _kind(response)):
+                        raise self._no_json(doing, sanitize.decoded(await _beginning(response)), kind, sanitize.NO_JSON)
                     yield response
                     return
                 url = self._next(url, elsewhere, response.status, doing)
@@ -282,7 +282,7 @@ class Client:
                 return found
         except ValueError:
             pass
-        what = f"it sends us to {self.hushed(answers.excerpt(elsewhere))!r}, which is no address of a picture"
+        what = f"it sends us to {self.hushed(describe.excerpt(elsewhere))!r}, which is no address of a picture"
         raise Refused(self.name, doing, status, what)
 
     @asynccontextmanager
@@ -383,7 +383,7 @@ class Client:
     async def _said(self, method: str, path: str, doing: str, body: Mapping[str, Any]) -> None:
         """Ask for something whose answer says nothing."""
         async with self._asked(method, path, doing, body=body) as response:
-            await _read(response, door.ANSWER)
+            await _read(response, sanitize.ANSWER)
 
     async def _json(
         self,
@@ -393,39 +393,39 @@ class Client:
         *,
         body: Mapping[str, Any] | None = None,
         allowed: tuple[int, ...] = (200,),
-        most: int = door.ANSWER,
+        most: int = sanitize.ANSWER,
     ) -> tuple[int, Any]:
         async with self._asked(method, path, doing, body=body, allowed=allowed) as response:
-            text = door.decoded(await _read(response, most))
+            text = sanitize.decoded(await _read(response, most))
             try:
-                return response.status, door.parsed(text)
-            except door.Closed as closed:
+                return response.status, sanitize.parsed(text)
+            except sanitize.Closed as closed:
                 raise self._no_json(doing, text, _kind(response), closed.what) from None
 
     async def _queue(self, doing: str) -> dict[str, Any]:
-        return await self._listing("/queue", doing, wire.slim_item, lists=True)
+        return await self._listing("/queue", doing, protocol.slim_item, lists=True)
 
     async def _newest(self, count: int, doing: str) -> dict[str, Any]:
-        return await self._listing(f"/history?max_items={count}", doing, wire.slim_entry, lists=False)
+        return await self._listing(f"/history?max_items={count}", doing, protocol.slim_entry, lists=False)
 
     async def _listing(self, path: str, doing: str, slim: Callable[[Any], Any], *, lists: bool) -> dict[str, Any]:
         """A listing that can be long, read item by item."""
         skimmer, head = Skimmer(slim, lists=lists), b""
         async with self._asked("GET", path, doing) as response:
             try:
-                async for chunk in _unpacked(response, door.LISTING):
+                async for chunk in _unpacked(response, sanitize.LISTING):
                     head = head or chunk
                     skimmer.feed(chunk)
                 return skimmer.end()
-            except door.Closed as closed:
-                raise self._no_json(doing, door.decoded(head), _kind(response), closed.what) from None
+            except sanitize.Closed as closed:
+                raise self._no_json(doing, sanitize.decoded(head), _kind(response), closed.what) from None
 
     def _no_json(self, doing: str, text: str, kind: str, what: str) -> Nonsense:
-        if answers.is_page(text, kind):
-            front = f"it answered with {answers.page(text)}; something in front of ComfyUI answers, a login or a proxy"
+        if describe.is_page(text, kind):
+            front = f"it answered with {describe.page(text)}; something in front of ComfyUI answers, a login or a proxy"
             return Nonsense(self.name, doing, self.hushed(front), True)
-        if what == door.NO_JSON:
-            what = f"{what} but {self.hushed(answers.excerpt(text))!r}"
+        if what == sanitize.NO_JSON:
+            what = f"{what} but {self.hushed(describe.excerpt(text))!r}"
         return Nonsense(self.name, doing, what)
 
     async def _refuse(
@@ -440,9 +440,9 @@ class Client:
             return
         wait = _seconds(response.headers.get("Retry-After", ""))
         if (elsewhere := response.headers.get("Location")) and response.status in _MOVED:
-            what = self.hushed(answers.moved(self.url, route, elsewhere))
+            what = self.hushed(describe.moved(self.url, route, elsewhere))
             raise Refused(self.name, doing, response.status, what, wait)
-        said = answers.in_short(door.decoded(await _beginning(response)), _kind(response))
+        said = describe.in_short(sanitize.decoded(await _beginning(response)), _kind(response))
         told = f"{whose} {said or 'nothing more'}" if whose else said
         raise Refused(self.name, doing, response.status, self.hushed(told), wait)
 
@@ -469,12 +469,12 @@ def _kind(response: aiohttp.ClientResponse) -> str:
 
 async def _unpacked(response: aiohttp.ClientResponse, most: int | None = None) -> AsyncIterator[bytes]:
     """A body in pieces, as it was before it was packed. Raises Closed when it has more than ``most`` bytes."""
-    unpacker, total = door.Unpacker(response.headers.get("Content-Encoding", "")), 0
+    unpacker, total = sanitize.Unpacker(response.headers.get("Content-Encoding", "")), 0
     async for packed in response.content.iter_any():
         for chunk in unpacker.feed(packed):
             total += len(chunk)
             if most is not None and total > most:
-                raise door.Closed(f"the answer is larger than {most >> 20} MB")
+                raise sanitize.Closed(f"the answer is larger than {most >> 20} MB")
             yield chunk
 
 
@@ -488,9 +488,9 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
     try:
         async for chunk in _unpacked(response):
             content += chunk
-            if len(content) > door.REFUSAL:
+            if len(content) > sanitize.REFUSAL:
                 break
-    except door.Closed:
+    except sanitize.Closed:
         pass  # the status says enough
     return bytes(content)
 
@@ -516,7 +516,7 @@ class _Translated:
                 raise Unreachable(self._server, self._doing, _words(error), arrived=False) from error
             case TimeoutError():
                 raise Unreachable(self._server, self._doing, "no answer in time", arrived=True) from error
-            case door.Closed():
+            case sanitize.Closed():
                 raise Nonsense(self._server, self._doing, error.what) from error
             case aiohttp.ClientError() | OSError() | UnicodeError() | asyncio.IncompleteReadError():
                 raise Unreachable(self._server, self._doing, _words(error), arrived=True) from error
@@ -536,7 +536,7 @@ def _words(error: BaseException) -> str:
             if isinstance(cause, ssl.SSLCertVerificationError)
             else "its certificate is not trusted"
         )
-    return answers.happened(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
+    return describe.happened(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
 
 
 def _agent() -> str:

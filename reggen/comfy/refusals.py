@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from reggen.comfy.follow import Pace
+from reggen.comfy.tracker import Pace
 from reggen.errors import Nonsense, Refused, ServerError
 
 FEW = 3

@@ -8,7 +8,7 @@ import ssl
 from functools import cache
 from pathlib import Path
 
-from reggen.reading import opened
+from reggen.files import opened
 
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _LARGEST = 1 << 20

@@ -13,7 +13,7 @@ from aiohappyeyeballs import start_connection
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from reggen.comfy import answers, door, tls
+from reggen.comfy import describe, sanitize, tls
 from reggen.errors import Refused, Unreachable, Untrusted
 
 _LARGEST_FRAME = 1 << 26  # a 1024 px picture sent as a frame has 3 MB; the library's own limit is 1 MiB
@@ -92,7 +92,7 @@ async def opened(
     except ssl.SSLCertVerificationError as error:
         raise Untrusted(server, _DOING, tls.untrusted(error)) from error
     except (OSError, WebSocketException, ValueError, LookupError, EOFError) as error:
-        raise Unreachable(server, _DOING, answers.happened(error)) from error
+        raise Unreachable(server, _DOING, describe.happened(error)) from error
     return Socket(server, connection)
 
 
@@ -109,6 +109,6 @@ def _refusal(server: str, url: str, error: InvalidStatus) -> Refused:
     response = error.response
     status, elsewhere = response.status_code, response.headers.get_all("Location")
     if 300 <= status < 400 and elsewhere:
-        return Refused(server, _DOING, status, answers.moved(url, "/ws", elsewhere[0]))
+        return Refused(server, _DOING, status, describe.moved(url, "/ws", elsewhere[0]))
     kind = "".join(response.headers.get_all("Content-Type")[:1]).partition(";")[0].strip().lower()
-    return Refused(server, _DOING, status, answers.in_short(door.decoded(bytes(response.body or b"")), kind))
+    return Refused(server, _DOING, status, describe.in_short(sanitize.decoded(bytes(response.body or b"")), kind))

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from reggen.dataset.folder import Folder, storage
-from reggen.reading import opened
+from reggen.files import opened
 
 CAPTIONS = (".caption", ".txt")
 """What trainers read beside an image."""

@@ -12,13 +12,12 @@ from functools import partial
 
 from reggen.dataset.caption_files import CAPTIONS, CaptionFiles
 from reggen.dataset.folder import Folder
-from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, Row
-from reggen.dataset.resume import demand_filled
-from reggen.dataset.study import Brief
-from reggen.guard import Guard
-from reggen.job import Captions
-from reggen.plan import Plan
+from reggen.dataset.lock import held
+from reggen.dataset.reconcile import demand_filled
+from reggen.job.models import Captions, Dataset
+from reggen.plan.plan import Plan
+from reggen.prompts.guard import Guard
 
 FACT = "captions"
 """The fact under which a ledger keeps what the captions of its dataset were written from."""
@@ -131,20 +130,20 @@ def _supply(
         done.left.add(row.name)
 
 
-def rewrite(brief: Brief) -> Captioned:
+def rewrite(dataset: Dataset, plan: Plan, captions: Captions, guard: Guard) -> Captioned:
     """Have the captions of all finished images say what the job asks for. Raises Busy, and StorageError.
 
     What said something else is set aside; what the ledger does not know is left as it is.
     """
-    folder, captions, done = Folder(brief.job.dataset), brief.job.captions, Captioned()
+    folder, done = Folder(dataset), Captioned()
     files, extension = CaptionFiles(folder), captions.extension
     with held(folder):
         folder.prepare()
         demand_filled(folder)
         with Ledger.open(folder.state / LEDGER) as ledger:
             ledger.verify()
-            for row in ledger.walk("done", stop=len(brief.plan)):
-                text = _wanted(row, brief.plan, captions, brief.guard) if captions.write != "none" else ""
+            for row in ledger.walk("done", stop=len(plan)):
+                text = _wanted(row, plan, captions, guard) if captions.write != "none" else ""
                 if text is None:
                     done.left.add(row.name)
                     continue

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from reggen.dataset.compare import twin
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
-from reggen.dataset.likeness import MOST, Likeness
-from reggen.dataset.prints import print_of
 from reggen.errors import Duplicate
+from reggen.images.compare import twin
+from reggen.images.phash import print_of
+from reggen.images.phash_index import MOST, Likeness
 
 _THREADS = 4
 _AHEAD = 256  # training images that are being hashed at a time

@@ -27,10 +27,10 @@ from typing import BinaryIO, TypeVar
 
 import filelock
 
-from reggen.dataset.formats import Form
 from reggen.errors import BadImage, StorageError
-from reggen.job import Dataset
-from reggen.reading import opened
+from reggen.files import opened
+from reggen.images.formats import Form
+from reggen.job.models import Dataset
 
 
 @dataclass(frozen=True, slots=True)

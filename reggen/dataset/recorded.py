@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from reggen.dataset.hold import holder_of
 from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.lock import holder_of
 from reggen.errors import Damaged, StorageError
 
 

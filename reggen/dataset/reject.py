@@ -12,14 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reggen.comfy.door import said
+from reggen.comfy.sanitize import said
 from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.folder import Folder, storage
-from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
-from reggen.dataset.resume import demand_filled
-from reggen.dataset.study import Brief
+from reggen.dataset.lock import held
+from reggen.dataset.reconcile import demand_filled
 from reggen.errors import JobError, Problem
+from reggen.job.models import Dataset
+from reggen.plan.plan import Plan
 
 _MOST = 1_000_000  # numbers in one range
 
@@ -51,9 +52,9 @@ def slots(words: Sequence[str], count: int) -> list[int]:
     return sorted(found)
 
 
-def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
+def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> Rejected:
     """Put these slots into their next take. Raises Busy while a run goes on, and StorageError."""
-    folder, why = Folder(brief.job.dataset), said(why)
+    folder, why = Folder(dataset), said(why)
     aside: list[str] = []
     empty: list[str] = []
     with held(folder):
@@ -66,7 +67,7 @@ def reject(brief: Brief, indices: Sequence[int], why: str) -> Rejected:
             files, known = folder.files(set(indices)), ledger.states(indices)
             for index in indices:
                 state, take, was = known.get(index, ("", 0, ""))
-                file, sample = files.get(index), brief.plan.sample(index, take)
+                file, sample = files.get(index), plan.sample(index, take)
                 name = sample.name
                 _clear(folder, file, {name, was or name}, sample.caption or "")
                 (aside if file else empty).append(file.stem if file else name)
@@ -99,9 +100,9 @@ def _record(ledger: Ledger, index: int, state: str, take: int, why: str, *, foun
         ledger.reject([Rejection(index, take, why, now_utc())])
 
 
-def purge(brief: Brief) -> int:
+def purge(dataset: Dataset) -> int:
     """Delete the pictures that were set aside; how many. Raises Busy while a run goes on, and StorageError."""
-    folder = Folder(brief.job.dataset)
+    folder = Folder(dataset)
     with held(folder), storage("purging", folder.rejected):
         if not folder.rejected.is_dir():
             return 0

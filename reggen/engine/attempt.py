@@ -10,21 +10,21 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
-from reggen.comfy.link import Link
+from reggen.comfy.protocol import ImageRef, Outcome, Success
 from reggen.comfy.refusals import is_missing
-from reggen.comfy.wire import ImageRef, Outcome, Success
-from reggen.dataset import check, formats
-from reggen.dataset.check import Demands, Finding
+from reggen.comfy.session import Link
 from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
-from reggen.engine.adopt import prompt_id
-from reggen.engine.fleet import Errand, Made
-from reggen.engine.retry import pause
-from reggen.engine.scribe import Accepted, Scribe
+from reggen.engine.takeover import prompt_id
+from reggen.engine.writer import Accepted, Scribe
 from reggen.errors import BadImage, Forbidden, Nonsense, SampleError, ServerError, StorageError, Unfetched
-from reggen.guard import Guard
-from reggen.plan import Sample
-from reggen.workflow import Template
+from reggen.images import check, formats
+from reggen.images.check import Demands, Finding
+from reggen.plan.plan import Sample
+from reggen.prompts.guard import Guard
+from reggen.scheduler.fleet import Errand, Made
+from reggen.scheduler.retry import pause
+from reggen.workflow.template import Template
 
 _SETTINGS = ("steps", "sampler", "scheduler", "cfg", "checkpoint")
 _DOWNLOADS = 5  # tries for one picture: the server has made it, so it is worth some

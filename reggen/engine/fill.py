@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import random
 import shlex
 import subprocess
 import time
@@ -22,38 +23,38 @@ from functools import partial
 
 from reggen import progress
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.follow import Pace
-from reggen.comfy.launch import Launched
-from reggen.comfy.link import Link
+from reggen.comfy.protocol import Trace
+from reggen.comfy.session import Link
 from reggen.comfy.tls import HOW_TO_COPY, fingerprint
-from reggen.comfy.wire import Trace
+from reggen.comfy.tracker import Pace
 from reggen.dataset.captioning import caption
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
-from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, now_utc
-from reggen.dataset.resume import Reconciling, demand_filled, differing, missing
+from reggen.dataset.lock import held
+from reggen.dataset.reconcile import Reconciling, demand_filled, differing, missing
 from reggen.dataset.salvage import replaced
-from reggen.dataset.study import BATCH, Brief, settings_of, with_batch
-from reggen.engine.adopt import Heritage
 from reggen.engine.attempt import Bench
-from reggen.engine.fleet import Fleet
-from reggen.engine.gauge import gauge, sizes_for
-from reggen.engine.halt import Halt
-from reggen.engine.keep import started
-from reggen.engine.looking import Looks
+from reggen.engine.auto_batch import gauge, sizes_for
 from reggen.engine.preflight import Examined, examine
+from reggen.engine.requirements import bytes_needed, demand_room, demands_of, duplicates_of, lasting, mib, recipe
 from reggen.engine.run import Run
-from reggen.engine.scribe import Scribe
-from reggen.engine.shelf import FAR, NEAR
+from reggen.engine.scan_progress import Looks
 from reggen.engine.summary import BY_USER, Given, Summary
-from reggen.engine.terms import bytes_needed, demand_room, demands_of, duplicates_of, lasting, mib, recipe
+from reggen.engine.supervisor import started
+from reggen.engine.takeover import Heritage
 from reggen.engine.threads import Ahead, Threads
+from reggen.engine.writer import Scribe
 from reggen.errors import Damaged, JobError, NoServers, Problem, ReggenError, StorageError
-from reggen.job import Job
-from reggen.plan import Plan, Sample
+from reggen.job.models import Job
+from reggen.launch.launcher import Launched
+from reggen.plan.plan import Plan, Sample
+from reggen.prepare.prepared_job import BATCH, Brief, settings_of, with_batch
 from reggen.progress import Progress, RunEvent
-from reggen.workflow import Template, template
+from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.order_queue import FAR, NEAR
+from reggen.scheduler.stop_rules import Halt
+from reggen.workflow.template import Template, template
 
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
@@ -234,6 +235,11 @@ def _decoders() -> int:
     return max(1, min(_MOST_DECODERS, (os.cpu_count() or 1) - 1))
 
 
+def full_jitter(ceiling: float) -> float:
+    """Seconds between 0 and a ceiling, at random: servers that failed together do not come back together."""
+    return random.uniform(0, ceiling)
+
+
 @dataclass(slots=True)
 class _Filling:
     """One call of `fill`, with the dataset in hand. Ledger and folder are touched in ``thread`` only."""
@@ -387,6 +393,7 @@ class _Filling:
                 fleet=Fleet(
                     depths,
                     orders,
+                    full_jitter,
                     patience=self.job.limits.away,
                     images=images,
                     window=window,

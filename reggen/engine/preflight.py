@@ -15,9 +15,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from reggen.comfy.client import NOBODY, Client
-from reggen.comfy.wire import choices_of, suggestion
+from reggen.comfy.protocol import choices_of, suggestion
 from reggen.errors import Refused, ServerError, Untrusted
-from reggen.workflow import Template
+from reggen.workflow.template import Template
 
 _AT_ONCE = 64  # servers: more of them would take each other's time
 _UNKNOWN = (404, 405, 501)  # what other servers say to GET /prompt

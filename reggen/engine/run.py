@@ -13,16 +13,12 @@ from contextlib import suppress
 from functools import partial
 
 from reggen import progress
-from reggen.comfy.launch import Launched
-from reggen.comfy.link import Link
-from reggen.engine.adopt import Heritage
-from reggen.engine.aftermath import Aftermath
+from reggen.comfy.session import Link
 from reggen.engine.attempt import Bench
-from reggen.engine.fleet import Errand, Fleet
-from reggen.engine.halt import Halt
-from reggen.engine.keep import Keeper, named
-from reggen.engine.retry import GiveUp
+from reggen.engine.outcomes import Aftermath
 from reggen.engine.summary import OUT_OF_TIME
+from reggen.engine.supervisor import Keeper, named
+from reggen.engine.takeover import Heritage
 from reggen.errors import (
     NoServers,
     Refused,
@@ -30,9 +26,13 @@ from reggen.errors import (
     ServerError,
     StorageError,
 )
-from reggen.job import Limits
-from reggen.plan import Order, Plan, Sample
+from reggen.job.models import Limits
+from reggen.launch.launcher import Launched
+from reggen.plan.plan import Order, Plan, Sample
 from reggen.progress import RunEvent
+from reggen.scheduler.fleet import Errand, Fleet
+from reggen.scheduler.retry import GiveUp
+from reggen.scheduler.stop_rules import Halt
 
 _WAITING = 5.0  # seconds without a server that can be used, before it is worth a word
 _DOZE = 60.0  # seconds between looks at the clock: a computer that slept has lost time without a timer noticing

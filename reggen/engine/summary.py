@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reggen.dataset.resume import Resumed
+from reggen.dataset.reconcile import Resumed
 from reggen.errors import COMPLETE, INCOMPLETE, STOPPED, TIME_UP, ReggenError
 from reggen.progress import ServerView
 

@@ -9,9 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reggen.dataset.examined import EntryReport, Examination, FolderReport, Stop
-from reggen.dataset.findings import Finding, Severity
-from reggen.kohya import Bucketing, Size
+from reggen.doctor.findings import Finding, Severity
+from reggen.doctor.model import EntryReport, Examination, FolderReport, Stop
+from reggen.geometry import Size
+from reggen.kohya.rules import Bucketing
 
 _SHOWN = 5  # files of one finding, buckets of one folder
 _STOPS = {

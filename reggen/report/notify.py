@@ -11,7 +11,7 @@ from typing import Any
 
 from reggen.engine.summary import Summary
 from reggen.errors import JobError, Problem, ReggenError
-from reggen.job import Notify
+from reggen.job.models import Notify
 from reggen.progress import Paused, RunEvent, Waiting
 
 _LIMIT = 30.0  # seconds for one notice

@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from reggen.dataset.folder import Folder
-from reggen.dataset.study import CHECKED, Brief, settings_of
 from reggen.engine.preflight import Examined
-from reggen.engine.terms import bytes_needed, lasting, mib
-from reggen.job import Job, Server
-from reggen.plan import Sample
-from reggen.report.state import conflicts, state_of
-from reggen.workflow import Template, template
+from reggen.engine.requirements import bytes_needed, lasting, mib
+from reggen.job.models import Job, Server
+from reggen.plan.plan import Sample
+from reggen.prepare.prepared_job import CHECKED, Brief, settings_of
+from reggen.report.status import conflicts, state_of
+from reggen.workflow.template import Template, template
 
 _SHOWN = 5
 _READABLE = 10**15

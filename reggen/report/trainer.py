@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reggen.errors import JobError, Problem
-from reggen.report.served import Asked, Served, as_json, quoted, word
+from reggen.report.trainer_input import Asked, Served, as_json, quoted, word
 
 
 @dataclass(frozen=True, slots=True)

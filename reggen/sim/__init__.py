@@ -7,11 +7,11 @@ on request. It shares no code with the client that it serves to try out.
         print(sim.url)
 """
 
-from reggen.sim.connections import Request
-from reggen.sim.faults import Fault, Script, ScriptError
+from reggen.sim.faults.script import Fault, Script, ScriptError
+from reggen.sim.http.connections import Request
+from reggen.sim.http.server import run_forever, serve
 from reggen.sim.machine import Sim
-from reggen.sim.paint import Mark, paint, read_mark
-from reggen.sim.server import run_forever, serve
+from reggen.sim.painting.paint import Mark, paint, read_mark
 from reggen.sim.settings import Settings
 
 __all__ = [

@@ -14,18 +14,18 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from reggen.sim import routes
-from reggen.sim.connections import Request, Web, reset
-from reggen.sim.disk import Disk
-from reggen.sim.easel import answer_view, draw
-from reggen.sim.faults import ANYWHERE, AT_EVENT, AT_VIEW, Director, Fault, Script
-from reggen.sim.hub import GARBAGE, Hub, huge_preview
-from reggen.sim.reply import Ask, Reply
+from reggen.sim.faults.script import ANYWHERE, AT_EVENT, AT_VIEW, Director, Fault, Script
+from reggen.sim.faults.spoil import locked, replacement, stream_of
+from reggen.sim.http import routes
+from reggen.sim.http.connections import Request, Web, reset
+from reggen.sim.http.hub import GARBAGE, Hub, huge_preview
+from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.painting.painter import answer_view, draw
 from reggen.sim.settings import Settings
-from reggen.sim.spoil import locked, replacement, stream_of
-from reggen.sim.words import Ending, Frame
+from reggen.sim.state.disk import Disk
+from reggen.sim.state.model import Ending, Frame
+from reggen.sim.state.world import World
 from reggen.sim.worker import Worker
-from reggen.sim.world import World
 
 LOG_LIMIT = 200_000
 """Requests remembered, at most."""

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reggen.sim.faults import Fault
-from reggen.sim.spoil import mishap_of
-from reggen.sim.words import Ending, Pause
-from reggen.sim.world import World
+from reggen.sim.faults.script import Fault
+from reggen.sim.faults.spoil import mishap_of
+from reggen.sim.state.model import Ending, Pause
+from reggen.sim.state.world import World
 
 
 @dataclass(slots=True)

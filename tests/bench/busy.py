@@ -30,11 +30,11 @@ from typing import Any
 import aiohttp
 
 from reggen import progress
-from reggen.dataset.study import study
 from reggen.engine.fill import fill
-from reggen.job import Job
-from reggen.plan import Plan
-from reggen.workflow import template
+from reggen.job.models import Job
+from reggen.plan.plan import Plan
+from reggen.prepare.prepared_job import study
+from reggen.workflow.template import template
 from tests.bench.facts import machine, versions
 from tests.bench.servers import stand_ins
 

@@ -19,8 +19,8 @@ from typing import Any
 from reggen import sim
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.terms import lasting
-from reggen.job import Job
+from reggen.engine.requirements import lasting
+from reggen.job.models import Job
 
 _LINKS = 30_000  # of one file: filesystems have a limit
 

@@ -22,10 +22,10 @@ from typing import Any
 
 from PIL import Image
 
-from reggen.dataset.check import Demands, inspect, roughness
-from reggen.dataset.compare import twin
-from reggen.dataset.likeness import Likeness
-from reggen.dataset.prints import own_print, prints
+from reggen.images.check import Demands, inspect, roughness
+from reggen.images.compare import twin
+from reggen.images.phash import own_print, prints
+from reggen.images.phash_index import Likeness
 from tests.bench.facts import machine, versions
 from tests.gallery import COPIES, picture, rehearsal
 

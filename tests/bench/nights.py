@@ -41,13 +41,13 @@ from typing import Any
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
-from reggen.job import Job
-from reggen.jobfile import load
-from reggen.plan import Plan
+from reggen.job.loader import load
+from reggen.job.models import Job
+from reggen.plan.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim
-from reggen.sim.server import WebPort
-from reggen.sim.words import Ending
-from reggen.workflow import template
+from reggen.sim.http.server import WebPort
+from reggen.sim.state.model import Ending
+from reggen.workflow.template import template
 from tests.bench.facts import machine, versions
 from tests.bench.jobs import write_job
 

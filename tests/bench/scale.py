@@ -25,9 +25,9 @@ from statistics import median
 from typing import Any
 
 from reggen.dataset.ledger import Ledger
-from reggen.dataset.resume import missing
-from reggen.dataset.study import study
-from reggen.jobfile import load
+from reggen.dataset.reconcile import missing
+from reggen.job.loader import load
+from reggen.prepare.prepared_job import study
 from tests.bench.done import Done
 from tests.bench.facts import machine, versions
 from tests.bench.jobs import PROMPTS, write_job

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reggen.sim import Script, Settings, Sim
-from reggen.sim.faults import Fault
-from reggen.sim.reply import Ask, Reply
-from reggen.sim.server import WebPort
+from reggen.sim.faults.script import Fault
+from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.server import WebPort
 from tests.bench.soak import ended
 from tests.bench.watched import cpu_of
 

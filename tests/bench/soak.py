@@ -28,7 +28,7 @@ from typing import Any
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
-from reggen.jobfile import load
+from reggen.job.loader import load
 from tests.bench.facts import machine, versions
 from tests.bench.jobs import write_job
 

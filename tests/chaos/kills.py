@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import Any
 
 from reggen.dataset.caption_files import CAPTIONS
-from reggen.dataset.check import inspect
 from reggen.dataset.folder import Folder
-from reggen.engine.terms import demands_of
-from reggen.job import Job
-from reggen.jobfile import load
+from reggen.engine.requirements import demands_of
+from reggen.images.check import inspect
+from reggen.job.loader import load
+from reggen.job.models import Job
 from reggen.sim import Settings, Sim, serve
 from tests.chaos.checks import assert_marked, assert_settled, rows_of
 from tests.conftest import eventually

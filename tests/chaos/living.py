@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from reggen.dataset.study import study
 from reggen.engine.fill import Control, fill
 from reggen.engine.summary import Summary
 from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, ReggenError
-from reggen.job import Job
+from reggen.job.models import Job
+from reggen.prepare.prepared_job import study
 from reggen.progress import RunEvent, ServerChanged
 from reggen.report.closing import report, write_report
 from reggen.sim import Script, Settings, Sim, serve

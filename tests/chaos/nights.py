@@ -12,8 +12,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from reggen.sim import Fault, Script, Settings
-from reggen.sim.faults import ANSWERED, ANYWHERE, AT_ANSWER, AT_EVENT, AT_REQUEST, AT_START, AT_VIEW, REQUESTS, STREAMS
-from reggen.sim.hostile import ODD
+from reggen.sim.faults.hostile import ODD
+from reggen.sim.faults.script import (
+    ANSWERED,
+    ANYWHERE,
+    AT_ANSWER,
+    AT_EVENT,
+    AT_REQUEST,
+    AT_START,
+    AT_VIEW,
+    REQUESTS,
+    STREAMS,
+)
 
 Kind = Literal["inprocess", "cli"]
 How = Literal["cancel", "once", "twice", "terminate", "kill"]

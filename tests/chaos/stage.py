@@ -15,12 +15,12 @@ from typing import Any
 
 from PIL import Image
 
-from reggen.dataset.check import inspect
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.terms import demands_of
-from reggen.job import Job
-from reggen.jobfile import load
+from reggen.engine.requirements import demands_of
+from reggen.images.check import inspect
+from reggen.job.loader import load
+from reggen.job.models import Job
 from tests.chaos.between import Between
 from tests.chaos.real import Comfy, Watcher
 from tests.conftest import eventually

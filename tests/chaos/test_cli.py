@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reggen.job import Job
-from reggen.jobfile import load
+from reggen.job.loader import load
+from reggen.job.models import Job
 from reggen.sim import Fault, Settings, serve
-from reggen.sim.reply import Ask, Reply
+from reggen.sim.http.reply import Ask, Reply
 from tests.conftest import NOWHERE, eventually
 from tests.invariants import assert_sound
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from reggen.dataset.check import inspect
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.resume import Reconciling, differing, missing
-from reggen.engine.scribe import Accepted, Scribe
-from reggen.engine.terms import demands_of, lasting
-from reggen.job import Job
-from reggen.plan import Plan
+from reggen.dataset.reconcile import Reconciling, differing, missing
+from reggen.engine.requirements import demands_of, lasting
+from reggen.engine.writer import Accepted, Scribe
+from reggen.images.check import inspect
+from reggen.job.models import Job
+from reggen.plan.plan import Plan
 from reggen.sim import Settings, serve
 from tests.chaos.disk import Left, Recorder, left_by
 from tests.conftest import JobMaker, filled
@@ -94,7 +94,7 @@ async def test_a_power_cut_at_any_moment_leaves_whole_images_and_true_rows(
     """After every effect, with every loss that the disk may take: no row is done about a file that is not whole, no
     half file has an image's name, and the next run makes what is missing, under the same seeds.
     """
-    monkeypatch.setattr("reggen.engine.scribe._TOGETHER", 1)
+    monkeypatch.setattr("reggen.engine.writer._TOGETHER", 1)
     async with serve(Settings(seconds=0.0)) as sim:
         lefts = await recorded(job(sim.url, dataset={"count": IMAGES, "format": ending}))
     assert surviving(lefts, job, tmp_path, format=ending) == []

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from reggen.dataset.pointing import Question
-from reggen.kohya import Bucketing, Size
+from reggen.doctor.scope import Question
+from reggen.geometry import Size
+from reggen.kohya.rules import Bucketing
 from tests.pictures import paint, plain, tear, write
 
 

@@ -18,15 +18,16 @@ from typing import Any
 
 import pytest
 
-from reggen.dataset.doctor import examine
-from reggen.dataset.examined import Examination, Judged, Stop
-from reggen.dataset.findings import Severity
-from reggen.dataset.training import read_training
+from reggen.doctor.doctor import examine
+from reggen.doctor.findings import Severity
+from reggen.doctor.model import Examination, Judged, Stop
 from reggen.errors import JobError
-from reggen.job import Training
-from reggen.kohya import Bucketing, NoBucket, Size
-from reggen.report.served import Asked, Served, quoted
+from reggen.geometry import Size
+from reggen.job.models import Training
+from reggen.kohya.rules import Bucketing, NoBucket
 from reggen.report.trainer import section
+from reggen.report.trainer_input import Asked, Served, quoted
+from reggen.training.training_set import read_training
 from tests.conformance.kohya_layouts import LAYOUTS, Layout
 from tests.pictures import paint, write
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 import pytest
 
-from reggen.comfy.wire import Trace
-from reggen.engine.fleet import Fleet
-from reggen.job import Job
-from reggen.plan import Order
+from reggen.comfy.protocol import Trace
+from reggen.job.models import Job
+from reggen.plan.plan import Order
 from reggen.progress import TookOver
+from reggen.scheduler.fleet import Fleet
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound

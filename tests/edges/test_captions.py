@@ -16,9 +16,9 @@ from reggen.dataset.captioning import caption, rewrite
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.reject import reject
-from reggen.dataset.study import study
 from reggen.errors import StorageError
-from reggen.job import Job
+from reggen.job.models import Job
+from reggen.prepare.prepared_job import study
 from reggen.report.closing import closing, report
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
@@ -91,7 +91,7 @@ async def test_a_rejected_image_keeps_the_caption_that_somebody_wrote(job: JobMa
         await filled(one := job(sim.url, captions=WRITTEN))
         write(one.dataset.folder / "reg_002.txt", "a dog that sleeps")
         (brief,) = study(one, "test.toml")
-        reject(brief, [1, 2], "ugly")
+        reject(brief.job.dataset, brief.plan, [1, 2], "ugly")
         assert aside(one) == {"reg_002.0.txt": "a dog that sleeps"}
         assert not (one.dataset.folder / "reg_002.txt").exists()
         assert not (one.dataset.folder / "reg_003.txt").exists()
@@ -142,7 +142,7 @@ async def test_captions_that_the_job_wants_no_more_are_spoken_of(job: JobMaker) 
         told = await filled(none)
         assert any("asks for none" in note and "6 captions lie there" in note for note in told.notes), told.notes
         (brief,) = study(none, "test.toml")
-        assert rewrite(brief).aside.count == 6
+        assert rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard).aside.count == 6
         assert not list(none.dataset.folder.glob("*.txt"))
         assert (await filled(none)).notes == []
 
@@ -233,8 +233,8 @@ async def test_a_folder_in_a_captions_place_ends_neither_the_night_nor_a_recapti
         (one.dataset.folder / "reg_003.txt").unlink()
         write(one.dataset.folder / "reg_003.txt" / "inside", "mine")
         (brief,) = study(one, "test.toml")
-        done = rewrite(brief)
+        done = rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard)
         assert (done.written.first, done.aside.first) == (["reg_003"], ["reg_003.txt"])
         write(one.dataset.folder / "reg_004.caption" / "inside", "mine")
-        assert reject(brief, [3], "ugly").aside == ("reg_004",)
+        assert reject(brief.job.dataset, brief.plan, [3], "ugly").aside == ("reg_004",)
         assert not (one.dataset.folder / "reg_004.caption").exists()

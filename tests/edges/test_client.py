@@ -9,10 +9,10 @@ import pytest
 from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.wire import Accepted, ImageRef, submission
+from reggen.comfy.protocol import Accepted, ImageRef, submission
 from reggen.errors import Nonsense, Refused, Rejected, Unreachable
-from reggen.graph import built_in
 from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.workflow.graph import built_in
 from tests.answering import answering
 
 BRIEF = Timeouts(connect=1.0, request=0.3, download=1.0)

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from reggen.cli import app
 from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.reject import reject
-from reggen.dataset.study import study
 from reggen.errors import Damaged, JobError
-from reggen.job import Job
+from reggen.job.models import Job
+from reggen.prepare.prepared_job import study
 from reggen.report.closing import closing, report
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, Told, filled
@@ -161,7 +161,7 @@ async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> N
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         (brief,) = study(one, "test.toml")
-        reject(brief, [3], "ugly")
+        reject(brief.job.dataset, brief.plan, [3], "ugly")
         sql("UPDATE slot SET bytes = 'large' WHERE idx = 1", "UPDATE meta SET value = 'true' WHERE key = 'rehearsal'")(
             one.dataset.state / LEDGER
         )

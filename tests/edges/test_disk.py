@@ -46,7 +46,7 @@ async def test_a_disk_that_becomes_full_is_waited_for(
     job: JobMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run pauses, says so once, costs no sample a try, and goes on by itself when there is room."""
-    monkeypatch.setattr("reggen.engine.aftermath._ROOM_PAUSES", (0.2, 1.0))
+    monkeypatch.setattr("reggen.engine.outcomes._ROOM_PAUSES", (0.2, 1.0))
     async with serve(Settings(seconds=0.05)) as sim:
         one = job(sim.url, dataset={"root": str(small_disk / "reg"), "count": 15})
         told = Told()

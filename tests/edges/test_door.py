@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.wire import ImageRef, submission
+from reggen.comfy.protocol import ImageRef, submission
 from reggen.errors import Failed, Nonsense, Refused, Rejected, SampleError, ServerError
-from reggen.graph import built_in
+from reggen.workflow.graph import built_in
 from tests.answering import Handler, answering
 
 TIMEOUTS = Timeouts(connect=5.0, request=60.0, download=5.0)

@@ -17,15 +17,15 @@ from PIL import Image
 
 from reggen import progress
 from reggen.dataset.folder import Folder
-from reggen.dataset.hold import held
 from reggen.dataset.ledger import Ledger, Row
-from reggen.dataset.study import study
+from reggen.dataset.lock import held
 from reggen.engine import fill as filling
 from reggen.engine.fill import Control, fill
 from reggen.engine.summary import BY_USER, Summary
 from reggen.errors import Busy, JobError, NoServers
-from reggen.job import Job
-from reggen.plan import Plan
+from reggen.job.models import Job
+from reggen.plan.plan import Plan
+from reggen.prepare.prepared_job import study
 from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts

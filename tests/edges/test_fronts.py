@@ -15,15 +15,16 @@ from aiohttp import web
 
 from reggen import progress
 from reggen.comfy.client import NOBODY, Client
-from reggen.comfy.link import Link
-from reggen.comfy.wire import ImageRef, Success
-from reggen.dataset.study import study
-from reggen.engine.fleet import Fleet
-from reggen.engine.keep import Keeper
+from reggen.comfy.protocol import ImageRef, Success
+from reggen.comfy.session import Link
+from reggen.engine.fill import full_jitter
+from reggen.engine.supervisor import Keeper
 from reggen.errors import NO_SERVER, Lost, Refused
-from reggen.graph import Graph
+from reggen.prepare.prepared_job import study
+from reggen.scheduler.fleet import Fleet
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.sim.reply import TROUBLE, Ask, Reply, as_json, as_text
+from reggen.sim.http.reply import TROUBLE, Ask, Reply, as_json, as_text
+from reggen.workflow.graph import Graph
 from tests.answering import answering
 from tests.conftest import PACE, JobMaker, Told, eventually, filled
 from tests.edges.test_link import BRIEF, graph, linked, run
@@ -38,8 +39,8 @@ BLOCKED = as_text("blocked", 403)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses after a failure, told to be quick."""
     monkeypatch.setattr("reggen.engine.attempt.pause", lambda _: 0.02)
-    monkeypatch.setattr("reggen.engine.breaker._RESTS", (0.01, 0.02))
-    monkeypatch.setattr("reggen.engine.retry._PAUSES", (0.01, 0.02))
+    monkeypatch.setattr("reggen.scheduler.circuit_breaker._RESTS", (0.01, 0.02))
+    monkeypatch.setattr("reggen.scheduler.retry._PAUSES", (0.01, 0.02))
 
 
 def spoil(sim: Sim, wanted: Callable[[Ask], bool], reply: Reply) -> list[Ask]:
@@ -247,9 +248,9 @@ class _Process:
 
 async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers, however long it is away for what it answers; one that does not is frozen."""
-    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.01)
+    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.01)
     async with linked() as (sim, link):
-        process, fleet = _Process(), Fleet({link.name: 2}, iter(()))
+        process, fleet = _Process(), Fleet({link.name: 2}, iter(()), full_jitter)
         hours_later = Keeper(
             process,  # type: ignore[arg-type]
             link,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from reggen.dataset.ledger import Ledger
-from reggen.dataset.study import BATCH, study
-from reggen.engine.gauge import Gauged, sizes_for
-from reggen.job import Job
+from reggen.engine.auto_batch import Gauged, sizes_for
+from reggen.job.models import Job
+from reggen.prepare.prepared_job import BATCH, study
 from reggen.sim import Fault, Settings, Sim, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound

@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from reggen.job import Server
+from reggen.job.models import Server
 from reggen.sim import Fault, Script, Settings, serve
-from reggen.sim.hostile import ODD
+from reggen.sim.faults.hostile import ODD
 from tests.answering import answering
 from tests.certificates import certificate
 from tests.conftest import JobMaker, filled

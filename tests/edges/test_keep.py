@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from reggen import progress
-from reggen.comfy.launch import Launched, LaunchError
-from reggen.comfy.link import Link
-from reggen.job import Job
+from reggen.comfy.session import Link
+from reggen.job.models import Job
+from reggen.launch.launcher import Launched, LaunchError
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
@@ -104,7 +104,7 @@ async def test_a_comfyui_whose_worker_died_is_started_again(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It answers and does nothing: nobody has to get up for it."""
-    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.1)
+    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.1)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=6)
     (comfy / f"script-{port}.toml").write_text('[[fault]]\ndo = "zombie"\non = "start"\nnth = 3\n', encoding="utf-8")
@@ -118,8 +118,8 @@ async def test_a_comfyui_that_freezes_is_started_again(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process lives and answers nothing: after a while it is ended and another takes its place."""
-    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.1)
-    monkeypatch.setattr("reggen.engine.keep._FROZEN", 1.0)
+    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.1)
+    monkeypatch.setattr("reggen.engine.supervisor._FROZEN", 1.0)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=12)
     told = Told()
@@ -138,7 +138,7 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has is finished first: nothing is lost, and nothing is paid for twice."""
-    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.05)
+    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.05)
     port = free_ports(1)
     one = limited(launched_job(job, comfy, port, count=12))
     told, sizes = Told(), dict[str, int]()
@@ -146,7 +146,7 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
     def memory(pid: int) -> int:
         return 2 << 40 if len(list(one.dataset.folder.glob("*.png"))) >= 4 and pid == sizes.get("first") else 1
 
-    monkeypatch.setattr("reggen.comfy.launch.memory", memory)
+    monkeypatch.setattr("reggen.launch.launcher.memory", memory)
     running = asyncio.create_task(filled(one, limit=90, told=told))
     await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 1, 30)
     sizes["first"] = process(comfy, port)
@@ -161,7 +161,7 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server answers again while nothing may be handed to it yet: when it may, somebody must wake the run."""
-    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.05)
+    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.05)
     port, links, restart = free_ports(1), list[Link](), Launched.restart
     one = limited(launched_job(job, comfy, port, count=8))
 
@@ -173,7 +173,7 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
     big = {True}
     monkeypatch.setattr(Launched, "restart", until_it_is_up_again)
     monkeypatch.setattr(Link, "listen", _noted(Link.listen, links))
-    monkeypatch.setattr("reggen.comfy.launch.memory", lambda _: 2 << 40 if big and _images(one) >= 2 else 1)
+    monkeypatch.setattr("reggen.launch.launcher.memory", lambda _: 2 << 40 if big and _images(one) >= 2 else 1)
     told = await filled(one, limit=60)
     assert told.summary.exit_code == 0
     assert_sound(one)
@@ -183,14 +183,14 @@ async def test_a_comfyui_that_is_small_again_is_given_work_again(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It held too much while a prompt ran, and let go of it at its end: no restart, and no rest without an end."""
-    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.01)
+    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.01)
     port, looks = free_ports(1), itertools.count()
     one = limited(launched_job(job, comfy, port, count=8))
 
     def memory(_: int) -> int:
         return 2 << 40 if _images(one) >= 2 and next(looks) == 0 else 1
 
-    monkeypatch.setattr("reggen.comfy.launch.memory", memory)
+    monkeypatch.setattr("reggen.launch.launcher.memory", memory)
     told = await filled(one, limit=60)
     assert told.summary.exit_code == 0
     assert_sound(one)
@@ -200,14 +200,14 @@ async def test_a_comfyui_that_may_not_be_restarted_is_given_work_all_the_same(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds too much and the hour's restarts are spent: a large server is better than none."""
-    monkeypatch.setattr("reggen.engine.keep._GLANCE", 0.01)
+    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.01)
     one = limited(launched_job(job, comfy, free_ports(1), count=8))
 
     async def refused(self: Launched, why: str) -> None:
         raise LaunchError("ComfyUI", "restarting it", f"it is not restarted any more: {why}")
 
     monkeypatch.setattr(Launched, "restart", refused)
-    monkeypatch.setattr("reggen.comfy.launch.memory", lambda _: 2 << 40 if _images(one) >= 2 else 1)
+    monkeypatch.setattr("reggen.launch.launcher.memory", lambda _: 2 << 40 if _images(one) >= 2 else 1)
     told = await filled(one, limit=60)
     assert told.summary.exit_code == 0
     assert any("not restarted any more" in event.text for event in told.events if isinstance(event, progress.Trouble))
@@ -237,9 +237,9 @@ async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hour's restarts are spent, and the night is longer: when it can live again, the run goes on."""
-    monkeypatch.setattr("reggen.comfy.launch._PAUSES", (0.01, 0.02))
-    monkeypatch.setattr("reggen.comfy.launch._HOUR", 4.0)
-    monkeypatch.setattr("reggen.engine.keep._RETRY", 0.5)
+    monkeypatch.setattr("reggen.launch.launcher._PAUSES", (0.01, 0.02))
+    monkeypatch.setattr("reggen.launch.launcher._HOUR", 4.0)
+    monkeypatch.setattr("reggen.engine.supervisor._RETRY", 0.5)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=6)
     told = Told()

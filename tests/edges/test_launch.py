@@ -21,8 +21,8 @@ import psutil
 import pytest
 
 from reggen.comfy.client import Client
-from reggen.comfy.launch import Launch, Launched, LaunchError
-from reggen.comfy.process import kill_tree, memory
+from reggen.launch.launcher import Launch, Launched, LaunchError
+from reggen.launch.process import kill_tree, memory
 from reggen.sim import serve
 from tests.conftest import eventually
 
@@ -414,7 +414,7 @@ async def test_a_ctrl_c_in_the_terminal_does_not_reach_it(make: Maker) -> None:
 REGGEN = """
 import asyncio, sys
 from pathlib import Path
-from reggen.comfy.launch import Launch, Launched
+from reggen.launch.launcher import Launch, Launched
 
 async def main(folder, url, log):
     launched = Launched(

@@ -17,17 +17,18 @@ from typing import Any, ClassVar
 
 import pytest
 
-from reggen.comfy.link import Link
-from reggen.dataset import check, resume
+from reggen.comfy.session import Link
+from reggen.dataset import reconcile
 from reggen.dataset.ledger import LEDGER, Ledger
-from reggen.dataset.study import study
-from reggen.engine import looking
+from reggen.engine import scan_progress
 from reggen.engine import threads as engine_threads
 from reggen.engine.fill import Control, fill
 from reggen.engine.summary import BY_USER
 from reggen.engine.threads import Ahead, Threads
 from reggen.errors import StorageError
-from reggen.job import Job
+from reggen.images import check
+from reggen.job.models import Job
+from reggen.prepare.prepared_job import study
 from reggen.progress import Began, Looking
 from reggen.sim import Settings, paint, serve
 from tests.conftest import PACE, JobMaker, Told, eventually, filled
@@ -44,7 +45,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         asked.set()
         release.wait(30)
 
-    monkeypatch.setattr(resume, "inspect", inspect)
+    monkeypatch.setattr(reconcile, "inspect", inspect)
     yield asked
     release.set()
 
@@ -80,7 +81,7 @@ async def test_one_ctrl_c_ends_a_reconciliation_and_the_next_run_goes_on_there(
         time.sleep(0.02)
         return quick(path, name, demands, kind)
 
-    monkeypatch.setattr(resume, "inspect", slow)
+    monkeypatch.setattr(reconcile, "inspect", slow)
     by_hand(one := job(dataset={"count": 150}), 150)
     task = await begun(one, control := Control())
     await eventually(lambda: rows(one) >= 3)
@@ -90,7 +91,7 @@ async def test_one_ctrl_c_ends_a_reconciliation_and_the_next_run_goes_on_there(
         await task
     assert time.monotonic() - at < 1.5
     assert 3 <= rows(one) < 100
-    monkeypatch.setattr(resume, "inspect", quick)
+    monkeypatch.setattr(reconcile, "inspect", quick)
     told = await filled(one)
     assert (told.summary.exit_code, told.summary.made, told.summary.missing) == (0, 0, 0)
 
@@ -103,9 +104,9 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
         time.sleep(0.02)
         return quick(path, name, demands, kind)
 
-    monkeypatch.setattr(resume, "inspect", slow)
-    monkeypatch.setattr(looking, "_MOMENT", 0.1)
-    monkeypatch.setattr(looking, "_EVERY", 0.05)
+    monkeypatch.setattr(reconcile, "inspect", slow)
+    monkeypatch.setattr(scan_progress, "_MOMENT", 0.1)
+    monkeypatch.setattr(scan_progress, "_EVERY", 0.05)
     by_hand(one := job(dataset={"count": 40}), 40)
     told = await filled(one)
     *looks, began = told.events
@@ -115,7 +116,7 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
     assert counts == sorted(counts)
     assert len(counts) > 2
     assert counts[-1] == 40
-    monkeypatch.setattr(looking, "_MOMENT", 60.0)
+    monkeypatch.setattr(scan_progress, "_MOMENT", 60.0)
     shutil.rmtree(one.dataset.state)
     assert not [event for event in (await filled(one)).events if isinstance(event, Looking)]
 
@@ -152,7 +153,7 @@ async def test_the_first_ctrl_c_waits_no_longer_than_it_says(
 async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice asked, the run ends within its limits, in words, though an image is still being written."""
     hung, release = threading.Event(), threading.Event()
-    monkeypatch.setattr("reggen.engine.scribe.LIMIT", 0.2)
+    monkeypatch.setattr("reggen.engine.writer.LIMIT", 0.2)
     monkeypatch.setattr(engine_threads, "LIMIT", 0.2)
 
     def sync(*_: object) -> None:

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.link import Link
-from reggen.comfy.wire import Outcome, Success
+from reggen.comfy.protocol import Outcome, Success
+from reggen.comfy.session import Link
 from reggen.errors import Interrupted, Lost, Unreachable
-from reggen.graph import Graph, built_in
 from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.workflow.graph import Graph, built_in
 from tests.conftest import PACE, eventually
 
 BRIEF = Timeouts(connect=1.0, request=1.0, download=2.0)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from reggen.engine.summary import Given, Summary
 from reggen.errors import JobError, NoServers
-from reggen.job import Notify
+from reggen.job.models import Notify
 from reggen.progress import Paused, Waiting
 from reggen.report.notify import Notices
 from tests.conftest import eventually

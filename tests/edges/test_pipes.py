@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from reggen import jobfile
 from reggen.comfy.tls import fingerprint
-from reggen.dataset import compare, picture, survey
 from reggen.dataset.captioning import rewrite
-from reggen.dataset.check import Demands, inspect
-from reggen.dataset.doctor import examine
-from reggen.dataset.pointing import Question
-from reggen.dataset.prints import print_of
-from reggen.dataset.study import study
+from reggen.doctor import survey
+from reggen.doctor.doctor import examine
+from reggen.doctor.scope import Question
 from reggen.errors import BadImage, JobError
-from reggen.reading import opened
+from reggen.files import opened
+from reggen.images import compare, probe
+from reggen.images.check import Demands, inspect
+from reggen.images.phash import print_of
+from reggen.job import loader
+from reggen.prepare.prepared_job import study
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.pictures import paint, write
@@ -71,7 +72,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 def test_a_pipe_as_a_job_file_is_a_sentence(tmp_path: Path) -> None:
     """Nobody may ever write into it. What a shell hands over as /dev/fd/N is another matter."""
     with pytest.raises(JobError, match=SAID):
-        in_time(lambda: jobfile.load(pipe(tmp_path / "job.toml")))
+        in_time(lambda: loader.load(pipe(tmp_path / "job.toml")))
 
 
 def test_a_pipe_as_a_training_image_is_a_sentence(job: JobMaker, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_the_doctor_names_a_pipe_among_the_images(tmp_path: Path, quick: bool) -
 def test_nothing_that_looks_at_a_picture_waits_for_a_pipe(tmp_path: Path) -> None:
     """Each of them for itself: what was a picture when it was listed may be a pipe when it is read."""
     file, other = pipe(tmp_path / "a.png"), paint(tmp_path / "b.png")
-    assert in_time(lambda: picture.digest(file)) is None
+    assert in_time(lambda: probe.digest(file)) is None
     assert in_time(lambda: print_of(file)) is None
     assert in_time(lambda: compare.twin(other, [file])) is None
     assert in_time(lambda: survey._is_other(file, b"")) is False
@@ -129,6 +130,6 @@ async def test_a_pipe_as_a_caption_is_set_aside(job: JobMaker, by: str) -> None:
         if by == "run":
             await filled(one, limit=LIMIT)
         else:
-            in_time(lambda: rewrite(brief))
+            in_time(lambda: rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard))
         assert caption.is_file()
         assert any(aside.is_fifo() for aside in (one.dataset.state / "rejected").iterdir())

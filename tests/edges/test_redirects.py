@@ -15,11 +15,11 @@ import pytest
 from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
+from reggen.comfy.protocol import ImageRef
 from reggen.comfy.tls import fingerprint
-from reggen.comfy.wire import ImageRef
 from reggen.engine.fill import connected
 from reggen.errors import JobError, Refused, ServerError, Unreachable, Untrusted
-from reggen.job import Server
+from reggen.job.models import Server
 from tests.answering import Handler, answering
 from tests.certificates import certificate
 from tests.conftest import JobMaker, filled

@@ -12,7 +12,7 @@ import pytest
 from reggen import progress
 from reggen.errors import NO_SERVER, NoServers
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.sim.reply import Ask, Reply, as_json
+from reggen.sim.http.reply import Ask, Reply, as_json
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
@@ -62,7 +62,7 @@ async def test_a_server_that_refuses_everything_is_away_with_its_reason_and_heal
 async def test_a_refusal_is_told_within_seconds_at_the_pace_of_the_night() -> None:
     """Three looks in a row, two seconds apart: far within a quarter of a minute."""
     from reggen.comfy.client import Client, Timeouts
-    from reggen.comfy.link import Link
+    from reggen.comfy.session import Link
     from tests.edges.test_link import run
 
     async with serve(Settings(seconds=0.2)) as sim, Client(sim.url, timeouts=Timeouts(1, 1, 1)) as client:

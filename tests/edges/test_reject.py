@@ -9,12 +9,12 @@ import pytest
 
 from reggen.dataset.captioning import rewrite
 from reggen.dataset.folder import Folder
-from reggen.dataset.hold import held
 from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.lock import held
 from reggen.dataset.reject import purge, reject, slots
-from reggen.dataset.study import study
 from reggen.errors import Busy, JobError, StorageError
-from reggen.report.state import state_of, words
+from reggen.prepare.prepared_job import study
+from reggen.report.status import state_of, words
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
@@ -31,7 +31,11 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
         folder = one.dataset.folder
         (folder / "reg_002_0064x0064_sd.npz").touch()
         before = brief.plan.sample(1)
-        assert reject(brief, slots(["2", "4-5"], 6), "ugly").aside == ("reg_002", "reg_004", "reg_005")
+        assert reject(brief.job.dataset, brief.plan, slots(["2", "4-5"], 6), "ugly").aside == (
+            "reg_002",
+            "reg_004",
+            "reg_005",
+        )
         left = sorted(file.name for file in folder.iterdir())
         assert left == [f"reg_00{n}.{kind}" for n in (1, 3, 6) for kind in ("caption", "png")]
         assert len(list((one.dataset.state / "rejected").iterdir())) == 3
@@ -53,7 +57,7 @@ async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: 
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
         (brief,) = study(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
         (one.dataset.folder / "reg_002.npz").touch()
-        assert reject(brief, [1], "ugly").aside == ("reg_002",)
+        assert reject(brief.job.dataset, brief.plan, [1], "ugly").aside == ("reg_002",)
         assert not list(one.dataset.folder.glob("reg_*2.*"))
 
 
@@ -64,7 +68,7 @@ async def test_a_deleted_picture_of_a_shorter_number_leaves_nothing_behind(job: 
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
         (brief,) = study(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
         (one.dataset.folder / "reg_002.png").unlink()
-        assert reject(brief, [1], "ugly").empty == ("reg_0002",)
+        assert reject(brief.job.dataset, brief.plan, [1], "ugly").empty == ("reg_0002",)
         assert not (one.dataset.folder / "reg_002.txt").exists()
 
 
@@ -73,7 +77,7 @@ async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, sampling={"seed": 7}))
         (brief,) = study(one, "test.toml")
-        reject(brief, [1], "six fingers")
+        reject(brief.job.dataset, brief.plan, [1], "six fingers")
         (one.dataset.folder / "reg_004.png").unlink()
         await filled(one)
         await filled(one)
@@ -91,7 +95,7 @@ def test_a_picture_without_a_row_is_rejected_without_a_seed(job: JobMaker) -> No
     """Nobody knows what made it; a slot without a picture has none that could be turned away."""
     (brief,) = study(one := job(), "test.toml")
     paint(one.dataset.folder / "reg_002.png")
-    reject(brief, [1, 2], "not mine")
+    reject(brief.job.dataset, brief.plan, [1, 2], "not mine")
     ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
     assert ledger is not None
     assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections()] == [(1, "not mine", None)]
@@ -102,7 +106,7 @@ async def test_what_was_never_made_can_be_rejected_and_costs_no_seed(job: JobMak
     """The slot was empty: its first picture is still its first."""
     async with serve(QUICK) as sim:
         (brief,) = study(one := job(sim.url), "test.toml")
-        found = reject(brief, [3], "why not")
+        found = reject(brief.job.dataset, brief.plan, [3], "why not")
         assert (found.aside, found.empty) == ((), ("reg_004",))
         await filled(one)
         assert_sound(one)
@@ -117,16 +121,16 @@ async def test_set_aside_pictures_stay_until_they_are_purged(job: JobMaker) -> N
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         (brief,) = study(one, "test.toml")
-        reject(brief, [0], "ugly")
-        assert purge(brief) == 1
-        assert purge(brief) == 0
+        reject(brief.job.dataset, brief.plan, [0], "ugly")
+        assert purge(brief.job.dataset) == 1
+        assert purge(brief.job.dataset) == 0
 
 
 def test_a_run_that_goes_on_is_not_disturbed(job: JobMaker) -> None:
     """It holds the dataset."""
     (brief,) = study(job(), "test.toml")
     with held(Folder(brief.job.dataset)), pytest.raises(Busy):
-        reject(brief, [0], "ugly")
+        reject(brief.job.dataset, brief.plan, [0], "ugly")
 
 
 @pytest.mark.parametrize(
@@ -158,8 +162,8 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
         report = one.dataset.state / "report.json"
         report.write_text("{}", encoding="utf-8")
         (brief,) = study(one, "test.toml")
-        reject(brief, [1], "ugly")
-        rewrite(brief)
+        reject(brief.job.dataset, brief.plan, [1], "ugly")
+        rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard)
         assert report.exists()
         with closing(sqlite3.connect(one.dataset.state / LEDGER)) as newer:
             version = newer.execute("PRAGMA user_version").fetchone()[0]
@@ -176,7 +180,7 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
 def test_a_reason_has_nothing_that_a_terminal_would_obey(job: JobMaker) -> None:
     """It is shown by `status`, one line for each image; also one that an earlier reggen kept as it was."""
     (brief,) = study(one := job(), "test.toml")
-    reject(brief, [1], "ugly\x1b[31m\nreg_006: fine")
+    reject(brief.job.dataset, brief.plan, [1], "ugly\x1b[31m\nreg_006: fine")
     assert state_of(one)["rejected"] == {"reg_002": "ugly [31m reg_006: fine"}
     with Ledger.open(one.dataset.state / LEDGER) as ledger:
         ledger.put([Row(2, "rejected", 1, "reg_003", "2026", "old\x1b[2J\nnew")])

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from reggen.dataset.check import Finding
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import LEDGER, Ledger, Row
-from reggen.engine.scribe import Accepted, Scribe
 from reggen.engine.threads import Threads
+from reggen.engine.writer import Accepted, Scribe
 from reggen.errors import StorageError
-from reggen.plan import Plan
+from reggen.images.check import Finding
+from reggen.plan.plan import Plan
 from tests.conftest import JobMaker, eventually
 
 

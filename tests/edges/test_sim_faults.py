@@ -14,9 +14,9 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from reggen.sim import Fault, Mark, Script, Settings, Sim, read_mark, serve
-from reggen.sim.connections import reset
-from reggen.sim.hub import GARBAGE
-from reggen.sim.reply import Ask, Reply
+from reggen.sim.http.connections import reset
+from reggen.sim.http.hub import GARBAGE
+from reggen.sim.http.reply import Ask, Reply
 from tests.conformance.harness import Comfy, Ear, eventually, names, plain, some_color, txt2img
 
 MINE = "6043546d-d4d9-426e-a359-ef43c0b4d82f"

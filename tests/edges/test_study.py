@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from reggen.dataset.doctor import examine
+from reggen.dataset.exports import write_listings
 from reggen.dataset.ledger import Ledger
-from reggen.dataset.listing import write_listings
-from reggen.dataset.pointing import Question
-from reggen.dataset.study import Brief, bucketing_of, settings_of, study
+from reggen.doctor.doctor import examine
+from reggen.doctor.scope import Question
 from reggen.errors import JobError
-from reggen.graph import built_in
-from reggen.job import Job
-from reggen.kohya import uses
+from reggen.job.models import Job
+from reggen.kohya.rules import uses
+from reggen.prepare.prepared_job import Brief, bucketing_of, settings_of, study
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
-from reggen.workflow import template
+from reggen.workflow.graph import built_in
+from reggen.workflow.template import template
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
 

@@ -18,10 +18,10 @@ from reggen.dataset.ledger import Ledger, Row
 from reggen.engine.fill import Control
 from reggen.engine.summary import OUT_OF_TIME
 from reggen.errors import NoServers, StorageError
-from reggen.job import Job
-from reggen.plan import Plan
+from reggen.job.models import Job
+from reggen.plan.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.sim.reply import Ask, Reply
+from reggen.sim.http.reply import Ask, Reply
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.edges.test_link import graph
 from tests.invariants import assert_sound
@@ -350,7 +350,7 @@ async def test_a_ledger_that_cannot_take_a_given_up_slot_costs_no_finished_one(
     job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full at just that row: the images of the same prompt stand, and only the rest is tried again."""
-    monkeypatch.setattr("reggen.engine.aftermath._ROOM_PAUSES", (0.2, 1.0))
+    monkeypatch.setattr("reggen.engine.outcomes._ROOM_PAUSES", (0.2, 1.0))
     put, full = Ledger.put, [True]
 
     def once_full(self: Ledger, rows: list[Row]) -> None:

@@ -5,9 +5,9 @@ import re
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reggen.captions import _tags, prompt_from
-from reggen.guard import Guard
-from reggen.spelling import folded
+from reggen.prompts.from_caption import _tags, prompt_from
+from reggen.prompts.guard import Guard
+from reggen.prompts.spelling import folded
 
 TRIGGERS = ["sks", "red bandana", "spyke_plasma_v1", "a b"]
 PIECES = re.findall(

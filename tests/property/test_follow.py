@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from reggen.comfy.follow import Follower
-from reggen.comfy.wire import Ended, Event, How, Outcome, QueueDepth, Started, Success
+from reggen.comfy.protocol import Ended, Event, How, Outcome, QueueDepth, Started, Success
+from reggen.comfy.tracker import Follower
 from reggen.errors import Lost
 
 MOVES = ("work", "deliver", "lose", "double", "drop", "connect", "restart", "look", "wait")

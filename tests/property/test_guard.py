@@ -3,8 +3,8 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reggen.guard import Guard
-from reggen.spelling import folded, near, runs, words
+from reggen.prompts.guard import Guard
+from reggen.prompts.spelling import folded, near, runs, words
 
 letters = st.from_regex("[a-j][a-j0-3]{0,7}", fullmatch=True)
 phrases = st.lists(letters, min_size=1, max_size=4)

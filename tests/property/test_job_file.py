@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reggen import jobfile
-from reggen.dataset.study import study
 from reggen.errors import JobError, Problem
+from reggen.job import loader
+from reggen.prepare.prepared_job import study
 from reggen.report.preview import preview
 
 LEAST: dict[str, Any] = {
@@ -30,7 +30,7 @@ SENTENCE = 2_000  # letters that a problem may have at most
 
 def _keys() -> Iterator[tuple[str, ...]]:
     """Every key of a job file, with the sections it lies in."""
-    schema = jobfile.schema()
+    schema = loader.schema()
     for name, section in schema["properties"].items():
         yield (name,)
         text = json.dumps(section)
@@ -119,7 +119,7 @@ def test_a_job_file_of_any_shape_is_planned_or_told(changes: list[tuple[tuple[st
 
 def _told(file: Path) -> tuple[Problem, ...]:
     try:
-        for brief in study(jobfile.load(file), str(file)):
+        for brief in study(loader.load(file), str(file)):
             preview(brief, str(file))
     except JobError as error:
         return error.problems

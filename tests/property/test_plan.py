@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.job import MAX_COUNT, SEED_LIMIT, Job
-from reggen.plan import MAX_TAKES, Plan
+from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
+from reggen.plan.plan import MAX_TAKES, Plan
 
 counts = st.integers(1, 200)
 huge_counts = st.integers(1, MAX_COUNT - 1)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.engine.retry import Again, GiveUp, Tries, decide
 from reggen.errors import (
     BadImage,
     Failed,
@@ -19,7 +18,8 @@ from reggen.errors import (
     ServerError,
     Unreachable,
 )
-from reggen.job import Limits
+from reggen.job.models import Limits
+from reggen.scheduler.retry import Again, GiveUp, Tries, decide
 
 SERVERS = ("a", "b", "c")
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reggen.errors import JobError
-from reggen.matrix import Matrix
-from reggen.spread import Shares, met, shuffled
-from reggen.template import escape
-from reggen.variety import Variety
+from reggen.prompts.generator import Variety
+from reggen.prompts.matrix import Matrix
+from reggen.prompts.permute import Shares, met, shuffled
+from reggen.prompts.template import escape
 
 seeds = st.integers(0, 2**53)
 words = st.text("abcdefgh", min_size=1, max_size=3)

@@ -10,9 +10,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.comfy.answers import in_short
-from reggen.comfy.door import NAME, SAID, Closed, parsed
-from reggen.comfy.wire import (
+from reggen.comfy.describe import in_short
+from reggen.comfy.protocol import (
     Accepted,
     Ended,
     NodeDone,
@@ -41,6 +40,7 @@ from reggen.comfy.wire import (
     traces,
     version,
 )
+from reggen.comfy.sanitize import NAME, SAID, Closed, parsed
 from reggen.errors import Nonsense, Rejected, SampleError
 
 EVENTS = (Started, Progressed, NodeDone, Ended, QueueDepth, Preview, Unknown)

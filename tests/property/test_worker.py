@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reggen.comfy.follow import Pace
+from reggen.comfy.protocol import Queue
 from reggen.comfy.refusals import FEW, Refusals
-from reggen.comfy.wire import Queue
-from reggen.comfy.worker import LOOKS, Verdict, Worker
+from reggen.comfy.tracker import Pace
+from reggen.comfy.watchdog import LOOKS, Verdict, Worker
 from reggen.errors import Refused
 
 PACE = Pace(gap=45.0, stall=1200.0, mercy=60.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reggen.comfy.answers import in_short, is_page
+from reggen.comfy.describe import in_short, is_page
 
 NGINX = "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n<body><h1>401</h1>\r\n"
 

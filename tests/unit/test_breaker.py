@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reggen.engine.breaker import SICK, Breaker, Care
+from reggen.scheduler.circuit_breaker import SICK, Breaker, Care
 
 
 def breaker() -> Breaker:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from reggen.captions import prompt_from
 from reggen.errors import JobError
+from reggen.prompts.from_caption import prompt_from
 
 TRIGGER = ["spyke_plasma_v1", "sks"]
 

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image, ImageChops, PngImagePlugin
 
 import reggen
-from reggen.dataset.check import Demands, Finding, inspect
-from reggen.dataset.compare import twin
-from reggen.dataset.formats import Form, written
-from reggen.dataset.picture import glance
-from reggen.dataset.prints import print_of
 from reggen.errors import BadImage
-from reggen.job import Checks
+from reggen.images.check import Demands, Finding, inspect
+from reggen.images.compare import twin
+from reggen.images.formats import Form, written
+from reggen.images.phash import print_of
+from reggen.images.probe import glance
+from reggen.job.models import Checks
 from reggen.sim import paint
 
 ANY = Demands(size=None)

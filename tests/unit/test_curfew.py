@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from reggen.engine.curfew import curfew
+from reggen.cli.deadline import curfew
 from reggen.errors import JobError
 
 ELEVEN = datetime(2026, 2, 19, 23, 0)  # noqa: DTZ001 - local time, as the wall clock says it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reggen.comfy.cuts import Cuts
+from reggen.comfy.disconnects import Cuts
 
 
 def cut(times: int, every: float = 10.0) -> Cuts:

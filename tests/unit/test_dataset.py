@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from reggen.dataset.check import Demands
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part, storage
-from reggen.dataset.hold import held, is_held
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
-from reggen.dataset.resume import Compared, Reconciling, Resumed, differing, missing
+from reggen.dataset.lock import held, is_held
+from reggen.dataset.reconcile import Compared, Reconciling, Resumed, differing, missing
 from reggen.errors import BadImage, Busy, JobError, StorageError
-from reggen.job import Dataset
-from reggen.plan import Plan
+from reggen.images.check import Demands
+from reggen.job.models import Dataset
+from reggen.plan.plan import Plan
 from reggen.sim import paint
 from tests.conftest import JobMaker
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reggen import jobfile
 from reggen.cli import app
 from reggen.errors import JobError
+from reggen.job import loader
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,7 +24,7 @@ def test_the_readme_s_job_files_are_jobs(tmp_path: Path) -> None:
     """They can be copied as they stand, and the trainer reads the captions that they ask for."""
     for block in blocks("toml"):
         (file := tmp_path / "job.toml").write_text(block, encoding="utf-8")
-        job = jobfile.load(file)
+        job = loader.load(file)
         if job.training and job.captions.write != "none":  # kohya reads both sets with one --caption_extension
             assert job.captions.extension == job.training.caption_extension
 

@@ -16,22 +16,23 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from reggen.cli import app
-from reggen.cli.judging import _command
-from reggen.dataset import picture, survey
-from reggen.dataset.captions import Source
-from reggen.dataset.doctor import examine
-from reggen.dataset.examined import Examination, Stop
-from reggen.dataset.findings import KINDS, Severity
+from reggen.cli.review import _command
 from reggen.dataset.ledger import LEDGER, Ledger, Row
-from reggen.dataset.lookalikes import Lookalikes
-from reggen.dataset.mending import mend
-from reggen.dataset.pointing import Question
-from reggen.dataset.study import study
-from reggen.dataset.survey import Looked
+from reggen.doctor import survey
+from reggen.doctor.doctor import examine
+from reggen.doctor.findings import KINDS, Severity
+from reggen.doctor.fixes import mend
+from reggen.doctor.model import Examination, Stop
+from reggen.doctor.near_duplicates import Lookalikes
+from reggen.doctor.scope import Question
+from reggen.doctor.survey import Looked
 from reggen.errors import Busy, JobError
-from reggen.jobfile import load
-from reggen.kohya import Bucketing
+from reggen.images import probe
+from reggen.job.loader import load
+from reggen.kohya.rules import Bucketing
+from reggen.prepare.prepared_job import study
 from reggen.report.examination import as_json, words
+from reggen.training.captions import Source
 from tests.gallery import cut, jpeg
 from tests.gallery import picture as picture_of
 from tests.pictures import paint, plain, tear, write
@@ -532,7 +533,7 @@ def test_damage_that_changes_no_size_is_found_by_the_ledger(
     """Whether a decoder says something or not; with a remedy that can be pasted, and --fix sets it aside."""
     assert kinds(examine(question(made))) == set()
     harmed(made / GIRL / "reg_002.png", 0.6, content)
-    monkeypatch.setattr(survey, "look", lambda path: replace(picture.look(path), flaws=()))  # a decoder that is content
+    monkeypatch.setattr(survey, "look", lambda path: replace(probe.look(path), flaws=()))  # a decoder that is content
     found = examine(question(made, redo="python -m reggen redo girl.toml"))
     assert files(found, "image-changed") == ["reg_002.png"]
     assert not found.well
@@ -594,7 +595,7 @@ def test_fix_waits_for_a_run(root: Path) -> None:
 def test_every_kind_says_what_and_what_to_do() -> None:
     """A remedy of its own, or one that is made for the case; kinds of flaws and faults are all there."""
     assert {kind for kind, one in KINDS.items() if not one.remedy} == {"level", "unused", "uneven"}
-    assert {str(flaw) for flaw in picture.Flaw} <= set(KINDS)
+    assert {str(flaw) for flaw in probe.Flaw} <= set(KINDS)
 
 
 def test_the_report_for_programs_is_json(root: Path) -> None:

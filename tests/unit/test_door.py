@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from reggen.comfy.door import NAME, SAID, Closed, Unpacker, is_choice, is_name, is_number, parsed, said, words_of
+from reggen.comfy.sanitize import NAME, SAID, Closed, Unpacker, is_choice, is_name, is_number, parsed, said, words_of
 
 
 def test_a_text_is_cut_and_loses_what_a_terminal_obeys() -> None:

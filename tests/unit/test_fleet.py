@@ -9,11 +9,11 @@ from itertools import product
 
 import pytest
 
-from reggen.comfy.wire import Success
-from reggen.engine.fleet import Errand, Fleet, Made
-from reggen.engine.retry import Tries
-from reggen.engine.shelf import NEAR
-from reggen.plan import Order, Sample
+from reggen.comfy.protocol import Success
+from reggen.plan.plan import Order, Sample
+from reggen.scheduler.fleet import Errand, Fleet, Made
+from reggen.scheduler.order_queue import NEAR
+from reggen.scheduler.retry import Tries
 
 
 def order(index: int) -> Order:
@@ -24,8 +24,12 @@ def orders(count: int) -> Iterator[Order]:
     return (order(index) for index in range(count))
 
 
+def ceiling_of(ceiling: float) -> float:
+    return ceiling
+
+
 def fleet(depths: Mapping[str, int | None], count: int) -> Fleet:
-    made = Fleet(depths, orders(count), jitter=lambda ceiling: ceiling)
+    made = Fleet(depths, orders(count), jitter=ceiling_of)
     for name in depths:
         made.server_is(name, up=True)
     return made
@@ -70,7 +74,7 @@ def test_nothing_is_taken_from_the_plan_before_there_is_a_slot() -> None:
             taken.append(one)
             yield one
 
-    lazy = Fleet({"a": 2}, watched())
+    lazy = Fleet({"a": 2}, watched(), jitter=ceiling_of)
     assert lazy.assign(0) == []
     assert taken == []
     lazy.server_is("a", up=True)
@@ -313,7 +317,7 @@ def ended(made: Fleet, name: str) -> None:
 
 def raced(count: int, *, slow: float, depth: int = 1) -> Fleet:
     """A fast server, of a second an image, and a slow one, both known; so many orders, and that is all."""
-    made = Fleet({"fast": depth, "slow": depth}, orders(count), images=count)
+    made = Fleet({"fast": depth, "slow": depth}, orders(count), images=count, jitter=ceiling_of)
     for name, seconds in (("fast", 1.0), ("slow", slow)):
         made.server_is(name, up=True)
         made.measured(name, seconds, 0.0)
@@ -338,7 +342,7 @@ def test_the_last_orders_go_where_they_are_done_first() -> None:
 
 def test_a_slow_server_works_as_long_as_it_ends_with_the_others() -> None:
     """Of a hundred images it has its share; a server of which nothing is known yet is always given work."""
-    trio = Fleet({"fast": 1, "slow": 1, "new": 1}, orders(100), images=100)
+    trio = Fleet({"fast": 1, "slow": 1, "new": 1}, orders(100), images=100, jitter=ceiling_of)
     for name in ("fast", "slow", "new"):
         trio.server_is(name, up=True)
     for _ in range(2):
@@ -352,7 +356,7 @@ def test_a_server_never_leaves_the_last_order_to_itself(seconds: float) -> None:
     """Alone, or beside one that is just as fast: whatever its time rounds to, all its slots are filled at once."""
     for names, depth in product((("a",), ("a", "b")), range(1, 9)):
         count = depth * len(names)
-        made = Fleet(dict.fromkeys(names, depth), orders(count), images=count)
+        made = Fleet(dict.fromkeys(names, depth), orders(count), images=count, jitter=ceiling_of)
         for name in names:
             made.server_is(name, up=True)
             made.measured(name, seconds, 0.0)
@@ -435,7 +439,7 @@ def test_posts_of_one_text_of_several_never_leave_a_server_out() -> None:
 
 def test_the_only_text_there_is_says_it_at_once() -> None:
     """No other could come through."""
-    one = Fleet({"a": 1}, orders(10), one_text=True)
+    one = Fleet({"a": 1}, orders(10), one_text=True, jitter=ceiling_of)
     one.server_is("a", up=True)
     assert [one.barred("a", "bird") for _ in range(5)] == [False] * 4 + [True]
 
@@ -453,7 +457,7 @@ def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
     """The next prompt tells whether it was the text; what was refused comes last."""
     texts = ["bird", "bird", "bird", "cat", "cat"]
     made = (Order((replace(order(index).samples[0], positive=text),)) for index, text in enumerate(texts))
-    one = Fleet({"a": 1}, made)
+    one = Fleet({"a": 1}, made, jitter=ceiling_of)
     one.server_is("a", up=True)
     given = []
     while pairs := one.assign(0):

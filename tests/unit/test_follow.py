@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from reggen.comfy.follow import Follower, Looks, Pace
-from reggen.comfy.wire import (
+from reggen.comfy.protocol import (
     Ended,
     Event,
     How,
@@ -20,6 +19,7 @@ from reggen.comfy.wire import (
     Success,
     Unknown,
 )
+from reggen.comfy.tracker import Follower, Looks, Pace
 from reggen.errors import Interrupted, Lost
 
 PACE = Pace(silence=30, patience=300, canary=10, blind=2, grace=0.1, race=(0.05, 0.25, 1.0))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, PngImagePlugin
 
-from reggen.dataset.check import Demands, inspect
-from reggen.dataset.formats import Form, parameters_text, written
-from reggen.dataset.picture import glance
-from reggen.job import Dataset
+from reggen.images.check import Demands, inspect
+from reggen.images.formats import Form, parameters_text, written
+from reggen.images.probe import glance
+from reggen.job.models import Dataset
 from reggen.sim import paint
 
 GRAPH, NOTE = '{"3": {"class_type": "KSampler"}}', '{"index": 3, "take": 1, "seed": 7}'

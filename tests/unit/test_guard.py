@@ -3,7 +3,7 @@
 import pytest
 
 from reggen.errors import JobError
-from reggen.guard import Guard, Offence
+from reggen.prompts.guard import Guard, Offence
 
 FORBID = ["red bandana", "spyke_plasma_v1", "cloak", "ginger hair", "city"]
 

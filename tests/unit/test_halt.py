@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from reggen.engine.halt import Halt
-from reggen.engine.retry import GiveUp
-from reggen.job import Limits
+from reggen.job.models import Limits
+from reggen.scheduler.retry import GiveUp
+from reggen.scheduler.stop_rules import Halt
 
 BLACK = GiveUp("it is black", remedy="Look at one in ComfyUI")
 

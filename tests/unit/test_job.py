@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reggen import jobfile
-from reggen.dataset.study import study
 from reggen.errors import JobError, Problem
-from reggen.job import DEFAULT_SIZE, SEED_LIMIT, Job
+from reggen.geometry import DEFAULT_SIZE
+from reggen.job import loader
+from reggen.job.models import SEED_LIMIT, Job
+from reggen.prepare.prepared_job import study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -24,7 +25,7 @@ WHOLE = DATASET + SAMPLING + PROMPTS
 def loaded(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Job:
     file = folder / "job.toml"
     file.write_text(text, encoding="utf-8")
-    return jobfile.load(file, overrides)
+    return loader.load(file, overrides)
 
 
 def problems(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> list[str]:
@@ -520,21 +521,21 @@ def test_a_file_that_never_ends_is_no_job_file(tmp_path: Path):
     """More than a few megabytes are not read."""
     (tmp_path / "job.toml").write_bytes(b"#" * (5 << 20))
     with pytest.raises(JobError, match="larger than 4 MiB"):
-        jobfile.load(tmp_path / "job.toml")
+        loader.load(tmp_path / "job.toml")
 
 
 def test_a_missing_file_names_a_near_one(tmp_path: Path):
     """A mistyped file name is told with the job file that lies there."""
     (tmp_path / "spyke.toml").write_text(WHOLE)
     with pytest.raises(JobError) as caught:
-        jobfile.load(tmp_path / "spike.toml")
+        loader.load(tmp_path / "spike.toml")
     assert caught.value.problems == (Problem("", "there is no such file", f"did you mean {tmp_path / 'spyke.toml'}?"),)
 
 
 def test_a_missing_file_in_a_missing_folder_has_an_example(tmp_path: Path):
     """Where nothing lies there is still something to say."""
     with pytest.raises(JobError, match=r"name a job file such as configs/spyke.toml"):
-        jobfile.load(tmp_path / "no" / "where.toml")
+        loader.load(tmp_path / "no" / "where.toml")
 
 
 @pytest.mark.parametrize(
@@ -549,7 +550,7 @@ def test_a_file_that_is_no_toml_is_told_where(tmp_path: Path, content: bytes, pr
     """What cannot be read at all is one problem, with its place."""
     (tmp_path / "job.toml").write_bytes(content)
     with pytest.raises(JobError) as caught:
-        jobfile.load(tmp_path / "job.toml")
+        loader.load(tmp_path / "job.toml")
     (found,) = caught.value.problems
     assert str(found).startswith(problem)
 
@@ -557,13 +558,13 @@ def test_a_file_that_is_no_toml_is_told_where(tmp_path: Path, content: bytes, pr
 def test_a_folder_is_no_job_file(tmp_path: Path):
     """A folder in the file's place is told as what it is."""
     with pytest.raises(JobError, match="it cannot be read: "):
-        jobfile.load(tmp_path)
+        loader.load(tmp_path)
 
 
 def test_a_file_from_notepad_is_read(tmp_path: Path):
     """A byte order mark and Windows line ends are no obstacle."""
     (tmp_path / "job.toml").write_bytes(b"\xef\xbb\xbf" + WHOLE.replace("\n", "\r\n").encode())
-    assert jobfile.load(tmp_path / "job.toml").dataset.count == 3
+    assert loader.load(tmp_path / "job.toml").dataset.count == 3
 
 
 @pytest.mark.parametrize("root", [r"D:\sets\reg", r"C:\Users\me\reg"])
@@ -578,25 +579,25 @@ def test_backslashes_in_a_windows_path_are_explained(tmp_path: Path, root: str):
 
 def test_the_schema_file_is_the_schema():
     """configs/job.schema.json is what `python -m reggen schema` prints."""
-    assert json.loads((CONFIGS / "job.schema.json").read_text(encoding="utf-8")) == jobfile.schema()
+    assert json.loads((CONFIGS / "job.schema.json").read_text(encoding="utf-8")) == loader.schema()
 
 
 def test_the_schema_knows_the_keys_as_they_are_written():
     """An editor is told class and not class_words, and that nothing else is allowed."""
-    dataset = jobfile.schema()["$defs"]["Dataset"]
+    dataset = loader.schema()["$defs"]["Dataset"]
     assert dataset["required"] == ["root", "count"]
     assert dataset["additionalProperties"] is False
-    assert set(jobfile.schema()["properties"]) == {field.alias or name for name, field in Job.model_fields.items()}
+    assert set(loader.schema()["properties"]) == {field.alias or name for name, field in Job.model_fields.items()}
 
 
 def test_the_schema_is_titled():
     """An editor that shows the schema's title shows what it is for."""
-    assert jobfile.schema()["title"] == "reggen job file"
+    assert loader.schema()["title"] == "reggen job file"
 
 
 def test_the_schema_allows_plain_addresses():
     """servers = ["http://..."] is valid to the editor, as it is to reggen."""
-    items = jobfile.schema()["properties"]["servers"]["items"]
+    items = loader.schema()["properties"]["servers"]["items"]
     forms = items.get("anyOf", [items])
     assert any(form.get("type") == "string" for form in forms)
 
@@ -604,13 +605,13 @@ def test_the_schema_allows_plain_addresses():
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
 def test_every_example_loads(file: Path):
     """Each job file in configs/ is valid and names the schema for editors."""
-    assert jobfile.load(file).dataset.count > 0
+    assert loader.load(file).dataset.count > 0
     assert file.read_text(encoding="utf-8").startswith("#:schema ./job.schema.json\n")
 
 
 def test_the_first_example_is_the_run_it_replaces():
     """configs/spyke.toml is the hand-made run: 100 images of 512 x 512, as they were."""
-    spyke = jobfile.load(CONFIGS / "spyke.toml")
+    spyke = loader.load(CONFIGS / "spyke.toml")
     assert spyke.dataset.folder == Path("dataset/spyke/reg/1_anime_character")
     assert (spyke.dataset.prefix, spyke.dataset.count, spyke.size) == ("reg", 100, (512, 512))
     sampling = spyke.sampling
@@ -651,7 +652,7 @@ def test_a_job_file_may_come_from_a_pipe():
     os.write(writing, WHOLE.encode())
     os.close(writing)
     try:
-        assert jobfile.load(f"/dev/fd/{reading}").dataset.count == 3
+        assert loader.load(f"/dev/fd/{reading}").dataset.count == 3
     finally:
         os.close(reading)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reggen.comfy.launch import Launch, LaunchError, ceiling, command, ending, pick_python
 from reggen.errors import NO_SERVER, ReggenError
+from reggen.launch.launcher import Launch, LaunchError, ceiling, command, ending, pick_python
 
 PYTHON = Path("/opt/venv/bin/python")
 

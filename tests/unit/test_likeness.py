@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from reggen.dataset.compare import Verdict, twin
 from reggen.dataset.duplicates import training_prints
-from reggen.dataset.likeness import Likeness
-from reggen.dataset.prints import own_print, print_of, prints
+from reggen.images.compare import Verdict, twin
+from reggen.images.phash import own_print, print_of, prints
+from reggen.images.phash_index import Likeness
 from tests.gallery import COPIES, picture, rehearsal
 
 KEPT = 12  # of each kind; `python -m tests.bench.gates --recall 200` measures

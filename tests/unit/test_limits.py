@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import resource
-from reggen.cli.limits import allow_many_files
+from reggen.cli.process_limits import allow_many_files
 
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
@@ -30,7 +30,7 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
 MEMORY = """
 import sys
 from threading import Thread
-from reggen.cli.limits import give_back_memory
+from reggen.cli.process_limits import give_back_memory
 
 def held():
     with open("/proc/self/status", encoding="utf-8") as status:
@@ -67,7 +67,7 @@ def test_what_is_large_goes_back_to_the_system() -> None:
 
 COLLECTING = """
 import gc
-from reggen.cli.limits import collect_seldom
+from reggen.cli.process_limits import collect_seldom
 
 before = gc.get_threshold()
 collect_seldom(8)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from reggen.dataset.exports import write_listings
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row, now_utc
-from reggen.dataset.listing import write_listings
 from reggen.errors import StorageError
-from reggen.job import Dataset
+from reggen.job.models import Dataset
 from tests.pictures import paint
 
 ODD = 'a girl, "smiling"\nsecond\r\nline\u2028\x85\x7fMädchen, 少女, 😀'

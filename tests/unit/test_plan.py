@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from reggen.job import MAX_COUNT, SEED_LIMIT, Job
-from reggen.plan import MAX_TAKES, Order, Plan, Sample
+from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
+from reggen.plan.plan import MAX_TAKES, Order, Plan, Sample
 
 
 def a_plan(count: int = 10, **changes: Any) -> Plan:

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from reggen.comfy.client import Client
-from reggen.comfy.wire import Outcome
+from reggen.comfy.protocol import Outcome
 from reggen.engine.preflight import examine
-from reggen.workflow import template
+from reggen.workflow.template import template
 from tests.conftest import JobMaker
 
 SERVERS = 200

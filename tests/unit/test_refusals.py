@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reggen.comfy.follow import Pace
 from reggen.comfy.refusals import Refusals, is_missing, is_of_the_front, is_permanent
+from reggen.comfy.tracker import Pace
 from reggen.errors import Nonsense, Refused, ServerError, Unreachable
 
 DOING = "downloading an image"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row, now_utc
-from reggen.dataset.resume import Resumed
+from reggen.dataset.reconcile import Resumed
 from reggen.engine.summary import BY_USER, Given, Summary
 from reggen.errors import JobError, Problem, StorageError
 from reggen.progress import (
@@ -34,7 +34,7 @@ from reggen.progress import (
 from reggen.report.closing import closing, report, write_report
 from reggen.report.console import Display
 from reggen.report.lines import line, open_log, span
-from reggen.report.state import missing
+from reggen.report.status import missing
 from tests.conftest import JobMaker
 
 BEGAN = Began(0.0, 10, 0, ("a", "b"))

@@ -2,7 +2,6 @@
 
 import pytest
 
-from reggen.engine.retry import Again, GiveUp, Tries, decide, pause
 from reggen.errors import (
     BadImage,
     Failed,
@@ -17,7 +16,8 @@ from reggen.errors import (
     Unfetched,
     Unreachable,
 )
-from reggen.job import Limits
+from reggen.job.models import Limits
+from reggen.scheduler.retry import Again, GiveUp, Tries, decide, pause
 
 LIMITS = Limits(attempts=3, lost=4)
 BOTH = frozenset({"a", "b"})

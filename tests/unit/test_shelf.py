@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.engine.shelf import FAR, NEAR, Kind, Shelf
-from reggen.plan import Order, Sample
+from reggen.plan.plan import Order, Sample
+from reggen.scheduler.order_queue import FAR, NEAR, Kind, Shelf
 
 
 def order(index: int, positive: str = "a cat", checkpoint: str | None = None, **more: Any) -> Order:

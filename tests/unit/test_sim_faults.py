@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from reggen.sim.faults import Director, Fault, Script, ScriptError
-from reggen.sim.hostile import flood
-from reggen.sim.reply import Ask, Reply
-from reggen.sim.spoil import mishap_of, replacement, stream_of
+from reggen.sim.faults.hostile import flood
+from reggen.sim.faults.script import Director, Fault, Script, ScriptError
+from reggen.sim.faults.spoil import mishap_of, replacement, stream_of
+from reggen.sim.http.reply import Ask, Reply
 
 
 def strikes(fault: Fault, happenings: int, stream: str, event: str = "", seed: int = 0) -> list[int]:

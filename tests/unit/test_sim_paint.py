@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageStat
 
 from reggen.sim import Mark, paint, read_mark
-from reggen.sim.paint import paint_preview, reencode
+from reggen.sim.painting.paint import paint_preview, reencode
 
 
 def opened(png: bytes) -> Image.Image:

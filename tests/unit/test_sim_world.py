@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from reggen.sim import Settings, jobs, routes
-from reggen.sim.disk import Disk, File
-from reggen.sim.reply import Ask, Reply
-from reggen.sim.words import Ending, Frame, Mishap, Pause, Shown
-from reggen.sim.world import World
+from reggen.sim import Settings
+from reggen.sim.http import routes
+from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.state import jobs
+from reggen.sim.state.disk import Disk, File
+from reggen.sim.state.model import Ending, Frame, Mishap, Pause, Shown
+from reggen.sim.state.world import World
 
 Graph = dict[str, Any]
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.comfy.door import Closed
-from reggen.comfy.skim import ITEM, ITEMS, Skimmer
+from reggen.comfy.json_stream import ITEM, ITEMS, Skimmer
+from reggen.comfy.sanitize import Closed
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(

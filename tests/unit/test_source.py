@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.errors import JobError
-from reggen.job import Job
-from reggen.plan import Plan
-from reggen.source import Example, Source
+from reggen.job.models import Job
+from reggen.plan.plan import Plan
+from reggen.plan.prompt_source import Example, Source
 
 EXAMPLES = (
     Example("a.png", "sks, 1boy, standing", (512, 512), 10),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reggen.dataset.folder import Folder
-from reggen.engine.terms import demand_room, mib
+from reggen.engine.requirements import demand_room, mib
 from reggen.errors import StorageError
 from tests.conftest import JobMaker
 

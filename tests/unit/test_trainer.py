@@ -14,11 +14,11 @@ import yaml
 from typer.testing import CliRunner
 
 from reggen.cli import app
-from reggen.dataset.study import study
 from reggen.errors import JobError
-from reggen.job import Job, Training
-from reggen.report.served import Asked, Served, asked
+from reggen.job.models import Job, Training
+from reggen.prepare.prepared_job import study
 from reggen.report.trainer import TRAINERS, section
+from reggen.report.trainer_input import Asked, Served, asked
 from tests.pictures import paint
 
 ODD = PurePosixPath('/sets/it\'s "mine" & {x}: #1 \\ $HOME 少女 😀\x7f\xa0/reg')

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from reggen.dataset.training import TrainingSet, read_training
 from reggen.errors import JobError
-from reggen.kohya import Bucketing
+from reggen.kohya.rules import Bucketing
+from reggen.training.training_set import TrainingSet, read_training
 from tests.pictures import paint, tear, write
 
 AT_512 = Bucketing((512, 512))

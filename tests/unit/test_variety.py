@@ -10,11 +10,11 @@ from contextlib import suppress
 
 import pytest
 
-from reggen.dataset.wildcards import WildcardFolder
 from reggen.errors import JobError
-from reggen.matrix import Matrix
-from reggen.template import Value
-from reggen.variety import Variety
+from reggen.prepare.wildcard_files import WildcardFolder
+from reggen.prompts.generator import Variety
+from reggen.prompts.matrix import Matrix
+from reggen.prompts.template import Value
 
 FILES = {
     "colour": ("red", "blue", "green"),
@@ -309,7 +309,7 @@ def test_ten_million_slots_cost_nothing_until_they_are_asked_for():
 def test_prompts_are_the_same_in_every_process():
     """Whatever the seed of the process's own hashes."""
     made = "[Variety(['{a|b|c} {2$$d|e|f}'], seed=1).prompt(i) for i in range(9)]"
-    code = f"from reggen.variety import Variety; print({made})"
+    code = f"from reggen.prompts.generator import Variety; print({made})"
     said = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -368,7 +368,7 @@ def test_a_wildcard_file_without_end_is_not_read(tmp_path):
 
 def test_a_folder_of_everything_is_no_wildcards_folder(tmp_path, monkeypatch):
     """Somebody's whole disk, say: it is told, and not gone through."""
-    monkeypatch.setattr("reggen.dataset.wildcards._MOST", 20)
+    monkeypatch.setattr("reggen.prepare.wildcard_files._MOST", 20)
     for number in range(30):
         (tmp_path / f"{number}.md").touch()
     with pytest.raises(JobError, match="more than 20 files and folders lie below"):

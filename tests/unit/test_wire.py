@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from reggen.comfy import wire
-from reggen.comfy.wire import (
+from reggen.comfy import protocol
+from reggen.comfy.protocol import (
     Accepted,
     Ended,
     Event,
@@ -718,7 +718,7 @@ def test_the_largest_frame_is_known_by_its_beginning():
     bulky = [record["frame"] for record in records("01_txt2img_success.jsonl") if "frame" in record]
     sent = [json.dumps(one) for one in bulky if one["type"] == "progress_state"]
     assert sent
-    assert all(text.startswith(wire._BULKY) for text in sent)
+    assert all(text.startswith(protocol._BULKY) for text in sent)
 
 
 @pytest.mark.parametrize(
@@ -734,4 +734,4 @@ def test_the_largest_frame_is_known_by_its_beginning():
 )
 def test_the_memory_of_the_fullest_device_counts(devices: Any, left: float | None):
     """A full one has nothing left; what a server does not say, or says oddly, is not known."""
-    assert wire.memory_left({"devices": devices}) == left
+    assert protocol.memory_left({"devices": devices}) == left

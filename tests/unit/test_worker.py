@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reggen.comfy.follow import Pace
-from reggen.comfy.wire import Queue
-from reggen.comfy.worker import Verdict, Worker
+from reggen.comfy.protocol import Queue
+from reggen.comfy.tracker import Pace
+from reggen.comfy.watchdog import Verdict, Worker
 
 PACE = Pace(stall=100.0, mercy=10.0)
 RUNNING = Queue(running=("ours",), pending=("next",), notes={})

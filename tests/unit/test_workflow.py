@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from reggen.bindings import Binding
 from reggen.errors import WorkflowError
-from reggen.graph import Graph, built_in, read_graph
-from reggen.job import Job
-from reggen.plan import Order, Plan
-from reggen.workflow import Template, template
+from reggen.job.models import Job
+from reggen.plan.plan import Order, Plan
+from reggen.workflow.bindings import Binding
+from reggen.workflow.graph import Graph, built_in, read_graph
+from reggen.workflow.template import Template, template
 
 JOB: dict[str, Any] = {
     "dataset": {"root": "reg", "class": "person", "count": 8},

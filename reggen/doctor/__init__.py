@@ -1,0 +1,1 @@
+"""A regularization set examined as the trainer will read it. Blocking."""

@@ -1,0 +1,239 @@
+"""A reg set examined exactly as the trainer will read it: what is used, and all that is wrong with it. Blocking.
+
+Works on any folder, made by reggen or not. What is kept of an image is its name and a hash; pixels are let go at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from reggen.dataset.recorded import Sum, recorded
+from reggen.doctor.exact_duplicates import Twins
+from reggen.doctor.findings import KINDS, Finding, Severity
+from reggen.doctor.leftovers import beside, within
+from reggen.doctor.model import EntryReport, Examination, FolderReport, Judged, Stop, of_use
+from reggen.doctor.near_duplicates import Lookalikes
+from reggen.doctor.scope import Pointed, Question, pointed
+from reggen.doctor.survey import Listing, Looked, alike, looked_at, survey
+from reggen.geometry import Size
+from reggen.images.probe import Flaw
+from reggen.kohya.rules import Bucketing, NoBucket, uses
+from reggen.training.captions import Caption, Source, read_caption
+
+_PASTED = 50  # numbers of one command line
+Tell = Callable[[int, int], None]
+"""Told now and then: images done, images in all."""
+
+
+def examine(
+    question: Question,
+    *,
+    tell: Tell | None = None,
+    each: Callable[[Judged], None] | None = None,
+    known: dict[Path, Looked] | None = None,
+) -> Examination:
+    """Examine a reg set.
+
+    ``each`` gets every image as it is judged. ``known`` is what was found out before about files that did not
+    change, and is filled. Raises JobError for a folder that is not there, a training set or options that kohya
+    would not start with.
+    """
+    return _Doctor(question, pointed(question), tell, each, known).examine()
+
+
+@dataclass(slots=True)
+class _Place:
+    """A class folder within an entry, with how often each of its images is used."""
+
+    report: FolderReport
+    uses: list[int]
+    bucketing: Bucketing
+
+
+class _Doctor:
+    def __init__(
+        self,
+        question: Question,
+        at: Pointed,
+        tell: Tell | None,
+        each: Callable[[Judged], None] | None,
+        known: dict[Path, Looked] | None,
+    ) -> None:
+        self._question, self._at, self._each, self._known = question, at, each, known
+        self._tell = tell or (lambda _done, _total: None)
+        self._found: dict[str, tuple[list[Path], str]] = {}
+        self._findings: list[Finding] = list(at.findings)
+        self._stop: Stop | None = None
+        self._forbidden = lru_cache(4096)(question.find_forbidden) if question.find_forbidden else None
+        self._lent: set[Path] = set()
+
+    def examine(self) -> Examination:
+        listings = {subset.folder: survey(subset.folder) for entry in self._at.entries for subset in entry.reg}
+        entries = tuple(self._entry(number) for number in range(len(self._at.entries)))
+        places = [place for number in range(len(entries)) for place in self._places(number, entries[number], listings)]
+        for place in places:
+            self._class_words(place.report)
+        self._images(listings, places)
+        if self._at.by_name:
+            read = {folder.name: bool(listing.images) for folder, listing in listings.items()}
+            for trace in beside(self._at.root, read, self._question.expected):
+                self._add(*trace)
+        for number, entry in enumerate(entries):
+            self._findings.extend(of_use(entry, [place.report for place in places if place.report.entry == number]))
+        for kind, (files, details) in self._found.items():
+            first = f"{files[0].name}: " if details and len(files) > 1 else ""
+            cure = self._redo(files) if kind == "image-changed" else ""
+            self._findings.append(Finding(kind, tuple(files), first + details, cure))
+        order = {kind: place for place, kind in enumerate(KINDS)}
+        worst = list(Severity)
+        self._findings.sort(key=lambda finding: (worst.index(finding.severity), order[finding.kind]))
+        reports = tuple(place.report for place in places)
+        return Examination(self._at.root, entries, reports, tuple(self._findings), self._stop)
+
+    def _redo(self, files: Sequence[Path]) -> str:
+        """What to do about images that are damaged, ready to be pasted."""
+        numbers = [file.stem.rpartition("_")[2].lstrip("0") for file in files]
+        if not self._question.redo or len(numbers) > _PASTED:
+            return ""
+        return f"look at them; --fix sets all of them aside, or: {self._question.redo} {' '.join(numbers)}"
+
+    def _entry(self, number: int) -> EntryReport:
+        bucketing, training = self._at.entries[number].bucketing, self._at.training
+        if training is None:
+            return EntryReport(bucketing, None, {})
+        buckets: Counter[Size] = Counter()
+        for image in training.images:
+            if image.entry == number:
+                buckets[image.bucket] += image.repeats
+        return EntryReport(bucketing, buckets.total(), dict(buckets))
+
+    def _places(self, number: int, entry: EntryReport, listings: dict[Path, Listing]) -> Iterator[_Place]:
+        subsets = self._at.entries[number].reg
+        counts = [(len(listings[subset.folder].images), subset.repeats) for subset in subsets]
+        every = uses(entry.total, counts) if entry.total is not None else [[once] * count for count, once in counts]
+        for subset, (images, _), times in zip(subsets, counts, every, strict=True):
+            used, most, least = sum(map(bool, times)), max(times, default=0), min(times, default=0)
+            unused = [image.name for image, n in zip(listings[subset.folder].images, times, strict=True) if not n]
+            report = FolderReport(subset, number, images, used, sum(times), most, least, unused=unused)
+            yield _Place(report, times, entry.bucketing)
+
+    def _class_words(self, report: FolderReport) -> None:
+        tokens = report.subset.reading.class_tokens
+        if report.images and self._forbidden and tokens and (word := self._forbidden(tokens)):
+            self._add("forbidden", report.subset.folder, f"{word!r} in the class words {tokens!r}")
+
+    def _images(self, listings: dict[Path, Listing], places: list[_Place]) -> None:
+        total, done = sum(len(listing.images) for listing in listings.values()), 0
+        training = [image.path for image in self._at.training.images] if self._at.training else []
+        twins = Twins.of(training)
+        same = alike(listings.values(), *twins.sizes)
+        likes = Lookalikes(training, total) if self._question.alike and not self._question.quick else None
+        for folder, listing in listings.items():
+            known = recorded(folder)
+            if known.damaged:
+                self._add("ledger-damaged", known.damaged, known.why)
+            here = [place for place in places if place.report.subset.folder == folder]
+            sizes: dict[str, Size] = {}
+            for n, looked in enumerate(self._looked(listing, same, known.sums)):
+                path = folder / listing.images[n].name
+                self._recorded(path, looked, known.sums.get(path.name), listing.images[n].size)
+                self._picture(path, looked, used=any(place.uses[n] for place in here))
+                copied = self._twin(path, looked, twins, listing.images[n].size)
+                if likes and not copied:
+                    self._lookalike(path, looked, likes, twins.training)
+                for place in here:
+                    self._judge(path, looked, place, place.uses[n])
+                if listing.caches and looked.picture.seen:
+                    sizes[path.stem] = looked.picture.seen
+                done += 1
+                self._tell(done, total)
+            for trace in within(listing, here[0].report.subset, sizes, frozenset(self._lent)):
+                self._add(*trace)
+
+    def _recorded(self, path: Path, looked: Looked, known: Sum | None, size: int) -> None:
+        if known is None or looked.picture.flaws:  # what is wrong with it is said in its own words
+            return
+        if looked.changed:
+            self._add("image-changed", path)
+        elif known.size != size:
+            self._add("image-edited", path, f"{size:,} bytes, and it had {known.size:,}")
+
+    def _looked(self, listing: Listing, same: frozenset[int], sums: Mapping[str, Sum]) -> Iterator[Looked]:
+        known, decode = self._known, not self._question.quick
+        if known is None:
+            return looked_at(listing, same, decode=decode, sums=sums)
+        if not all(listing.folder / image.name in known for image in listing.images):
+            found = looked_at(listing, same, decode=decode, sums=sums)
+            known.update((listing.folder / image.name, one) for image, one in zip(listing.images, found, strict=True))
+        return (known[listing.folder / image.name] for image in listing.images)
+
+    def _picture(self, path: Path, looked: Looked, *, used: bool) -> None:
+        for flaw in looked.picture.flaws:
+            self._add(flaw, path, looked.picture.details)
+            if used and flaw in {Flaw.EMPTY, Flaw.ALIEN}:
+                self._stops(Stop.START)
+            elif used and flaw in {Flaw.TORN, Flaw.VAST}:
+                self._stops(Stop.LOAD)
+
+    def _twin(self, path: Path, looked: Looked, twins: Twins, size: int) -> bool:
+        if Flaw.BLACK in looked.picture.flaws:  # they are all alike, and that is said already
+            return False
+        if twin := twins.seen(looked.mark, path, size):
+            kind = "image-train-twin" if twin in twins.training else "image-twin"
+            self._add(kind, path, f"the same as {twin}")
+        return twin is not None
+
+    def _lookalike(self, path: Path, looked: Looked, likes: Lookalikes, training: frozenset[Path]) -> None:
+        if found := likes.seen(path, looked.picture.own):
+            other, verdict = found
+            self._add("image-train-like" if other in training else "image-like", path, f"it {verdict} {other}")
+
+    def _judge(self, path: Path, looked: Looked, place: _Place, times: int) -> None:
+        report = place.report
+        caption = read_caption(path, report.subset.reading)
+        self._caption(caption, path)
+        bucket = self._bucket(path, looked.picture.seen, place.bucketing, used=times > 0)
+        report.sources[path.name] = caption.source
+        if bucket and times:
+            report.buckets[bucket] += 1
+        if self._each:
+            self._each(Judged(path, report.entry, times, caption, bucket))
+
+    def _bucket(self, path: Path, seen: Size | None, bucketing: Bucketing, *, used: bool) -> Size | None:
+        if seen is None:
+            return None
+        try:
+            return bucketing.bucket(*seen)
+        except NoBucket as error:
+            self._add("image-bucket", path, str(error))
+            if used:
+                self._stops(Stop.START if error.at_start else Stop.LOAD)
+            return None
+
+    def _caption(self, caption: Caption, image: Path) -> None:
+        if caption.fault:
+            self._add(caption.fault, caption.file or image)
+            if caption.fault.fatal:
+                self._stops(Stop.START)
+        if caption.source is Source.OTHER and caption.file:
+            self._lent.add(caption.file)
+            self._add("caption-other", image, f"it is read from {caption.file}")
+        if caption.file is None and not caption.text:
+            self._add("caption-none", image)
+        named = caption.source is Source.WORDS  # for all of its images, once
+        if self._forbidden and not named and (word := self._forbidden(caption.text)):
+            self._add("forbidden", caption.file or image, f"{word!r} in {caption.text!r}")
+
+    def _add(self, kind: str, path: Path, details: str = "") -> None:
+        """One more of its kind; a file is named once, and the first one's details are kept."""
+        files, _ = self._found.setdefault(str(kind), ([], details))
+        if not files or files[-1] != path:
+            files.append(path)
+
+    def _stops(self, when: Stop) -> None:
+        if self._stop is not Stop.START:
+            self._stop = when

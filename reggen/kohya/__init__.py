@@ -1,0 +1,1 @@
+"""The rules of kohya's trainer as functions of plain data. Pure."""

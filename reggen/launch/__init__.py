@@ -1,0 +1,1 @@
+"""A ComfyUI process of our own."""

@@ -1,0 +1,1 @@
+"""The plan: each slot's prompt, size and seed, computed and never stored. Pure."""

@@ -1,0 +1,168 @@
+"""Job -> Plan: what to make, slot by slot, computed and never stored.
+
+A slot is one place in the dataset (reg_017.png). A *take* is one picture for it: take 0 is what the
+job asks for first; a rejected picture, by a check or by a person who deleted it, asks for the next
+take, with another seed. Nothing else changes the seed: a lost prompt or another server does not.
+
+Seeds: slot i (from 0) in take t has ``(first + i + t * 2**40) mod 2**53``. Slots stay below 2**40 and
+takes below 2**13, so no two (slot, take) of one job share a seed. Where several classes share the job's seed, the
+k-th (from 0) begins k * 2**32 after it, so up to 256 classes of up to 2**32 images share none either.
+
+Batches: with ``batch = n`` slots k*n ... k*n+n-1 are made by one prompt in take 0, under the seed of
+the first of them; a picture is then named by that seed, the batch size and its position. Later takes
+are single prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from reggen.job.models import SEED_LIMIT, Job
+from reggen.plan.prompt_source import Source
+from reggen.prompts.guard import Guard
+
+_TAKE = 1 << 40
+CLASS = 1 << 32
+_GLANCED_AT = 32  # slots
+MAX_TAKES = SEED_LIMIT // _TAKE
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture to make: ``index`` is the slot (from 0), ``seed`` and ``position`` name it within its batch.
+
+    ``size`` is width and height in pixels, ``settings`` what is gone through beside the prompts, by name. What is
+    None is left as the workflow has it. ``caption`` is the text that goes beside the image, if any.
+    """
+
+    index: int
+    take: int
+    name: str
+    positive: str | None
+    negative: str | None
+    seed: int
+    batch: int = 1
+    position: int = 0
+    size: tuple[int, int] | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    caption: str | None = None
+
+    @property
+    def number(self) -> int:
+        """The slot as people count: from 1, as in the file name."""
+        return self.index + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one prompt is asked for: samples of one batch that are still missing, under one seed."""
+
+    samples: tuple[Sample, ...]
+
+    @property
+    def seed(self) -> int:
+        """The seed all pictures of the prompt are made from."""
+        return self.samples[0].seed
+
+    @property
+    def batch(self) -> int:
+        """How many pictures the prompt makes; never fewer than it has samples."""
+        return self.samples[0].batch
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """The first slot of the whole batch and its take: the same whatever of the batch is still missing."""
+        return self.samples[0].index - self.samples[0].position, self.samples[0].take
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Names the order within the job: the first slot and its take."""
+        return self.samples[0].index, self.samples[0].take
+
+
+class Plan:
+    """All slots of a job of one class, by index. Costs nothing until walked, whatever the count.
+
+    ``source`` says what each prompt is asked for; left out, it is made of the job alone.
+    """
+
+    def __init__(self, job: Job, source: Source | None = None) -> None:
+        self._dataset, self._sampling = job.dataset, job.sampling
+        self.source = source or Source(job)
+        self._negative = negative(job, self.source.own.negative)
+        self._first_seed = job.first_seed
+        self._digits = max(3, len(str(job.dataset.count)))
+
+    def __len__(self) -> int:
+        return self._dataset.count
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.sample(index)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.sample(index) for index in range(len(self)))
+
+    @cached_property
+    def has_one_text(self) -> bool:
+        """Whether all prompts have the same positive text, going by a few slots from all over the plan."""
+        slots = range(0, len(self), max(1, len(self) // _GLANCED_AT))
+        return len({self.sample(slot).positive for slot in slots}) == 1
+
+    def sample(self, index: int, take: int = 0) -> Sample:
+        """The sample of one slot and take. Raises IndexError outside the count or the takes."""
+        if not 0 <= index < len(self) or not 0 <= take < MAX_TAKES:
+            raise IndexError(index, take)
+        batched = take == 0 and self._sampling.batch > 1
+        wanted = self.source.at(index // self._sampling.batch)
+        start = index - index % self._sampling.batch if batched else index
+        return Sample(
+            index=index,
+            take=take,
+            name=self.name(index),
+            positive=wanted.positive,
+            negative=self._negative,
+            seed=(self._first_seed + start + take * _TAKE) % SEED_LIMIT,
+            batch=min(self._sampling.batch, len(self) - start) if batched else 1,
+            position=index - start,
+            size=wanted.size,
+            settings=wanted.settings,
+            caption=wanted.caption,
+        )
+
+    def name(self, index: int) -> str:
+        """The file name of a slot without its ending."""
+        return f"{self._dataset.prefix}_{index + 1:0{self._digits}d}"
+
+    def orders(self, start: int, stop: int, takes: dict[int, int], skip: Collection[int]) -> Iterator[Order]:
+        """The orders for the slots ``start <= index < stop`` that are not in ``skip``.
+
+        ``takes`` gives the take of slots that are not in their first. ``start`` and ``stop`` must not
+        cut a batch in two (see `aligned`).
+        """
+        for first in range(start, min(stop, len(self)), self._sampling.batch):
+            window = range(first, min(first + self._sampling.batch, len(self)))
+            samples = [self.sample(index, takes.get(index, 0)) for index in window if index not in skip]
+            if together := tuple(sample for sample in samples if sample.batch > 1):
+                yield Order(together)
+            yield from (Order((sample,)) for sample in samples if sample.batch == 1)
+
+    def window(self, index: int) -> tuple[int, int]:
+        """The slots, from and up to, of the batch that a slot belongs to."""
+        start = index - index % self._sampling.batch
+        return start, start + self._sampling.batch
+
+    def aligned(self, size: int) -> int:
+        """``size`` rounded up to whole batches: a step by which the plan can be walked."""
+        return -(-size // self._sampling.batch) * self._sampling.batch
+
+
+def negative(job: Job, own: str = "") -> str | None:
+    """The negative prompt of a job, or the workflow's ``own``, with the forbidden words where the job asks for that."""
+    told = job.prompts.negative
+    if not job.guard.negative or not job.forbidden:
+        return told
+    guard = Guard(job.forbidden, allow=job.guard.allow, key="guard.forbid")
+    return guard.negative(own if told is None else told)

@@ -1,0 +1,155 @@
+"""What each prompt of a plan is asked for, by its number: words, size, settings, caption. Pure, computed, never stored.
+
+- Words: the training captions with the trigger out, each example as often as its repeats say; or templates, no
+  combination twice before all came once; or the workflow's own.
+- Size: of the example, where sizes are matched; from the matrix; or the job's one size.
+- Settings: from the matrix, so that all its combinations meet all prompts.
+
+One number is one prompt: with batches it is shared by the pictures of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+from reggen.errors import JobError, Problem
+from reggen.geometry import Size
+from reggen.job.models import Job, Prompts
+from reggen.prompts.from_caption import prompt_from
+from reggen.prompts.generator import Variety
+from reggen.prompts.matrix import Matrix
+from reggen.prompts.permute import Shares, whole
+from reggen.prompts.template import Value
+from reggen.prompts.wildcards import Wildcards
+
+_STEP = 8  # pixels: what a latent's sides are multiples of
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training image as a plan sees it: its file name, caption, bucket in pixels, and repeats."""
+
+    name: str
+    caption: str
+    bucket: Size
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one prompt is asked for. None: as the workflow has it.
+
+    ``values`` is what was chosen in a template; ``example`` the training image it stands for, if any.
+    """
+
+    positive: str | None
+    size: Size | None
+    caption: str | None
+    settings: tuple[tuple[str, Any], ...] = ()
+    values: tuple[Value, ...] = ()
+    example: Example | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The prompts that a workflow brings along: what an image is made with where the job has none."""
+
+    positive: str = ""
+    negative: str = ""
+
+
+NOTHING = Own()
+
+
+class Source:
+    """The wanted of a job of one class; ``own`` is what the workflow says where the job is silent.
+
+    Raises JobError for templates that cannot be read, and for weights that fit nothing or are all 0.
+    """
+
+    def __init__(
+        self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None, own: Own = NOTHING
+    ) -> None:
+        self.own = own
+        self._job, self._examples = job, tuple(examples)
+        self._shares = Shares(_weights(job.prompts, self._examples)) if examples else None
+        positives = () if job.prompts.source else job.prompts.positives
+        seed = job.first_seed
+        self.variety = Variety(positives, wildcards, seed=seed) if positives else None
+        self.matrix = Matrix(job.matrix.axes, seed=seed)
+        self._said = lru_cache(4096)(self._say)
+
+    @property
+    def combinations(self) -> int:
+        """How many different prompts and settings there are."""
+        words = self.variety.combinations if self.variety else len(self._examples) if self._job.prompts.source else 1
+        return words * self.matrix.combinations
+
+    @property
+    def even(self) -> bool:
+        """Whether none of them comes more often than the others."""
+        if self.variety:
+            return self.variety.even
+        if not self._shares or not self._job.prompts.source:
+            return True
+        return self._shares.period == len(self._examples) and self.matrix.combinations == 1
+
+    def at(self, number: int) -> Wanted:
+        """What the prompt of this number, from 0, is asked for."""
+        example = self._examples[self._shares.turn(number)[0]] if self._shares else None
+        positive, values, settings = self._words(number, example)
+        size = settings.pop("size", None) or self._size(example)
+        caption = self._caption(positive, example)
+        return Wanted(positive, size, caption, tuple(settings.items()), values, example)
+
+    def _words(self, number: int, example: Example | None) -> tuple[str | None, tuple[Value, ...], dict[str, Any]]:
+        if self.variety is not None:
+            prompt, settings = self.matrix.beside(self.variety, number)
+            return prompt.text, prompt.values, settings
+        prompts = self._job.prompts
+        told = self._said(example.caption, prompts.prefix, prompts.suffix) if example and prompts.source else None
+        return told, (), self.matrix.at(number)
+
+    def _size(self, example: Example | None) -> Size | None:
+        if self._job.sampling.size and example:
+            width, height = example.bucket
+            return max(_STEP, width - width % _STEP), max(_STEP, height - height % _STEP)
+        return self._job.size
+
+    def _caption(self, positive: str | None, example: Example | None) -> str | None:
+        words = self._job.dataset.class_words
+        match self._job.captions.write:
+            case "none":
+                return None
+            case "prompt":
+                return " ".join((self.own.positive if positive is None else positive).split()) or words
+            case "training" if example:
+                return self._said(example.caption, "", "")
+        return words
+
+    def _say(self, caption: str, prefix: str, suffix: str) -> str:
+        trigger = self._job.training.trigger if self._job.training else ()
+        words, replace = self._job.dataset.class_words.replace("_", " "), self._job.prompts.replace
+        return prompt_from(caption, trigger, words, replace=replace, prefix=prefix, suffix=suffix)
+
+
+def _weights(prompts: Prompts, examples: Sequence[Example]) -> list[int]:
+    """How often each example comes, beside the others: its repeats, times what the job's patterns say."""
+    weights = [Fraction(example.repeats) for example in examples]
+    for pattern, factor in prompts.weights.items():
+        fitting = [number for number, example in enumerate(examples) if fnmatchcase(example.name, pattern)]
+        if not fitting:
+            hint = f"the first is {examples[0].name}"
+            raise JobError(
+                "the job", (Problem("prompts.weights", f"no training image is named like {pattern!r}", hint),)
+            )
+        for number in fitting:
+            weights[number] *= Fraction(str(factor))
+    if not any(weights):
+        raise JobError("the job", (Problem("prompts.weights", "leave no training image with a weight above 0"),))
+    return whole(weights)

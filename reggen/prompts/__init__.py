@@ -1,0 +1,1 @@
+"""Prompts as text: templates, wildcards, training captions, forbidden words. Pure."""

@@ -1,0 +1,205 @@
+"""A training caption becomes the prompt of a regularization image: the subject's trigger out, the class in.
+
+What is done, and no more:
+
+- Every trigger, as the guard finds it (whatever its case, spacing, weights, plural or near spelling), is
+  replaced by the class words or taken out, in place. ``<lora:...>`` and ``embedding:...`` that name it go whole.
+- Beside the class words the trigger just goes: "a sks dog" is "a dog", not "a dog dog".
+- Where it goes and nothing follows that belonged to it, the articles and prepositions that led to it go too:
+  "photo of a sks standing" is "photo standing", "a sks boy" is "a boy". "A" and "an" fit their new neighbour.
+- Tags, what commas part outside brackets, come once, however they are spelled, where they came first. Empty
+  ones go, and so do brackets with nothing in them.
+- Spaces and line ends become one space. A text without commas is otherwise left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+
+from reggen.prompts.guard import Guard, Offence
+from reggen.prompts.spelling import folded, words
+
+_REPLACED = 50  # triggers; class words that make up triggers with their neighbours must not go on for ever
+
+_COMMA = re.compile(r"[,\uff0c](?!\d{3}(?!\w))|(?<!\d)[,\uff0c]")  # not the one in 10,000
+_BRACKET = re.compile(r"(?<![\\:;=])[()\[\]]")  # neither escaped nor a face such as :(
+_WEIGHT = r":\s*[+-]?[\d.]+\s*(?=[)\]])"
+_HOLLOW = re.compile(
+    rf"(?<![\\:;=])(?:\(\s*(?:{_WEIGHT})?\)|\[\s*\])"  # nothing in brackets
+    rf"|(?<=(?<![\\:;=])[(\[])\s*,\s*|\s*,(?=\s*(?:,|[)\]]|{_WEIGHT}))"  # no tag before or after a comma
+)
+_LOADER = re.compile(r"<[^<>]*>|\bembedding:[^\s,:()\[\]]+", re.IGNORECASE)
+_LEFT_OVER = re.compile(rf"{_WEIGHT}|(?<!\\)[()\[\]]")
+_OPENED, _CLOSED = re.compile(r"(?<![\\:;=])[(\[]\s*$"), re.compile(rf"\s*(?:{_WEIGHT})?[)\]]")
+_POSSESSIVE = re.compile(r"['\u2019]s\b")
+
+_LEADING = re.compile(
+    r"(?:\b(?:an?|the|of|by|with|featuring|and|named|called|in|on|at|to|from|for|near|beside|behind|like)\s+)+$",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"\b(an?|the)\s+$", re.IGNORECASE)
+_ON_ITS_OWN = re.compile(  # what cannot have belonged to a name before it
+    r"\s*(?:$|[.,;:!?)\]|]|(?:\w{2,}ing|is|are|was|were|has|have|in|on|at|with|by|from|who|that)\b)", re.IGNORECASE
+)
+_AND = re.compile(r"\s*and\s+", re.IGNORECASE)
+_AN = re.compile(r"(?!uni|use|usu|eu|one\b|once\b)[aeiou]|hour|honest|heir", re.IGNORECASE)
+_END_OF_NOTHING = re.compile(r"\s*[.;:!?]+(?=\s*(?:,|$))")
+
+
+def prompt_from(
+    caption: str,
+    trigger: Sequence[str],
+    class_words: str,
+    *,
+    replace: bool,
+    prefix: str = "",
+    suffix: str = "",
+) -> str:
+    """The caption without its trigger, between the tags of ``prefix`` and ``suffix``; never empty.
+
+    ``replace`` puts the class words in the trigger's place. Where nothing is left of the caption, or there was
+    nothing, the class words stand for it. Class words that hold a trigger themselves are not put in, only
+    fallen back on. Made again from its own result it is the same. Raises JobError for triggers that can never be found.
+    """
+    guard = _guard(tuple(trigger))
+    clean = "" if guard.find(class_words) else class_words
+    instead = clean if replace else ""
+    if (prefix or suffix) and not _without(guard, caption, instead):
+        caption = clean
+    text = _without(guard, ", ".join((prefix, caption, suffix)), instead)
+    return text or ", ".join(_once(_tags(_tidy(class_words)))) or class_words
+
+
+def _without(guard: Guard, text: str, instead: str) -> str:
+    """The text with its triggers replaced or taken out, and tidy; empty when nothing is left."""
+    before, replaced = "", 0
+    while text != before:  # a tag that goes may leave brackets that match, or two words together
+        before, text = text, _tidy(text)
+        while offence := guard.find(text):
+            text = _tidy(_cut(text, offence, instead if replaced < _REPLACED else ""))
+            replaced += 1
+        text = ", ".join(_once(_tags(text)))
+    return text
+
+
+@lru_cache(maxsize=16)
+def _guard(trigger: tuple[str, ...]) -> Guard:
+    return Guard(trigger, key="trigger")
+
+
+def _tidy(text: str) -> str:
+    text, before = " ".join(text.split()), ""
+    while text != before and _depths(text):
+        text, before = _HOLLOW.sub("", text), text
+    return " ".join(text.split())
+
+
+def _tags(text: str) -> Iterator[str]:
+    """What commas part, outside brackets; where brackets do not match they are letters like others."""
+    depths = _depths(text)
+    start = 0
+    for comma in _COMMA.finditer(text):
+        if not depths or not depths[comma.start()]:
+            yield text[start : comma.start()].strip()
+            start = comma.end()
+    yield text[start:].strip()
+
+
+def _depths(text: str) -> list[int]:
+    """How many brackets each letter is in; empty where they do not match."""
+    depths, depth, at = list[int](), 0, 0
+    for bracket in _BRACKET.finditer(text):
+        depths += [depth] * (bracket.start() - at)
+        at = bracket.start()
+        depth += 1 if bracket.group() in "([" else -1
+        if depth < 0:
+            return []
+    return [] if depth else depths + [0] * (len(text) - at)
+
+
+def _once(tags: Iterable[str]) -> list[str]:
+    different: dict[str, str] = {}
+    for tag in tags:
+        key = " ".join(folded(tag).replace("_", " ").replace("-", " ").split())
+        if tag:
+            different.setdefault(key or tag, tag)
+    return list(different.values())
+
+
+def _cut(text: str, offence: Offence, instead: str) -> str:
+    """The text with one trigger replaced or taken out."""
+    start, end, whole = _extent(text, offence)
+    left, right = text[:start], text[end:]
+    kept = "".join(_LEFT_OVER.findall(text[start:end])) if not whole else ""  # what weighs its neighbours too
+    if whole or not instead:
+        left, right, kept = _unwrapped(left, right, kept)
+        return _joined(*_closed(left, right, kept), kept)
+    if _adjoins(left, right, instead):
+        return _joined(left, right, kept)
+    return _fitted(left, instead) + instead + kept + right
+
+
+def _extent(text: str, offence: Offence) -> tuple[int, int, bool]:
+    """From where to where a trigger is to go, and whether with what loads it."""
+    for loader in _LOADER.finditer(text):
+        if loader.start() < offence.end and offence.start < loader.end():
+            return min(loader.start(), offence.start), max(loader.end(), offence.end), True
+    escaped = offence.found.count("\\(") - offence.found.count("\\)")
+    closes = escaped > 0 and text.startswith("\\)", offence.end)
+    return offence.start, offence.end + 2 * closes, False
+
+
+def _unwrapped(left: str, right: str, kept: str) -> tuple[str, str, str]:
+    """Both sides of a trigger that goes, without the brackets and weights that held nothing else."""
+    while opened := _OPENED.search(left):
+        behind = kept or right
+        if not (closed := _CLOSED.match(behind)):
+            break
+        left, behind = left[: opened.start()], behind[closed.end() :]
+        kept, right = (behind, right) if kept else ("", behind)
+    return left, right, kept
+
+
+def _closed(left: str, right: str, kept: str) -> tuple[str, str]:
+    """Both sides of a trigger that goes, without the words that only led to it."""
+    if possessive := _POSSESSIVE.match(right):
+        right = right[possessive.end() :]
+    if right[:1] in ("_", "-"):
+        right = right.lstrip("_-")
+    else:
+        left = left.rstrip("_-") if left[-1:] in ("_", "-") else left
+    if kept:
+        return left, right
+    if both := _AND.match(right):
+        return _ARTICLE.sub("", left), right[both.end() :]
+    if _ON_ITS_OWN.match(right):
+        left = _LEADING.sub("", left)
+    if not left.rpartition(",")[2].strip():
+        right = _END_OF_NOTHING.sub("", right, count=1) if _END_OF_NOTHING.match(right) else right
+    return left, right
+
+
+def _joined(left: str, right: str, kept: str = "") -> str:
+    if kept:
+        return left + kept + right
+    if re.match(r"\s*[.,;:!?)\]]", right):
+        return left.rstrip() + right.lstrip()
+    return _fitted(left, right) + (right.lstrip() if left[-1:] in ("", " ", "(", "[") else right)
+
+
+def _fitted(left: str, following: str) -> str:
+    """The left side with "a" or "an", where it ends with one, as what follows wants it."""
+    found, first = _ARTICLE.search(left), words(folded(following))[:1]
+    if not found or not first or not first[0][0].isalpha() or found[1].lower() == "the":
+        return left
+    return f"{left[: found.start()]}{found[1][0]}{'n' if _AN.match(first[0]) else ''}{left[found.end(1) :]}"
+
+
+def _adjoins(left: str, right: str, class_words: str) -> bool:
+    """Whether the class words stand beside the trigger already, in the same tag."""
+    wanted = words(folded(class_words))
+    before = words(folded(_COMMA.split(left)[-1]))
+    after = words(folded(_COMMA.split(right)[0]))
+    return bool(wanted) and (before[-len(wanted) :] == wanted or after[: len(wanted)] == wanted)

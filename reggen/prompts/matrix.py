@@ -1,0 +1,71 @@
+"""Settings gone through beside the prompts: every combination of samplers, sizes and so on.
+
+Alone, a matrix uses each of its combinations once before any comes twice. Beside prompts, three things hold
+for each template: each of its entries comes once before any comes twice; each combination of the matrix comes
+once in as many of its slots as there are combinations; and each pair of both comes once before any pair
+comes twice. So six prompts and two samplers meet in all twelve ways within twelve slots. Prompts without
+choices count as one template together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Generic, TypeVar
+
+from reggen.errors import JobError, Problem
+from reggen.prompts.generator import Prompt, Variety
+from reggen.prompts.permute import shuffled
+
+Setting = TypeVar("Setting")
+
+
+class Matrix(Generic[Setting]):
+    """Every combination of one value from each axis. Without axes it has just one, which is empty.
+
+    Raises JobError for an axis without values or with one that stands there twice, under ``key``.
+    """
+
+    def __init__(self, axes: Mapping[str, Sequence[Setting]], *, seed: int = 0, key: str = "matrix") -> None:
+        if problems := tuple(_problem(f"{key}.{name}", values) for name, values in axes.items() if _faulty(values)):
+            raise JobError("the job", problems)
+        self._axes = {name: tuple(values) for name, values in axes.items()}
+        self._seed = seed
+
+    @property
+    def combinations(self) -> int:
+        """How many combinations there are."""
+        return prod(map(len, self._axes.values()))
+
+    def combination(self, number: int) -> dict[str, Setting]:
+        """One of them, by its number from 0; the first axis changes fastest."""
+        chosen = {}
+        for name, values in self._axes.items():
+            number, digit = divmod(number, len(values))
+            chosen[name] = values[digit]
+        return chosen
+
+    def at(self, index: int) -> dict[str, Setting]:
+        """The combination for a slot, where no prompts are gone through beside it."""
+        times, within = divmod(index, self.combinations)
+        return self.combination(shuffled(within, self.combinations, f"{self._seed}/matrix/{times}"))
+
+    def beside(self, variety: Variety, index: int) -> tuple[Prompt, dict[str, Setting]]:
+        """The prompt and the combination for a slot, so that all pairs come to be."""
+        prompt = variety.at(index, self.combinations)
+        return prompt, self.combination(prompt.other)
+
+
+def _faulty(values: Sequence[Setting]) -> bool:
+    return not values or len(_different(values)) < len(values)
+
+
+def _different(values: Sequence[Setting]) -> list[Setting]:
+    return [value for place, value in enumerate(values) if value not in values[:place]]
+
+
+def _problem(key: str, values: Sequence[Setting]) -> Problem:
+    if not values:
+        return Problem(key, "has no values", "leave the axis out")
+    twice = next(value for place, value in enumerate(values) if value in values[:place])
+    return Problem(key, f"{twice!r} stands there twice", "name each value once")

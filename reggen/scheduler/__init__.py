@@ -1,0 +1,1 @@
+"""Decisions of a run: which server gets which order, what a failure means, when to stop. Pure."""

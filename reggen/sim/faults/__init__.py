@@ -1,0 +1,1 @@
+"""What the stand-in does wrong, as a script says."""

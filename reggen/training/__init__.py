@@ -1,0 +1,1 @@
+"""The training set as the trainer reads it: configs, folders, captions, images."""

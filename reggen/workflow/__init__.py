@@ -1,0 +1,1 @@
+"""ComfyUI's workflow graphs, and which of their inputs a job sets."""

@@ -1,0 +1,172 @@
+"""A ComfyUI graph as a template: the bindings are found once, then `Template.bind` fills in each order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from reggen.errors import Problem, WorkflowError
+from reggen.job.models import Job
+from reggen.plan.plan import Order, Sample
+from reggen.workflow.bindings import Binding, Finder
+from reggen.workflow.graph import Graph, built_in, read_graph, title
+
+_OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A graph whose bindings are known. ``output`` is the node whose images are taken.
+
+    ``fixed`` is the same in every order; ``axes`` holds the values of what is gone through. ``positive`` and
+    ``negative`` are the graph's own texts, for where the job has none; ``sent`` is where the positive side has texts
+    that go to the server as they are.
+    """
+
+    graph: Graph
+    bindings: Mapping[str, tuple[Binding, ...]]
+    output: str
+    fixed: Mapping[str, Any]
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    positive: str = ""
+    negative: str = ""
+    sent: tuple[Binding, ...] = ()
+
+    def bind(self, order: Order, prefix: str) -> Graph:
+        """The graph for one order, for reading only. A ``prefix`` that is not new brings back a cached file."""
+        sample = order.samples[0]
+        width, height = sample.size or (None, None)
+        values = {
+            **self.fixed,
+            **dict(sample.settings),
+            "positive": sample.positive,
+            "negative": sample.negative,
+            "seed": order.seed,
+            "width": width,
+            "height": height,
+            "batch": order.batch,
+            "prefix": prefix,
+        }
+        changed: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            for binding in self.bindings.get(name, ()) if value is not None else ():
+                changed.setdefault(binding.node, {})[binding.input] = value
+        # nodes that no binding touches are shared with the template, not copied: this is done for every prompt
+        nodes = {
+            node: {**self.graph[node], "inputs": {**self.graph[node]["inputs"], **changed[node]}} for node in changed
+        }
+        return {**self.graph, **nodes}
+
+    def fingerprint(self, order: Order) -> str:
+        """What tells whether two prompts ask for the same picture: everything but where it is saved."""
+        return hashlib.sha256(json.dumps(self.bind(order, ""), sort_keys=True).encode()).hexdigest()[:16]
+
+    def variants(self, node_id: str) -> Iterator[tuple[str, Any]]:
+        """The inputs of a node that are gone through, with each of their values."""
+        for name, values in self.axes.items():
+            for binding in self.bindings.get(name, ()):
+                if binding.node == node_id:
+                    yield from ((binding.input, value) for value in values)
+
+    def words(self, sample: Sample) -> tuple[str | None, str | None]:
+        """The positive and negative prompt that a sample is made with: its own, or what stands in the graph."""
+        positive = self.positive or None if sample.positive is None else sample.positive
+        negative = self.negative or None if sample.negative is None else sample.negative
+        return positive, negative
+
+    def text(self, binding: Binding) -> str:
+        """What the graph itself says in an input for words."""
+        return str(self.graph[binding.node]["inputs"][binding.input])
+
+    def value(self, name: str) -> Any:
+        """What a binding will be set to for every order, or what the graph itself says; None when unbound."""
+        if name in self.fixed:
+            return self.fixed[name]
+        bound = self.bindings.get(name, ())
+        return self.graph[bound[0].node]["inputs"].get(bound[0].input) if bound else None
+
+    def settled(self, node_id: str) -> dict[str, Any]:
+        """The inputs of a node as they will be sent, as far as they are the same in every order."""
+        inputs = dict(self.graph[node_id]["inputs"])
+        for name, bound in self.bindings.items():
+            for binding in bound:
+                if binding.node == node_id and name in self.fixed:
+                    inputs[binding.input] = self.fixed[name]
+                elif binding.node == node_id and (name in _OF_EACH_ORDER or name in self.axes):
+                    inputs.pop(binding.input, None)
+        return inputs
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """The node classes a server must have, each with the nodes that are of it."""
+        found: dict[str, list[str]] = {}
+        for node_id, node in self.graph.items():
+            found.setdefault(node["class_type"], []).append(node_id)
+        return found
+
+    def label(self, node_id: str) -> str:
+        """A node as people know it: its class, and its title when it has another one."""
+        node = self.graph.get(node_id, {})
+        kind, called = node.get("class_type", "?"), title(node)
+        return f"{kind} {called!r} (node {node_id})" if called and called != kind else f"{kind} (node {node_id})"
+
+
+def template(job: Job) -> Template:
+    """The job's graph with its bindings. Raises WorkflowError with every problem found."""
+    own = job.workflow
+    graph = read_graph(own.file, own.bindings.get("output", "")) if own else built_in()
+    where = str(own.file) if own else "the built-in workflow"
+    finder = Finder(graph, own.bindings if own else {})
+    sampling = job.sampling
+    fixed = {
+        "checkpoint": sampling.checkpoint,
+        "steps": sampling.steps,
+        "cfg": sampling.cfg,
+        "sampler": sampling.sampler,
+        "scheduler": sampling.scheduler,
+    }
+    told = bool(job.prompts.positives or job.prompts.source)
+    axes = {name: values for name, values in job.matrix.axes.items() if name != "size"}
+    fixed = {name: value for name, value in fixed.items() if value is not None and name not in axes}
+    wanted = ["seed", *fixed, *axes]
+    wanted += ["positive"] if told else []
+    wanted += ["negative"] if job.prompts.negative is not None or job.guard.negative else []
+    wanted += ["width", "height"] if job.size or job.sizes_vary else []
+    wanted += ["batch"] if sampling.batch > 1 or sampling.gauged else []
+    bindings, output = finder.find(wanted)
+    if job.sampling.save == "temp" and output:
+        _save_to_temp(graph, output, finder.problems)
+        bindings.pop("prefix", None)
+    if finder.problems:
+        raise WorkflowError(where, tuple(finder.problems))
+    made = Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
+    return _with_texts(made, finder, told=told)
+
+
+def _with_texts(made: Template, finder: Finder, *, told: bool) -> Template:
+    """The template with what the graph itself says; ``told`` is whether the job has a positive prompt of its own."""
+    graph, output = made.graph, made.output
+    positive, negative = (made.bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative"))
+    alone = [one for one in negative if one not in positive]  # a zeroed-out positive is no negative prompt
+    found = dict.fromkeys((*positive, *finder.read("positive", output)))
+    sent = tuple(one for one in found if _own_text(graph, [one]) and not (told and one in positive))
+    return replace(made, positive=_own_text(graph, positive), negative=_own_text(graph, alone), sent=sent)
+
+
+def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:
+    """What a graph says in inputs for words: each text once, in a row where two passes or encoders differ."""
+    values = (graph[one.node]["inputs"].get(one.input) for one in bound)
+    return ", ".join(dict.fromkeys(value for value in values if isinstance(value, str) and value.strip()))
+
+
+def _save_to_temp(graph: Graph, output: str, problems: list[Problem]) -> None:
+    """PreviewImage is SaveImage into the folder that the server empties when it starts; it chooses its own names."""
+    node = graph[output]
+    if node["class_type"] == "SaveImage":
+        graph[output] = {**node, "class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}
+    elif node["class_type"] != "PreviewImage":
+        hint = "leave it out, or let the workflow end in a SaveImage"
+        problems.append(Problem("sampling.save", f"'temp' is of no use to a {node['class_type']}", hint))
