@@ -10,7 +10,7 @@
     │   ├─ Nonsense              it answered, with something that cannot be read
     │   └─ Full                  its own disk is full
     ├─ SampleError               these images, whatever the server     (retried, then given up)
-    │   ├─ Unfetched             they were made, and could not be had
+    │   ├─ NotDownloaded         they were made, and could not be had
     │   ├─ Forbidden             a forbidden word stands in the prompt
     │   ├─ Rejected              the graph did not pass the server's validation
     │   ├─ Failed                a node raised
@@ -208,7 +208,7 @@ class NoOutput(SampleError):
         return what + (f"; a node blocked it: {self.why}" if self.why else "")
 
 
-class Unfetched(SampleError):
+class NotDownloaded(SampleError):
     """The images were made and lie on the server, which does not hand them out."""
 
     def __init__(self, server: str, what: str) -> None:

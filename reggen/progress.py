@@ -13,7 +13,7 @@ _PROBLEMS = 5  # the last few, in words
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
+class Scanning:
     """So many of the images that lie there were looked at; all of them when that is over."""
 
     at: float
@@ -22,7 +22,7 @@ class Looking:
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
+class RunStarted:
     """The run knows what it has to do: ``done`` of ``total`` slots were filled before it."""
 
     at: float
@@ -42,7 +42,7 @@ class ServerChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class TookOver:
+class PromptsTakenOver:
     """Prompts for these slots were still on a server from an earlier run, and are not paid for again."""
 
     at: float
@@ -51,7 +51,7 @@ class TookOver:
 
 
 @dataclass(frozen=True, slots=True)
-class Posted:
+class PromptPosted:
     """A prompt for these slots went to a server; ``checkpoint`` is named where the job has several."""
 
     at: float
@@ -61,7 +61,7 @@ class Posted:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class PromptLeft:
     """The prompt left the server, one way or another."""
 
     at: float
@@ -70,7 +70,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
+class ImageSaved:
     """An image is in the dataset, durably.
 
     ``busy`` is what the server needed for it, in seconds, if it says; ``prompt`` is the same for the images of
@@ -94,7 +94,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class GaveUp:
+class SlotGivenUp:
     """A slot stays empty, for this reason."""
 
     at: float
@@ -104,7 +104,7 @@ class GaveUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Undone:
+class SlotsReopened:
     """Images that were there turned out to be gone or damaged: these slots are filled anew."""
 
     at: float
@@ -112,7 +112,7 @@ class Undone:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopping:
+class RunStopping:
     """No new prompts from here on, for this reason."""
 
     at: float
@@ -120,7 +120,7 @@ class Stopping:
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
+class RunPaused:
     """Nothing is posted for now, for this reason; empty when it goes on."""
 
     at: float
@@ -128,7 +128,7 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class ServersAwaited:
     """No server can be used, for this reason; empty when one can be again."""
 
     at: float
@@ -136,19 +136,19 @@ class Waiting:
 
 
 RunEvent = (
-    Looking
-    | Began
+    Scanning
+    | RunStarted
     | ServerChanged
-    | TookOver
-    | Posted
-    | Left
-    | Committed
+    | PromptsTakenOver
+    | PromptPosted
+    | PromptLeft
+    | ImageSaved
     | Trouble
-    | GaveUp
-    | Undone
-    | Stopping
-    | Paused
-    | Waiting
+    | SlotGivenUp
+    | SlotsReopened
+    | RunStopping
+    | RunPaused
+    | ServersAwaited
 )
 
 
@@ -188,7 +188,7 @@ class Progress:
     problems: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_PROBLEMS))
     troubles: int = 0
     began: float = 0.0
-    looking: Looking | None = None
+    looking: Scanning | None = None
     stopping: str = ""
     paused: str = ""
     waiting: str = ""
@@ -224,37 +224,37 @@ class Progress:
     def apply(self, event: RunEvent) -> None:
         """Take in one event."""
         match event:
-            case Looking():
+            case Scanning():
                 self.looking = event if event.done < event.total else None
-            case Began():
+            case RunStarted():
                 self.total, self.before, self.began = event.total, event.done, event.at
                 self.made = 0  # a run that begins again counts what it has made as being there
                 self.servers = {server: ServerView() for server in event.servers}
             case ServerChanged():
                 self._server_changed(event)
-            case Posted() | Left():
+            case PromptPosted() | PromptLeft():
                 self._moved(event)
-            case Committed():
+            case ImageSaved():
                 self._committed(event)
             case Trouble():
                 self._note(event.at, event.text)
                 self._failed_on(event.server)
-            case GaveUp():
+            case SlotGivenUp():
                 self.given_up[event.name] = event.reason
                 self._failed_on(event.server)
                 self._note(event.at, f"{event.name} is given up: {event.reason}")
-            case Undone():
+            case SlotsReopened():
                 self.before -= len(event.names)
-            case Stopping() | Paused() | Waiting():
+            case RunStopping() | RunPaused() | ServersAwaited():
                 self._halted(event)
 
-    def _halted(self, event: Stopping | Paused | Waiting) -> None:
+    def _halted(self, event: RunStopping | RunPaused | ServersAwaited) -> None:
         match event:
-            case Stopping():
+            case RunStopping():
                 self.stopping = event.why
-            case Paused():
+            case RunPaused():
                 self.paused = event.why
-            case Waiting():
+            case ServersAwaited():
                 self.waiting = event.why
         if not event.why:
             self._commits.clear()  # nothing was made meanwhile, which says nothing of the rate from here on
@@ -269,19 +269,19 @@ class Progress:
             self._note(event.at, f"{event.server}: {event.why}")
         view.up, view.why = event.up, event.why
 
-    def _moved(self, event: Posted | Left) -> None:
+    def _moved(self, event: PromptPosted | PromptLeft) -> None:
         view = self.servers[event.server]
         holds = view.holds
-        if isinstance(event, Left) or not holds:
+        if isinstance(event, PromptLeft) or not holds:
             view.since = event.at
-        if isinstance(event, Posted):
+        if isinstance(event, PromptPosted):
             holds.extend(event.names)
             view.switches += view.checkpoint is not None and view.checkpoint != event.checkpoint
             view.checkpoint = event.checkpoint
         else:
             holds[:] = [name for name in holds if name not in event.names]
 
-    def _committed(self, event: Committed) -> None:
+    def _committed(self, event: ImageSaved) -> None:
         self.made += 1
         same = (commits for commits in reversed(self._commits) if event.prompt and commits.prompt == event.prompt)
         if commits := next(same, None):  # prompts of several servers arrive in turns

@@ -16,17 +16,17 @@ from blockbuster import BlockBuster
 from hypothesis import settings
 
 import reggen
-from reggen.comfy.tracker import Pace
-from reggen.engine.fill import Control, fill
+from reggen.comfy.tracker import Timings
+from reggen.engine.fill import RunControl, fill
 from reggen.engine.summary import Summary
 from reggen.job.models import Job
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunEvent
 
 settings.register_profile("reggen", deadline=None)  # a busy machine is no failure
 settings.load_profile("reggen")
 
-PACE = Pace(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, gap=0.6, rest=(1.0, 4.0), sick=0.5)
+PACE = Timings(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, gap=0.6, rest=(1.0, 4.0), sick=0.5)
 """The same rules as in the night, told to be quick."""
 
 NOWHERE = "http://127.0.0.1:9"
@@ -116,7 +116,7 @@ class Told:
 async def filled(
     job: Job,
     *,
-    control: Control | None = None,
+    control: RunControl | None = None,
     limit: float = 30.0,
     wait: bool = False,
     left: Callable[[], float] | None = None,
@@ -125,16 +125,16 @@ async def filled(
     """Fill a dataset, within a limit of seconds."""
     told = told or Told()
     async with asyncio.timeout(limit):
-        (brief,) = study(job, "test.toml")
+        (prepared,) = prepare(job, "test.toml")
         told._summary = await fill(
-            brief,
+            prepared,
             "test.toml",
             tell=told.events.append,
             note=told.notes.append,
             control=control,
             wait=wait,
             left=left,
-            pace=PACE,
+            timings=PACE,
         )
     return told
 

@@ -18,7 +18,7 @@ def steady() -> float:
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
-def curfew(
+def deadline(
     job_file: str,
     until: str | None,
     for_: str | None,

@@ -16,34 +16,34 @@ from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STORAGE
 
 def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
     """Show what would be made: count, sizes, seeds, first prompts, disk. Needs no server."""
-    from reggen.prepare.prepared_job import study
+    from reggen.prepare.prepared_job import prepare
     from reggen.report.preview import preview
 
-    briefs = study(load(job_file, count, output, None), job_file)
-    print("\n".join(preview(brief, job_file) for brief in briefs))
+    prepared_jobs = prepare(load(job_file, count, output, None), job_file)
+    print("\n".join(preview(prepared, job_file) for prepared in prepared_jobs))
 
 
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
     """Look whether the job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing."""
     from reggen.engine.fill import connected, unfit
-    from reggen.engine.preflight import Examined, examine
+    from reggen.engine.preflight import ServerCheck, examine
     from reggen.engine.supervisor import in_the_way
-    from reggen.prepare.prepared_job import study
+    from reggen.prepare.prepared_job import prepare
     from reggen.report.notify import Notices
     from reggen.report.preview import checked
     from reggen.workflow.template import template
 
-    briefs = study(load(job_file, count, output, server), job_file)
-    job = briefs[0].job
+    prepared_jobs = prepare(load(job_file, count, output, server), job_file)
+    job = prepared_jobs[0].job
     made_of = template(job)
     Notices(job.notify, job_file, os.environ)  # as a run would find out: whom it could not tell
 
-    async def ask() -> tuple[list[Examined], dict[str, str]]:
+    async def ask() -> tuple[list[ServerCheck], dict[str, str]]:
         async with connected(job, job_file) as clients:
             return await examine(clients, made_of), await in_the_way(job)
 
     examined, unstartable = asyncio.run(ask())
-    text, room = checked(briefs, job_file, examined, unstartable)
+    text, room = checked(prepared_jobs, job_file, examined, unstartable)
     print(text)
     if unstartable and len(job.servers) == 1:  # a run would not even ask it
         raise typer.Exit(NO_SERVER)
@@ -60,10 +60,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show how far a dataset is: done, missing, given up, rejected. Works beside a run."""
-    from reggen.prepare.prepared_job import study
+    from reggen.prepare.prepared_job import prepare
     from reggen.report.status import state_of, words
 
-    states = [state_of(brief.job) for brief in study(load(job_file, count, output, None), job_file)]
+    states = [state_of(prepared.job) for prepared in prepare(load(job_file, count, output, None), job_file)]
     told = states[0] if len(states) == 1 else states
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(map(words, states)))
 
@@ -80,11 +80,11 @@ def config(
     output: Output = None,
 ) -> None:
     """Print what a trainer is to be told of the images, ready to be pasted. Hints that cannot be comments: stderr."""
-    from reggen.prepare.prepared_job import study
+    from reggen.prepare.prepared_job import prepare
     from reggen.report.trainer import section
     from reggen.report.trainer_input import asked
 
-    found = section(trainer, asked(study(load(job_file, count, output, None), job_file)))
+    found = section(trainer, asked(prepare(load(job_file, count, output, None), job_file)))
     sys.stdout.write(found.text)
     for hint in found.hints:
         print(hint, file=sys.stderr)

@@ -18,11 +18,11 @@ from reggen.cli.options import JobFile, Output, load, stoppable
 from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
 
 if TYPE_CHECKING:
-    from reggen.doctor.model import Examination
-    from reggen.doctor.scope import Question
+    from reggen.doctor.model import DoctorReport
+    from reggen.doctor.scope import DoctorOptions
     from reggen.job.models import Job
     from reggen.kohya.rules import Bucketing
-    from reggen.prepare.prepared_job import Brief
+    from reggen.prepare.prepared_job import PreparedJob
 
 Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER ...]", help="Such as 17 42-45.")]
 OfClass = Annotated[str | None, typer.Option("--class", help="Which class, where the job has several.")]
@@ -39,13 +39,13 @@ def reject(
     """Reject images by number, as deleting them does: the next run makes others in their places."""
     stoppable()
     from reggen.dataset import reject as rejecting
-    from reggen.prepare.prepared_job import study
+    from reggen.prepare.prepared_job import prepare
 
     if not numbers and not purge:
         raise JobError("the command line", (Problem("NUMBER", "is missing", "write 17, or 42-45"),))
-    brief = _one_class(study(load(job_file, None, output, None), job_file), of_class)
+    prepared = _one_class(prepare(load(job_file, None, output, None), job_file), of_class)
     if numbers:
-        done = rejecting.reject(brief.job.dataset, brief.plan, rejecting.slots(numbers, len(brief.plan)), why)
+        done = rejecting.reject(prepared.job.dataset, prepared.plan, rejecting.slots(numbers, len(prepared.plan)), why)
         if done.aside:
             print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside)}")
         if done.empty:
@@ -55,7 +55,7 @@ def reject(
         print(f"The next run makes {others}:")
         print(f"  {_run_again(job_file, output, rehearsal=done.rehearsal)}")
     if purge:
-        print(f"{rejecting.purge(brief.job.dataset)} files deleted for good")
+        print(f"{rejecting.purge(prepared.job.dataset)} files deleted for good")
 
 
 def _run_again(job_file: str, output: Path | None, *, rehearsal: bool) -> str:
@@ -81,10 +81,10 @@ def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None
     """Write the captions of finished images anew, as captions.write says; what said something else is set aside."""
     stoppable()
     from reggen.dataset.captioning import rewrite
-    from reggen.prepare.prepared_job import study
+    from reggen.prepare.prepared_job import prepare
 
-    brief = _one_class(study(load(job_file, None, output, None), job_file), of_class)
-    done = rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard)
+    prepared = _one_class(prepare(load(job_file, None, output, None), job_file), of_class)
+    done = rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard)
     print(f"{done.written.count:,} captions written")
     if done.aside:
         print(f"{done.aside.count:,} that said something else are kept in .reggen: {done.aside}")
@@ -92,14 +92,14 @@ def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None
         print(f"{done.left.count:,} images keep what they have, for nobody knows their prompt: {done.left}")
 
 
-def _one_class(briefs: Sequence[Brief], of_class: str | None) -> Brief:
+def _one_class(prepared_jobs: Sequence[PreparedJob], of_class: str | None) -> PreparedJob:
     """The class that was named, or the only one."""
-    words = [brief.job.dataset.class_words for brief in briefs]
-    if of_class is None and len(briefs) == 1:
-        return briefs[0]
+    words = [prepared.job.dataset.class_words for prepared in prepared_jobs]
+    if of_class is None and len(prepared_jobs) == 1:
+        return prepared_jobs[0]
     if of_class not in words:
         raise JobError("the command line", (Problem("--class", f"is one of {', '.join(words)}"),))
-    return briefs[words.index(of_class)]
+    return prepared_jobs[words.index(of_class)]
 
 
 def doctor(
@@ -130,8 +130,8 @@ def doctor(
     """
     stoppable()
     from reggen.doctor.doctor import examine
-    from reggen.doctor.fixes import mend
-    from reggen.doctor.scope import Question
+    from reggen.doctor.fixes import apply_fixes
+    from reggen.doctor.scope import DoctorOptions
     from reggen.report import examination as report
 
     job = load(folder, None, output, None) if folder.endswith(".toml") and not Path(folder).is_dir() else None
@@ -149,7 +149,7 @@ def doctor(
         "no_upscale": bucket_no_upscale,
     }
     said = {name: value for name, value in options.items() if value is not None}
-    question = _of_job(job, train, config) if job else Question(Path(folder), train, config, _buckets(config))
+    question = _of_job(job, train, config) if job else DoctorOptions(Path(folder), train, config, _buckets(config))
     if job and not job.classes:
         question = replace(question, redo=_command("redo", folder, output))
     question = replace(
@@ -165,7 +165,7 @@ def doctor(
     taken = 0
     if fix:
         before = _images(found)
-        for done in mend(found):
+        for done in apply_fixes(found):
             print(done, file=sys.stderr if as_json else sys.stdout)
         found = examine(question, known=known)
         taken = before - _images(found)
@@ -179,12 +179,12 @@ def doctor(
     raise typer.Exit(COMPLETE if found.well and not taken else INCOMPLETE)
 
 
-def _images(found: Examination) -> int:
+def _images(found: DoctorReport) -> int:
     """The number of images in the class folders, each folder counted once."""
     return sum({report.subset.folder: report.images for report in found.folders}.values())
 
 
-def _refill(taken: int, job_file: str, output: Path | None, found: Examination) -> str:
+def _refill(taken: int, job_file: str, output: Path | None, found: DoctorReport) -> str:
     """Words for images that were taken out, and the next command; ``job_file`` is empty for a plain folder."""
     from reggen.dataset.recorded import rehearsed
 
@@ -202,14 +202,14 @@ def _buckets(config: Path | None) -> Bucketing:
     return Bucketing((512, 512), enabled=config is None)
 
 
-def _of_job(job: Job, train: Path | None, config: Path | None) -> Question:
+def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     """What a job says of its trainer; a training set that the command line names takes the place of the job's."""
-    from reggen.doctor.scope import Question
+    from reggen.doctor.scope import DoctorOptions
     from reggen.prepare.prepared_job import bucketing_of
 
     dataset, training = job.dataset, job.training
     words = [block.words for block in job.classes] or [dataset.class_words]
-    question = Question(
+    question = DoctorOptions(
         dataset.root,
         train,
         config,

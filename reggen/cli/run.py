@@ -20,10 +20,10 @@ from reggen.cli.standin import stand_ins_for
 from reggen.errors import COMPLETE, STOPPED, TIME_UP, JobError, Problem, ReggenError, StorageError
 
 if TYPE_CHECKING:
-    from reggen.engine.fill import Control
+    from reggen.engine.fill import RunControl
     from reggen.engine.summary import Summary
     from reggen.job.models import Dataset, Job
-    from reggen.prepare.prepared_job import Brief
+    from reggen.prepare.prepared_job import PreparedJob
     from reggen.progress import RunEvent
 
 
@@ -43,9 +43,9 @@ def run(
     Exit codes: 0 complete, 1 images missing, 2 bad job, 3 the time is up, 4 no usable server, 5 storage, 130 stopped
     by you.
     """
-    from reggen.cli.deadline import curfew
-    from reggen.engine.fill import Control
-    from reggen.prepare.prepared_job import study
+    from reggen.cli.deadline import deadline
+    from reggen.engine.fill import RunControl
+    from reggen.prepare.prepared_job import prepare
 
     allow_many_files()
     give_back_memory()
@@ -53,13 +53,13 @@ def run(
         raise JobError(job_file, (Problem("--server", "makes no sense with --rehearse, which brings its own"),))
     if rehearse and output is None:
         output = Path("rehearsal") / Path(job_file).stem
-    briefs = study(load(job_file, count, output, server), job_file)
-    control, left = Control(), curfew(job_file, until, for_)
+    prepared_jobs = prepare(load(job_file, count, output, server), job_file)
+    control, left = RunControl(), deadline(job_file, until, for_)
     handled = _heeded()
     code = COMPLETE
-    for number, brief in enumerate(briefs, 1):
+    for number, prepared in enumerate(prepared_jobs, 1):
         filling = _fill(
-            brief,
+            prepared,
             job_file,
             control,
             rehearse=rehearse,
@@ -67,7 +67,7 @@ def run(
             plain=plain,
             left=left,
             heeded=handled,
-            following=[one.job for one in briefs[number:]],
+            following=[one.job for one in prepared_jobs[number:]],
         )
         summary = asyncio.run(filling)
         if summary is None:
@@ -80,9 +80,9 @@ def run(
 
 
 async def _fill(
-    brief: Brief,
+    prepared: PreparedJob,
     job_file: str,
-    control: Control,
+    control: RunControl,
     *,
     rehearse: bool,
     wait: bool,
@@ -102,7 +102,7 @@ async def _fill(
     from reggen.report.notify import Notices
     from reggen.report.status import missing
 
-    job = brief.job
+    job = prepared.job
     collect_seldom(len(job.servers))
     console = Console(force_terminal=False) if plain else Console()
     async with AsyncExitStack() as stack:
@@ -119,7 +119,7 @@ async def _fill(
             notices.tell(event)
 
         filling = fill(
-            replace(brief, job=job),
+            replace(prepared, job=job),
             job_file,
             tell=tell,
             note=display.note,
@@ -189,7 +189,7 @@ def _heeded() -> Collection[int]:
 
 
 @contextmanager
-def _signals(control: Control, hung_up: Callable[[], None], heeded: Collection[int]) -> Iterator[None]:
+def _signals(control: RunControl, hung_up: Callable[[], None], heeded: Collection[int]) -> Iterator[None]:
     """Ctrl-C asks nicely, then firmly; a termination is firm at once; a closed terminal ends only the display.
 
     SIGUSR1 is Ctrl-C once, however often it comes: a batch system sends it some time before it kills, to a process

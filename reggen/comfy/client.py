@@ -23,12 +23,12 @@ import aiohttp
 from yarl import URL
 
 from reggen.comfy import describe, protocol, sanitize, tls, websocket
-from reggen.comfy.json_stream import Skimmer
+from reggen.comfy.json_stream import ItemReader
 from reggen.comfy.throttle import Throttle, is_limit
-from reggen.comfy.websocket import Socket
+from reggen.comfy.websocket import EventSocket
 from reggen.errors import Nonsense, Refused, ReggenError, ServerError, Unreachable, Untrusted
 
-__all__ = ["Client", "Download", "Socket", "Timeouts"]
+__all__ = ["Client", "Download", "EventSocket", "Timeouts"]
 
 _LONGEST_WAIT = 600.0  # seconds that a Retry-After is honoured
 _HISTORY = "reading the history"
@@ -102,21 +102,21 @@ class Client:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, orphan: TracebackType | None
     ) -> None:
         if self._session:
             await self._session.close()
 
     # ---- prompts
 
-    async def post(self, body: Mapping[str, Any]) -> protocol.Accepted:
+    async def post(self, body: Mapping[str, Any]) -> protocol.PostAccepted:
         """POST /prompt. Raises Rejected too; nothing is left queued then."""
         doing = "queueing a prompt"
         self._largest = max(self._largest, len(json.dumps(body["prompt"])))
         status, answer = await self._json("POST", "/prompt", doing, body=body, allowed=(200, 400))
         result = protocol.read_submission(self.name, status, answer)
         result = self._quiet(result) if isinstance(result, ReggenError) else result
-        if isinstance(result, protocol.Accepted):
+        if isinstance(result, protocol.PostAccepted):
             return result
         if status == 200 and (queued := protocol.dropped_prompt(answer)):
             await self.take_back([queued])
@@ -169,11 +169,11 @@ class Client:
         newest = await self._newest(100, _HISTORY)
         return protocol.find_in_history(self.name, newest, prompt_id)
 
-    async def traces(self) -> list[protocol.Trace]:
+    async def orphans(self) -> list[protocol.OrphanedPrompt]:
         """Prompts of reggen's that the server holds, from whichever run: queued, or among its newest done ones."""
         doing = "looking for prompts of an earlier run"
         queue = await self._queue(doing)  # first: what leaves it enters the history
-        return protocol.traces(self.name, queue, await self._newest(_NEWEST, doing))
+        return protocol.orphans(self.name, queue, await self._newest(_NEWEST, doing))
 
     async def delete(self, prompt_ids: Iterable[str]) -> None:
         """Take prompts out of the queue, by id. Running and unknown ones are left as they are."""
@@ -286,7 +286,7 @@ class Client:
         raise Refused(self.name, doing, status, what)
 
     @asynccontextmanager
-    async def connect(self, client_id: str) -> AsyncIterator[Socket]:
+    async def connect(self, client_id: str) -> AsyncIterator[EventSocket]:
         """Open /ws. A client id must never be used twice: the server unregisters the new socket with the old."""
         try:
             socket = await websocket.opened(
@@ -399,7 +399,7 @@ class Client:
             text = sanitize.decoded(await _read(response, most))
             try:
                 return response.status, sanitize.parsed(text)
-            except sanitize.Closed as closed:
+            except sanitize.Unacceptable as closed:
                 raise self._no_json(doing, text, _kind(response), closed.what) from None
 
     async def _queue(self, doing: str) -> dict[str, Any]:
@@ -410,14 +410,14 @@ class Client:
 
     async def _listing(self, path: str, doing: str, slim: Callable[[Any], Any], *, lists: bool) -> dict[str, Any]:
         """A listing that can be long, read item by item."""
-        skimmer, head = Skimmer(slim, lists=lists), b""
+        skimmer, head = ItemReader(slim, lists=lists), b""
         async with self._asked("GET", path, doing) as response:
             try:
                 async for chunk in _unpacked(response, sanitize.LISTING):
                     head = head or chunk
                     skimmer.feed(chunk)
                 return skimmer.end()
-            except sanitize.Closed as closed:
+            except sanitize.Unacceptable as closed:
                 raise self._no_json(doing, sanitize.decoded(head), _kind(response), closed.what) from None
 
     def _no_json(self, doing: str, text: str, kind: str, what: str) -> Nonsense:
@@ -474,7 +474,7 @@ async def _unpacked(response: aiohttp.ClientResponse, most: int | None = None) -
         for chunk in unpacker.feed(packed):
             total += len(chunk)
             if most is not None and total > most:
-                raise sanitize.Closed(f"the answer is larger than {most >> 20} MB")
+                raise sanitize.Unacceptable(f"the answer is larger than {most >> 20} MB")
             yield chunk
 
 
@@ -490,7 +490,7 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
             content += chunk
             if len(content) > sanitize.REFUSAL:
                 break
-    except sanitize.Closed:
+    except sanitize.Unacceptable:
         pass  # the status says enough
     return bytes(content)
 
@@ -505,7 +505,7 @@ class _Translated:
         return None
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, orphan: TracebackType | None
     ) -> None:
         match error:
             case aiohttp.ClientConnectorCertificateError():
@@ -516,7 +516,7 @@ class _Translated:
                 raise Unreachable(self._server, self._doing, _words(error), arrived=False) from error
             case TimeoutError():
                 raise Unreachable(self._server, self._doing, "no answer in time", arrived=True) from error
-            case sanitize.Closed():
+            case sanitize.Unacceptable():
                 raise Nonsense(self._server, self._doing, error.what) from error
             case aiohttp.ClientError() | OSError() | UnicodeError() | asyncio.IncompleteReadError():
                 raise Unreachable(self._server, self._doing, _words(error), arrived=True) from error

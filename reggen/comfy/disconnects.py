@@ -16,7 +16,7 @@ _UPGRADE = (
 _WITHIN = 300.0  # seconds
 
 
-class Cuts:
+class Disconnects:
     """The latest endings of the sockets to one server."""
 
     def __init__(self) -> None:

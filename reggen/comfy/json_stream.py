@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any
 
-from reggen.comfy.sanitize import DECODER, NAME, NO_JSON, Closed, demand_few_values
+from reggen.comfy.sanitize import DECODER, NAME, NO_JSON, Unacceptable, demand_few_values
 
 ITEM = 8 << 20  # characters of one item; a workflow with pictures in it, written as text, has some millions
 ITEMS = 20_000  # ComfyUI itself keeps half as many in its history
@@ -19,7 +19,7 @@ _AFTER = frozenset(" \t\r\n,:]}")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
-class Skimmer:
+class ItemReader:
     """Feed it the bytes of a JSON object; `end` returns the object, each of its items made ``slim`` on its way.
 
     With ``lists`` the values are lists, and their members the items. Raises Closed, from both.
@@ -45,7 +45,7 @@ class Skimmer:
         self._whole = True
         self.feed(b"")
         if not self._ended:
-            raise Closed(NO_JSON)
+            raise Unacceptable(NO_JSON)
         return self._body
 
     def _read(self) -> Generator[None, None, None]:
@@ -53,7 +53,7 @@ class Skimmer:
         while (yield from self._next()) != "}":
             key = yield from self._value()
             if not isinstance(key, str):
-                raise Closed(NO_JSON)
+                raise Unacceptable(NO_JSON)
             yield from self._pass(":")
             if not self._lists:
                 self._put(key, self._slim((yield from self._value())))
@@ -69,7 +69,7 @@ class Skimmer:
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text):
-                raise Closed(NO_JSON)
+                raise Unacceptable(NO_JSON)
             yield
 
     def _list(self) -> Generator[None, None, list[Any]]:
@@ -91,7 +91,7 @@ class Skimmer:
     def _count(self) -> None:
         self._items += 1
         if self._items > ITEMS:
-            raise Closed(f"the answer has more than {ITEMS:,} items")
+            raise Unacceptable(f"the answer has more than {ITEMS:,} items")
 
     def _next(self) -> Generator[None, None, str]:
         """The next character that is no space; it stays."""
@@ -103,7 +103,7 @@ class Skimmer:
 
     def _pass(self, expected: str) -> Generator[None, None, None]:
         if (yield from self._next()) != expected:
-            raise Closed(NO_JSON)
+            raise Unacceptable(NO_JSON)
         self._at += 1
 
     def _value(self) -> Generator[None, None, Any]:
@@ -115,20 +115,20 @@ class Skimmer:
                 value, end = DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 if self._whole:
-                    raise Closed(NO_JSON) from None
+                    raise Unacceptable(NO_JSON) from None
             except (ValueError, RecursionError):
-                raise Closed(NO_JSON) from None
+                raise Unacceptable(NO_JSON) from None
             else:
                 if self._whole or self._text[end : end + 1] in _AFTER:  # otherwise a number goes on
                     self._at = end
                     return value
             held = len(self._text) - self._at
             if held > ITEM:
-                raise Closed(f"the answer has an item of more than {ITEM >> 20} MB")
+                raise Unacceptable(f"the answer has an item of more than {ITEM >> 20} MB")
             yield from self._more(min(2 * held, ITEM + 1))
 
     def _more(self, needs: int) -> Generator[None, None, None]:
         if self._whole:
-            raise Closed(NO_JSON)
+            raise Unacceptable(NO_JSON)
         self._needs = needs
         yield

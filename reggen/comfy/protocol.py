@@ -44,7 +44,7 @@ class NodeDone:
     prompt_id: str
 
 
-class How(StrEnum):
+class Certainty(StrEnum):
     """How certain an ending is, and of which kind."""
 
     OVER = "over"  # executing node=null: the history entry exists
@@ -61,7 +61,7 @@ class Ended:
     """
 
     prompt_id: str
-    how: How
+    how: Certainty
     blocked: str = ""
 
 
@@ -90,9 +90,9 @@ WORK = (Started, Progressed, NodeDone, Ended, Preview)
 Event = Started | Progressed | NodeDone | Ended | QueueDepth | Preview | Unknown
 
 _ENDINGS = {
-    "execution_success": How.SUCCESS,
-    "execution_error": How.ERROR,
-    "execution_interrupted": How.INTERRUPTED,
+    "execution_success": Certainty.SUCCESS,
+    "execution_error": Certainty.ERROR,
+    "execution_interrupted": Certainty.INTERRUPTED,
 }
 # by far the largest and most frequent text frame, and it says nothing that the others do not
 _BULKY = '{"type": "progress_state"'
@@ -126,14 +126,14 @@ def _event(kind: str, data: dict[str, Any]) -> Event:
         case "execution_start":
             return Started(prompt_id)
         case "executing":
-            return NodeDone(prompt_id) if data.get("node") is not None else Ended(prompt_id, How.OVER)
+            return NodeDone(prompt_id) if data.get("node") is not None else Ended(prompt_id, Certainty.OVER)
         case "executed" | "execution_cached":
             return NodeDone(prompt_id)
         case "progress":
             return Progressed(prompt_id, float(data["value"]), float(data["max"]))
         case "execution_error" if data.get("exception_type") == "ExecutionBlocked":
             message = said(data.get("exception_message") or "").removeprefix("Execution Blocked:")
-            return Ended(prompt_id, How.ERROR, message.strip())
+            return Ended(prompt_id, Certainty.ERROR, message.strip())
         case _ if kind in _ENDINGS:
             return Ended(prompt_id, _ENDINGS[kind])
     return Unknown(kind)
@@ -143,7 +143,7 @@ def _event(kind: str, data: dict[str, Any]) -> Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class PostAccepted:
     """The server queued the prompt under ``prompt_id``, which is the one we chose, or its own."""
 
     prompt_id: str
@@ -156,7 +156,7 @@ def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: M
     """The body of POST /prompt.
 
     ``note`` travels twice: beside the prompt, so that it can be found on servers that choose their
-    own prompt ids, and by a later run (`Trace`); and slot, take, seed and batch into the PNG, so that a
+    own prompt ids, and by a later run (`OrphanedPrompt`); and slot, take, seed and batch into the PNG, so that a
     file without a ledger row can say what it is.
     """
     return {
@@ -171,7 +171,7 @@ def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: M
     }
 
 
-def read_submission(server: str, status: int, body: Any) -> Accepted | Rejected:
+def read_submission(server: str, status: int, body: Any) -> PostAccepted | Rejected:
     """The answer to POST /prompt with status 200 or 400. Raises Nonsense."""
     if not isinstance(body, dict):
         raise Nonsense(server, "queueing a prompt", "the answer is no JSON object")
@@ -180,7 +180,7 @@ def read_submission(server: str, status: int, body: Any) -> Accepted | Rejected:
         prompt_id = body.get("prompt_id")
         if not is_name(prompt_id):
             raise Nonsense(server, "queueing a prompt", "the answer names no prompt_id")
-        return Accepted(prompt_id)
+        return PostAccepted(prompt_id)
     stale = {kind for kind, _ in _node_errors(body)} == {"value_not_in_list"}
     return Rejected(server, reasons or ("it gave no reason",), stale)
 
@@ -358,7 +358,7 @@ _NOTE = ("id", "index", "take", "post", "seed", "batch", "recipe")
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class OrphanedPrompt:
     """A prompt that some reggen left on a server, queued or done well; ``known_as`` is the server's id of it.
 
     The rest is the note that it was posted with: its id there, the slot and take it was for, how many posts
@@ -375,7 +375,7 @@ class Trace:
     recipe: str
 
 
-def traces(server: str, queue: Any, history: Any) -> list[Trace]:
+def orphans(server: str, queue: Any, history: Any) -> list[OrphanedPrompt]:
     """Every prompt that carries a whole note, in answers to GET /queue and then GET /history. Raises Nonsense."""
     doing = "looking for prompts of an earlier run"
     if not isinstance(queue, dict) or not isinstance(history, dict):
@@ -389,23 +389,23 @@ def traces(server: str, queue: Any, history: Any) -> list[Trace]:
         for known_as, entry in history.items()
         if isinstance(entry, dict) and isinstance(read_history(server, known_as, history), Success)
     ]
-    found = {trace.known_as: trace for item in (*queued, *done) if (trace := _trace(item))}
+    found = {orphan.known_as: orphan for item in (*queued, *done) if (orphan := _trace(item))}
     return list(found.values())
 
 
-def _trace(item: Any) -> Trace | None:
+def _trace(item: Any) -> OrphanedPrompt | None:
     try:
         note = item[3]["reggen"]
-        trace = Trace(item[1], *(note[field] for field in _NOTE))
+        orphan = OrphanedPrompt(item[1], *(note[field] for field in _NOTE))
     except (TypeError, KeyError, IndexError):
         return None
-    numbers: tuple[Any, ...] = (trace.index, trace.take, trace.post, trace.seed, trace.batch)
-    whole = all(is_name(text) for text in (trace.known_as, trace.id, trace.recipe))
-    return trace if whole and all(isinstance(one, int) and is_number(one) for one in numbers) else None
+    numbers: tuple[Any, ...] = (orphan.index, orphan.take, orphan.post, orphan.seed, orphan.batch)
+    whole = all(is_name(text) for text in (orphan.known_as, orphan.id, orphan.recipe))
+    return orphan if whole and all(isinstance(one, int) and is_number(one) for one in numbers) else None
 
 
 def slim_item(item: Any) -> Any:
-    """Of an item of a queue, as much as `read_queue` and `traces` read: its id and reggen's note."""
+    """Of an item of a queue, as much as `read_queue` and `orphans` read: its id and reggen's note."""
     if not isinstance(item, list) or len(item) < 2 or not isinstance(item[1], str):
         return None
     extra = item[3] if len(item) > 3 else None
@@ -416,7 +416,7 @@ def slim_item(item: Any) -> Any:
 
 
 def slim_entry(entry: Any) -> Any:
-    """Of an entry of the history, what `find_in_history` and `traces` read: its note, and whether it ended well."""
+    """Of an entry of the history, what `find_in_history` and `orphans` read: its note, and whether it ended well."""
     if not isinstance(entry, dict) or not (item := slim_item(entry.get("prompt"))) or not item[3]:
         return {}
     good = isinstance(read_history("", "", {"": entry}), Success)

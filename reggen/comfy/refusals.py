@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from reggen.comfy.tracker import Pace
+from reggen.comfy.tracker import Timings
 from reggen.errors import Nonsense, Refused, ServerError
 
 FEW = 3
@@ -38,12 +38,12 @@ def is_of_the_front(error: ServerError) -> bool:
 class Refusals:
     """Counts wrong answers in a row. ``why`` is the reason, in words, while the server is away for it."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, timings: Timings) -> None:
         self.why = ""
         self.ask_at = math.inf
         """When to ask again."""
         self._in_a_row: Counter[str] = Counter()
-        self._blind = self._pause = pace.blind
+        self._blind = self._pause = timings.blind
 
     def wrong(self, error: ServerError) -> bool:
         """An answer was not what was asked for. True when it is one of a few in a row to this kind of question."""

@@ -36,7 +36,7 @@ _ODD = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202
 _BROKEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-class Closed(Exception):
+class Unacceptable(Exception):
     """An answer that does not pass. ``what`` says why, in words."""
 
     def __init__(self, what: str) -> None:
@@ -94,13 +94,13 @@ def parsed(text: str) -> Any:
     try:
         return DECODER.decode(text.lstrip("\ufeff"))
     except (ValueError, RecursionError):
-        raise Closed(NO_JSON) from None
+        raise Unacceptable(NO_JSON) from None
 
 
 def demand_few_values(text: str) -> None:
     """Raises Closed when the JSON of a text has more values than an answer can need."""
     if len(text) > _VALUES and text.count(",") + text.count("[") + text.count("{") > _VALUES:
-        raise Closed(f"the answer has more than {_VALUES:,} values")
+        raise Unacceptable(f"the answer has more than {_VALUES:,} values")
 
 
 # ---- bytes ----------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Unpacker:
     def __init__(self, encoding: str) -> None:
         kind = encoding.strip().lower()
         if kind not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-            raise Closed(f"it packed its answer as {said(kind, 40)!r}, which was not asked for")
+            raise Unacceptable(f"it packed its answer as {said(kind, 40)!r}, which was not asked for")
         width = zlib.MAX_WBITS if kind == "deflate" else zlib.MAX_WBITS | 16
         self._unzip = None if kind in {"", "identity"} else zlib.decompressobj(width)
 
@@ -133,7 +133,7 @@ class Unpacker:
             try:
                 chunk = self._unzip.decompress(packed, _CHUNK)
             except zlib.error:
-                raise Closed("its packed answer is damaged") from None
+                raise Unacceptable("its packed answer is damaged") from None
             packed = self._unzip.unconsumed_tail
             if chunk:
                 yield chunk

@@ -18,12 +18,12 @@ from dataclasses import replace
 from typing import Any
 
 from reggen.comfy import protocol
-from reggen.comfy.client import Client, Socket
-from reggen.comfy.disconnects import Cuts
+from reggen.comfy.client import Client, EventSocket
+from reggen.comfy.disconnects import Disconnects
 from reggen.comfy.refusals import Refusals, is_of_the_front
-from reggen.comfy.tracker import Follower, Pace
-from reggen.comfy.watchdog import LOOKS, Verdict, Worker
-from reggen.errors import Lost, Refused, ServerError, Unfetched, Unreachable
+from reggen.comfy.tracker import PromptTracker, Timings
+from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog
+from reggen.errors import Lost, NotDownloaded, Refused, ServerError, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
@@ -40,7 +40,7 @@ _TOGETHER = 32  # prompts that are taken out of the history at a time
 _DOUBTS = 4  # looks for a prompt whose post had no answer, of a server that is there, before nobody knows
 
 
-class Link:
+class ServerSession:
     """A conversation with one server.
 
     ``up`` says whether prompts can be posted now; ``on_change`` is called with the link whenever that may have
@@ -53,20 +53,20 @@ class Link:
         self,
         client: Client,
         *,
-        pace: Pace | None = None,
-        on_change: Callable[[Link], None] = lambda _link: None,
-        ours: Callable[[protocol.Trace], bool] | None = None,
+        timings: Timings | None = None,
+        on_change: Callable[[ServerSession], None] = lambda _session: None,
+        ours: Callable[[protocol.OrphanedPrompt], bool] | None = None,
         keeps_history: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client, self.name = client, client.name
         self.up, self.why = False, ""
         self.away_since: float | None = clock()
-        self._pace = pace or Pace()
-        self._follower = Follower(client.name, self._pace)
+        self._timings = timings or Timings()
+        self._tracker = PromptTracker(client.name, self._timings)
         self.on_change, self._clock = on_change, clock
         self._client_id = ""
-        self._socket: Socket | None = None
+        self._socket: EventSocket | None = None
         self._endings: dict[str, asyncio.Future[protocol.Outcome]] = {}
         self._blocked: dict[str, str] = {}  # what a node said that let nothing through: only a frame tells
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
@@ -75,14 +75,14 @@ class Link:
         self._in_doubt: set[str] = set()  # posted, and nobody says yet whether they arrived
         self._over: list[str] = []  # prompts whose history entries nobody needs
         self._named: dict[str, str] = {}  # our ids of ended prompts to those that the server chose
-        self.left_behind: tuple[protocol.Trace, ...] = ()
-        self._worker = Worker(self._pace)
-        self._refusals = Refusals(self._pace)
+        self.left_behind: tuple[protocol.OrphanedPrompt, ...] = ()
+        self._worker = WorkerWatchdog(self._timings)
+        self._refusals = Refusals(self._timings)
         self._withheld: protocol.ImageRef | None = None  # the picture that was refused, where that is why it is away
         self._handed_out: protocol.ImageRef | None = None  # the last one that was not
         self._unread: Counter[str] = Counter()  # looks in a row at the history of one prompt that went wrong
         self._spoilt: protocol.ImageRef | None = None  # one that was refused while others were not
-        self._cuts = Cuts()
+        self._cuts = Disconnects()
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
 
@@ -99,26 +99,26 @@ class Link:
     @property
     def in_flight(self) -> int:
         """Prompts of ours that the server holds, or may hold."""
-        return len(self._follower.in_flight) + len(self._in_doubt)
+        return len(self._tracker.in_flight) + len(self._in_doubt)
 
     # ---- prompts
 
     async def execute(self, graph: Mapping[str, Any], prompt_id: str, note: Mapping[str, Any]) -> protocol.Outcome:
         """Post a prompt and follow it to its end. Raises Rejected, and ServerError when it could not be posted."""
         known_as = prompt_id
-        self._follower.posting(prompt_id, self._clock())
+        self._tracker.posting(prompt_id, self._clock())
         try:
             known_as = await self._post(protocol.submission(graph, self._client_id, prompt_id, note))
             self._expect(known_as)
-            self._follower.accepted(prompt_id, known_as, self._clock())
+            self._tracker.accepted(prompt_id, known_as, self._clock())
             return await self._ending(known_as, prompt_id)
         except (ServerError, asyncio.CancelledError) as error:
             if not (isinstance(error, Unreachable) and not error.arrived):
                 self._orphans.add(known_as)
             raise
         finally:
-            self._follower.forget(prompt_id)
-            self._follower.forget(known_as)
+            self._tracker.forget(prompt_id)
+            self._tracker.forget(known_as)
 
     async def answers(self) -> bool:
         """After a wrong answer: see whether looks are answered, for a prompt that nobody knows. If not, it is away."""
@@ -160,21 +160,21 @@ class Link:
         with suppress(ServerError):
             await self.client.free()
 
-    def take_over(self, trace: protocol.Trace) -> None:
+    def take_over(self, orphan: protocol.OrphanedPrompt) -> None:
         """A prompt in ``left_behind`` is ours from here on; `resume` says how it ends."""
-        self._orphans.discard(trace.known_as)
-        self._follower.took_over(trace.known_as, self._clock())
-        self._expect(trace.known_as)
+        self._orphans.discard(orphan.known_as)
+        self._tracker.took_over(orphan.known_as, self._clock())
+        self._expect(orphan.known_as)
 
-    async def resume(self, trace: protocol.Trace) -> protocol.Outcome:
+    async def resume(self, orphan: protocol.OrphanedPrompt) -> protocol.Outcome:
         """Follow a prompt that was taken over to its end."""
         try:
-            return await self._ending(trace.known_as, trace.id)
+            return await self._ending(orphan.known_as, orphan.id)
         except asyncio.CancelledError:
-            self._orphans.add(trace.known_as)
+            self._orphans.add(orphan.known_as)
             raise
         finally:
-            self._follower.forget(trace.known_as)
+            self._tracker.forget(orphan.known_as)
 
     async def is_kept(self, prompt_id: str, *, whole: bool) -> None:
         """Nothing more is asked about a prompt that ended well. With ``whole``, its pictures are all on the disk here.
@@ -251,7 +251,7 @@ class Link:
                         was_away = True
                         self._missed(what)
                 await asyncio.wait(
-                    [ending], timeout=self._pace.blind if was_away or not self.up else 0.5 * 2 ** max(0, looks - 1)
+                    [ending], timeout=self._timings.blind if was_away or not self.up else 0.5 * 2 ** max(0, looks - 1)
                 )
         finally:
             self._in_doubt.discard(prompt_id)
@@ -272,13 +272,13 @@ class Link:
         """
         for prompt_id, ending in list(self._endings.items()):
             self._orphans.add(prompt_id)
-            self._follower.forget(prompt_id)
+            self._tracker.forget(prompt_id)
             if not ending.done():
                 ending.set_result(Lost(self.name, why, died=died))
 
     async def withdraw(self) -> None:
         """Take our own prompts out of the server's queue by id, and interrupt the running one if that is safe."""
-        mine = {*self._follower.in_flight, *self._orphans}
+        mine = {*self._tracker.in_flight, *self._orphans}
         if mine:
             await self.client.take_back(mine)
             self._orphans.clear()
@@ -296,15 +296,15 @@ class Link:
                 why = "the server closed the connection"
             except ServerError as error:
                 why = error.what
-            if self._socket is not None and not self._follower.strikes:
+            if self._socket is not None and not self._tracker.strikes:
                 self._cuts.cut(self._clock(), self._clock() - opened)
             else:
                 self._cuts.failed(why)
             self._socket = None
-            self._follower.disconnected()
+            self._tracker.disconnected()
             self._wake.set()
             await self._judge()
-            if self._clock() - opened > _LASTING and not self._follower.strikes:
+            if self._clock() - opened > _LASTING and not self._tracker.strikes:
                 pause = _RECONNECT[0]
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
@@ -316,19 +316,19 @@ class Link:
         client_id = uuid.uuid4().hex
         async with self.client.connect(client_id) as socket:
             self._client_id = client_id
-            self._follower.connected(self._clock())
+            self._tracker.connected(self._clock())
             self._wake.set()
             self._cuts.opened()
             await self._greet(self._cuts.why(self._clock()))
             self._socket = socket
             async for frame in socket:  # dispatches only: nothing in here may wait
                 event = protocol.read_frame(frame)
-                self._follower.frame(event, self._clock())
+                self._tracker.frame(event, self._clock())
                 if isinstance(event, protocol.Ended) and event.blocked and event.prompt_id in self._endings:
                     self._blocked[event.prompt_id] = self.client.hushed(event.blocked)
                 if isinstance(event, protocol.WORK):
                     self._worker.works()
-                if not isinstance(event, _PUTS_OFF) and self._follower.wake_at() < self._sleeps_until:
+                if not isinstance(event, _PUTS_OFF) and self._tracker.wake_at() < self._sleeps_until:
                     self._wake.set()
 
     async def _judge(self) -> None:
@@ -349,7 +349,7 @@ class Link:
             return
         if self._ours is not None:
             self.left_behind = await self._ask(self._ours)
-            self._orphans |= {trace.known_as for trace in self.left_behind}
+            self._orphans |= {orphan.known_as for orphan in self.left_behind}
             self._ours = None
         else:
             await self._sweep()
@@ -357,10 +357,10 @@ class Link:
         self.left_behind = ()
         await self._sweep()
 
-    async def _ask(self, ours: Callable[[protocol.Trace], bool]) -> tuple[protocol.Trace, ...]:
+    async def _ask(self, ours: Callable[[protocol.OrphanedPrompt], bool]) -> tuple[protocol.OrphanedPrompt, ...]:
         for pause in _ASKING:
             try:
-                return tuple(trace for trace in await self.client.traces() if ours(trace))
+                return tuple(orphan for orphan in await self.client.orphans() if ours(orphan))
             except ServerError:
                 await asyncio.sleep(pause)
         return ()  # it takes prompts all the same; at worst a few are paid for twice
@@ -383,7 +383,7 @@ class Link:
 
     async def _sweep(self) -> None:
         """Take back what was left behind when the server went away."""
-        left = self._orphans - set(self._endings) - set(self._follower.in_flight)
+        left = self._orphans - set(self._endings) - set(self._tracker.in_flight)
         if left:
             with suppress(ServerError):
                 await self.client.take_back(left)
@@ -402,9 +402,9 @@ class Link:
                 self._is_up(self._cuts.why(now))
             if self.up and self.why and self._socket:
                 self._is_up(self._cuts.why(now))  # what was cut again and again has held for a while
-            if self._socket and self._follower.deaf(now):
+            if self._socket and self._tracker.deaf(now):
                 await self._socket.close()
-            looks = self._follower.due(now)
+            looks = self._tracker.due(now)
             if self._is_in_doubt and (self._refusals.why or not looks):
                 await self._ask_again()
             if self._refusals.why:
@@ -470,8 +470,8 @@ class Link:
         if self._refusals.why:
             self._sleeps_until = self._refusals.ask_at if self._is_in_doubt else rest
         else:
-            again = self._clock() + self._pace.blind if self._is_in_doubt else math.inf
-            self._sleeps_until = min(self._follower.wake_at(), rest, again)
+            again = self._clock() + self._timings.blind if self._is_in_doubt else math.inf
+            self._sleeps_until = min(self._tracker.wake_at(), rest, again)
         rest = self._sleeps_until - self._clock()
         with suppress(TimeoutError):
             async with asyncio.timeout(None if math.isinf(rest) else max(0.0, rest)):
@@ -484,7 +484,7 @@ class Link:
             queue = await self.client.queue()
         except ServerError as error:
             for prompt_id in prompt_ids:
-                self._follower.look_failed(prompt_id, self._clock())
+                self._tracker.look_failed(prompt_id, self._clock())
             if isinstance(error, Unreachable):
                 self._is_away(error.what)
             elif self._refusals.wrong(error):
@@ -495,7 +495,7 @@ class Link:
         here = {*queue.running, *queue.pending}
         for prompt_id in prompt_ids:
             if prompt_id in here:
-                self._follower.looked(prompt_id, None, queued=True, now=self._clock())
+                self._tracker.looked(prompt_id, None, queued=True, now=self._clock())
         await self._examine_worker(queue)
         await self._look_at([prompt_id for prompt_id in prompt_ids if prompt_id not in here], queued=False)
 
@@ -503,22 +503,22 @@ class Link:
         """A worker thread that died leaves a server that answers everything and does nothing."""
         now = self._clock()
         ours = [prompt_id for prompt_id in queue.running if prompt_id in self._endings]
-        heard = max((self._follower.heard(prompt_id) for prompt_id in ours), default=None)
+        heard = max((self._tracker.heard(prompt_id) for prompt_id in ours), default=None)
         match self._worker.seen(queue, heard, now):
-            case Verdict.DEAD:
+            case WorkerVerdict.DEAD:
                 why = "it accepts prompts and does none of them: its worker is dead; restart that ComfyUI"
                 self._is_away(why)
                 self.abandon(why)
                 self._wake.set()
-            case Verdict.BLOCKED:
+            case WorkerVerdict.BLOCKED:
                 why = "somebody else's prompt has been running there for very long, and ours wait behind it"
                 self._is_away(why)
                 self.abandon(why)
                 self._wake.set()
-            case Verdict.LOOK_AGAIN:
-                self._follower.look_again(now + self._pace.gap / LOOKS)
-            case Verdict.INTERRUPT:
-                self._follower.look_again(now + self._pace.mercy)
+            case WorkerVerdict.LOOK_AGAIN:
+                self._tracker.look_again(now + self._timings.gap / LOOKS)
+            case WorkerVerdict.INTERRUPT:
+                self._tracker.look_again(now + self._timings.mercy)
                 with suppress(ServerError):
                     if await self.client.aims_interrupts():
                         await self.client.interrupt(ours[0])
@@ -535,7 +535,7 @@ class Link:
         try:
             seen = await self.client.history(prompt_id)
         except ServerError as error:
-            self._follower.look_failed(prompt_id, self._clock())
+            self._tracker.look_failed(prompt_id, self._clock())
             if isinstance(error, Unreachable):
                 self._is_away(error.what)
             else:
@@ -548,7 +548,7 @@ class Link:
             self._worker.made()
         elif seen is not None:
             self._worker.works()
-        outcome = self._follower.looked(prompt_id, seen, queued, self._clock())
+        outcome = self._tracker.looked(prompt_id, seen, queued, self._clock())
         if outcome is not None:
             self._settle(prompt_id, outcome)
 
@@ -560,10 +560,10 @@ class Link:
                 return
             self._refusals.right(_READING)
         if self._unread[prompt_id] >= _UNREAD:
-            self._settle(prompt_id, Unfetched(self.name, f"{_READING}: {error.told}"))
+            self._settle(prompt_id, NotDownloaded(self.name, f"{_READING}: {error.told}"))
 
     def _settle(self, prompt_id: str, outcome: protocol.Outcome) -> None:
-        self._follower.forget(prompt_id)
+        self._tracker.forget(prompt_id)
         self._unread.pop(prompt_id, None)
         ending = self._endings.get(prompt_id)
         if ending is not None and not ending.done():

@@ -14,7 +14,7 @@ The rules:
   goes to everybody: when the queue shrinks, the oldest of them is looked at.
 - Deaf: every accepted post makes the server send a ``status`` to every socket (the canary). None within
   ``canary`` seconds means that this socket hears nothing although it is open. The next socket counts as
-  hearing only once it heard more than the greeting; until then prompts are looked at every ``pace``.
+  hearing only once it heard more than the greeting; until then prompts are looked at every ``timings``.
 
 Pure: ``now`` is handed in (seconds of any steady clock), and the caller does the looking.
 """
@@ -24,14 +24,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from reggen.comfy.protocol import Ended, Event, How, NodeDone, Outcome, Progressed, QueueDepth, Started
+from reggen.comfy.protocol import Certainty, Ended, Event, NodeDone, Outcome, Progressed, QueueDepth, Started
 from reggen.errors import Lost
 
 _NEVER = math.inf
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timings:
     """How long to wait for what, in seconds."""
 
     silence: float = 30.0
@@ -48,7 +48,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class DuePolls:
     """What to look at now: ``quick`` at the history only, ``full`` at the queue first."""
 
     quick: tuple[str, ...] = ()
@@ -70,11 +70,11 @@ class _Flight:
     looked: float = field(default=-math.inf)
 
 
-class Follower:
+class PromptTracker:
     """The prompts in flight on one server. Every method is synchronous; ``due`` says what to do next."""
 
-    def __init__(self, server: str, pace: Pace | None = None) -> None:
-        self._server, self._pace = server, pace or Pace()
+    def __init__(self, server: str, timings: Timings | None = None) -> None:
+        self._server, self._timings = server, timings or Timings()
         self._flights: dict[str, _Flight] = {}  # in the order they were posted
         self._early_ends: dict[str, float] = {}  # endings of ids that are not ours, yet
         self._socket = 0
@@ -110,7 +110,7 @@ class Follower:
             self._doubt(flight, now)
 
     def disconnected(self) -> None:
-        """The socket is gone; until there is another, prompts are looked at every ``pace.blind``."""
+        """The socket is gone; until there is another, prompts are looked at every ``timings.blind``."""
         self._open = False
         self._canary_at = _NEVER
 
@@ -136,7 +136,7 @@ class Follower:
         if self._early_ends.pop(known_as, None) is not None:
             self._end(flight, now)
         if self._open and self._frame_at < flight.heard:
-            self._canary_at = min(self._canary_at, now + self._pace.canary)
+            self._canary_at = min(self._canary_at, now + self._timings.canary)
 
     def took_over(self, known_as: str, now: float) -> None:
         """A prompt that an earlier run posted, under a client id that hears nothing any more: look at it at once."""
@@ -172,25 +172,25 @@ class Follower:
             return
         for other_id, other in self._flights.items():
             if other_id != prompt_id and other.started and not other.ended:
-                self._doubt(other, now + self._pace.grace)
+                self._doubt(other, now + self._timings.grace)
         self._alive(prompt_id, now)
 
-    def _ended(self, prompt_id: str, how: How, now: float) -> None:
+    def _ended(self, prompt_id: str, how: Certainty, now: float) -> None:
         flight = self._flights.get(prompt_id)
         if flight is None:
             self._early_ends[prompt_id] = now
             while len(self._early_ends) > 64:
                 del self._early_ends[next(iter(self._early_ends))]
-        elif how is How.OVER:
+        elif how is Certainty.OVER:
             self._end(flight, now)
         elif not flight.ended:
-            self._doubt(flight, now + 2 * self._pace.grace)
+            self._doubt(flight, now + 2 * self._timings.grace)
 
     def _queue_is(self, remaining: int, now: float) -> None:
         foreign = [flight for flight in self._flights.values() if flight.socket != self._socket]
         if remaining == 0:
             for flight in self._flights.values():
-                self._doubt(flight, now + self._pace.grace)
+                self._doubt(flight, now + self._timings.grace)
         elif foreign and remaining < self._depth:
             self._doubt(foreign[0], now)
         elif self._depth == 0:
@@ -211,11 +211,11 @@ class Follower:
 
     # ---- the looks
 
-    def due(self, now: float) -> Looks:
+    def due(self, now: float) -> DuePolls:
         """What to look at now."""
         ready = [(prompt_id, flight) for prompt_id, flight in self._flights.items() if self._due(flight) <= now]
         quick = tuple(prompt_id for prompt_id, flight in ready if flight.ended)
-        return Looks(quick, tuple(prompt_id for prompt_id, flight in ready if not flight.ended))
+        return DuePolls(quick, tuple(prompt_id for prompt_id, flight in ready if not flight.ended))
 
     def wake_at(self) -> float:
         """When `due` or `deaf` next has something to say, if nothing happens before; may be infinite."""
@@ -227,9 +227,9 @@ class Follower:
         if flight.ended:
             return flight.due
         if not self.hearing:
-            return min(flight.due, max(flight.looked, flight.heard) + self._pace.blind)
-        silent = max(self._frame_at, flight.looked) + self._pace.silence
-        unheard = max(flight.heard, flight.looked) + self._pace.patience
+            return min(flight.due, max(flight.looked, flight.heard) + self._timings.blind)
+        silent = max(self._frame_at, flight.looked) + self._timings.silence
+        unheard = max(flight.heard, flight.looked) + self._timings.patience
         return min(flight.due, silent, unheard)
 
     def looked(self, prompt_id: str, outcome: Outcome | None, queued: bool | None, now: float) -> Outcome | None:
@@ -263,14 +263,14 @@ class Follower:
             self._doubt(flight, when)
 
     def look_failed(self, prompt_id: str, now: float) -> None:
-        """The server did not answer a look: not before ``pace.blind`` again."""
+        """The server did not answer a look: not before ``timings.blind`` again."""
         if flight := self._flights.get(prompt_id):
-            flight.due, flight.looked = now + self._pace.blind, now
+            flight.due, flight.looked = now + self._timings.blind, now
 
     def _missed(self, flight: _Flight, now: float) -> None:
         """It should have been in the history: late, or the hint was wrong."""
         flight.misses += 1
-        if flight.misses <= len(self._pace.race):
-            flight.due = now + self._pace.race[flight.misses - 1]
+        if flight.misses <= len(self._timings.race):
+            flight.due = now + self._timings.race[flight.misses - 1]
         else:
             flight.ended, flight.misses, flight.due = False, 0, now

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from reggen.comfy import protocol
-from reggen.comfy.tracker import Pace
+from reggen.comfy.tracker import Timings
 
 LOOKS = 6  # in a gap, at least, before the worker is called dead
 _FREED = (1200.0, 3.0)  # seconds after a /free of ours in which a gap may be longer, and how many times
 
 
-class Verdict(Enum):
+class WorkerVerdict(Enum):
     """What one look at the queue says about the worker, or asks for."""
 
     FINE = auto()
@@ -36,7 +36,7 @@ class Verdict(Enum):
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _QueueHead:
     """The head of a queue of which nothing runs: when it was last seen so, and for how long under watch."""
 
     head: str
@@ -44,7 +44,7 @@ class _Waiting:
     seconds: float = 0.0
 
 
-class Worker:
+class WorkerWatchdog:
     """Whether the server's only worker thread is alive, judged from one look at the queue after the other.
 
     Only a restart helps against a dead one; until then the server rests, longer each time, and is then given
@@ -52,12 +52,12 @@ class Worker:
     same rest. Good work brings the rest back to its first length.
     """
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
-        self._waiting: _Waiting | None = None
+    def __init__(self, timings: Timings) -> None:
+        self._timings = timings
+        self._waiting: _QueueHead | None = None
         self._running: tuple[str, float] = "", 0.0  # the prompt that runs, and since when it was seen to
         self._interrupted_at: float | None = None
-        self._rest = pace.rest[0]
+        self._rest = timings.rest[0]
         self._freed_at = -math.inf
         self._unseen_since: float | None = None  # since when its server does not answer
         self._silent_since = -math.inf  # the last sign of what runs, and how long since then nobody could see
@@ -71,7 +71,7 @@ class Worker:
 
     def made(self) -> None:
         """A prompt ended well."""
-        self._waiting, self._rest = None, self._pace.rest[0]
+        self._waiting, self._rest = None, self._timings.rest[0]
 
     def freed(self, now: float) -> None:
         """The server was asked to unload its models, which it does between two prompts."""
@@ -86,7 +86,7 @@ class Worker:
         self._forget()
         self.resting, self.rests_until = False, -math.inf
 
-    def seen(self, queue: protocol.Queue, heard: float | None, now: float) -> Verdict:
+    def seen(self, queue: protocol.Queue, heard: float | None, now: float) -> WorkerVerdict:
         """One look: ``heard`` is the last sign of life of our running prompt, None when none of ours runs."""
         running = queue.running[0] if queue.running else ""
         if running != self._running[0]:
@@ -97,14 +97,14 @@ class Worker:
         self._waiting = None
         if heard is None:
             return self._behind(silence, now)
-        if silence < self._pace.stall:
+        if silence < self._timings.stall:
             self._interrupted_at = None
         elif self._interrupted_at is None:
             self._interrupted_at = now
-            return Verdict.INTERRUPT
-        elif now - self._interrupted_at >= self._pace.mercy:
+            return WorkerVerdict.INTERRUPT
+        elif now - self._interrupted_at >= self._timings.mercy:
             return self._dead(now)
-        return Verdict.FINE
+        return WorkerVerdict.FINE
 
     def _silence(self, heard: float | None, now: float) -> float:
         """Seconds without a sign of what runs: since it was heard, or seen to run; less what nobody could see."""
@@ -118,34 +118,34 @@ class Worker:
                 self._interrupted_at += unseen
         return now - since - self._excused
 
-    def _idle(self, pending: tuple[str, ...], now: float) -> Verdict:
+    def _idle(self, pending: tuple[str, ...], now: float) -> WorkerVerdict:
         """Nothing runs."""
         if not pending:
             self._waiting = None
-            return Verdict.FINE
+            return WorkerVerdict.FINE
         if self._waiting is None or self._waiting.head != pending[0]:
-            self._waiting = _Waiting(pending[0], now)
-            return Verdict.LOOK_AGAIN
+            self._waiting = _QueueHead(pending[0], now)
+            return WorkerVerdict.LOOK_AGAIN
         waiting = self._waiting
-        waiting.seconds += min(now - waiting.looked, self._pace.gap / LOOKS)
+        waiting.seconds += min(now - waiting.looked, self._timings.gap / LOOKS)
         waiting.looked = now
         within, times = _FREED
-        gap = self._pace.gap * (times if now - self._freed_at < within else 1.0)
-        return self._dead(now) if waiting.seconds >= gap else Verdict.LOOK_AGAIN
+        gap = self._timings.gap * (times if now - self._freed_at < within else 1.0)
+        return self._dead(now) if waiting.seconds >= gap else WorkerVerdict.LOOK_AGAIN
 
-    def _behind(self, silence: float, now: float) -> Verdict:
+    def _behind(self, silence: float, now: float) -> WorkerVerdict:
         """Ours wait, and somebody else's prompt runs."""
-        if silence < self._pace.stall:
-            return Verdict.FINE
+        if silence < self._timings.stall:
+            return WorkerVerdict.FINE
         self._dead(now)
         self.dead = False
-        return Verdict.BLOCKED
+        return WorkerVerdict.BLOCKED
 
-    def _dead(self, now: float) -> Verdict:
+    def _dead(self, now: float) -> WorkerVerdict:
         self._forget()
         self.resting, self.dead, self.rests_until = True, True, now + self._rest
-        self._rest = min(self._pace.rest[1], 2 * self._rest)
-        return Verdict.DEAD
+        self._rest = min(self._timings.rest[1], 2 * self._rest)
+        return WorkerVerdict.DEAD
 
     def _forget(self) -> None:
         self._waiting = self._interrupted_at = None

@@ -21,7 +21,7 @@ _FALL_THROUGH = 0.25  # seconds after which the next address of a host name is t
 _DOING = "connecting"
 
 
-class Socket:
+class EventSocket:
     """An open WebSocket. Iterate it for the frames; it ends, or raises Unreachable, when it is gone."""
 
     def __init__(self, server: str, connection: ClientConnection) -> None:
@@ -62,7 +62,7 @@ def _pinned(pin: bytes) -> type[ClientConnection]:
 
 async def opened(
     server: str, url: str, client_id: str, *, headers: Mapping[str, str], agent: str, timeout: float, pin: bytes | None
-) -> Socket:
+) -> EventSocket:
     """Open /ws below ``url``. Raises Unreachable and Refused, whose texts may hold what the headers say."""
     secure: dict[str, Any] = {}
     if pin:
@@ -93,7 +93,7 @@ async def opened(
         raise Untrusted(server, _DOING, tls.untrusted(error)) from error
     except (OSError, WebSocketException, ValueError, LookupError, EOFError) as error:
         raise Unreachable(server, _DOING, describe.happened(error)) from error
-    return Socket(server, connection)
+    return EventSocket(server, connection)
 
 
 async def _reached(url: str, timeout: float) -> socket.socket:

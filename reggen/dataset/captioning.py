@@ -26,7 +26,7 @@ _NAMED = 5  # images that are named in a sentence
 
 
 @dataclass(slots=True)
-class Names:
+class NameSample:
     """How many, and the first few: a million names are not kept."""
 
     count: int = 0
@@ -50,11 +50,11 @@ class Names:
 class Captioned:
     """What became of the captions of images of earlier runs."""
 
-    written: Names = field(default_factory=Names)
-    moved: Names = field(default_factory=Names)
-    left: Names = field(default_factory=Names)
-    differing: Names = field(default_factory=Names)
-    aside: Names = field(default_factory=Names)  # files
+    written: NameSample = field(default_factory=NameSample)
+    moved: NameSample = field(default_factory=NameSample)
+    left: NameSample = field(default_factory=NameSample)
+    differing: NameSample = field(default_factory=NameSample)
+    aside: NameSample = field(default_factory=NameSample)  # files
 
     def words(self, captions: Captions, rewrite: str) -> Iterator[str]:
         """What there is to say about it; ``rewrite`` is the command that writes them anew."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.errors import Duplicate
-from reggen.images.compare import twin
-from reggen.images.phash import print_of
-from reggen.images.phash_index import MOST, Likeness
+from reggen.images.compare import match_of
+from reggen.images.phash import phash_of
+from reggen.images.phash_index import MOST, PhashIndex
 
 _THREADS = 4
 _AHEAD = 256  # training images that are being hashed at a time
@@ -40,20 +40,20 @@ class Duplicates:
         """``stopped`` ends a `load` that goes on, as `stop` does."""
         self._folder, self._ledger, self._training = folder, ledger, tuple(training)
         self._bits, self._stop, self._stopped = bits, threading.Event(), stopped
-        self._known: tuple[Likeness, Likeness] | None = None  # the dataset's own, and the training set's
+        self._known: tuple[PhashIndex, PhashIndex] | None = None  # the dataset's own, and the training set's
 
-    def load(self) -> tuple[Likeness, Likeness]:
+    def load(self) -> tuple[PhashIndex, PhashIndex]:
         """Read the newest hashes from the ledger, and hash the training images; once. Raises StorageError."""
         if self._known:
             return self._known
-        ours, theirs = Likeness(self._bits), Likeness(self._bits, len(self._training))
+        ours, theirs = PhashIndex(self._bits), PhashIndex(self._bits, len(self._training))
         if reader := Ledger.read(self._ledger):
             try:
-                for index, own in reversed(list(reader.prints(MOST))):
+                for index, own in reversed(list(reader.phashes(MOST))):
                     ours.add(index, own)
             finally:
                 reader.close()
-        for number, found in training_prints(self._training, lambda: self._stop.is_set() or self._stopped()):
+        for number, found in training_phashes(self._training, lambda: self._stop.is_set() or self._stopped()):
             theirs.add(number, found)
         self._known = ours, theirs
         return self._known
@@ -62,14 +62,14 @@ class Duplicates:
         """End a `load` that goes on: the run ends, and nothing will be asked any more."""
         self._stop.set()
 
-    def demand_new(self, name: str, index: int, path: Path, prints: Sequence[int]) -> None:
+    def demand_new(self, name: str, index: int, path: Path, phashes: Sequence[int]) -> None:
         """Raises Duplicate when the picture at ``path``, meant for a slot, is there already."""
-        if not prints:
+        if not phashes:
             return
         ours, theirs = self.load()
-        trained = [self._training[number] for number in theirs.find(prints)]
-        made = [there for other in ours.find(prints) if other != index and (there := self._folder.lying(other))]
-        if found := twin(path, [*trained, *made]):
+        trained = [self._training[number] for number in theirs.find(phashes)]
+        made = [there for other in ours.find(phashes) if other != index and (there := self._folder.lying(other))]
+        if found := match_of(path, [*trained, *made]):
             known, verdict = found
             named = known.stem if known in made else f"the training image {'/'.join(known.parts[-3:])}"
             raise Duplicate(name, f"{verdict} {named}")
@@ -80,12 +80,12 @@ class Duplicates:
             self.load()[0].add(index, own)
 
 
-def training_prints(paths: Sequence[Path], stopped: Callable[[], bool]) -> Iterator[tuple[int, int]]:
+def training_phashes(paths: Sequence[Path], stopped: Callable[[], bool]) -> Iterator[tuple[int, int]]:
     """Number and hash of the images that can be read and show enough to be compared, hashed on all cores."""
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="reggen-training") as pool:
         for start in range(0, len(paths), _AHEAD):
             if stopped():
                 return
-            for number, own in enumerate(pool.map(print_of, paths[start : start + _AHEAD]), start):
+            for number, own in enumerate(pool.map(phash_of, paths[start : start + _AHEAD]), start):
                 if own is not None:
                     yield number, own

@@ -239,7 +239,7 @@ class Ledger:
         query = "SELECT idx, take, reason, at, seed, server FROM rejection WHERE idx < ? ORDER BY rowid"
         return (Rejection(*row) for row in self._read(query, (stop if stop is not None else 1 << 62,)))
 
-    def prints(self, most: int) -> Iterator[tuple[int, int]]:
+    def phashes(self, most: int) -> Iterator[tuple[int, int]]:
         """Slot and perceptual hash of the last ``most`` done slots that have one, the last first."""
         if "likeness" not in self._columns():
             return iter(())

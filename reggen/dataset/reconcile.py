@@ -25,15 +25,15 @@ from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
 from reggen.errors import BadImage, Damaged
-from reggen.images.check import Demands, Finding, inspect
-from reggen.plan.plan import MAX_TAKES, Order, Plan
+from reggen.images.check import CheckSettings, Inspection, inspect
+from reggen.plan.plan import MAX_TAKES, Plan, PromptRequest
 
 _WINDOW = 1024  # slots looked up in the ledger at a time
 _SETTLED, _UNKNOWN = -1, -2  # in place of a size
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """Slots of a ledger and a folder, by name: done and there, done but gone, there without being done."""
 
     settled: int
@@ -41,7 +41,7 @@ class Compared:
     undone: list[int]
 
     @classmethod
-    def of(cls, folder: Folder, ledger: Ledger, count: int) -> Compared:
+    def of(cls, folder: Folder, ledger: Ledger, count: int) -> Comparison:
         """Of the first ``count`` slots. Raises StorageError.
 
         The ledger is read first: a run beside this writes a row when the file is there.
@@ -59,7 +59,7 @@ class Compared:
 
 
 @dataclass(slots=True)
-class Resumed:
+class Reconciled:
     """What a run found, by name; each list is as short as its cause is rare."""
 
     adopted: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Resumed:
     ledger: str = ""  # the name under which a damaged ledger was set aside
 
 
-class Reconciling:
+class Reconciliation:
     """Brings ledger and folder to agree; an adopted file must be no duplicate, when asked. What it did: ``found``."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Reconciling:
         folder: Folder,
         ledger: Ledger,
         plan: Plan,
-        demands: Demands,
+        check_settings: CheckSettings,
         duplicates: Duplicates | None = None,
         *,
         stopped: Callable[[], bool] = lambda: False,
@@ -89,12 +89,12 @@ class Reconciling:
         """
         self._stopped, self._looked = stopped, looked
         self._folder, self._ledger, self.plan = folder, ledger, plan
-        self._demands, self._duplicates = demands, duplicates
-        self.found = Resumed()
+        self._check_settings, self._duplicates = check_settings, duplicates
+        self.found = Reconciled()
 
     def by_name(self) -> None:
         """Reject what was deleted, adopt what has no row. Raises StorageError."""
-        compared = Compared.of(self._folder, self._ledger, len(self.plan))
+        compared = Comparison.of(self._folder, self._ledger, len(self.plan))
         rows = self._ledger.states(compared.undone)
         self._reject_deleted(compared.gone)
         files = self._files(compared.undone)
@@ -132,10 +132,10 @@ class Reconciling:
     def _take_in(self, index: int, take: int, path: Path) -> None:
         """Adopt a file as the image of its slot, or set it aside."""
         try:
-            demands = self._demands.of(self.plan[index].size)
-            finding = inspect(path, path.stem, demands, self._folder.ending)
+            check_settings = self._check_settings.of(self.plan[index].size)
+            finding = inspect(path, path.stem, check_settings, self._folder.ending)
             if self._duplicates:
-                self._duplicates.demand_new(path.stem, index, path, finding.prints)
+                self._duplicates.demand_new(path.stem, index, path, finding.phashes)
         except BadImage as error:
             self.found.set_aside.append(f"{path.name} {error.reason}")
             self._folder.set_aside(path)
@@ -189,7 +189,7 @@ def _has_bytes(path: Path) -> bool:
     return False
 
 
-def missing(ledger: Ledger, plan: Plan) -> Iterator[Order]:
+def missing(ledger: Ledger, plan: Plan) -> Iterator[PromptRequest]:
     """The orders still to be made, read from the ledger window by window while it is walked."""
     window = plan.aligned(_WINDOW)
     full = ledger.full(window)
@@ -197,10 +197,10 @@ def missing(ledger: Ledger, plan: Plan) -> Iterator[Order]:
         if start // window in full:
             continue
         stop = start + window
-        yield from plan.orders(start, stop, ledger.takes(start, stop), ledger.done(start, stop))
+        yield from plan.requests(start, stop, ledger.takes(start, stop), ledger.done(start, stop))
 
 
-def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Finding) -> Row:
+def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Inspection) -> Row:
     """The row of a file that has none. Only its own note can say which seed made it."""
     note = finding.note
     if 0 <= note.get("take", -1) < MAX_TAKES:

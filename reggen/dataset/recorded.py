@@ -13,7 +13,7 @@ from reggen.dataset.lock import holder_of
 from reggen.errors import Damaged, StorageError
 
 
-class Sum(NamedTuple):
+class FileSum(NamedTuple):
     """A file as it was written: its size in bytes and its SHA-256."""
 
     size: int
@@ -27,7 +27,7 @@ class Recorded:
     ``damaged`` is the path of a ledger that cannot be read, and ``why`` says how it is damaged.
     """
 
-    sums: Mapping[str, Sum] = field(default_factory=dict)
+    sums: Mapping[str, FileSum] = field(default_factory=dict)
     damaged: Path | None = None
     why: str = ""
 
@@ -44,7 +44,7 @@ def recorded(folder: Path) -> Recorded:
         with ledger:
             ledger.verify()
             ending = ledger.fact("format") or "png"
-            return Recorded({f"{name}.{ending}": Sum(size, sha) for name, size, sha in ledger.sums()})
+            return Recorded({f"{name}.{ending}": FileSum(size, sha) for name, size, sha in ledger.sums()})
     except Damaged as error:
         return Recorded(damaged=state / LEDGER, why=error.what)
 

@@ -26,7 +26,7 @@ _MOST = 1_000_000  # numbers in one range
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectResult:
     """The names of slots: ``aside`` had a picture, ``empty`` had none. ``rehearsal``: the set was begun by one."""
 
     aside: tuple[str, ...]
@@ -52,7 +52,7 @@ def slots(words: Sequence[str], count: int) -> list[int]:
     return sorted(found)
 
 
-def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> Rejected:
+def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> RejectResult:
     """Put these slots into their next take. Raises Busy while a run goes on, and StorageError."""
     folder, why = Folder(dataset), said(why)
     aside: list[str] = []
@@ -77,7 +77,7 @@ def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> Re
         finally:
             ledger.close()
             folder.tidy()
-    return Rejected(tuple(aside), tuple(empty), rehearsal)
+    return RejectResult(tuple(aside), tuple(empty), rehearsal)
 
 
 def _clear(folder: Folder, file: Path | None, names: set[str], caption: str) -> None:

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from reggen.dataset.recorded import Sum, recorded
-from reggen.doctor.exact_duplicates import Twins
+from reggen.dataset.recorded import FileSum, recorded
+from reggen.doctor.exact_duplicates import ExactDuplicates
 from reggen.doctor.findings import KINDS, Finding, Severity
 from reggen.doctor.leftovers import beside, within
-from reggen.doctor.model import EntryReport, Examination, FolderReport, Judged, Stop, of_use
-from reggen.doctor.near_duplicates import Lookalikes
-from reggen.doctor.scope import Pointed, Question, pointed
-from reggen.doctor.survey import Listing, Looked, alike, looked_at, survey
+from reggen.doctor.model import DoctorReport, EntryReport, FolderReport, ImageUse, TrainingStop, of_use
+from reggen.doctor.near_duplicates import NearDuplicates
+from reggen.doctor.scope import DoctorOptions, Scope, pointed
+from reggen.doctor.survey import Inspected, Listing, alike, looked_at, survey
 from reggen.geometry import Size
-from reggen.images.probe import Flaw
+from reggen.images.probe import ImageFlaw
 from reggen.kohya.rules import Bucketing, NoBucket, uses
-from reggen.training.captions import Caption, Source, read_caption
+from reggen.training.captions import Caption, CaptionSource, read_caption
 
 _PASTED = 50  # numbers of one command line
 Tell = Callable[[int, int], None]
@@ -30,12 +30,12 @@ Tell = Callable[[int, int], None]
 
 
 def examine(
-    question: Question,
+    question: DoctorOptions,
     *,
     tell: Tell | None = None,
-    each: Callable[[Judged], None] | None = None,
-    known: dict[Path, Looked] | None = None,
-) -> Examination:
+    each: Callable[[ImageUse], None] | None = None,
+    known: dict[Path, Inspected] | None = None,
+) -> DoctorReport:
     """Examine a reg set.
 
     ``each`` gets every image as it is judged. ``known`` is what was found out before about files that did not
@@ -57,21 +57,21 @@ class _Place:
 class _Doctor:
     def __init__(
         self,
-        question: Question,
-        at: Pointed,
+        question: DoctorOptions,
+        at: Scope,
         tell: Tell | None,
-        each: Callable[[Judged], None] | None,
-        known: dict[Path, Looked] | None,
+        each: Callable[[ImageUse], None] | None,
+        known: dict[Path, Inspected] | None,
     ) -> None:
         self._question, self._at, self._each, self._known = question, at, each, known
         self._tell = tell or (lambda _done, _total: None)
         self._found: dict[str, tuple[list[Path], str]] = {}
         self._findings: list[Finding] = list(at.findings)
-        self._stop: Stop | None = None
+        self._stop: TrainingStop | None = None
         self._forbidden = lru_cache(4096)(question.find_forbidden) if question.find_forbidden else None
         self._lent: set[Path] = set()
 
-    def examine(self) -> Examination:
+    def examine(self) -> DoctorReport:
         listings = {subset.folder: survey(subset.folder) for entry in self._at.entries for subset in entry.reg}
         entries = tuple(self._entry(number) for number in range(len(self._at.entries)))
         places = [place for number in range(len(entries)) for place in self._places(number, entries[number], listings)]
@@ -80,8 +80,8 @@ class _Doctor:
         self._images(listings, places)
         if self._at.by_name:
             read = {folder.name: bool(listing.images) for folder, listing in listings.items()}
-            for trace in beside(self._at.root, read, self._question.expected):
-                self._add(*trace)
+            for orphan in beside(self._at.root, read, self._question.expected):
+                self._add(*orphan)
         for number, entry in enumerate(entries):
             self._findings.extend(of_use(entry, [place.report for place in places if place.report.entry == number]))
         for kind, (files, details) in self._found.items():
@@ -92,7 +92,7 @@ class _Doctor:
         worst = list(Severity)
         self._findings.sort(key=lambda finding: (worst.index(finding.severity), order[finding.kind]))
         reports = tuple(place.report for place in places)
-        return Examination(self._at.root, entries, reports, tuple(self._findings), self._stop)
+        return DoctorReport(self._at.root, entries, reports, tuple(self._findings), self._stop)
 
     def _redo(self, files: Sequence[Path]) -> str:
         """What to do about images that are damaged, ready to be pasted."""
@@ -129,9 +129,9 @@ class _Doctor:
     def _images(self, listings: dict[Path, Listing], places: list[_Place]) -> None:
         total, done = sum(len(listing.images) for listing in listings.values()), 0
         training = [image.path for image in self._at.training.images] if self._at.training else []
-        twins = Twins.of(training)
+        twins = ExactDuplicates.of(training)
         same = alike(listings.values(), *twins.sizes)
-        likes = Lookalikes(training, total) if self._question.alike and not self._question.quick else None
+        likes = NearDuplicates(training, total) if self._question.alike and not self._question.quick else None
         for folder, listing in listings.items():
             known = recorded(folder)
             if known.damaged:
@@ -151,10 +151,10 @@ class _Doctor:
                     sizes[path.stem] = looked.picture.seen
                 done += 1
                 self._tell(done, total)
-            for trace in within(listing, here[0].report.subset, sizes, frozenset(self._lent)):
-                self._add(*trace)
+            for orphan in within(listing, here[0].report.subset, sizes, frozenset(self._lent)):
+                self._add(*orphan)
 
-    def _recorded(self, path: Path, looked: Looked, known: Sum | None, size: int) -> None:
+    def _recorded(self, path: Path, looked: Inspected, known: FileSum | None, size: int) -> None:
         if known is None or looked.picture.flaws:  # what is wrong with it is said in its own words
             return
         if looked.changed:
@@ -162,7 +162,7 @@ class _Doctor:
         elif known.size != size:
             self._add("image-edited", path, f"{size:,} bytes, and it had {known.size:,}")
 
-    def _looked(self, listing: Listing, same: frozenset[int], sums: Mapping[str, Sum]) -> Iterator[Looked]:
+    def _looked(self, listing: Listing, same: frozenset[int], sums: Mapping[str, FileSum]) -> Iterator[Inspected]:
         known, decode = self._known, not self._question.quick
         if known is None:
             return looked_at(listing, same, decode=decode, sums=sums)
@@ -171,28 +171,28 @@ class _Doctor:
             known.update((listing.folder / image.name, one) for image, one in zip(listing.images, found, strict=True))
         return (known[listing.folder / image.name] for image in listing.images)
 
-    def _picture(self, path: Path, looked: Looked, *, used: bool) -> None:
+    def _picture(self, path: Path, looked: Inspected, *, used: bool) -> None:
         for flaw in looked.picture.flaws:
             self._add(flaw, path, looked.picture.details)
-            if used and flaw in {Flaw.EMPTY, Flaw.ALIEN}:
-                self._stops(Stop.START)
-            elif used and flaw in {Flaw.TORN, Flaw.VAST}:
-                self._stops(Stop.LOAD)
+            if used and flaw in {ImageFlaw.EMPTY, ImageFlaw.ALIEN}:
+                self._stops(TrainingStop.START)
+            elif used and flaw in {ImageFlaw.TORN, ImageFlaw.VAST}:
+                self._stops(TrainingStop.LOAD)
 
-    def _twin(self, path: Path, looked: Looked, twins: Twins, size: int) -> bool:
-        if Flaw.BLACK in looked.picture.flaws:  # they are all alike, and that is said already
+    def _twin(self, path: Path, looked: Inspected, twins: ExactDuplicates, size: int) -> bool:
+        if ImageFlaw.BLACK in looked.picture.flaws:  # they are all alike, and that is said already
             return False
-        if twin := twins.seen(looked.mark, path, size):
-            kind = "image-train-twin" if twin in twins.training else "image-twin"
-            self._add(kind, path, f"the same as {twin}")
-        return twin is not None
+        if match_of := twins.seen(looked.mark, path, size):
+            kind = "image-train-twin" if match_of in twins.training else "image-twin"
+            self._add(kind, path, f"the same as {match_of}")
+        return match_of is not None
 
-    def _lookalike(self, path: Path, looked: Looked, likes: Lookalikes, training: frozenset[Path]) -> None:
+    def _lookalike(self, path: Path, looked: Inspected, likes: NearDuplicates, training: frozenset[Path]) -> None:
         if found := likes.seen(path, looked.picture.own):
             other, verdict = found
             self._add("image-train-like" if other in training else "image-like", path, f"it {verdict} {other}")
 
-    def _judge(self, path: Path, looked: Looked, place: _Place, times: int) -> None:
+    def _judge(self, path: Path, looked: Inspected, place: _Place, times: int) -> None:
         report = place.report
         caption = read_caption(path, report.subset.reading)
         self._caption(caption, path)
@@ -201,7 +201,7 @@ class _Doctor:
         if bucket and times:
             report.buckets[bucket] += 1
         if self._each:
-            self._each(Judged(path, report.entry, times, caption, bucket))
+            self._each(ImageUse(path, report.entry, times, caption, bucket))
 
     def _bucket(self, path: Path, seen: Size | None, bucketing: Bucketing, *, used: bool) -> Size | None:
         if seen is None:
@@ -211,20 +211,20 @@ class _Doctor:
         except NoBucket as error:
             self._add("image-bucket", path, str(error))
             if used:
-                self._stops(Stop.START if error.at_start else Stop.LOAD)
+                self._stops(TrainingStop.START if error.at_start else TrainingStop.LOAD)
             return None
 
     def _caption(self, caption: Caption, image: Path) -> None:
         if caption.fault:
             self._add(caption.fault, caption.file or image)
             if caption.fault.fatal:
-                self._stops(Stop.START)
-        if caption.source is Source.OTHER and caption.file:
+                self._stops(TrainingStop.START)
+        if caption.source is CaptionSource.OTHER and caption.file:
             self._lent.add(caption.file)
             self._add("caption-other", image, f"it is read from {caption.file}")
         if caption.file is None and not caption.text:
             self._add("caption-none", image)
-        named = caption.source is Source.WORDS  # for all of its images, once
+        named = caption.source is CaptionSource.WORDS  # for all of its images, once
         if self._forbidden and not named and (word := self._forbidden(caption.text)):
             self._add("forbidden", caption.file or image, f"{word!r} in {caption.text!r}")
 
@@ -234,6 +234,6 @@ class _Doctor:
         if not files or files[-1] != path:
             files.append(path)
 
-    def _stops(self, when: Stop) -> None:
-        if self._stop is not Stop.START:
+    def _stops(self, when: TrainingStop) -> None:
+        if self._stop is not TrainingStop.START:
             self._stop = when

@@ -11,7 +11,7 @@ from reggen.images.probe import digest
 
 
 @dataclass(slots=True)
-class Twins:
+class ExactDuplicates:
     """What was seen so far, by digest. Train images are read only when a file of their size comes along."""
 
     training: frozenset[Path]
@@ -19,7 +19,7 @@ class Twins:
     _marks: dict[bytes, Path] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, training: Iterable[Path]) -> Twins:
+    def of(cls, training: Iterable[Path]) -> ExactDuplicates:
         """With these train images to be compared too."""
         twins = cls(frozenset(training))
         for path in twins.training:
@@ -39,5 +39,5 @@ class Twins:
         for train in self._by_size.pop(size, ()):
             if (its := digest(train)) is not None:
                 self._marks.setdefault(its, train)
-        twin = self._marks.setdefault(mark, path)
-        return twin if twin != path else None
+        match_of = self._marks.setdefault(mark, path)
+        return match_of if match_of != path else None

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from reggen.dataset.folder import storage
 from reggen.dataset.lock import holder_of
-from reggen.doctor.model import Examination
+from reggen.doctor.model import DoctorReport
 from reggen.errors import Busy, StorageError
 from reggen.kohya.rules import cache
 from reggen.training.subsets import Subset
 
 
-def mend(examination: Examination) -> Iterator[str]:
+def apply_fixes(examination: DoctorReport) -> Iterator[str]:
     """Mend what can be, one file after another, and tell each in words.
 
     Caches and half-written files go; empty captions go where class tokens then apply; a byte order mark is

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from reggen.doctor.survey import Listing, Lying
+from reggen.doctor.survey import FileEntry, Listing
 from reggen.geometry import Size
-from reggen.kohya.rules import Cache, cache, folder_name
-from reggen.training.captions import Reading
+from reggen.kohya.rules import LatentCache, cache, folder_name
+from reggen.training.captions import CaptionRules
 from reggen.training.subsets import Subset, names_of_images
 
 _SLACK = 2.0  # seconds: some filesystems keep time no finer
@@ -21,7 +21,7 @@ _LEFT = re.compile(
 )
 
 
-class Trace(NamedTuple):
+class StrayFile(NamedTuple):
     """One leftover: the kind of finding, the file or folder, what is particular to it."""
 
     kind: str
@@ -29,7 +29,7 @@ class Trace(NamedTuple):
     details: str = ""
 
 
-def within(listing: Listing, subset: Subset, sizes: Mapping[str, Size], lent: frozenset[Path]) -> Iterator[Trace]:
+def within(listing: Listing, subset: Subset, sizes: Mapping[str, Size], lent: frozenset[Path]) -> Iterator[StrayFile]:
     """The leftovers in one class folder.
 
     ``sizes`` are its images' by stem; ``lent`` are caption files that images of other names are read with.
@@ -38,24 +38,24 @@ def within(listing: Listing, subset: Subset, sizes: Mapping[str, Size], lent: fr
     yield from _caches(listing, subset.reading, sizes)
     yield from _captions(listing, subset.reading, lent)
     if subset.cached and "metadata_cache.json" in listing.others:
-        yield Trace("metadata-cache", folder / "metadata_cache.json")
+        yield StrayFile("metadata-cache", folder / "metadata_cache.json")
     for kind, names in (("unlisted", listing.unlisted), ("parts", listing.parts), ("nested", listing.below)):
-        yield from (Trace(kind, folder / name) for name in names)
+        yield from (StrayFile(kind, folder / name) for name in names)
 
 
-def _caches(listing: Listing, reading: Reading, sizes: Mapping[str, Size]) -> Iterator[Trace]:
+def _caches(listing: Listing, reading: CaptionRules, sizes: Mapping[str, Size]) -> Iterator[StrayFile]:
     stems = listing.stems() if listing.caches else {}
     for file in listing.caches:
         named = cache(file.name)
         assert named is not None, "listings sort by the same ending"
         stem = next((stem for stem in named.stems if stem in stems), None)
         if stem is None:
-            yield Trace("cache-orphan", listing.folder / file.name)
+            yield StrayFile("cache-orphan", listing.folder / file.name)
         elif why := _stale(file, named, stems[stem], listing.others.get(stem + reading.ending), sizes.get(stem)):
-            yield Trace("cache-stale", listing.folder / file.name, why)
+            yield StrayFile("cache-stale", listing.folder / file.name, why)
 
 
-def _stale(file: Lying, named: Cache, image: Lying, caption: Lying | None, size: Size | None) -> str:
+def _stale(file: FileEntry, named: LatentCache, image: FileEntry, caption: FileEntry | None, size: Size | None) -> str:
     made_of = caption if named.of_text else image
     if made_of and made_of.changed > file.changed + _SLACK:
         return f"{made_of.name} is newer"
@@ -64,37 +64,37 @@ def _stale(file: Lying, named: Cache, image: Lying, caption: Lying | None, size:
     return ""
 
 
-def _captions(listing: Listing, reading: Reading, lent: frozenset[Path]) -> Iterator[Trace]:
+def _captions(listing: Listing, reading: CaptionRules, lent: frozenset[Path]) -> Iterator[StrayFile]:
     stems = listing.stems() if listing.others or listing.folders else {}
     for name in listing.folders:
         if any(name.endswith(one) and name.removesuffix(one) in stems for one in (reading.ending, *_CAPTIONS) if one):
-            yield Trace("caption-folder", listing.folder / name)
+            yield StrayFile("caption-folder", listing.folder / name)
     for name in sorted(listing.others):
         path = listing.folder / name
         if reading.ending and name.endswith(reading.ending):
             if name.removesuffix(reading.ending) not in stems and path not in lent:
-                yield Trace("caption-orphan", path)
+                yield StrayFile("caption-orphan", path)
         elif path.suffix in _CAPTIONS and path.stem in stems and path.stem + reading.ending not in listing.others:
-            yield Trace("caption-unread", path, f"it reads {reading.ending}")
+            yield StrayFile("caption-unread", path, f"it reads {reading.ending}")
 
 
-def beside(root: Path, read: Mapping[str, bool], expected: frozenset[str] | None) -> Iterator[Trace]:
+def beside(root: Path, read: Mapping[str, bool], expected: frozenset[str] | None) -> Iterator[StrayFile]:
     """The leftovers in a ``--reg_data_dir`` itself.
 
     ``read`` are the names of the class folders in it and whether they hold images. ``expected`` are those that
     a job makes, where one is known: others are strays then, unless reggen keeps a ledger for them.
     """
     for name in names_of_images(root):
-        yield Trace("loose", root / name)
+        yield StrayFile("loose", root / name)
     classes = {tuple(_parts(name)) for name, holds in read.items() if holds}
     for folder in sorted(_folders(root)):
         if folder.name in read:
             if not read[folder.name]:
-                yield Trace("folder-empty", folder)
+                yield StrayFile("folder-empty", folder)
             elif why := _stray(folder, expected, classes):
-                yield Trace("folder-stray", folder, why)
+                yield StrayFile("folder-stray", folder, why)
         elif names_of_images(folder):
-            yield Trace("folder-skipped", folder)
+            yield StrayFile("folder-skipped", folder)
 
 
 def _folders(root: Path) -> Iterator[Path]:

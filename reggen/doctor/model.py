@@ -11,11 +11,11 @@ from pathlib import Path
 from reggen.doctor.findings import Finding, Severity
 from reggen.geometry import Size
 from reggen.kohya.rules import Bucketing
-from reggen.training.captions import Caption, Source
+from reggen.training.captions import Caption, CaptionSource
 from reggen.training.subsets import Subset
 
 
-class Stop(StrEnum):
+class TrainingStop(StrEnum):
     """When kohya would end on this set: at its start, or hours later, when it loads or caches an image."""
 
     START = "start"
@@ -23,7 +23,7 @@ class Stop(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ImageUse:
     """One image as one ``[[datasets]]`` entry uses it: how often, under which caption, in which bucket if any."""
 
     path: Path
@@ -50,10 +50,10 @@ class FolderReport:
     least: int = 0
     buckets: Counter[Size] = field(default_factory=Counter)
     unused: list[str] = field(default_factory=list)
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, CaptionSource] = field(default_factory=dict)
 
     @property
-    def captions(self) -> Counter[Source]:
+    def captions(self) -> Counter[CaptionSource]:
         """How many captions come from where."""
         return Counter(self.sources.values())
 
@@ -68,14 +68,14 @@ class EntryReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class DoctorReport:
     """What was found. ``root`` is the folder to give as --reg_data_dir; ``findings`` are the worst first."""
 
     root: Path
     entries: tuple[EntryReport, ...]
     folders: tuple[FolderReport, ...]
     findings: tuple[Finding, ...]
-    stop: Stop | None
+    stop: TrainingStop | None
 
     @property
     def well(self) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reggen.dataset.duplicates import training_prints
-from reggen.images.compare import Verdict, twin
-from reggen.images.phash_index import MOST, Likeness
+from reggen.dataset.duplicates import training_phashes
+from reggen.images.compare import Match, match_of
+from reggen.images.phash_index import MOST, PhashIndex
 
 _BITS = 2
 """How many bits of two suspects' hashes may differ: few, for a closer look takes ten times as long as decoding.
@@ -21,24 +21,24 @@ Of copies of the pictures in tests/gallery.py it finds all through JPEG, 97 of 1
 """
 
 
-class Lookalikes:
-    """What was seen so far, by hash; of ``count`` pictures to come no more are remembered than `Likeness` holds."""
+class NearDuplicates:
+    """What was seen so far, by hash; of ``count`` pictures to come no more are remembered than `PhashIndex` holds."""
 
     def __init__(self, training: Sequence[Path], count: int) -> None:
         self._training, self._most = tuple(training), max(1, min(count, MOST))
-        self._theirs, self._ours = Likeness(_BITS, len(self._training)), Likeness(_BITS, self._most)
+        self._theirs, self._ours = PhashIndex(_BITS, len(self._training)), PhashIndex(_BITS, self._most)
         self._paths: list[Path] = []
         self._next = 0
-        for number, own in training_prints(self._training, lambda: False):
+        for number, own in training_phashes(self._training, lambda: False):
             self._theirs.add(number, own)
 
-    def seen(self, path: Path, own: int | None) -> tuple[Path, Verdict] | None:
+    def seen(self, path: Path, own: int | None) -> tuple[Path, Match] | None:
         """An earlier picture, or a train image, that this one is or looks like; one that is like none is remembered."""
         if own is None:
             return None
         near = [self._training[number] for number in self._theirs.find([own])]
         near += [self._paths[place] for place in self._ours.find([own])]
-        found = twin(path, (other for other in near if other != path)) if near else None
+        found = match_of(path, (other for other in near if other != path)) if near else None
         if found is None:
             self._remember(path, own)
         return found

@@ -9,14 +9,14 @@ from pathlib import Path
 from reggen.doctor.findings import Finding
 from reggen.errors import JobError, Problem
 from reggen.kohya.rules import Bucketing, dotted, folder_name
-from reggen.training.captions import Reading
+from reggen.training.captions import CaptionRules
 from reggen.training.dataset_config import read_config
-from reggen.training.subsets import Entry, Subset, advice, listed, names_of_images, once
+from reggen.training.subsets import DatasetEntry, Subset, advice, listed, names_of_images, once
 from reggen.training.training_set import TrainingSet, read_training, training_of
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DoctorOptions:
     """What is examined, and as which trainer's options.
 
     ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``ending`` are
@@ -39,17 +39,17 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Pointed:
+class Scope:
     """What the trainer reads. ``by_name``: the folders' names mean something, as they do without a config."""
 
     root: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[DatasetEntry, ...]
     training: TrainingSet | None
     findings: tuple[Finding, ...] = ()
     by_name: bool = True
 
 
-def pointed(question: Question) -> Pointed:
+def pointed(question: DoctorOptions) -> Scope:
     """Find the level and the folders. Raises JobError where there is nothing to examine, or no training to read."""
     if not question.folder.is_dir():
         raise JobError(str(question.folder), (Problem("", "there is no such folder"),))
@@ -60,26 +60,26 @@ def pointed(question: Question) -> Pointed:
     return _by_config(question, question.config) if question.config else _by_folder(question)
 
 
-def _by_folder(question: Question) -> Pointed:
+def _by_folder(question: DoctorOptions) -> Scope:
     root, reg, findings = _level(question.folder, question.ending)
     by_name = not reg or reg[0].folder != root  # a class folder may stand for the whole
     training, train = None, tuple[Subset, ...]()
     if question.train:
         training = read_training(question.train, None, bucketing=question.bucketing, caption_ending=question.ending)
         train = listed(question.train, question.ending, is_reg=False)
-    return Pointed(root, (Entry(question.bucketing, once((*train, *reg))),), training, findings, by_name)
+    return Scope(root, (DatasetEntry(question.bucketing, once((*train, *reg))),), training, findings, by_name)
 
 
-def _by_config(question: Question, config: Path) -> Pointed:
+def _by_config(question: DoctorOptions, config: Path) -> Scope:
     entries = read_config(config, question.bucketing, question.ending)
     training, here = training_of(entries, str(config)), question.folder.resolve()
     named = [subset.folder.resolve() for entry in entries for subset in entry.reg]
     if any(here in {folder, *folder.parents} for folder in named):
-        return Pointed(question.folder, entries, training, by_name=False)
+        return Scope(question.folder, entries, training, by_name=False)
     root, reg, _ = _level(question.folder, question.ending)
     joined = replace(entries[0], subsets=once((*entries[0].subsets, *reg)))
     missing = Finding("not-in-config", (question.folder,))
-    return Pointed(root, (joined, *entries[1:]), training, (missing,), by_name=False)
+    return Scope(root, (joined, *entries[1:]), training, (missing,), by_name=False)
 
 
 def _level(folder: Path, ending: str) -> tuple[Path, tuple[Subset, ...], tuple[Finding, ...]]:
@@ -92,7 +92,7 @@ def _level(folder: Path, ending: str) -> tuple[Path, tuple[Subset, ...], tuple[F
         if folder_name(folder.resolve().name):
             above = folder.parent if folder.name else folder.resolve().parent
             return above, listed(above, ending, is_reg=True), finding
-        return folder, (Subset(folder, 1, True, Reading(dotted(ending), folder.resolve().name)),), finding
+        return folder, (Subset(folder, 1, True, CaptionRules(dotted(ending), folder.resolve().name)),), finding
     for below in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         inner = listed(below, ending, is_reg=True)
         if any(names_of_images(subset.folder) for subset in inner):

@@ -16,16 +16,16 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from reggen.dataset.recorded import Sum
+from reggen.dataset.recorded import FileSum
 from reggen.files import opened
-from reggen.images.probe import Picture, digest, glance, look, quietly
+from reggen.images.probe import ImageInfo, digest, glance, look, quietly
 from reggen.kohya.rules import is_image
 
 _CHUNK = 8  # images for one errand of a thread
 _MORE_ENDINGS = frozenset({"png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "avif", "jxl", "heic"})
 
 
-class Lying(NamedTuple):
+class FileEntry(NamedTuple):
     """A file of a folder: name, size in bytes, time of change in seconds."""
 
     name: str
@@ -42,15 +42,15 @@ class Listing:
     """
 
     folder: Path
-    images: list[Lying] = field(default_factory=list)
-    caches: list[Lying] = field(default_factory=list)
-    others: dict[str, Lying] = field(default_factory=dict)
+    images: list[FileEntry] = field(default_factory=list)
+    caches: list[FileEntry] = field(default_factory=list)
+    others: dict[str, FileEntry] = field(default_factory=dict)
     unlisted: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     below: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
-    def stems(self) -> dict[str, Lying]:
+    def stems(self) -> dict[str, FileEntry]:
         """The images by their name without the ending."""
         return {os.path.splitext(image.name)[0]: image for image in self.images}  # noqa: PTH122
 
@@ -96,21 +96,21 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _lying(entry: os.DirEntry[str]) -> Lying:
+def _lying(entry: os.DirEntry[str]) -> FileEntry:
     try:
         status = entry.stat()
     except OSError:  # a link to nowhere is listed by kohya too
-        return Lying(entry.name, -1, 0.0)
-    return Lying(entry.name, status.st_size, status.st_mtime)
+        return FileEntry(entry.name, -1, 0.0)
+    return FileEntry(entry.name, status.st_size, status.st_mtime)
 
 
-class Looked(NamedTuple):
+class Inspected(NamedTuple):
     """What was found out about one file. ``mark`` is a digest of its bytes where another file is as long.
 
     ``changed``: its bytes are not those that were recorded when it was made.
     """
 
-    picture: Picture
+    picture: ImageInfo
     mark: bytes | None
     changed: bool = False
 
@@ -134,16 +134,16 @@ def looked_at(
     same: frozenset[int],
     *,
     decode: bool,
-    sums: Mapping[str, Sum] | None = None,
+    sums: Mapping[str, FileSum] | None = None,
     workers: int | None = None,
-) -> Iterator[Looked]:
+) -> Iterator[Inspected]:
     """Every image of the folder in order, ``decode``d whole or by its header. Memory does not grow with the folder.
 
     What is decoded is held against the ``sums`` that were recorded of files of the same size.
     """
     known = sums if sums and decode else {}
 
-    def task(image: Lying) -> _Task:
+    def task(image: FileEntry) -> _Task:
         found = known.get(image.name)
         expected = found.sha256 if found and found.size == image.size else None
         return _Task(listing.folder / image.name, image.size in same, decode, expected)
@@ -151,7 +151,7 @@ def looked_at(
     tasks = map(task, listing.images)
     count = workers or os.cpu_count() or 1
     with quietly(), ThreadPoolExecutor(count, "look") as pool:
-        running: deque[Future[list[Looked]]] = deque()
+        running: deque[Future[list[Inspected]]] = deque()
         try:
             while chunk := list(islice(tasks, _CHUNK)):
                 running.append(pool.submit(_look_at, chunk))
@@ -164,9 +164,9 @@ def looked_at(
                 future.cancel()
 
 
-def _look_at(chunk: list[_Task]) -> list[Looked]:
+def _look_at(chunk: list[_Task]) -> list[Inspected]:
     return [
-        Looked(
+        Inspected(
             look(task.path) if task.decode else glance(task.path),
             digest(task.path) if task.marked else None,
             task.sha256 is not None and _is_other(task.path, task.sha256),

@@ -12,17 +12,17 @@ from functools import partial
 
 from reggen.comfy.protocol import ImageRef, Outcome, Success
 from reggen.comfy.refusals import is_missing
-from reggen.comfy.session import Link
+from reggen.comfy.session import ServerSession
 from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.engine.takeover import prompt_id
-from reggen.engine.writer import Accepted, Scribe
-from reggen.errors import BadImage, Forbidden, Nonsense, SampleError, ServerError, StorageError, Unfetched
+from reggen.engine.writer import AcceptedImage, DatasetWriter
+from reggen.errors import BadImage, Forbidden, Nonsense, NotDownloaded, SampleError, ServerError, StorageError
 from reggen.images import check, formats
-from reggen.images.check import Demands, Finding
+from reggen.images.check import CheckSettings, Inspection
 from reggen.plan.plan import Sample
 from reggen.prompts.guard import Guard
-from reggen.scheduler.fleet import Errand, Made
+from reggen.scheduler.fleet import Completed, WorkItem
 from reggen.scheduler.retry import pause
 from reggen.workflow.template import Template
 
@@ -31,7 +31,7 @@ _DOWNLOADS = 5  # tries for one picture: the server has made it, so it is worth 
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class SavedImage:
     """What is now true on disk.
 
     ``busy`` is the server's own time for the picture, if it says; ``waited`` is from the post to the prompt's end.
@@ -45,17 +45,17 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class AttemptResult:
     """What became of the samples of one prompt; ``storage`` is why those from some point on are ``unsaved``."""
 
-    made: Made
-    receipts: tuple[Receipt, ...]
+    made: Completed
+    receipts: tuple[SavedImage, ...]
     failures: tuple[tuple[Sample, ServerError | SampleError], ...]
     unsaved: tuple[Sample, ...] = ()
     storage: StorageError | None = None
 
 
-class Bench:
+class AttemptRunner:
     """What every attempt of a run works with. Decoding goes to ``threads``, what is kept to the scribe's own."""
 
     def __init__(
@@ -65,95 +65,100 @@ class Bench:
         template: Template,
         folder: Folder,
         ledger: Ledger,
-        scribe: Scribe,
+        writer: DatasetWriter,
         threads: Executor,
-        demands: Demands,
+        check_settings: CheckSettings,
         guard: Guard,
         most_bytes: int,
         recipe: str,
         versions: dict[str, str | None],
     ) -> None:
         self.run_id, self.folder = run_id, folder
-        self._ledger, self._scribe, self.threads = ledger, scribe, threads
-        self._template, self._demands, self._most_bytes = template, demands, most_bytes
+        self._ledger, self._writer, self.threads = ledger, writer, threads
+        self._template, self._check_settings, self._most_bytes = template, check_settings, most_bytes
         self._recipe, self._versions, self._guard = recipe, versions, guard
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file."""
-        await self._scribe.do(lambda: self._ledger.put(rows))
+        await self._writer.do(lambda: self._ledger.put(rows))
 
     async def reject(self, rejections: list[Rejection]) -> None:
         """Note pictures that were turned away."""
-        await self._scribe.do(lambda: self._ledger.reject(rejections))
+        await self._writer.do(lambda: self._ledger.reject(rejections))
 
     async def attempt(
-        self, link: Link, errand: Errand, left: Callable[[], None], kept: Callable[[Receipt], None]
-    ) -> Result:
+        self, session: ServerSession, item: WorkItem, left: Callable[[], None], kept: Callable[[SavedImage], None]
+    ) -> AttemptResult:
         """Make the images of one errand on one server.
 
         ``left`` is called as soon as the prompt has left the server, however it ended; ``kept`` for each image that
         is in the dataset, also when the attempt is cancelled in that moment. Raises ServerError or
         SampleError for all samples together; failures of single images, and of the disk, are in the result.
         """
-        made = errand.made
+        made = item.made
         if made is None:
-            made = await self._make(link, errand, left)
+            made = await self._make(session, item, left)
         else:
             left()
-        order, busy = errand.order, made.outcome.seconds
-        busy = busy / order.batch if busy is not None else None
-        pictures = made.outcome.take(link.name, self._template.output, order.batch)
-        origin = _Origin(link.name, made, errand.tries.posts + 1, busy, time.monotonic())
-        receipts: list[Receipt] = []
+        request, busy = item.request, made.outcome.seconds
+        busy = busy / request.batch if busy is not None else None
+        pictures = made.outcome.take(session.name, self._template.output, request.batch)
+        origin = _Origin(session.name, made, item.tries.posts + 1, busy, time.monotonic())
+        receipts: list[SavedImage] = []
         failures: list[tuple[Sample, ServerError | SampleError]] = []
-        for number, sample in enumerate(order.samples):
-            receipt = Receipt(sample, made.prompt_id, busy, made.waited)
+        for number, sample in enumerate(request.samples):
+            receipt = SavedImage(sample, made.prompt_id, busy, made.waited)
             try:
-                await self._keep(link, receipt, pictures[sample.position], origin, kept)
+                await self._keep(session, receipt, pictures[sample.position], origin, kept)
                 receipts.append(receipt)
             except (ServerError, SampleError) as error:
                 failures.append((sample, error))
             except StorageError as error:
-                return Result(made, tuple(receipts), tuple(failures), order.samples[number:], error)
-        return Result(made, tuple(receipts), tuple(failures))
+                return AttemptResult(made, tuple(receipts), tuple(failures), request.samples[number:], error)
+        return AttemptResult(made, tuple(receipts), tuple(failures))
 
-    async def _make(self, link: Link, errand: Errand, left: Callable[[], None]) -> Made:
+    async def _make(self, session: ServerSession, item: WorkItem, left: Callable[[], None]) -> Completed:
         begun = time.monotonic()
         try:
-            posted_as, ending = self._begin(link, errand)
+            posted_as, ending = self._begin(session, item)
             outcome = await ending
         finally:
             left()
         if not isinstance(outcome, Success):
             raise outcome
-        return Made(posted_as, outcome, time.monotonic() - begun)
+        return Completed(posted_as, outcome, time.monotonic() - begun)
 
-    def _begin(self, link: Link, errand: Errand) -> tuple[str, Awaitable[Outcome]]:
+    def _begin(self, session: ServerSession, item: WorkItem) -> tuple[str, Awaitable[Outcome]]:
         """The id of the errand's prompt, and its ending: of a new one, or of one that an earlier run has posted."""
-        if errand.trace:
-            return errand.trace.id, link.resume(errand.trace)
-        order, post = errand.order, errand.tries.posts
-        if offence := self._guard.find(order.samples[0].positive or ""):
-            raise Forbidden(order.samples[0].name, str(offence))
-        index, take = order.key
+        if item.orphan:
+            return item.orphan.id, session.resume(item.orphan)
+        request, post = item.request, item.tries.posts
+        if offence := self._guard.find(request.samples[0].positive or ""):
+            raise Forbidden(request.samples[0].name, str(offence))
+        index, take = request.key
         posted_as = prompt_id(self.run_id, index, take, post)
-        prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{order.samples[0].name}.{take}.{post}"
+        prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{request.samples[0].name}.{take}.{post}"
         note = {
             "index": index,
             "take": take,
             "post": post,
-            "seed": order.seed,
-            "batch": order.batch,
-            "recipe": self._template.fingerprint(order),
+            "seed": request.seed,
+            "batch": request.batch,
+            "recipe": self._template.fingerprint(request),
         }
-        return posted_as, link.execute(self._template.bind(order, prefix), posted_as, note)
+        return posted_as, session.execute(self._template.bind(request, prefix), posted_as, note)
 
     async def _keep(
-        self, link: Link, receipt: Receipt, picture: ImageRef, origin: _Origin, kept: Callable[[Receipt], None]
+        self,
+        session: ServerSession,
+        receipt: SavedImage,
+        picture: ImageRef,
+        origin: _Origin,
+        kept: Callable[[SavedImage], None],
     ) -> None:
-        part, finding = await self._fetch(link, receipt.sample, picture)
+        part, finding = await self._fetch(session, receipt.sample, picture)
         row = partial(self._row, receipt.sample, part, finding, origin)
-        keeping = self._scribe.keep(Accepted(receipt.sample, part, finding, row))
+        keeping = self._writer.keep(AcceptedImage(receipt.sample, part, finding, row))
 
         def settled(future: asyncio.Future[None]) -> None:
             if not future.cancelled() and not future.exception():
@@ -162,21 +167,21 @@ class Bench:
         keeping.add_done_callback(settled)
         await asyncio.shield(keeping)
 
-    async def _fetch(self, link: Link, sample: Sample, picture: ImageRef) -> tuple[Part, Finding]:
+    async def _fetch(self, session: ServerSession, sample: Sample, picture: ImageRef) -> tuple[Part, Inspection]:
         """Download and check, again when the way here failed. The last error is raised.
 
         The picture is accepted while the answer is still open; every other error leaves no file.
         """
         for trial in range(1, _DOWNLOADS + 1):
             try:
-                async with link.client.view(picture) as download:
-                    link.hands_out(picture)
-                    accept = partial(self._accept, sample, link.name, download.length)
+                async with session.client.view(picture) as download:
+                    session.hands_out(picture)
+                    accept = partial(self._accept, sample, session.name, download.length)
                     return await self.folder.receive(sample.name, download, self._most_bytes, accept, self.threads)
             except ServerError as error:
                 if is_missing(error) and trial > 1:
-                    raise Unfetched(link.name, "the file is not there") from error  # a cached prompt names it
-                if trial == _DOWNLOADS or link.withholds(picture, error):
+                    raise NotDownloaded(session.name, "the file is not there") from error  # a cached prompt names it
+                if trial == _DOWNLOADS or session.withholds(picture, error):
                     raise
             except BadImage as error:
                 if not error.torn or trial > 1:
@@ -184,19 +189,19 @@ class Bench:
             await asyncio.sleep(pause(trial) / 2)
         raise AssertionError("unreachable")
 
-    def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Finding]:
+    def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Inspection]:
         """Blocking: decode it, hold it against the demands, bring it into the dataset's format.
 
         ``length`` is what the server said it would send.
         """
         if part.size == 0 or (length is not None and part.size != length):
             raise Nonsense(server, "downloading an image", f"{part.size} bytes came of {length}")
-        finding = check.inspect(part.path, sample.name, self._demands.of(sample.size))
+        finding = check.inspect(part.path, sample.name, self._check_settings.of(sample.size))
         _demand_note(finding, sample, self._template)
         as_sent = self.folder.form.as_sent and not finding.deep
         return (part if as_sent else self._converted(part, sample, finding)), finding
 
-    def _converted(self, part: Part, sample: Sample, finding: Finding) -> Part:
+    def _converted(self, part: Part, sample: Sample, finding: Inspection) -> Part:
         settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)
         size = finding.width, finding.height
         text = formats.parameters_text(*self._template.words(sample), sample.seed, size, settings)
@@ -205,7 +210,7 @@ class Bench:
             part.path.unlink()
         return self.folder.measured(converted)
 
-    def _row(self, sample: Sample, part: Part, finding: Finding, origin: _Origin) -> Row:
+    def _row(self, sample: Sample, part: Part, finding: Inspection, origin: _Origin) -> Row:
         positive, negative = self._template.words(sample)
         return Row(
             idx=sample.index,
@@ -235,7 +240,7 @@ class Bench:
         )
 
 
-def _demand_note(finding: Finding, sample: Sample, made_of: Template) -> None:
+def _demand_note(finding: Inspection, sample: Sample, made_of: Template) -> None:
     """A server whose file names came back serves an old picture under a new name; only the note tells.
 
     ComfyUI's own savers write the graph and our note together or, told so, neither.
@@ -251,7 +256,7 @@ class _Origin:
     """Where a picture comes from, for its row."""
 
     server: str
-    made: Made
+    made: Completed
     attempts: int
     busy: float | None
     ended: float

@@ -20,7 +20,7 @@ from reggen.comfy import protocol
 from reggen.comfy.client import Client
 from reggen.errors import Failed, SampleError, ServerError
 from reggen.job.models import SEED_LIMIT
-from reggen.plan.plan import Order, Plan
+from reggen.plan.plan import Plan, PromptRequest
 from reggen.workflow.template import Template
 
 SIZES = (1, 2, 4, 8, 16)
@@ -33,7 +33,7 @@ _LOOKS = (0.05, 2.0)  # seconds between looks: the first, the longest
 
 
 @dataclass(frozen=True, slots=True)
-class Gauged:
+class BatchTimes:
     """What one server was found to do: seconds for each image, by the size of the batch. ``best`` is to be used."""
 
     server: str
@@ -60,16 +60,16 @@ def sizes_for(missing: int) -> Iterator[int]:
         yield size
 
 
-async def gauge(
+async def fastest_batch(
     clients: Sequence[Client], template: Template, plan: Plan, missing: int, left: float = math.inf
-) -> list[Gauged]:
+) -> list[BatchTimes]:
     """Try it on every server at the same time, of which each would make its part of what is missing.
 
     A server that does not answer, or refuses, is left out. ``left`` is how many seconds the run has; a tenth of them
     may go by.
     """
     sizes = tuple(sizes_for(missing // max(1, len(clients))))
-    trying: list[asyncio.Task[Gauged]] = []
+    trying: list[asyncio.Task[BatchTimes]] = []
     with suppress(TimeoutError):
         async with asyncio.timeout(_PATIENT * left if math.isfinite(left) else None), asyncio.TaskGroup() as group:
             trying = [group.create_task(_gauge(client, template, plan, sizes)) for client in clients if sizes]
@@ -77,7 +77,7 @@ async def gauge(
     return [one for one in found if one.times] if len(found) == len(trying) else []
 
 
-async def _gauge(client: Client, template: Template, plan: Plan, sizes: Sequence[int]) -> Gauged:
+async def _gauge(client: Client, template: Template, plan: Plan, sizes: Sequence[int]) -> BatchTimes:
     times: dict[int, float] = {}
     with suppress(ServerError, SampleError, TimeoutError):
         await _seconds(client, template, plan, 1)
@@ -86,13 +86,13 @@ async def _gauge(client: Client, template: Template, plan: Plan, sizes: Sequence
             smaller = times.get(size // 2)
             if (smaller and times[size] > smaller) or (await client.memory_left() or 1.0) < _FREE:
                 break
-    return Gauged(client.name, times)
+    return BatchTimes(client.name, times)
 
 
 async def _seconds(client: Client, template: Template, plan: Plan, size: int) -> float:
     """How long the server is busy with one prompt. Raises what goes wrong, and leaves nothing of ours there then."""
     sample = replace(plan[0], seed=random.randrange(SEED_LIMIT), batch=size)
-    graph = template.bind(Order((sample,)), f"reggen/gauge/{uuid.uuid4().hex}")
+    graph = template.bind(PromptRequest((sample,)), f"reggen/gauge/{uuid.uuid4().hex}")
     begun = time.monotonic()
     known_as = (await client.post(protocol.submission(graph, "", str(uuid.uuid4()), {}))).prompt_id
     try:

@@ -23,37 +23,37 @@ from functools import partial
 
 from reggen import progress
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.protocol import Trace
-from reggen.comfy.session import Link
+from reggen.comfy.protocol import OrphanedPrompt
+from reggen.comfy.session import ServerSession
 from reggen.comfy.tls import HOW_TO_COPY, fingerprint
-from reggen.comfy.tracker import Pace
+from reggen.comfy.tracker import Timings
 from reggen.dataset.captioning import caption
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, now_utc
 from reggen.dataset.lock import held
-from reggen.dataset.reconcile import Reconciling, demand_filled, differing, missing
+from reggen.dataset.reconcile import Reconciliation, demand_filled, differing, missing
 from reggen.dataset.salvage import replaced
-from reggen.engine.attempt import Bench
-from reggen.engine.auto_batch import gauge, sizes_for
-from reggen.engine.preflight import Examined, examine
-from reggen.engine.requirements import bytes_needed, demand_room, demands_of, duplicates_of, lasting, mib, recipe
+from reggen.engine.attempt import AttemptRunner
+from reggen.engine.auto_batch import fastest_batch, sizes_for
+from reggen.engine.preflight import ServerCheck, examine
+from reggen.engine.requirements import bytes_needed, check_settings_of, demand_room, duplicates_of, lasting, mib, recipe
 from reggen.engine.run import Run
-from reggen.engine.scan_progress import Looks
-from reggen.engine.summary import BY_USER, Given, Summary
+from reggen.engine.scan_progress import ScanProgress
+from reggen.engine.summary import BY_USER, EmptySlot, Summary
 from reggen.engine.supervisor import started
-from reggen.engine.takeover import Heritage
-from reggen.engine.threads import Ahead, Threads
-from reggen.engine.writer import Scribe
+from reggen.engine.takeover import Takeover
+from reggen.engine.threads import ReadAhead, Threads
+from reggen.engine.writer import DatasetWriter
 from reggen.errors import Damaged, JobError, NoServers, Problem, ReggenError, StorageError
 from reggen.job.models import Job
 from reggen.launch.launcher import Launched
 from reggen.plan.plan import Plan, Sample
-from reggen.prepare.prepared_job import BATCH, Brief, settings_of, with_batch
+from reggen.prepare.prepared_job import BATCH, PreparedJob, settings_of, with_batch
 from reggen.progress import Progress, RunEvent
 from reggen.scheduler.fleet import Fleet
 from reggen.scheduler.order_queue import FAR, NEAR
-from reggen.scheduler.stop_rules import Halt
+from reggen.scheduler.stop_rules import StopRules
 from reggen.workflow.template import Template, template
 
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
@@ -64,7 +64,7 @@ _MOST_DECODERS = 8
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 
 
-class Control:
+class RunControl:
     """What a person may ask of a run while it goes on."""
 
     def __init__(self) -> None:
@@ -110,16 +110,16 @@ class Control:
 
 
 async def fill(
-    brief: Brief,
+    prepared: PreparedJob,
     job_file: str,
     *,
     tell: Callable[[RunEvent], None],
     note: Callable[[str], None],
-    control: Control | None = None,
+    control: RunControl | None = None,
     wait: bool = False,
     left: Callable[[], float] | None = None,
     rehearsal: bool = False,
-    pace: Pace | None = None,
+    timings: Timings | None = None,
 ) -> Summary:
     """Make what is missing of one dataset: of a job of one class.
 
@@ -128,14 +128,14 @@ async def fill(
     while nothing is posted; what ends the run later is in the summary, beside what was made by then.
     A ``rehearsal`` and a real run never share a dataset. No image may look like a training image.
     """
-    control, folder, kept = control or Control(), Folder(brief.job.dataset), ""
-    halt = Halt(brief.job.limits, left)
+    control, folder, kept = control or RunControl(), Folder(prepared.job.dataset), ""
+    stop_rules = StopRules(prepared.job.limits, left)
     while True:
-        opening = _Opening(brief, job_file, folder, rehearsal, kept, Looks(tell, asyncio.get_running_loop()))
+        opening = _Opening(prepared, job_file, folder, rehearsal, kept, ScanProgress(tell, asyncio.get_running_loop()))
         try:
             async with opening.opened() as filling:
                 try:
-                    control.reached = await filling(control, Faces(tell, note), halt, wait, pace)
+                    control.reached = await filling(control, Observers(tell, note), stop_rules, wait, timings)
                 except asyncio.CancelledError:
                     control.reached = filling.known() if control.cuts else None
                     raise
@@ -163,7 +163,7 @@ async def _set_aside(folder: Folder) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
+class Observers:
     """Whom a run tells: every event to ``tell``, a sentence for people now and then to ``note``."""
 
     tell: Callable[[RunEvent], None]
@@ -174,7 +174,7 @@ class Faces:
 class _Opening:
     """What is known of a dataset before it is opened; ``kept`` is the name of a damaged ledger that was set aside."""
 
-    brief: Brief
+    prepared: PreparedJob
     job_file: str
     folder: Folder
     rehearsal: bool
@@ -195,8 +195,8 @@ class _Opening:
 
     def _open(self, thread: Threads, stack: ExitStack) -> _Filling:
         """Bring the ledger and the folder to agree. Blocking; what is to be closed goes on the stack."""
-        job, plan, folder, left = self.brief.job, self.brief.plan, self.folder, thread.leaving.is_set
-        training = [image.path for image in self.brief.training.images] if self.brief.training else []
+        job, plan, folder, left = self.prepared.job, self.prepared.plan, self.folder, thread.leaving.is_set
+        training = [image.path for image in self.prepared.training.images] if self.prepared.training else []
         made_of = template(job)
         stack.enter_context(held(folder))
         stack.callback(folder.tidy)
@@ -207,17 +207,19 @@ class _Opening:
         demand_room(job, folder, len(plan) - ledger.counts(len(plan)).get("done", 0))
         folder.forget_report()
         duplicates = duplicates_of(job, folder, ledger, training, left)
-        demands = demands_of(job)
-        reconciling = Reconciling(folder, ledger, plan, demands, duplicates, stopped=left, looked=self.looked)
+        check_settings = check_settings_of(job)
+        reconciling = Reconciliation(folder, ledger, plan, check_settings, duplicates, stopped=left, looked=self.looked)
         reconciling.found.ledger = self.kept
         reconciling.by_name()
         there = ledger.counts(len(plan)).get("done", 0)
         if there <= _FEW or there == len(plan):
             reconciling.by_size(differing(folder, ledger.path, len(plan), left))
-        warnings = self.brief.warnings
-        captioned = caption(folder, ledger, plan, job.captions, self.brief.guard, stopped=left)
+        warnings = self.prepared.warnings
+        captioned = caption(folder, ledger, plan, job.captions, self.prepared.guard, stopped=left)
         warnings += (*captioned.words(job.captions, _rewriting(self.job_file, job)),)
-        return _Filling(self.brief, self.job_file, made_of, folder, ledger, thread, reconciling, duplicates, warnings)
+        return _Filling(
+            self.prepared, self.job_file, made_of, folder, ledger, thread, reconciling, duplicates, warnings
+        )
 
 
 def _rewriting(job_file: str, job: Job) -> str:
@@ -244,18 +246,18 @@ def full_jitter(ceiling: float) -> float:
 class _Filling:
     """One call of `fill`, with the dataset in hand. Ledger and folder are touched in ``thread`` only."""
 
-    brief: Brief
+    prepared: PreparedJob
     job_file: str
     template: Template
     folder: Folder
     ledger: Ledger
     thread: Threads
-    reconciling: Reconciling
+    reconciling: Reconciliation
     duplicates: Duplicates | None
     warnings: tuple[str, ...] = ()
     state: Progress = field(default_factory=Progress)
-    faces: Faces = field(init=False)
-    halt: Halt = field(init=False)
+    faces: Observers = field(init=False)
+    stop_rules: StopRules = field(init=False)
     begun: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
@@ -263,25 +265,27 @@ class _Filling:
     @property
     def job(self) -> Job:
         """Of one class, its count known."""
-        return self.brief.job
+        return self.prepared.job
 
     @property
     def plan(self) -> Plan:
         """Its slots."""
-        return self.brief.plan
+        return self.prepared.plan
 
     def tell(self, event: RunEvent) -> None:
         """Fold an event into the state, and tell the faces."""
         self.state.apply(event)
         self.faces.tell(event)
 
-    async def __call__(self, control: Control, faces: Faces, halt: Halt, wait: bool, pace: Pace | None) -> Summary:
-        self.faces, self.halt = faces, halt
+    async def __call__(
+        self, control: RunControl, faces: Observers, stop_rules: StopRules, wait: bool, timings: Timings | None
+    ) -> Summary:
+        self.faces, self.stop_rules = faces, stop_rules
         for warning in self.warnings:
             faces.note(warning)
         total, before = len(self.plan), await self.thread.do(self._done)
         servers = tuple(server.name for server in self.job.servers)
-        self.tell(progress.Began(self.begun, total, before, servers))
+        self.tell(progress.RunStarted(self.begun, total, before, servers))
         if before == total:
             return await self.thread.do(self._summary)
         if warning := await self.thread.do(partial(self._room, total - before)):
@@ -293,7 +297,7 @@ class _Filling:
             ready = [name for name, one in examined.items() if one.ready]
             if self.job.sampling.gauged:
                 await self._gauge([client for client in fit if client.name in ready], total - before)
-            fatal = await self._run(control, fit, ready, running, pace)
+            fatal = await self._run(control, fit, ready, running, timings)
             return await self.thread.do(partial(self._summary, fatal))
 
     def _done(self) -> int:
@@ -318,13 +322,13 @@ class _Filling:
         """Seconds to wait for a first server."""
         return self.job.limits.give_up_after or math.inf
 
-    async def _preflight(self, clients: Sequence[Client], wait: bool) -> list[Examined]:
+    async def _preflight(self, clients: Sequence[Client], wait: bool) -> list[ServerCheck]:
         pause, told = _WAIT[0], False
         while True:
             examined = await examine(clients, self.template)
             if any(one.ready for one in examined):
                 if told:
-                    self.tell(progress.Waiting(time.monotonic(), ""))
+                    self.tell(progress.ServersAwaited(time.monotonic(), ""))
                 for one in examined:
                     if not one.ready:
                         self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=one.why))
@@ -332,21 +336,23 @@ class _Filling:
             problems = unfit(examined)
             if problems and not (wait and any(one.away for one in examined)):
                 raise JobError(self.job_file, problems)
-            if not wait or time.monotonic() - self.begun >= self._patience or self.halt.seconds_left <= 0:
+            if not wait or time.monotonic() - self.begun >= self._patience or self.stop_rules.seconds_left <= 0:
                 raise NoServers(tuple((one.server, one.why) for one in examined))
             if not told:
                 told = True
                 for one in examined:
                     self.tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=one.why))
-                self.tell(progress.Waiting(time.monotonic(), "; ".join(f"{one.server}: {one.why}" for one in examined)))
-            await asyncio.sleep(min(pause, self.halt.seconds_left))
+                self.tell(
+                    progress.ServersAwaited(time.monotonic(), "; ".join(f"{one.server}: {one.why}" for one in examined))
+                )
+            await asyncio.sleep(min(pause, self.stop_rules.seconds_left))
             pause = min(_WAIT[1], pause * 1.5)
 
     async def _gauge(self, clients: Sequence[Client], missing: int) -> None:
         """Find out the batch once for this dataset; with several servers the one that is good for all."""
         if clients and any(sizes_for(missing // len(clients))):
             self.faces.note("finding out which batch is made fastest; the pictures of these prompts are not kept")
-        found = await gauge(clients, self.template, self.plan, missing, self.halt.seconds_left)
+        found = await fastest_batch(clients, self.template, self.plan, missing, self.stop_rules.seconds_left)
         if not found:
             return  # too few images, or nobody answered: one by one, and the next run tries again
         batch = min(one.best for one in found)
@@ -355,16 +361,16 @@ class _Filling:
             self.faces.note(str(one))
         self.faces.note(f"batch = {batch} from here on, for this dataset")
         job = with_batch(self.job, batch)
-        self.brief = replace(self.brief, job=job, plan=Plan(job, self.plan.source))
+        self.prepared = replace(self.prepared, job=job, plan=Plan(job, self.plan.source))
         self.reconciling.plan = self.plan
 
     async def _run(
         self,
-        control: Control,
+        control: RunControl,
         clients: Sequence[Client],
         ready: Sequence[str],
         running: Mapping[str, Launched],
-        pace: Pace | None,
+        timings: Timings | None,
     ) -> ReggenError | None:
         """One run over what is missing; what ended it before its time, if anything did. Raises Damaged."""
         run_id = uuid.uuid4()
@@ -372,47 +378,49 @@ class _Filling:
             readers = Threads(1, "reggen-reader", self.folder.state)
             reader, earlier = await self.thread.do(partial(self._begin, run_id))
             stack.push_async_callback(readers.close, reader.close)
-            heritage = Heritage(self.plan, reader, earlier, self.template)
+            takeover = Takeover(self.plan, reader, earlier, self.template)
             window = FAR if self.job.matrix.checkpoint else NEAR
-            orders = await Ahead(missing(reader, self.plan), readers, window).begin()
+            requests = await ReadAhead(missing(reader, self.plan), readers, window).begin()
             images = len(self.plan) - await self.thread.do(self._done)
             names = {client.name for client in clients}
             depths = {server.name: server.depth for server in self.job.servers if server.name in names}
             limits = self.job.limits
-            pace = pace or Pace(silence=limits.silence, stall=limits.stall, gap=limits.gap)
+            timings = timings or Timings(silence=limits.silence, stall=limits.stall, gap=limits.gap)
             extension = self.job.captions.extension
-            scribe = Scribe(self.folder, self.ledger, extension, self.thread, self.duplicates, moved=self._was_there)
-            stack.push_async_callback(scribe.close)
+            writer = DatasetWriter(
+                self.folder, self.ledger, extension, self.thread, self.duplicates, moved=self._was_there
+            )
+            stack.push_async_callback(writer.close)
             threads = Threads(_decoders(), "reggen-check", self.folder.parts)
             stack.push_async_callback(threads.close, cancel=True)
-            links = self._links(clients, pace, heritage.ours if earlier else None)
+            sessions = self._sessions(clients, timings, takeover.ours if earlier else None)
             run = Run(
                 job_file=self.job_file,
                 plan=self.plan,
-                bench=self._bench(run_id, scribe, threads),
+                runner=self._runner(run_id, writer, threads),
                 fleet=Fleet(
                     depths,
-                    orders,
+                    requests,
                     full_jitter,
                     patience=self.job.limits.away,
                     images=images,
                     window=window,
                     one_text=self.plan.has_one_text,
                 ),
-                links=links,
+                sessions=sessions,
                 limits=self.job.limits,
                 running=running,
-                sick_rest=pace.sick,
-                halt=self.halt,
+                sick_rest=timings.sick,
+                stop_rules=self.stop_rules,
                 free_every={server.name: server.free_every for server in self.job.servers if server.free_every},
                 room=bytes_needed(self.job, sum(depth or 2 for depth in depths.values())) + _SPARE,
-                heritage=heritage,
+                takeover=takeover,
                 ready=ready,
                 undone=partial(self._undone, readers),
                 tell=self.tell,
             )
-            for link in links:
-                link.on_change = run.link_changed
+            for session in sessions:
+                session.on_change = run.link_changed
             fatal: ReggenError | None = None
             try:
                 control.steer(run)
@@ -442,20 +450,24 @@ class _Filling:
         self.ledger.begin_run(str(run_id), now_utc())
         return reader, earlier
 
-    def _links(self, clients: Sequence[Client], pace: Pace, ours: Callable[[Trace], bool] | None) -> list[Link]:
+    def _sessions(
+        self, clients: Sequence[Client], timings: Timings, ours: Callable[[OrphanedPrompt], bool] | None
+    ) -> list[ServerSession]:
         keeps = {server.name: server.keep_history for server in self.job.servers}
-        return [Link(client, pace=pace, ours=ours, keeps_history=keeps[client.name]) for client in clients]
+        return [
+            ServerSession(client, timings=timings, ours=ours, keeps_history=keeps[client.name]) for client in clients
+        ]
 
-    def _bench(self, run_id: uuid.UUID, scribe: Scribe, threads: Threads) -> Bench:
-        return Bench(
+    def _runner(self, run_id: uuid.UUID, writer: DatasetWriter, threads: Threads) -> AttemptRunner:
+        return AttemptRunner(
             run_id=run_id,
             template=self.template,
             folder=self.folder,
             ledger=self.ledger,
-            scribe=scribe,
+            writer=writer,
             threads=threads,
-            demands=demands_of(self.job),
-            guard=self.brief.guard,
+            check_settings=check_settings_of(self.job),
+            guard=self.prepared.guard,
             most_bytes=self.job.limits.megabytes << 20,
             recipe=recipe(self.job, self.template),
             versions=self.versions,
@@ -465,7 +477,7 @@ class _Filling:
         """How it ended. Blocking."""
         total, done = len(self.plan), self._done()
         before = min(self.state.before, done)  # a run that is cut short may not have told yet what is damaged
-        given_up = [Given(row.name, row.reason or "") for row in self.ledger.walk("given_up", stop=total)]
+        given_up = [EmptySlot(row.name, row.reason or "") for row in self.ledger.walk("given_up", stop=total)]
         return replace(
             self.known(),
             before=before,
@@ -473,7 +485,7 @@ class _Filling:
             given_up=tuple(given_up),
             strangers=tuple(self.folder.strangers()),
             beyond=self.folder.beyond(total),
-            values=settings_of(self.brief, self.ledger.done(0, min(total, _COUNTED))),
+            values=settings_of(self.prepared, self.ledger.done(0, min(total, _COUNTED))),
             other_recipes=tuple(self.ledger.other_recipes(recipe(self.job, self.template), total)),
             error=error,
         )
@@ -488,7 +500,7 @@ class _Filling:
             made=self.state.made,
             seconds=time.monotonic() - self.begun,
             started=self.started,
-            given_up=tuple(Given(name, reason) for name, reason in self.state.given_up.items()),
+            given_up=tuple(EmptySlot(name, reason) for name, reason in self.state.given_up.items()),
             servers=self.state.servers,
             versions=self.versions,
             resumed=self.reconciling.found,
@@ -527,7 +539,7 @@ async def connected(job: Job, job_file: str) -> AsyncIterator[list[Client]]:
         ]
 
 
-def unfit(examined: Sequence[Examined]) -> tuple[Problem, ...]:
+def unfit(examined: Sequence[ServerCheck]) -> tuple[Problem, ...]:
     """What keeps servers from taking the job, where one that answers is unfit; those that are away are named, too."""
     found = [Problem(one.server, problem) for one in examined for problem in one.problems]
     away = [Problem(one.server, one.away) for one in examined if one.away]

@@ -16,14 +16,15 @@ from dataclasses import replace
 
 from reggen import progress
 from reggen.comfy.refusals import is_permanent
-from reggen.comfy.session import Link
+from reggen.comfy.session import ServerSession
 from reggen.dataset.ledger import Rejection, Row, now_utc
-from reggen.engine.attempt import Bench, Receipt, Result
+from reggen.engine.attempt import AttemptResult, AttemptRunner, SavedImage
 from reggen.errors import (
     BadImage,
     Duplicate,
     Failed,
     JobError,
+    NotDownloaded,
     Problem,
     Refused,
     ReggenError,
@@ -31,15 +32,14 @@ from reggen.errors import (
     SampleError,
     ServerError,
     StorageError,
-    Unfetched,
 )
 from reggen.job.models import Limits
-from reggen.plan.plan import Order, Plan, Sample
+from reggen.plan.plan import Plan, PromptRequest, Sample
 from reggen.progress import RunEvent
-from reggen.scheduler.circuit_breaker import Care
-from reggen.scheduler.fleet import Errand, Fleet, Made
-from reggen.scheduler.retry import GiveUp, Tries, decide
-from reggen.scheduler.stop_rules import Halt
+from reggen.scheduler.circuit_breaker import ServerCare
+from reggen.scheduler.fleet import Completed, Fleet, WorkItem
+from reggen.scheduler.retry import AttemptCounts, GiveUp, decide
+from reggen.scheduler.stop_rules import StopRules
 
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 _ROOM_PAUSES = (5.0, 300.0)  # seconds between looks for room on a full disk
@@ -47,7 +47,7 @@ _ASKED = 0.05  # seconds until it is seen whether a disk has said what room it h
 _FETCHES = 3  # rounds of fetching a picture that is made, before it is made anew
 
 
-class Aftermath:
+class OutcomeHandler:
     """One run's. ``stop`` ends the run in good order, with a reason; ``restart`` asks for another ComfyUI process."""
 
     def __init__(
@@ -55,10 +55,10 @@ class Aftermath:
         *,
         job_file: str,
         plan: Plan,
-        bench: Bench,
+        runner: AttemptRunner,
         fleet: Fleet,
         limits: Limits,
-        halt: Halt,
+        stop_rules: StopRules,
         room: int,
         free_every: Mapping[str, int],
         sick_rest: float,
@@ -66,8 +66,8 @@ class Aftermath:
         stop: Callable[[str], None],
         restart: Callable[[str, str], None],
     ) -> None:
-        self._job_file, self._plan, self._bench, self._fleet = job_file, plan, bench, fleet
-        self._limits, self._halt, self._tell = limits, halt, tell
+        self._job_file, self._plan, self._runner, self._fleet = job_file, plan, runner, fleet
+        self._limits, self._stop_rules, self._tell = limits, stop_rules, tell
         self._room, self._sick_rest, self._free_every = room, sick_rest, free_every
         self._stop, self._restart = stop, restart
         self._refusals: list[Rejected] = []
@@ -80,33 +80,33 @@ class Aftermath:
         self.left_out: dict[str, str] = {}
         """By server that is given nothing more in this run, why."""
 
-    def one_by_one(self, samples: Iterable[Sample], tries: Tries, ceiling: float) -> None:
+    def one_by_one(self, samples: Iterable[Sample], tries: AttemptCounts, ceiling: float) -> None:
         """The next take of some samples, each a prompt of its own."""
         for sample in samples:
-            single = Order((self._plan.sample(sample.index, sample.take + 1),))
-            self._fleet.again(Errand(single, tries), time.monotonic(), ceiling)
+            single = PromptRequest((self._plan.sample(sample.index, sample.take + 1),))
+            self._fleet.again(WorkItem(single, tries), time.monotonic(), ceiling)
 
     # ---- the local disk
 
-    def no_storage(self, errand: Errand, error: StorageError) -> None:
+    def no_storage(self, item: WorkItem, error: StorageError) -> None:
         """A full disk is waited for, and costs no sample a try; whatever else it refuses ends the run."""
         if not error.full or self._fleet.stopped:
             self.fatal = self.fatal or error
             return
         now = time.monotonic()
-        self._fleet.again(Errand(errand.order, errand.tries.counted()), now, 0.0)
+        self._fleet.again(WorkItem(item.request, item.tries.counted()), now, 0.0)
         self._room_at = now + self._room_pause
         if not self._fleet.held:
             self._room_pause = min(_ROOM_PAUSES[1], 2 * self._room_pause)  # the disk may say it has room and lie
             self._fleet.hold()
-            self._tell(progress.Paused(now, f"{error.doing} {error.path}: {error.what}; waiting for room"))
+            self._tell(progress.RunPaused(now, f"{error.doing} {error.path}: {error.what}; waiting for room"))
 
     def look_for_room(self, now: float) -> float:
         """Go on when there is room again. Returns when to come again."""
         if not self._fleet.held:
             return math.inf
         if self._asking is None and now >= self._room_at:
-            self._asking = self._bench.threads.submit(self._bench.folder.free_bytes)
+            self._asking = self._runner.threads.submit(self._runner.folder.free_bytes)
         if self._asking is None:
             return self._room_at
         if not self._asking.done():
@@ -114,109 +114,115 @@ class Aftermath:
         asking, self._asking = self._asking, None
         if not asking.exception() and asking.result() >= self._room:
             self._fleet.resume()
-            self._tell(progress.Paused(now, ""))
+            self._tell(progress.RunPaused(now, ""))
             return now
         self._room_at = now + _ROOM_PAUSES[0]
         return self._room_at
 
     # ---- what came of it
 
-    async def went_wrong(self, link: Link, errand: Errand, error: ServerError | SampleError) -> None:
+    async def went_wrong(self, session: ServerSession, item: WorkItem, error: ServerError | SampleError) -> None:
         """No image came of it."""
-        await self._judge_server(link, errand, error)
-        await self._failed(link, errand, errand.order.samples, error)
+        await self._judge_server(session, item, error)
+        await self._failed(session, item, item.request.samples, error)
 
-    async def took(self, link: Link, errand: Errand, result: Result) -> None:
+    async def took(self, session: ServerSession, item: WorkItem, result: AttemptResult) -> None:
         """The prompt ended well; its pictures are kept, or have a fault each."""
-        self._fleet.accepted(link.name)
-        if self._served[link.name] >= self._free_every.get(link.name, math.inf):
-            self._served[link.name] = 0
-            await link.free()
+        self._fleet.accepted(session.name)
+        if self._served[session.name] >= self._free_every.get(session.name, math.inf):
+            self._served[session.name] = 0
+            await session.free()
         unfetched = [pair for pair in result.failures if isinstance(pair[1], ServerError)]
         bad = [error for _, error in result.failures if _wants_new_seed(error)]
         if unfetched:
-            await self._fetch_later(link, errand, result.made, unfetched)
+            await self._fetch_later(session, item, result.made, unfetched)
         if result.storage:
-            self.no_storage(Errand(Order(result.unsaved), errand.tries), result.storage)
+            self.no_storage(WorkItem(PromptRequest(result.unsaved), item.tries), result.storage)
         faults = [error for error in bad if not isinstance(error, Duplicate)]
         if faults and not result.receipts:
-            self.last_error[link.name] = f"its last pictures are no good: {faults[-1]}"
-            await self._is_sick(link)
+            self.last_error[session.name] = f"its last pictures are no good: {faults[-1]}"
+            await self._is_sick(session)
         same_take = [pair for pair in result.failures if isinstance(pair[1], SampleError) and pair[1] not in bad]
         if same_take:
-            await self._failed(link, errand, tuple(sample for sample, _ in same_take), same_take[0][1])
+            await self._failed(session, item, tuple(sample for sample, _ in same_take), same_take[0][1])
         for sample, error in result.failures:
             if error in bad:
-                await self._failed(link, errand, (sample,), error)
+                await self._failed(session, item, (sample,), error)
 
-    def delivered(self, server: str, receipt: Receipt) -> None:
+    def delivered(self, server: str, receipt: SavedImage) -> None:
         """An image is in the dataset."""
         self._fleet.delivered(server)
         self.last_error.pop(server, None)
-        self._halt.made(server, receipt.waited)
+        self._stop_rules.made(server, receipt.waited)
         self._room_pause = _ROOM_PAUSES[0]
         self._served[server] += 1
         now = time.monotonic()
         if receipt.busy is not None:
             self._fleet.measured(server, receipt.busy, now)
-        self._tell(progress.Committed(now, server, receipt.sample.name, receipt.busy, receipt.prompt_id))
+        self._tell(progress.ImageSaved(now, server, receipt.sample.name, receipt.busy, receipt.prompt_id))
 
     async def _fetch_later(
-        self, link: Link, errand: Errand, made: Made, failures: list[tuple[Sample, ServerError | SampleError]]
+        self,
+        session: ServerSession,
+        item: WorkItem,
+        made: Completed,
+        failures: list[tuple[Sample, ServerError | SampleError]],
     ) -> None:
         """Pictures that are made and could not be had: the server rests, and is asked for them again."""
         samples, error = tuple(sample for sample, _ in failures), failures[0][1]
-        self.last_error[link.name] = str(error)
+        self.last_error[session.name] = str(error)
         now = time.monotonic()
-        self._fleet.failed(link.name, now, error.wait if isinstance(error, Refused) else 0.0)
-        tries = replace(errand.tries, fetches=errand.tries.fetches + link.up)  # an absence is no round
+        self._fleet.failed(session.name, now, error.wait if isinstance(error, Refused) else 0.0)
+        tries = replace(item.tries, fetches=item.tries.fetches + session.up)  # an absence is no round
         if tries.fetches < _FETCHES:
-            self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
-            self._fleet.again(Errand(Order(samples), tries, at=link.name, made=made), now, 0.0)
+            self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
+            self._fleet.again(WorkItem(PromptRequest(samples), tries, at=session.name, made=made), now, 0.0)
         else:
-            anew = replace(errand, tries=replace(tries, fetches=0))
-            await self._failed(link, anew, samples, Unfetched(link.name, str(error)))
+            anew = replace(item, tries=replace(tries, fetches=0))
+            await self._failed(session, anew, samples, NotDownloaded(session.name, str(error)))
 
-    async def _is_sick(self, link: Link) -> None:
+    async def _is_sick(self, session: ServerSession) -> None:
         """Black pictures, or no memory, prompt after prompt."""
-        care = self._fleet.sick(link.name, time.monotonic(), self._sick_rest)
-        if care is not Care.NOTHING:
-            await link.free()
-        if care is Care.RESTART:
-            self._restart(link.name, "its pictures are bad, one after another, and freeing its memory changes nothing")
+        care = self._fleet.sick(session.name, time.monotonic(), self._sick_rest)
+        if care is not ServerCare.NOTHING:
+            await session.free()
+        if care is ServerCare.RESTART:
+            self._restart(
+                session.name, "its pictures are bad, one after another, and freeing its memory changes nothing"
+            )
 
-    async def _judge_server(self, link: Link, errand: Errand, error: ServerError | SampleError) -> None:
+    async def _judge_server(self, session: ServerSession, item: WorkItem, error: ServerError | SampleError) -> None:
         """What a failed prompt says about the server it was on."""
         now = time.monotonic()
-        self.last_error[link.name] = f"{error.doing}: {error.told}" if isinstance(error, ServerError) else str(error)
+        self.last_error[session.name] = f"{error.doing}: {error.told}" if isinstance(error, ServerError) else str(error)
         if isinstance(error, ServerError):
-            await self._judge_front(link, errand, error)
+            await self._judge_front(session, item, error)
         elif isinstance(error, Rejected):
-            if self._fleet.refused(link.name):
-                self._leave_out(link.name, f"it keeps refusing what others take: {error}")
+            if self._fleet.refused(session.name):
+                self._leave_out(session.name, f"it keeps refusing what others take: {error}")
             self._hopeless(error)
         elif isinstance(error, Failed) and error.out_of_memory:
-            if link.name in errand.tries.freed and errand.order.batch > 1:
-                self._fleet.overflowed(link.name, errand.order.batch)
-            await self._is_sick(link)
-        elif isinstance(error, Failed) and self._raised(link.name, errand):
+            if session.name in item.tries.freed and item.request.batch > 1:
+                self._fleet.overflowed(session.name, item.request.batch)
+            await self._is_sick(session)
+        elif isinstance(error, Failed) and self._raised(session.name, item):
             why = "every prompt raises there while others make images, so it rests; see its console"
-            text = f"{link.name}: {why}: {error}"
-            self._tell(progress.Trouble(now, link.name, text))
+            text = f"{session.name}: {why}: {error}"
+            self._tell(progress.Trouble(now, session.name, text))
         else:
-            self._fleet.accepted(link.name)
+            self._fleet.accepted(session.name)
 
-    def _raised(self, name: str, errand: Errand) -> bool:
-        now, before = time.monotonic(), errand.tries.raised
-        return self._fleet.raised(name, now, self._sick_rest, text=_text(errand), before=before)
+    def _raised(self, name: str, item: WorkItem) -> bool:
+        now, before = time.monotonic(), item.tries.raised
+        return self._fleet.raised(name, now, self._sick_rest, text=_text(item), before=before)
 
-    async def _judge_front(self, link: Link, errand: Errand, error: ServerError) -> None:
+    async def _judge_front(self, session: ServerSession, item: WorkItem, error: ServerError) -> None:
         """A post was refused for good: where looks are answered, only posts are, and after a few it is left out."""
-        if not is_permanent(error) or not await link.answers():
-            self._fleet.failed(link.name, time.monotonic(), error.wait if isinstance(error, Refused) else 0.0)
+        if not is_permanent(error) or not await session.answers():
+            self._fleet.failed(session.name, time.monotonic(), error.wait if isinstance(error, Refused) else 0.0)
             return
-        if self._fleet.barred(link.name, _text(errand)):
-            self._leave_out(link.name, f"{error.doing}: {error.told}")
+        if self._fleet.barred(session.name, _text(item)):
+            self._leave_out(session.name, f"{error.doing}: {error.told}")
 
     def _leave_out(self, name: str, why: str) -> None:
         self.left_out[name] = why
@@ -242,70 +248,72 @@ class Aftermath:
         return JobError(self._job_file, tuple(Problem(last.server, reason) for reason in last.reasons))
 
     async def _failed(
-        self, link: Link, errand: Errand, samples: tuple[Sample, ...], error: ServerError | SampleError
+        self, session: ServerSession, item: WorkItem, samples: tuple[Sample, ...], error: ServerError | SampleError
     ) -> None:
         now = time.monotonic()
         able = self._fleet.candidates(now)
         ailing = self._fleet.ailing
-        for_good = isinstance(error, ServerError) and is_permanent(error) and link.up  # otherwise it refuses everything
+        for_good = (
+            isinstance(error, ServerError) and is_permanent(error) and session.up
+        )  # otherwise it refuses everything
         verdict = decide(
             error,
-            link.name,
-            errand.tries,
+            session.name,
+            item.tries,
             self._limits,
             able,
-            batch=errand.order.batch,
+            batch=item.request.batch,
             ailing=ailing,
             for_good=for_good,
         )
         if isinstance(error, BadImage):
-            await self._record(samples, error, link.name)
+            await self._record(samples, error, session.name)
         if isinstance(verdict, GiveUp):
-            await self.give_up(samples, verdict, errand, link.name)
+            await self.give_up(samples, verdict, item, session.name)
             return
-        self._tell(progress.Trouble(now, link.name, _sentence(samples, error)))
+        self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
         if verdict.free_memory:
-            await link.free()
+            await session.free()
         tries = verdict.tries.counted()
         if verdict.next_take:
-            await self._reject(samples, str(error), errand)
+            await self._reject(samples, str(error), item)
             self.one_by_one(samples, tries, verdict.ceiling)
         else:
-            self._fleet.again(Errand(Order(samples), tries), now, verdict.ceiling)
+            self._fleet.again(WorkItem(PromptRequest(samples), tries), now, verdict.ceiling)
 
     async def _record(self, samples: tuple[Sample, ...], error: BadImage, server: str) -> None:
         """Every picture that is turned away stands in the ledger, whatever becomes of its slot."""
         at = now_utc()
         with suppress(StorageError):
-            await self._bench.reject(
+            await self._runner.reject(
                 [Rejection(one.index, one.take, error.reason, at, one.seed, server) for one in samples]
             )
 
-    async def _reject(self, samples: tuple[Sample, ...], reason: str, errand: Errand) -> None:
+    async def _reject(self, samples: tuple[Sample, ...], reason: str, item: WorkItem) -> None:
         """Their take is spent: a later run begins with the next one, too. Where the disk is full it learns it anew."""
         with suppress(StorageError):
-            await self._bench.write(_rows(samples, "rejected", samples[0].take + 1, reason, errand))
+            await self._runner.write(_rows(samples, "rejected", samples[0].take + 1, reason, item))
 
-    async def give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, errand: Errand, server: str = "") -> None:
+    async def give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, item: WorkItem, server: str = "") -> None:
         """Some samples are not tried again in this run."""
         take = samples[0].take + verdict.next_take
         try:
-            await self._bench.write(_rows(samples, "given_up", take, verdict.reason, errand))
+            await self._runner.write(_rows(samples, "given_up", take, verdict.reason, item))
         except StorageError as error:  # what became of the others of its prompt stands
-            self.no_storage(Errand(Order(samples), errand.tries), error)
+            self.no_storage(WorkItem(PromptRequest(samples), item.tries), error)
             return
         for sample in samples:
-            self._tell(progress.GaveUp(time.monotonic(), sample.name, verdict.reason, server))
-        if (why := self._halt.gave_up(verdict, len(samples))) and not self._fleet.stopped:
+            self._tell(progress.SlotGivenUp(time.monotonic(), sample.name, verdict.reason, server))
+        if (why := self._stop_rules.gave_up(verdict, len(samples))) and not self._fleet.stopped:
             self._stop(why)
 
 
-def _text(errand: Errand) -> str:
-    return errand.order.samples[0].positive or ""
+def _text(item: WorkItem) -> str:
+    return item.request.samples[0].positive or ""
 
 
-def _rows(samples: tuple[Sample, ...], state: str, take: int, reason: str, errand: Errand) -> list[Row]:
-    attempts, at = errand.tries.posts + 1, now_utc()
+def _rows(samples: tuple[Sample, ...], state: str, take: int, reason: str, item: WorkItem) -> list[Row]:
+    attempts, at = item.tries.posts + 1, now_utc()
     return [Row(sample.index, state, take, sample.name, at, reason=reason, attempts=attempts) for sample in samples]
 
 

@@ -43,7 +43,7 @@ _SEPARATORS = re.compile(r"[\\/]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class ServerCheck:
     """One server: unreachable (``away`` says how), unfit (``problems``), or ready."""
 
     server: str
@@ -63,7 +63,7 @@ class Examined:
         return self.away or ("it is left out of this run: " + "; ".join(self.problems) if self.problems else "")
 
 
-async def examine(clients: Sequence[Client], template: Template) -> list[Examined]:
+async def examine(clients: Sequence[Client], template: Template) -> list[ServerCheck]:
     """Examine all servers, many at once. Never raises ServerError.
 
     Each request has the client's own time-out. Once some server is ready, the others are waited for only as long as
@@ -71,7 +71,7 @@ async def examine(clients: Sequence[Client], template: Template) -> list[Examine
     """
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(client: Client) -> Examined:
+    async def one(client: Client) -> ServerCheck:
         async with turns:
             return await _examine(client, template)
 
@@ -86,27 +86,27 @@ async def examine(clients: Sequence[Client], template: Template) -> list[Examine
                 break
         for task in waiting:
             task.cancel()
-    late = [Examined(client.name, away="no answer yet") for client in clients]
+    late = [ServerCheck(client.name, away="no answer yet") for client in clients]
     return [none if task.cancelled() else task.result() for task, none in zip(asked, late, strict=True)]
 
 
-async def _examine(client: Client, template: Template) -> Examined:
+async def _examine(client: Client, template: Template) -> ServerCheck:
     try:
         try:
             remaining = await _asked(client.remaining)
         except Refused as refusal:
             if refusal.status in _UNKNOWN:
                 what = f"HTTP {refusal.status} to /prompt: no ComfyUI is there, or none yet (a pod that is starting)"
-                return Examined(client.name, away=f"{what}; {refusal.remedy}" if refusal.remedy else what)
+                return ServerCheck(client.name, away=f"{what}; {refusal.remedy}" if refusal.remedy else what)
             raise
         await _asked(partial(client.history, NOBODY))
         version = await _asked(client.version)
         problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
     except Untrusted as error:  # waiting makes no certificate right
-        return Examined(client.name, problems=(error.told,))
+        return ServerCheck(client.name, problems=(error.told,))
     except ServerError as error:
-        return Examined(client.name, away=error.told)
-    return Examined(client.name, version, remaining, problems=tuple(problems))
+        return ServerCheck(client.name, away=error.told)
+    return ServerCheck(client.name, version, remaining, problems=tuple(problems))
 
 
 async def _asked(ask: Callable[[], Awaitable[Answer]]) -> Answer:

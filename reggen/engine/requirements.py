@@ -11,7 +11,7 @@ from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.errors import StorageError
-from reggen.images.check import Demands
+from reggen.images.check import CheckSettings
 from reggen.job.models import Job
 from reggen.plan.plan import negative
 from reggen.workflow.template import Template
@@ -33,9 +33,9 @@ def demand_room(job: Job, folder: Folder, images: int) -> None:
         raise StorageError(str(folder.images), "looking for room at", what, remedy=remedy)
 
 
-def demands_of(job: Job) -> Demands:
+def check_settings_of(job: Job) -> CheckSettings:
     """What every image of a job must be."""
-    return Demands.by(job.checks, job.size, job.limits.megapixels)
+    return CheckSettings.by(job.checks, job.size, job.limits.megapixels)
 
 
 def duplicates_of(

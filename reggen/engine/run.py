@@ -13,12 +13,12 @@ from contextlib import suppress
 from functools import partial
 
 from reggen import progress
-from reggen.comfy.session import Link
-from reggen.engine.attempt import Bench
-from reggen.engine.outcomes import Aftermath
+from reggen.comfy.session import ServerSession
+from reggen.engine.attempt import AttemptRunner
+from reggen.engine.outcomes import OutcomeHandler
 from reggen.engine.summary import OUT_OF_TIME
-from reggen.engine.supervisor import Keeper, named
-from reggen.engine.takeover import Heritage
+from reggen.engine.supervisor import Supervisor, named
+from reggen.engine.takeover import Takeover
 from reggen.errors import (
     NoServers,
     Refused,
@@ -28,11 +28,11 @@ from reggen.errors import (
 )
 from reggen.job.models import Limits
 from reggen.launch.launcher import Launched
-from reggen.plan.plan import Order, Plan, Sample
+from reggen.plan.plan import Plan, PromptRequest, Sample
 from reggen.progress import RunEvent
-from reggen.scheduler.fleet import Errand, Fleet
+from reggen.scheduler.fleet import Fleet, WorkItem
 from reggen.scheduler.retry import GiveUp
-from reggen.scheduler.stop_rules import Halt
+from reggen.scheduler.stop_rules import StopRules
 
 _WAITING = 5.0  # seconds without a server that can be used, before it is worth a word
 _DOZE = 60.0  # seconds between looks at the clock: a computer that slept has lost time without a timer noticing
@@ -51,38 +51,39 @@ class Run:
         *,
         job_file: str,
         plan: Plan,
-        bench: Bench,
+        runner: AttemptRunner,
         fleet: Fleet,
-        links: Sequence[Link],
+        sessions: Sequence[ServerSession],
         limits: Limits,
         running: Mapping[str, Launched],
         room: int,
         free_every: Mapping[str, int],
         sick_rest: float,
-        halt: Halt,
-        heritage: Heritage,
+        stop_rules: StopRules,
+        takeover: Takeover,
         ready: Iterable[str],
         undone: Callable[[], Awaitable[list[Sample]]],
         tell: Callable[[RunEvent], None],
     ) -> None:
         """``undone`` looks for images that are none any more; it is asked once, when the others are made."""
-        self._bench, self._fleet = bench, fleet
-        self._links = {link.name: link for link in links}
+        self._runner, self._fleet = runner, fleet
+        self._sessions = {session.name: session for session in sessions}
         self._limits, self._tell = limits, tell
         self._changed = asyncio.Event()
         self._kept = [
-            Keeper(one, link, fleet, self._note, wake=self._changed.set) for one, link in named(self._links, running)
+            Supervisor(one, session, fleet, self._note, wake=self._changed.set)
+            for one, session in named(self._sessions, running)
         ]
         self._aborted = False
         self._working: set[asyncio.Task[None]] = set()
-        self._halt = halt
-        self._after = Aftermath(
+        self._stop_rules = stop_rules
+        self._after = OutcomeHandler(
             job_file=job_file,
             plan=plan,
-            bench=bench,
+            runner=runner,
             fleet=fleet,
             limits=limits,
-            halt=halt,
+            stop_rules=stop_rules,
             room=room,
             free_every=free_every,
             sick_rest=sick_rest,
@@ -92,14 +93,14 @@ class Run:
         )
         self._undone: Callable[[], Awaitable[list[Sample]]] | None = undone
         fleet.expect(more=True)
-        self._heritage, self._expected = heritage, set(ready) & set(self._links)
+        self._takeover, self._expected = takeover, set(ready) & set(self._sessions)
         self._away_since: float | None = None  # since when no server can be used
         self._told_away = False
 
     def stop(self, why: str) -> None:
         """Post nothing more; what is in flight is finished."""
         self._fleet.stop()
-        self._tell(progress.Stopping(time.monotonic(), why))
+        self._tell(progress.RunStopping(time.monotonic(), why))
         self._changed.set()
 
     def abort(self) -> None:
@@ -108,21 +109,21 @@ class Run:
         self._fleet.stop()
         self._changed.set()
 
-    def link_changed(self, link: Link) -> None:
+    def link_changed(self, session: ServerSession) -> None:
         """A link came up or went away."""
         now = time.monotonic()
-        self._expected.discard(link.name)
-        self._fleet.server_is(link.name, link.up, now)
-        self._tell(progress.ServerChanged(now, link.name, link.up, link.why))
-        self._adopt(link, now)
+        self._expected.discard(session.name)
+        self._fleet.server_is(session.name, session.up, now)
+        self._tell(progress.ServerChanged(now, session.name, session.up, session.why))
+        self._adopt(session, now)
         self._changed.set()
 
     async def __call__(self) -> None:
         """Run until nothing is missing, or stopped. Raises what ends a run: JobError, NoServers, StorageError."""
         try:
             async with asyncio.TaskGroup() as group:
-                talks = [talk for link in self._links.values() for talk in (link.listen(), link.watch())]
-                talks += [keeper() for keeper in self._kept]
+                talks = [talk for session in self._sessions.values() for talk in (session.listen(), session.watch())]
+                talks += [supervisor() for supervisor in self._kept]
                 talking = [group.create_task(talk) for talk in talks]
                 try:
                     working = await self._dispatch(group)
@@ -142,9 +143,9 @@ class Run:
 
     def _restart(self, name: str, why: str) -> None:
         """Ask for another process, where it is ours to end."""
-        for keeper in self._kept:
-            if keeper.name == name:
-                keeper.ask(why)
+        for supervisor in self._kept:
+            if supervisor.name == name:
+                supervisor.ask(why)
 
     async def _look_once_more(self, undone: Callable[[], Awaitable[list[Sample]]]) -> None:
         """Have made anew what is gone or damaged; until that is known, the run is not over."""
@@ -155,22 +156,22 @@ class Run:
         else:
             now = time.monotonic()
             if samples:
-                self._tell(progress.Undone(now, tuple(sample.name for sample in samples)))
+                self._tell(progress.SlotsReopened(now, tuple(sample.name for sample in samples)))
             for sample in samples:
-                self._fleet.again(Errand(Order((sample,))), now, 0.0)
+                self._fleet.again(WorkItem(PromptRequest((sample,))), now, 0.0)
         self._fleet.expect(more=False)
         self._changed.set()
 
-    def _adopt(self, link: Link, now: float) -> None:
+    def _adopt(self, session: ServerSession, now: float) -> None:
         """Take over what an earlier run has left on a server and this one would ask for again."""
         names: list[str] = []
-        for trace in link.left_behind:
-            order = self._heritage.wanted(trace)
-            if order is not None and self._fleet.adopt(link.name, order, trace):
-                link.take_over(trace)
-                names += [sample.name for sample in order.samples]
+        for orphan in session.left_behind:
+            request = self._takeover.wanted(orphan)
+            if request is not None and self._fleet.adopt(session.name, request, orphan):
+                session.take_over(orphan)
+                names += [sample.name for sample in request.samples]
         if names:
-            self._tell(progress.TookOver(now, link.name, tuple(names)))
+            self._tell(progress.PromptsTakenOver(now, session.name, tuple(names)))
 
     # ---- handing out
 
@@ -196,12 +197,12 @@ class Run:
             now = time.monotonic()
             self._mind_the_end()
             for server in self._fleet.probes(now):
-                begin(self._probe(self._links[server]))
-            given = self._fleet.assign(now, min(self._halt.prompts_left, _AT_ONCE))
-            for server, errand in given:
-                if errand.at is None and self._fleet.fits(server, errand.order):
-                    self._halt.posted()  # here, so that the next look at the budget knows it
-                begin(self._work(self._links[server], errand))
+                begin(self._probe(self._sessions[server]))
+            given = self._fleet.assign(now, min(self._stop_rules.prompts_left, _AT_ONCE))
+            for server, item in given:
+                if item.at is None and self._fleet.fits(server, item.request):
+                    self._stop_rules.posted()  # here, so that the next look at the budget knows it
+                begin(self._work(self._sessions[server], item))
             spent = time.monotonic() - now
             if len(given) >= _AT_ONCE:
                 await asyncio.sleep(0)  # there may be more, after the others have had their turn
@@ -218,7 +219,7 @@ class Run:
 
     async def _doze(self, now: float) -> None:
         """Until something happens, or the next thing is due."""
-        left = self._halt.seconds_left
+        left = self._stop_rules.seconds_left
         wake = min(
             self._fleet.wake_at(now),
             self._give_away(now),
@@ -231,24 +232,24 @@ class Run:
                 await self._changed.wait()
         self._changed.clear()
 
-    async def _probe(self, link: Link) -> None:
+    async def _probe(self, session: ServerSession) -> None:
         """A server's rest is over: it is given work when it answers, and rests longer when it does not."""
         try:
-            await link.client.remaining()
+            await session.client.remaining()
         except ServerError as error:
-            self._fleet.failed(link.name, time.monotonic(), error.wait if isinstance(error, Refused) else 0.0)
+            self._fleet.failed(session.name, time.monotonic(), error.wait if isinstance(error, Refused) else 0.0)
         else:
-            self._fleet.probed(link.name)
+            self._fleet.probed(session.name)
         self._changed.set()
 
     def _mind_the_end(self) -> None:
         """Stop early enough: no prompt is posted that would end too late, and what is late all the same is left."""
         if self._fleet.stopped:
-            self._aborted = self._aborted or self._halt.seconds_left <= 0
-        elif self._halt.seconds_left <= 0 or all(map(self._halt.is_late, self._fleet.usable or {""})):
+            self._aborted = self._aborted or self._stop_rules.seconds_left <= 0
+        elif self._stop_rules.seconds_left <= 0 or all(map(self._stop_rules.is_late, self._fleet.usable or {""})):
             self.stop(OUT_OF_TIME)
-            self._aborted = self._halt.seconds_left <= 0
-        elif self._halt.prompts_left <= 0:
+            self._aborted = self._stop_rules.seconds_left <= 0
+        elif self._stop_rules.prompts_left <= 0:
             self.stop(f"the budget of {self._limits.prompts} prompts is spent")
 
     def _mind_the_servers(self, now: float) -> float:
@@ -256,10 +257,10 @@ class Run:
         if self._fleet.deserted and not self._fleet.stopped:
             self._after.fatal = self._after.fatal or self._no_servers()
             return now
-        able = self._fleet.well or any(link.up and link.in_flight for link in self._links.values())
+        able = self._fleet.well or any(session.up and session.in_flight for session in self._sessions.values())
         if able or self._fleet.stopped:
             if self._told_away and able:
-                self._tell(progress.Waiting(now, ""))
+                self._tell(progress.ServersAwaited(now, ""))
             self._away_since, self._told_away = None, False
             return math.inf
         since = self._away_since = now if self._away_since is None else self._away_since
@@ -267,89 +268,89 @@ class Run:
         tell = since + min(_WAITING, self._limits.away)
         if now >= tell and not self._told_away:
             self._told_away = True
-            self._tell(progress.Waiting(now, self._why_not()))
+            self._tell(progress.ServersAwaited(now, self._why_not()))
         if now >= limit:
             self._after.fatal = self._after.fatal or self._no_servers()
             return now
         return limit if self._told_away else min(limit, tell)
 
     def _no_servers(self) -> NoServers:
-        return NoServers(tuple((name, self._why_not(name)) for name in self._links))
+        return NoServers(tuple((name, self._why_not(name)) for name in self._sessions))
 
     def _why_not(self, name: str = "") -> str:
         """Why a server, or the first of all, cannot be used."""
-        whys = {link.name: link.why for link in self._links.values() if link.why}
+        whys = {session.name: session.why for session in self._sessions.values() if session.why}
         reasons = {**self._after.last_error, **whys, **self._after.left_out}
         if name:
             return reasons.get(name, "it gave no reason")
         return next((f"{one}: {why}" for one, why in reasons.items()), "connecting")
 
     async def _give_up_stranded(self, now: float) -> None:
-        for errand in self._fleet.stranded(now):
-            await self._after.give_up(errand.order.samples, GiveUp("no server that is there can make it"), errand)
+        for item in self._fleet.stranded(now):
+            await self._after.give_up(item.request.samples, GiveUp("no server that is there can make it"), item)
 
     def _give_away(self, now: float) -> float:
         """Prompts on a server that stays away go to the others. Returns when to come again."""
         again = math.inf
-        for link in self._links.values():
-            if link.away_since is None or not link.in_flight:
+        for session in self._sessions.values():
+            if session.away_since is None or not session.in_flight:
                 continue
             patience = (
-                0.0 if self._fleet.stopped else self._limits.away if self._fleet.others_up(link.name) else math.inf
+                0.0 if self._fleet.stopped else self._limits.away if self._fleet.others_up(session.name) else math.inf
             )
-            if now - link.away_since >= patience:
-                how = "refused" if link.refuses else "been away"
-                link.abandon(f"it has {how} for {now - link.away_since:.0f} s", died=not link.refuses)
+            if now - session.away_since >= patience:
+                how = "refused" if session.refuses else "been away"
+                session.abandon(f"it has {how} for {now - session.away_since:.0f} s", died=not session.refuses)
             else:
-                again = min(again, link.away_since + patience)
+                again = min(again, session.away_since + patience)
         return again
 
-    async def _work(self, link: Link, errand: Errand) -> None:
-        if errand.at is None and not self._fleet.fits(link.name, errand.order):
-            self._fleet.release(link.name)
-            self._after.one_by_one(errand.order.samples, errand.tries, 0.0)
-            self._fleet.finish(link.name)
+    async def _work(self, session: ServerSession, item: WorkItem) -> None:
+        if item.at is None and not self._fleet.fits(session.name, item.request):
+            self._fleet.release(session.name)
+            self._after.one_by_one(item.request.samples, item.tries, 0.0)
+            self._fleet.finish(session.name)
             self._changed.set()
             return
-        names = tuple(sample.name for sample in errand.order.samples)
-        checkpoint = dict(errand.order.samples[0].settings).get("checkpoint")
-        self._tell(progress.Posted(time.monotonic(), link.name, names, checkpoint))
+        names = tuple(sample.name for sample in item.request.samples)
+        checkpoint = dict(item.request.samples[0].settings).get("checkpoint")
+        self._tell(progress.PromptPosted(time.monotonic(), session.name, names, checkpoint))
 
         def left() -> None:
-            self._fleet.release(link.name)
-            self._tell(progress.Left(time.monotonic(), link.name, names))
+            self._fleet.release(session.name)
+            self._tell(progress.PromptLeft(time.monotonic(), session.name, names))
             self._changed.set()
 
         try:
-            await self._attempt(link, errand, left)
+            await self._attempt(session, item, left)
         except StorageError as error:
-            self._after.no_storage(errand, error)
+            self._after.no_storage(item, error)
         finally:
-            self._fleet.finish(link.name)
+            self._fleet.finish(session.name)
             self._changed.set()
 
-    async def _attempt(self, link: Link, errand: Errand, left: Callable[[], None]) -> None:
+    async def _attempt(self, session: ServerSession, item: WorkItem, left: Callable[[], None]) -> None:
         try:
-            result = await self._bench.attempt(link, errand, left, partial(self._after.delivered, link.name))
+            result = await self._runner.attempt(session, item, left, partial(self._after.delivered, session.name))
         except (ServerError, SampleError) as error:
-            await self._after.went_wrong(link, errand, error)
+            await self._after.went_wrong(session, item, error)
         else:
-            await self._after.took(link, errand, result)
-            await link.is_kept(result.made.prompt_id, whole=not (result.failures or result.unsaved))
+            await self._after.took(session, item, result)
+            await session.is_kept(result.made.prompt_id, whole=not (result.failures or result.unsaved))
 
     # ---- leaving
 
     async def _withdraw(self) -> None:
         """Take our prompts from every server that still answers; within a few seconds, whatever happens."""
 
-        async def one(link: Link) -> None:
+        async def one(session: ServerSession) -> None:
             with suppress(ServerError, TimeoutError):
                 async with asyncio.timeout(_WITHDRAW):
-                    await link.withdraw()
+                    await session.withdraw()
 
         async with asyncio.TaskGroup() as group:
-            for link in self._links.values():
-                group.create_task(one(link))
+            for session in self._sessions.values():
+                group.create_task(one(session))
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

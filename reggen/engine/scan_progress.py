@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from reggen.progress import Looking, RunEvent
+from reggen.progress import RunEvent, Scanning
 
 _MOMENT = 1.0  # seconds of which nobody is told
 _EVERY = 0.25  # seconds
 
 
-class Looks:
+class ScanProgress:
     """Called with the files that were looked at and all there are, in whichever thread; it tells now and then."""
 
     def __init__(self, tell: Callable[[RunEvent], None], loop: asyncio.AbstractEventLoop) -> None:
@@ -29,6 +29,6 @@ class Looks:
         if now >= self._due if not over else self._told:
             self._due, self._told = now + _EVERY, True
             with suppress(RuntimeError):  # nobody is there any more
-                self._loop.call_soon_threadsafe(self._tell, Looking(now, done, total))
+                self._loop.call_soon_threadsafe(self._tell, Scanning(now, done, total))
         if over:
             self._due, self._told = None, False

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reggen.dataset.reconcile import Resumed
+from reggen.dataset.reconcile import Reconciled
 from reggen.errors import COMPLETE, INCOMPLETE, STOPPED, TIME_UP, ReggenError
 from reggen.progress import ServerView
 
@@ -15,7 +15,7 @@ OUT_OF_TIME = "the time is up"
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class EmptySlot:
     """One slot that stayed empty, and why."""
 
     name: str
@@ -33,10 +33,10 @@ class Summary:
     made: int
     seconds: float
     started: str
-    given_up: tuple[Given, ...] = ()
+    given_up: tuple[EmptySlot, ...] = ()
     servers: dict[str, ServerView] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
-    resumed: Resumed = field(default_factory=Resumed)
+    resumed: Reconciled = field(default_factory=Reconciled)
     strangers: tuple[str, ...] = ()
     values: Mapping[str, int] = field(default_factory=dict)
     other_recipes: tuple[range, ...] = ()  # slots, from 0, that were made with other settings

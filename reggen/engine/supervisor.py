@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from reggen.comfy.session import Link
+from reggen.comfy.session import ServerSession
 from reggen.dataset.folder import Folder
 from reggen.job.models import Job, Server
 from reggen.launch.launcher import Launch, Launched, LaunchError
@@ -78,26 +78,26 @@ def _launch(server: Server, folder: Folder) -> Launch:
     )
 
 
-class Keeper:
+class Supervisor:
     """Keeps one of them up. ``tell`` gets sentences for people; ``wake`` is called when it may be given work again."""
 
     def __init__(
         self,
         one: Launched,
-        link: Link,
+        session: ServerSession,
         fleet: Fleet,
         tell: Callable[[str], None],
         *,
         wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._one, self._link, self._fleet, self._tell, self._clock = one, link, fleet, tell, clock
+        self._one, self._session, self._fleet, self._tell, self._clock = one, session, fleet, tell, clock
         self._wake, self._asked, self._spared = wake, "", False
 
     @property
     def name(self) -> str:
         """The server's."""
-        return self._link.name
+        return self._session.name
 
     def ask(self, why: str) -> None:
         """Restart it, for this reason."""
@@ -122,7 +122,7 @@ class Keeper:
                 await self._one.restart(why)
             elif not await self._one.is_too_big():
                 self._give(work=True)
-            elif self._link.in_flight:
+            elif self._session.in_flight:
                 self._give(work=False)  # between prompts: what it has is finished first
             else:
                 self._give(work=False)
@@ -135,20 +135,22 @@ class Keeper:
         """Whether it may be given anything new. The run is woken: its link may be up, and nothing else happens."""
         if self._spared == work:
             self._spared = not work
-            self._fleet.spare(self._link.name, spared=self._spared)
+            self._fleet.spare(self._session.name, spared=self._spared)
             self._wake()
 
     def _useless(self) -> str:
         """Why it is to be restarted at once, if it is."""
-        if self._link.worker_is_dead:
+        if self._session.worker_is_dead:
             return "its worker is dead"
-        away = self._link.away_since
-        frozen = away is not None and not self._link.refuses and self._clock() - away > _FROZEN
+        away = self._session.away_since
+        frozen = away is not None and not self._session.refuses and self._clock() - away > _FROZEN
         if self._one.alive and frozen:
             return f"it runs and has not answered for {_FROZEN:.0f} s"
         return self._asked
 
 
-def named(links: Mapping[str, Link], running: Mapping[str, Launched]) -> list[tuple[Launched, Link]]:
+def named(
+    sessions: Mapping[str, ServerSession], running: Mapping[str, Launched]
+) -> list[tuple[Launched, ServerSession]]:
     """The processes with their links, of those that take part."""
-    return [(one, links[name]) for name, one in running.items() if name in links]
+    return [(one, sessions[name]) for name, one in running.items() if name in sessions]

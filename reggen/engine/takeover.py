@@ -10,10 +10,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
-from reggen.comfy.protocol import Trace
+from reggen.comfy.protocol import OrphanedPrompt
 from reggen.dataset.ledger import Ledger
 from reggen.errors import StorageError
-from reggen.plan.plan import Order, Plan
+from reggen.plan.plan import Plan, PromptRequest
 from reggen.workflow.template import Template
 
 
@@ -22,28 +22,28 @@ def prompt_id(run_id: uuid.UUID, index: int, take: int, post: int) -> str:
     return str(uuid.uuid5(run_id, f"{index}/{take}/{post}"))
 
 
-class Heritage:
+class Takeover:
     """What this run may take over. ``runs`` are the dataset's earlier ones."""
 
     def __init__(self, plan: Plan, ledger: Ledger, runs: Collection[uuid.UUID], template: Template) -> None:
         self._plan, self._ledger, self._runs, self._template = plan, ledger, runs, template
 
-    def ours(self, trace: Trace) -> bool:
+    def ours(self, orphan: OrphanedPrompt) -> bool:
         """Whether an earlier run of this dataset posted it."""
-        return any(prompt_id(run, trace.index, trace.take, trace.post) == trace.id for run in self._runs)
+        return any(prompt_id(run, orphan.index, orphan.take, orphan.post) == orphan.id for run in self._runs)
 
-    def wanted(self, trace: Trace) -> Order | None:
+    def wanted(self, orphan: OrphanedPrompt) -> PromptRequest | None:
         """The order that this prompt answers, if it is still missing and would be asked for in the same words."""
-        if not 0 <= trace.index < len(self._plan):
+        if not 0 <= orphan.index < len(self._plan):
             return None
-        start, stop = self._plan.window(trace.index)
+        start, stop = self._plan.window(orphan.index)
         try:
             takes, done = self._ledger.takes(start, stop), self._ledger.done(start, stop)
         except StorageError:
             return None  # it is made again at the worst; whoever reads what is missing ends the run for it
-        for order in self._plan.orders(start, stop, takes, done):
-            origin = start if order.batch > 1 and trace.batch > 1 else trace.index
-            same = (origin, trace.take, trace.seed, trace.batch)
-            if (*order.origin, order.seed, order.batch) == same:
-                return order if self._template.fingerprint(order) == trace.recipe else None
+        for request in self._plan.requests(start, stop, takes, done):
+            origin = start if request.batch > 1 and orphan.batch > 1 else orphan.index
+            same = (origin, orphan.take, orphan.seed, orphan.batch)
+            if (*request.origin, request.seed, request.batch) == same:
+                return request if self._template.fingerprint(request) == orphan.recipe else None
         return None

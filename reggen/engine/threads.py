@@ -119,7 +119,7 @@ class Threads(Executor):
             jobs[0].result()
 
 
-class Ahead(Generic[Item]):
+class ReadAhead(Generic[Item]):
     """The items of an iterator that blocks, so many at a time, read in a thread before they are asked for."""
 
     def __init__(self, items: Iterator[Item], threads: Threads, most: int) -> None:

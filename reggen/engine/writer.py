@@ -21,7 +21,7 @@ from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, Row
 from reggen.engine.threads import LIMIT, Threads
 from reggen.errors import BadImage, StorageError
-from reggen.images.check import Finding
+from reggen.images.check import Inspection
 from reggen.plan.plan import Sample
 
 _TOGETHER = 64  # pictures at most: those that come later wait for them
@@ -31,19 +31,19 @@ End = StorageError | BadImage | None
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedImage:
     """A picture that passed its checks: ``row`` is made when it is in the dataset."""
 
     sample: Sample
     part: Part
-    finding: Finding
+    finding: Inspection
     row: Callable[[], Row]
 
 
-_Kept = tuple[Accepted, asyncio.Future[None]]
+_Kept = tuple[AcceptedImage, asyncio.Future[None]]
 
 
-class Scribe:
+class DatasetWriter:
     """One run's. What `keep` begins is never cut in two, however the run ends; `close` waits for it.
 
     ``thread`` is the one that touches the dataset; it stays open. ``moved`` is told of each file of somebody else's
@@ -68,7 +68,7 @@ class Scribe:
         if duplicates:  # while the server makes its first picture; what goes wrong is told when it is needed
             self._thread.submit(duplicates.load)
 
-    def keep(self, accepted: Accepted) -> asyncio.Future[None]:
+    def keep(self, accepted: AcceptedImage) -> asyncio.Future[None]:
         """Bring a picture into the dataset. The future is done when it is there; it raises StorageError, BadImage.
 
         Whoever awaits it and may be cancelled shields it: what was accepted is kept.
@@ -119,7 +119,7 @@ class Scribe:
         if self._waiting:
             self._begin()
 
-    def _settle(self, group: Sequence[Accepted]) -> list[End]:
+    def _settle(self, group: Sequence[AcceptedImage]) -> list[End]:
         """Blocking, never cut in two: bytes, captions and names, then the folder, then the rows say so."""
         ends: list[End] = [None] * len(group)
         placed: dict[int, Path] = {}
@@ -139,10 +139,10 @@ class Scribe:
                 ends[number] = error
         return ends
 
-    def _place(self, accepted: Accepted) -> Path:
+    def _place(self, accepted: AcceptedImage) -> Path:
         sample, part = accepted.sample, accepted.part
         if self._duplicates:
-            self._duplicates.demand_new(sample.name, sample.index, part.path, accepted.finding.prints)
+            self._duplicates.demand_new(sample.name, sample.index, part.path, accepted.finding.phashes)
         self._folder.sync(part)
         text, files = sample.caption or "", CaptionFiles(self._folder)
         self._aside.extend(files.clear(sample.name, text, self._captions if text else ""))

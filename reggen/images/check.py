@@ -19,7 +19,7 @@ from reggen.files import opened
 from reggen.images.damage import DAMAGE
 from reggen.images.decode import is_deep, is_whole, plain
 from reggen.images.formats import DESCRIPTION
-from reggen.images.phash import prints
+from reggen.images.phash import phashes
 from reggen.job.models import Checks
 
 BLACK = 8  # no channel above this: a picture of NaNs, or a safety filter's
@@ -34,7 +34,7 @@ FORMATS = {"png": "PNG", "webp": "WEBP", "jpg": "JPEG"}
 
 
 @dataclass(frozen=True, slots=True)
-class Demands:
+class CheckSettings:
     """What an image must be. ``size`` in pixels, None for any; the flags turn single checks off.
 
     ``duplicates``: the hashes by which the image can be told from others are wanted in the finding.
@@ -73,11 +73,11 @@ class Demands:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Inspection:
     """What an accepted image is: width and height in pixels, and the note reggen sent along, empty when it has none.
 
-    ``has_graph``: ComfyUI's own metadata are in it. ``deep``: it is grey in 16 bits. ``prints``: the hashes under which
-    it is looked for among others; empty where nobody asked for them, or it shows too little to compare.
+    ``has_graph``: ComfyUI's own metadata are in it. ``deep``: it is grey in 16 bits. ``phashes``: the hashes under
+    which it is looked for among others; empty where nobody asked for them, or it shows too little to compare.
     """
 
     width: int
@@ -85,26 +85,26 @@ class Finding:
     note: Note
     has_graph: bool = False
     deep: bool = False
-    prints: tuple[int, ...] = field(default=(), compare=False)
+    phashes: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def hash(self) -> int | None:
         """The picture's own hash, to be remembered."""
-        return self.prints[0] if self.prints else None
+        return self.phashes[0] if self.phashes else None
 
     @property
     def likeness(self) -> str | None:
         """The same as the ledger writes it."""
-        return f"{self.prints[0]:016x}" if self.prints else None
+        return f"{self.phashes[0]:016x}" if self.phashes else None
 
 
-def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Finding:
-    """Decode the image at ``path`` and hold it against ``demands``. Raises BadImage, named ``name``."""
+def inspect(path: Path, name: str, check_settings: CheckSettings, kind: str = "png") -> Inspection:
+    """Decode the image at ``path`` and hold it against ``check_settings``. Raises BadImage, named ``name``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we count the pixels ourselves
             with opened(path) as file, Image.open(file, formats=[FORMATS[kind]]) as image:
-                return _inspect(image, path, name, demands)
+                return _inspect(image, path, name, check_settings)
     except UnidentifiedImageError:
         raise BadImage(name, f"is not a {kind} file (it begins with {_head(path)})", torn=True) from None
     except Image.DecompressionBombError:
@@ -115,32 +115,32 @@ def inspect(path: Path, name: str, demands: Demands, kind: str = "png") -> Findi
         raise BadImage(name, f"cannot be decoded: {getattr(error, 'strerror', None) or error}", torn=True) from None
 
 
-def _inspect(image: Image.Image, path: Path, name: str, demands: Demands) -> Finding:
+def _inspect(image: Image.Image, path: Path, name: str, check_settings: CheckSettings) -> Inspection:
     width, height = image.size
-    if width * height > demands.megapixels * 1_000_000:
+    if width * height > check_settings.megapixels * 1_000_000:
         raise BadImage(name, f"has {width}x{height} pixels, more than limits.megapixels allows")
-    if demands.size and (width, height) != demands.size:
-        asked = "x".join(map(str, demands.size))
+    if check_settings.size and (width, height) != check_settings.size:
+        asked = "x".join(map(str, check_settings.size))
         cure = "a workflow that upscales wants [checks] size = false"
         raise BadImage(name, f"is {width}x{height} where {asked} was asked for; {cure}")
     image.load()
     if image.format == "PNG":
         _demand_whole(path, name)
     picture = plain(image)
-    if why := _empty(picture, demands):
+    if why := _empty(picture, check_settings):
         raise BadImage(name, why)
-    found = prints(picture) if demands.duplicates else ()
-    return Finding(width, height, _note(image), "prompt" in image.info, is_deep(image), prints=found)
+    found = phashes(picture) if check_settings.duplicates else ()
+    return Inspection(width, height, _note(image), "prompt" in image.info, is_deep(image), phashes=found)
 
 
-def _empty(picture: Image.Image, demands: Demands) -> str:
+def _empty(picture: Image.Image, check_settings: CheckSettings) -> str:
     """Why there is nothing on the picture; an empty string when there is something."""
     facts = ImageStat.Stat(picture)
-    if demands.black and max(high for _, high in facts.extrema) <= demands.black_level:
+    if check_settings.black and max(high for _, high in facts.extrema) <= check_settings.black_level:
         return "is black"
-    if demands.flat and max(facts.stddev) <= demands.flat_level:
+    if check_settings.flat and max(facts.stddev) <= check_settings.flat_level:
         return "is of one colour"
-    if demands.noise and roughness(picture) > demands.noise_level:
+    if check_settings.noise and roughness(picture) > check_settings.noise_level:
         return "is nothing but noise"
     return ""
 

@@ -30,7 +30,7 @@ Cut = tuple[float, float, float, float]
 _NONE: Cut = (0.0, 0.0, 0.0, 0.0)
 
 
-class Verdict(StrEnum):
+class Match(StrEnum):
     """What two pictures are to each other."""
 
     SAME = "is the same picture as"
@@ -38,7 +38,7 @@ class Verdict(StrEnum):
     OTHER = "is another picture than"
 
 
-def twin(path: Path, others: Iterable[Path]) -> tuple[Path, Verdict] | None:
+def match_of(path: Path, others: Iterable[Path]) -> tuple[Path, Match] | None:
     """The first of the others that is the same picture as the one at ``path``, or looks like it.
 
     A file that cannot be read is another picture.
@@ -47,7 +47,7 @@ def twin(path: Path, others: Iterable[Path]) -> tuple[Path, Verdict] | None:
     for other in others:
         mine = mine or _decoded(path)
         its = _decoded(other)
-        if mine and its and (verdict := _judged(mine, its)) is not Verdict.OTHER:
+        if mine and its and (verdict := _judged(mine, its)) is not Match.OTHER:
             return other, verdict
     return None
 
@@ -60,10 +60,10 @@ def _decoded(path: Path) -> Image.Image | None:
         return None
 
 
-def _judged(mine: Image.Image, its: Image.Image) -> Verdict:
+def _judged(mine: Image.Image, its: Image.Image) -> Match:
     if mine.size == its.size and ImageChops.difference(mine, its).getbbox() is None:
-        return Verdict.SAME
-    return Verdict.ALIKE if difference(_small(mine), _small(its)) <= ALIKE else Verdict.OTHER
+        return Match.SAME
+    return Match.ALIKE if difference(_small(mine), _small(its)) <= ALIKE else Match.OTHER
 
 
 def _small(picture: Image.Image) -> Image.Image:

@@ -69,7 +69,7 @@ def _waves() -> NDArray[Any]:
     return waves
 
 
-def prints(image: Image.Image) -> tuple[int, ...]:
+def phashes(image: Image.Image) -> tuple[int, ...]:
     """The hashes under which a picture is looked for, its own first; empty where it shows too little to compare."""
     thumb = reduced(image)
     if not _tells(thumb):
@@ -77,18 +77,18 @@ def prints(image: Image.Image) -> tuple[int, ...]:
     return tuple(_hashes(_padded(thumb), WINDOWS))
 
 
-def own_print(image: Image.Image) -> int | None:
-    """The first of `prints`, for a fraction of the time."""
+def own_phash(image: Image.Image) -> int | None:
+    """The first of `phashes`, for a fraction of the time."""
     thumb = reduced(image)
     return _hashes(_padded(thumb), [_WHOLE])[0] if _tells(thumb) else None
 
 
-def print_of(path: Path) -> int | None:
+def phash_of(path: Path) -> int | None:
     """The same of a file; None also where it cannot be read."""
     try:
         with opened(path) as file, Image.open(file, formats=formats()) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a JPEG is decoded no larger than needed
-            return own_print(image)
+            return own_phash(image)
     except (Image.DecompressionBombError, *DAMAGE):
         return None
 

@@ -13,7 +13,7 @@ _CANDIDATES = 4
 _FAR = 65  # bits: farther than two hashes can be
 
 
-class Likeness:
+class PhashIndex:
     """Numbers of pictures by hash. ``bits``: how many may differ between two that may look alike.
 
     It takes its memory at once, 26 bytes for each of ``most`` pictures, and never more: what is compared with has

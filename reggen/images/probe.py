@@ -21,14 +21,14 @@ from reggen.geometry import Size
 from reggen.images.check import BLACK, FLAT
 from reggen.images.damage import DAMAGE
 from reggen.images.decode import chunks, formats
-from reggen.images.phash import own_print
+from reggen.images.phash import own_phash
 
 _NAMES = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}
 _SPOTS = 8  # each way, at which a picture is looked at first
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 
-class Flaw(StrEnum):
+class ImageFlaw(StrEnum):
     """What can be wrong with an image file."""
 
     EMPTY = "image-empty"
@@ -43,7 +43,7 @@ class Flaw(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageInfo:
     """An image file. ``size`` is None where its header cannot be read; ``details`` says what was found instead.
 
     ``seen`` is the size that kohya's imagesize 1.4.1 reads: of an extended WebP, such as one with EXIF, a pixel
@@ -54,35 +54,35 @@ class Picture:
     size: Size | None
     seen: Size | None = None
     kind: str = ""
-    flaws: tuple[Flaw, ...] = ()
+    flaws: tuple[ImageFlaw, ...] = ()
     details: str = ""
     own: int | None = None
 
 
-def glance(path: Path) -> Picture:
+def glance(path: Path) -> ImageInfo:
     """Read the header only. Never raises: what cannot be read has a flaw."""
     try:
         with opened(path) as file:
             return _glance(file, path)
     except OSError as error:
-        return Picture(None, flaws=(Flaw.ALIEN,), details=error.strerror or str(error))
+        return ImageInfo(None, flaws=(ImageFlaw.ALIEN,), details=error.strerror or str(error))
 
 
-def _glance(file: IO[bytes], path: Path) -> Picture:
+def _glance(file: IO[bytes], path: Path) -> ImageInfo:
     head = file.read(32)
     file.seek(0)
     if not head:
-        return Picture(None, flaws=(Flaw.EMPTY,), details="it has no bytes")
+        return ImageInfo(None, flaws=(ImageFlaw.EMPTY,), details="it has no bytes")
     try:
         with Image.open(file, formats=formats()) as image:
             return _described(image, path, head)
     except Image.DecompressionBombError:
-        return Picture(None, flaws=(Flaw.VAST,), details="it says it has more pixels than Pillow decodes")
+        return ImageInfo(None, flaws=(ImageFlaw.VAST,), details="it says it has more pixels than Pillow decodes")
     except DAMAGE as error:
         if size := _claimed(head):  # kohya takes this size, and fails when it loads the image
-            return Picture(size, size, flaws=(Flaw.TORN,), details="it is cut off before its pixels")
+            return ImageInfo(size, size, flaws=(ImageFlaw.TORN,), details="it is cut off before its pixels")
         unknown = isinstance(error, UnidentifiedImageError)
-        return Picture(None, flaws=(Flaw.ALIEN,), details=_alien(head) if unknown else str(error))
+        return ImageInfo(None, flaws=(ImageFlaw.ALIEN,), details=_alien(head) if unknown else str(error))
 
 
 def _claimed(head: bytes) -> Size | None:
@@ -109,15 +109,15 @@ def _alien(head: bytes) -> str:
     return f"it begins with {head[:16].decode('ascii', 'replace')!r}"
 
 
-def _described(image: Image.Image, path: Path, head: bytes) -> Picture:
+def _described(image: Image.Image, path: Path, head: bytes) -> ImageInfo:
     kind = (image.format or "").lower()
     ending = path.suffix.lower().removeprefix(".")
-    flaws = [Flaw.ENDING] if kind not in {_NAMES.get(ending, ending), "mpo"} else []
+    flaws = [ImageFlaw.ENDING] if kind not in {_NAMES.get(ending, ending), "mpo"} else []
     if _orientation(image) not in {0, 1}:
-        flaws.append(Flaw.TURNED)
+        flaws.append(ImageFlaw.TURNED)
     short = int(head[8:16] == b"WEBPVP8X")
     seen = (image.width - short, image.height - short)
-    return Picture(image.size, seen, kind, tuple(flaws), f"it is {kind}" if Flaw.ENDING in flaws else "")
+    return ImageInfo(image.size, seen, kind, tuple(flaws), f"it is {kind}" if ImageFlaw.ENDING in flaws else "")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -130,31 +130,31 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def look(path: Path) -> Picture:
+def look(path: Path) -> ImageInfo:
     """Decode the whole image and judge what is on it. Never raises."""
     try:
         with opened(path) as file:
             content = file.read()
     except OSError as error:
-        return Picture(None, flaws=(Flaw.ALIEN,), details=error.strerror or str(error))
+        return ImageInfo(None, flaws=(ImageFlaw.ALIEN,), details=error.strerror or str(error))
     picture = _glance(io.BytesIO(content), path)
-    if picture.size is None or Flaw.TORN in picture.flaws:
+    if picture.size is None or ImageFlaw.TORN in picture.flaws:
         return picture
     flaws, details, own = _judged(content, picture.kind)
     said = "; ".join(words for words in (picture.details, details) if words)
-    return Picture(picture.size, picture.seen, picture.kind, (*flaws, *picture.flaws), said, own)
+    return ImageInfo(picture.size, picture.seen, picture.kind, (*flaws, *picture.flaws), said, own)
 
 
-def _judged(content: bytes, kind: str) -> tuple[tuple[Flaw, ...], str, int | None]:
+def _judged(content: bytes, kind: str) -> tuple[tuple[ImageFlaw, ...], str, int | None]:
     try:
         with Image.open(io.BytesIO(content), formats=formats()) as image:
             image.load()  # and converted as kohya does it, which reads grey in 16 bits as nearly white
             drawn = image if image.mode in {"RGB", "L"} else image.convert("RGB")
     except Image.DecompressionBombError:
-        return (Flaw.VAST,), "it has more pixels than Pillow decodes", None
+        return (ImageFlaw.VAST,), "it has more pixels than Pillow decodes", None
     except DAMAGE as error:
-        return (Flaw.TORN,), str(error), None
-    flaws, own = [Flaw.CUT] if kind == "png" and not _ends(content) else [], own_print(drawn)
+        return (ImageFlaw.TORN,), str(error), None
+    flaws, own = [ImageFlaw.CUT] if kind == "png" and not _ends(content) else [], own_phash(drawn)
     spots = drawn.resize((_SPOTS, _SPOTS), Image.Resampling.NEAREST).tobytes()
     if own is None or max(spots) <= BLACK:
         flaws += _bare(drawn)  # otherwise it shows something, and there is no need to look at every pixel
@@ -168,11 +168,11 @@ def _ends(png: bytes) -> bool:
         return False
 
 
-def _bare(drawn: Image.Image) -> list[Flaw]:
+def _bare(drawn: Image.Image) -> list[ImageFlaw]:
     statistics = ImageStat.Stat(drawn)
     if max(high for _, high in statistics.extrema) <= BLACK:
-        return [Flaw.BLACK]
-    return [Flaw.FLAT] if max(statistics.stddev) < FLAT else []
+        return [ImageFlaw.BLACK]
+    return [ImageFlaw.FLAT] if max(statistics.stddev) < FLAT else []
 
 
 def digest(path: Path) -> bytes | None:

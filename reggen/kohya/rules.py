@@ -247,7 +247,7 @@ def latent_caches(stem: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cache:
+class LatentCache:
     """What a cache's name says: the stems of images it may belong to, likeliest first; its image's size, if named.
 
     ``of_text``: it holds what the text encoder made of the caption, not the latents of the image.
@@ -258,13 +258,13 @@ class Cache:
     of_text: bool = False
 
 
-def cache(name: str) -> Cache | None:
+def cache(name: str) -> LatentCache | None:
     """Read the name of an ``.npz`` file; None for another file."""
     if not name.endswith(".npz"):
         return None
     whole = name.removesuffix(".npz")
     if match := _TEXT_CACHE.fullmatch(name):
-        return Cache((match["stem"], whole), of_text=True)
+        return LatentCache((match["stem"], whole), of_text=True)
     if match := _NEW_CACHE.fullmatch(name):
-        return Cache((match["stem"], whole), (int(match["width"]), int(match["height"])))
-    return Cache((whole,))
+        return LatentCache((match["stem"], whole), (int(match["width"]), int(match["height"])))
+    return LatentCache((whole,))

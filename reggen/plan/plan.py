@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from reggen.job.models import SEED_LIMIT, Job
-from reggen.plan.prompt_source import Source
+from reggen.plan.prompt_source import PromptSource
 from reggen.prompts.guard import Guard
 
 _TAKE = 1 << 40
@@ -57,7 +57,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PromptRequest:
     """What one prompt is asked for: samples of one batch that are still missing, under one seed."""
 
     samples: tuple[Sample, ...]
@@ -89,9 +89,9 @@ class Plan:
     ``source`` says what each prompt is asked for; left out, it is made of the job alone.
     """
 
-    def __init__(self, job: Job, source: Source | None = None) -> None:
+    def __init__(self, job: Job, source: PromptSource | None = None) -> None:
         self._dataset, self._sampling = job.dataset, job.sampling
-        self.source = source or Source(job)
+        self.source = source or PromptSource(job)
         self._negative = negative(job, self.source.own.negative)
         self._first_seed = job.first_seed
         self._digits = max(3, len(str(job.dataset.count)))
@@ -136,7 +136,7 @@ class Plan:
         """The file name of a slot without its ending."""
         return f"{self._dataset.prefix}_{index + 1:0{self._digits}d}"
 
-    def orders(self, start: int, stop: int, takes: dict[int, int], skip: Collection[int]) -> Iterator[Order]:
+    def requests(self, start: int, stop: int, takes: dict[int, int], skip: Collection[int]) -> Iterator[PromptRequest]:
         """The orders for the slots ``start <= index < stop`` that are not in ``skip``.
 
         ``takes`` gives the take of slots that are not in their first. ``start`` and ``stop`` must not
@@ -146,8 +146,8 @@ class Plan:
             window = range(first, min(first + self._sampling.batch, len(self)))
             samples = [self.sample(index, takes.get(index, 0)) for index in window if index not in skip]
             if together := tuple(sample for sample in samples if sample.batch > 1):
-                yield Order(together)
-            yield from (Order((sample,)) for sample in samples if sample.batch == 1)
+                yield PromptRequest(together)
+            yield from (PromptRequest((sample,)) for sample in samples if sample.batch == 1)
 
     def window(self, index: int) -> tuple[int, int]:
         """The slots, from and up to, of the batch that a slot belongs to."""

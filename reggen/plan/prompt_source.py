@@ -21,7 +21,7 @@ from reggen.errors import JobError, Problem
 from reggen.geometry import Size
 from reggen.job.models import Job, Prompts
 from reggen.prompts.from_caption import prompt_from
-from reggen.prompts.generator import Variety
+from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
 from reggen.prompts.permute import Shares, whole
 from reggen.prompts.template import Value
@@ -31,7 +31,7 @@ _STEP = 8  # pixels: what a latent's sides are multiples of
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class TrainingExample:
     """One training image as a plan sees it: its file name, caption, bucket in pixels, and repeats."""
 
     name: str
@@ -41,7 +41,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PromptSpec:
     """What one prompt is asked for. None: as the workflow has it.
 
     ``values`` is what was chosen in a template; ``example`` the training image it stands for, if any.
@@ -52,35 +52,39 @@ class Wanted:
     caption: str | None
     settings: tuple[tuple[str, Any], ...] = ()
     values: tuple[Value, ...] = ()
-    example: Example | None = None
+    example: TrainingExample | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class WorkflowDefaults:
     """The prompts that a workflow brings along: what an image is made with where the job has none."""
 
     positive: str = ""
     negative: str = ""
 
 
-NOTHING = Own()
+NOTHING = WorkflowDefaults()
 
 
-class Source:
+class PromptSource:
     """The wanted of a job of one class; ``own`` is what the workflow says where the job is silent.
 
     Raises JobError for templates that cannot be read, and for weights that fit nothing or are all 0.
     """
 
     def __init__(
-        self, job: Job, examples: Sequence[Example] = (), wildcards: Wildcards | None = None, own: Own = NOTHING
+        self,
+        job: Job,
+        examples: Sequence[TrainingExample] = (),
+        wildcards: Wildcards | None = None,
+        own: WorkflowDefaults = NOTHING,
     ) -> None:
         self.own = own
         self._job, self._examples = job, tuple(examples)
         self._shares = Shares(_weights(job.prompts, self._examples)) if examples else None
         positives = () if job.prompts.source else job.prompts.positives
         seed = job.first_seed
-        self.variety = Variety(positives, wildcards, seed=seed) if positives else None
+        self.variety = PromptGenerator(positives, wildcards, seed=seed) if positives else None
         self.matrix = Matrix(job.matrix.axes, seed=seed)
         self._said = lru_cache(4096)(self._say)
 
@@ -99,15 +103,17 @@ class Source:
             return True
         return self._shares.period == len(self._examples) and self.matrix.combinations == 1
 
-    def at(self, number: int) -> Wanted:
+    def at(self, number: int) -> PromptSpec:
         """What the prompt of this number, from 0, is asked for."""
         example = self._examples[self._shares.turn(number)[0]] if self._shares else None
         positive, values, settings = self._words(number, example)
         size = settings.pop("size", None) or self._size(example)
         caption = self._caption(positive, example)
-        return Wanted(positive, size, caption, tuple(settings.items()), values, example)
+        return PromptSpec(positive, size, caption, tuple(settings.items()), values, example)
 
-    def _words(self, number: int, example: Example | None) -> tuple[str | None, tuple[Value, ...], dict[str, Any]]:
+    def _words(
+        self, number: int, example: TrainingExample | None
+    ) -> tuple[str | None, tuple[Value, ...], dict[str, Any]]:
         if self.variety is not None:
             prompt, settings = self.matrix.beside(self.variety, number)
             return prompt.text, prompt.values, settings
@@ -115,13 +121,13 @@ class Source:
         told = self._said(example.caption, prompts.prefix, prompts.suffix) if example and prompts.source else None
         return told, (), self.matrix.at(number)
 
-    def _size(self, example: Example | None) -> Size | None:
+    def _size(self, example: TrainingExample | None) -> Size | None:
         if self._job.sampling.size and example:
             width, height = example.bucket
             return max(_STEP, width - width % _STEP), max(_STEP, height - height % _STEP)
         return self._job.size
 
-    def _caption(self, positive: str | None, example: Example | None) -> str | None:
+    def _caption(self, positive: str | None, example: TrainingExample | None) -> str | None:
         words = self._job.dataset.class_words
         match self._job.captions.write:
             case "none":
@@ -138,7 +144,7 @@ class Source:
         return prompt_from(caption, trigger, words, replace=replace, prefix=prefix, suffix=suffix)
 
 
-def _weights(prompts: Prompts, examples: Sequence[Example]) -> list[int]:
+def _weights(prompts: Prompts, examples: Sequence[TrainingExample]) -> list[int]:
     """How often each example comes, beside the others: its repeats, times what the job's patterns say."""
     weights = [Fraction(example.repeats) for example in examples]
     for pattern, factor in prompts.weights.items():

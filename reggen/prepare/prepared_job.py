@@ -1,6 +1,6 @@
 """A job and everything it refers to, read before a run: its training set, its wildcards, its classes. Blocking.
 
-One `Brief` for each class: a job whose count is known, and its plan. The forbidden words are looked for here, so
+One `PreparedJob` for each class: a job whose count is known, and its plan. The forbidden words are looked for here, so
 that a run with one of them in a prompt does not start.
 """
 
@@ -23,7 +23,7 @@ from reggen.geometry import Size
 from reggen.job.models import SEED_LIMIT, ClassBlock, Job, Sampling, Training
 from reggen.kohya.rules import Bucketing
 from reggen.plan.plan import CLASS, Plan
-from reggen.plan.prompt_source import Example, Own, Source
+from reggen.plan.prompt_source import PromptSource, TrainingExample, WorkflowDefaults
 from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prompts import spelling
 from reggen.prompts.guard import Guard, Offence
@@ -43,7 +43,7 @@ BATCH = "batch"
 
 
 @dataclass(frozen=True, slots=True)
-class Brief:
+class PreparedJob:
     """One class of a job, ready to be made.
 
     ``arithmetic`` says in words how count and sizes came about; ``warnings`` what a trainer would want to know;
@@ -59,7 +59,7 @@ class Brief:
     guarded: bool = True
 
 
-def study(job: Job, job_file: str) -> tuple[Brief, ...]:
+def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
     """One brief for each class of a job. Raises JobError, with the job file's name, for all that is wrong with it."""
     training = _training(job.training) if job.training else None
     try:
@@ -153,12 +153,12 @@ def _shared(total: int, shares: Sequence[Fraction]) -> list[int]:
 # ---- one class
 
 
-def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) -> Brief:
+def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) -> PreparedJob:
     job = _with_batch(job)
     wildcards = WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None
     examples = _examples(training) if training and _uses_examples(job) else ()
     made_of, guard = template(job), guard_of(job)
-    plan = Plan(job, Source(job, examples, wildcards, Own(made_of.positive, made_of.negative)))
+    plan = Plan(job, PromptSource(job, examples, wildcards, WorkflowDefaults(made_of.positive, made_of.negative)))
     if problems := (*_offences(job, plan, guard), *_of_the_workflow(made_of, guard)):
         raise JobError("the job", problems)
     guarded = bool(made_of.sent or job.prompts.positives or job.prompts.source)
@@ -171,7 +171,7 @@ def _brief(job: Job, training: TrainingSet | None, arithmetic: tuple[str, ...]) 
         *_suspicious(made_of, job.training),
         *_of_entries(training),
     )
-    return Brief(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard, guarded)
+    return PreparedJob(job, plan, training, (*arithmetic, *_sizes(job, plan, training)), warnings, guard, guarded)
 
 
 def _with_batch(job: Job) -> Job:
@@ -196,8 +196,10 @@ def _uses_examples(job: Job) -> bool:
     return bool(job.prompts.source or job.sampling.size or job.captions.write == "training")
 
 
-def _examples(training: TrainingSet) -> tuple[Example, ...]:
-    return tuple(Example(image.path.name, image.caption, image.bucket, image.repeats) for image in training.images)
+def _examples(training: TrainingSet) -> tuple[TrainingExample, ...]:
+    return tuple(
+        TrainingExample(image.path.name, image.caption, image.bucket, image.repeats) for image in training.images
+    )
 
 
 def _sizes(job: Job, plan: Plan, training: TrainingSet | None) -> Iterator[str]:
@@ -248,7 +250,7 @@ def _of_a_caption(job: Job, what: str) -> bool:
     return bool(job.prompts.source) or (what == "caption" and job.captions.write == "training")
 
 
-def _offending(where: str, text: str, offence: Offence, example: Example | None, guard: Guard) -> Problem:
+def _offending(where: str, text: str, offence: Offence, example: TrainingExample | None, guard: Guard) -> Problem:
     """A forbidden word in a text; where a training caption brought it, with its image and what there is to do."""
     hint = ""
     if example and offence.forbidden in {found.forbidden for found in guard.find_all(example.caption)}:
@@ -360,17 +362,17 @@ def _of_entries(training: TrainingSet | None) -> Iterator[str]:
         )
 
 
-def settings_of(brief: Brief, done: Collection[int] | None = None) -> Mapping[str, int]:
+def settings_of(prepared: PreparedJob, done: Collection[int] | None = None) -> Mapping[str, int]:
     """How often each value of a template and of the matrix comes up in the slots, of the first many.
 
     With ``done`` only these slots are counted.
     """
     counts: Counter[str] = Counter()
-    batch = brief.job.sampling.batch
-    for slot in range(0, min(len(brief.plan), CHECKED * batch), batch):
-        window = range(slot, min(slot + batch, len(brief.plan)))
+    batch = prepared.job.sampling.batch
+    for slot in range(0, min(len(prepared.plan), CHECKED * batch), batch):
+        window = range(slot, min(slot + batch, len(prepared.plan)))
         made = len(window) if done is None else sum(index in done for index in window)
-        wanted = brief.plan.source.at(slot // batch)
+        wanted = prepared.plan.source.at(slot // batch)
         if not made or not (wanted.values or wanted.settings):
             continue
         for value in wanted.values:

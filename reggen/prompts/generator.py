@@ -39,7 +39,7 @@ class Prompt:
     other: int = 0
 
 
-class Variety:
+class PromptGenerator:
     """The prompts of all slots, by index, computed from templates, wildcards and seed alone.
 
     Raises JobError with a problem for every template that cannot be read, under ``key``.

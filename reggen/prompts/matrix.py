@@ -14,7 +14,7 @@ from math import prod
 from typing import Generic, TypeVar
 
 from reggen.errors import JobError, Problem
-from reggen.prompts.generator import Prompt, Variety
+from reggen.prompts.generator import Prompt, PromptGenerator
 from reggen.prompts.permute import shuffled
 
 Setting = TypeVar("Setting")
@@ -50,7 +50,7 @@ class Matrix(Generic[Setting]):
         times, within = divmod(index, self.combinations)
         return self.combination(shuffled(within, self.combinations, f"{self._seed}/matrix/{times}"))
 
-    def beside(self, variety: Variety, index: int) -> tuple[Prompt, dict[str, Setting]]:
+    def beside(self, variety: PromptGenerator, index: int) -> tuple[Prompt, dict[str, Setting]]:
         """The prompt and the combination for a slot, so that all pairs come to be."""
         prompt = variety.at(index, self.combinations)
         return prompt, self.combination(prompt.other)

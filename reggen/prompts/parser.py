@@ -58,7 +58,7 @@ def parse(text: str, wildcard: Lookup) -> Node:
         raise Unreadable(
             f"is {len(text):,} letters long; {_LARGEST:,} are the most", "put its choices into wildcard files"
         )
-    return _Reader(text, wildcard).whole()
+    return _TemplateReader(text, wildcard).whole()
 
 
 def parse_option(text: str, wildcard: Lookup) -> tuple[Option, Fraction]:
@@ -85,7 +85,7 @@ def weighted(options: list[tuple[Option, Fraction]]) -> list[Option]:
     return [option._replace(weight=weight) for (option, _), weight in zip(chosen, weights, strict=True)]
 
 
-class _Reader:
+class _TemplateReader:
     """Reads one template, from left to right, once."""
 
     def __init__(self, text: str, wildcard: Lookup) -> None:

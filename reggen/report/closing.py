@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reggen.dataset.folder import storage
-from reggen.engine.summary import Given, Summary
+from reggen.engine.summary import EmptySlot, Summary
 from reggen.errors import STOPPED
 from reggen.progress import ServerView
 from reggen.report.lines import span
@@ -47,7 +47,7 @@ def _lines(summary: Summary) -> Iterator[str]:
         yield f"  ended early  {why}"
 
 
-def _given_up(given_up: Iterable[Given]) -> Iterator[str]:
+def _given_up(given_up: Iterable[EmptySlot]) -> Iterator[str]:
     """A line for each reason: what has one cause is one thing to be mended."""
     names = defaultdict[str, list[str]](list)
     for given in given_up:

@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reggen.progress import Looking, Progress, RunEvent, ServerView
+from reggen.progress import Progress, RunEvent, Scanning, ServerView
 from reggen.report.lines import line, looks, span
 
 _LOOKS = 10.0  # seconds between lines that say how far a long look is
@@ -38,14 +38,14 @@ class Display:
     def tell(self, event: RunEvent) -> None:
         """One event of the run."""
         self.state.apply(event)
-        if isinstance(event, Looking):
+        if isinstance(event, Scanning):
             self._look(event)
         elif text := line(event, self.state):
             self._say(text)
         if not self._told_end and event.at - self.state.began > _FIRST_MINUTES:
             self._tell_end(event.at)
 
-    def _look(self, event: Looking) -> None:
+    def _look(self, event: Scanning) -> None:
         """Say it now and then; the live display has it all the time."""
         if event.at >= self._look_due and self.state.looking and (text := line(event, self.state)):
             self._look_due = event.at + _LOOKS

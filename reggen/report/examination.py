@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from reggen.doctor.findings import Finding, Severity
-from reggen.doctor.model import EntryReport, Examination, FolderReport, Stop
+from reggen.doctor.model import DoctorReport, EntryReport, FolderReport, TrainingStop
 from reggen.geometry import Size
 from reggen.kohya.rules import Bucketing
 
 _SHOWN = 5  # files of one finding, buckets of one folder
 _STOPS = {
-    Stop.START: "kohya would end on this at its start.",
-    Stop.LOAD: "kohya would start with this, and end when it loads or caches the first bad image.",
+    TrainingStop.START: "kohya would end on this at its start.",
+    TrainingStop.LOAD: "kohya would start with this, and end when it loads or caches the first bad image.",
 }
 
 
-def words(examination: Examination, then: str = "") -> str:
+def words(examination: DoctorReport, then: str = "") -> str:
     """The whole examination for a terminal; ``then`` is what is to be done after it, and all is not well before."""
     lines = [f"{examination.root} as kohya reads it"]
     for number, entry in enumerate(examination.entries):
@@ -114,7 +114,7 @@ def _within(file: Path, root: Path) -> str:
     return os.path.relpath(file, root) if file.is_relative_to(root) and file != root else str(file)
 
 
-def _verdict(examination: Examination) -> str:
+def _verdict(examination: DoctorReport) -> str:
     count = Counter(finding.severity for finding in examination.findings)
     if examination.well:
         return "All is well."
@@ -127,7 +127,7 @@ def _verdict(examination: Examination) -> str:
     return f"{' and '.join(named)}.{stop}"
 
 
-def as_json(examination: Examination) -> dict[str, Any]:
+def as_json(examination: DoctorReport) -> dict[str, Any]:
     """The same for programs; sizes are [width, height]."""
     return {
         "reg_data_dir": str(examination.root),

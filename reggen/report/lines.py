@@ -9,19 +9,19 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from reggen.progress import (
-    Began,
-    Committed,
-    GaveUp,
-    Looking,
-    Paused,
+    ImageSaved,
     Progress,
+    PromptsTakenOver,
     RunEvent,
+    RunPaused,
+    RunStarted,
+    RunStopping,
+    Scanning,
     ServerChanged,
-    Stopping,
-    TookOver,
+    ServersAwaited,
+    SlotGivenUp,
+    SlotsReopened,
     Trouble,
-    Undone,
-    Waiting,
 )
 
 
@@ -33,44 +33,44 @@ def line(event: RunEvent, state: Progress) -> str | None:
 
 def _words(event: RunEvent, state: Progress) -> str | None:
     match event:
-        case Looking():
+        case Scanning():
             return looks(event)
-        case Began():
+        case RunStarted():
             already = f", {event.done} are there" if event.done else ""
             return f"{event.total} images wanted{already}; servers: {', '.join(event.servers)}"
         case ServerChanged():
             return f"{event.server} is {'ready' if event.up else 'away'}" + (f": {event.why}" if event.why else "")
-        case TookOver():
+        case PromptsTakenOver():
             return f"{event.server} still has {', '.join(event.names)} from an earlier run; taken over"
-        case Committed():
+        case ImageSaved():
             busy = f" in {event.busy:.1f} s" if event.busy is not None else ""
             return f"{event.name} made on {event.server}{busy} ({state.done}/{state.total}{_left(event.at, state)})"
         case Trouble():
             return event.text
-        case GaveUp():
+        case SlotGivenUp():
             return f"{event.name} is given up: {event.reason}"
-        case Undone():
+        case SlotsReopened():
             return f"{', '.join(event.names)}: deleted or damaged since; made anew"
-        case Paused() | Waiting() | Stopping():
+        case RunPaused() | ServersAwaited() | RunStopping():
             return _halted(event, state)
     return None
 
 
-def looks(event: Looking) -> str:
+def looks(event: Scanning) -> str:
     """How far a look at many images is."""
     return f"looking at the images that lie there: {event.done:,} of {event.total:,}"
 
 
-def _halted(event: Paused | Waiting | Stopping, state: Progress) -> str:
+def _halted(event: RunPaused | ServersAwaited | RunStopping, state: Progress) -> str:
     match event:
-        case Paused():
+        case RunPaused():
             return f"paused: {event.why}" if event.why else "going on"
-        case Waiting():
+        case ServersAwaited():
             if not event.why:
                 return "a server can be used again"
             is_said = any(view.why and view.why in event.why for view in state.servers.values())  # of the server itself
             return "no server can be used; waiting for one" + ("" if is_said else f" ({event.why})")
-        case Stopping():
+        case RunStopping():
             return f"no new prompts: {event.why}"
 
 

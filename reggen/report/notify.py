@@ -12,7 +12,7 @@ from typing import Any
 from reggen.engine.summary import Summary
 from reggen.errors import JobError, Problem, ReggenError
 from reggen.job.models import Notify
-from reggen.progress import Paused, RunEvent, Waiting
+from reggen.progress import RunEvent, RunPaused, ServersAwaited
 
 _LIMIT = 30.0  # seconds for one notice
 _STUCK = 600.0  # seconds without any server before somebody is told
@@ -31,12 +31,12 @@ class Notices:
         """One event of the run."""
         if self._apprise is None:
             return
-        if isinstance(event, Paused) and event.why:
+        if isinstance(event, RunPaused) and event.why:
             self._send(f"paused: {event.why}")
-        if isinstance(event, Waiting):
+        if isinstance(event, ServersAwaited):
             self._watch(event)
 
-    def _watch(self, event: Waiting) -> None:
+    def _watch(self, event: ServersAwaited) -> None:
         """No server that can be used for ten minutes is worth a notice; one that comes back in time is not."""
         if self._stuck:
             self._stuck.cancel()

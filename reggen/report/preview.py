@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from reggen.dataset.folder import Folder
-from reggen.engine.preflight import Examined
+from reggen.engine.preflight import ServerCheck
 from reggen.engine.requirements import bytes_needed, lasting, mib
 from reggen.job.models import Job, Server
 from reggen.plan.plan import Sample
-from reggen.prepare.prepared_job import CHECKED, Brief, settings_of
+from reggen.prepare.prepared_job import CHECKED, PreparedJob, settings_of
 from reggen.report.status import conflicts, state_of
 from reggen.workflow.template import Template, template
 
@@ -20,16 +20,16 @@ _READABLE = 10**15
 _CHOICES = 12  # values of templates and of the matrix that are counted in words
 
 
-def preview(brief: Brief, job_file: str) -> str:
+def preview(prepared: PreparedJob, job_file: str) -> str:
     """What one class of a job would be. Raises WorkflowError."""
-    return "\n".join(_preview(brief, job_file))
+    return "\n".join(_preview(prepared, job_file))
 
 
-def _preview(brief: Brief, job_file: str) -> Iterator[str]:
-    job, plan, made_of = brief.job, brief.plan, template(brief.job)
+def _preview(prepared: PreparedJob, job_file: str) -> Iterator[str]:
+    job, plan, made_of = prepared.job, prepared.plan, template(prepared.job)
     dataset, first, last = job.dataset, plan[0], plan[len(plan) - 1]
     yield f"{job_file}: {len(plan):,} images"
-    yield from (f"  why          {line}" for line in brief.arithmetic)
+    yield from (f"  why          {line}" for line in prepared.arithmetic)
     yield f"  folder       {dataset.folder.absolute()}  (repeats {dataset.repeats}, class {dataset.class_words!r})"
     state = state_of(job)
     if state["done"]:
@@ -40,7 +40,7 @@ def _preview(brief: Brief, job_file: str) -> Iterator[str]:
     for name in ("checkpoint", "sampler", "scheduler", "steps", "cfg"):
         if (value := _setting(made_of, name)) is not None:
             yield f"  {name:<12} {value}"
-    yield from _variety(brief)
+    yield from _variety(prepared)
     if job.captions.write != "none":
         yield f"  captions     {_CAPTIONS[job.captions.write]}, in {first.name}{job.captions.extension} ..."
     if job.sampling.gauged:
@@ -54,9 +54,9 @@ def _preview(brief: Brief, job_file: str) -> Iterator[str]:
     yield f"  servers      {', '.join(map(_server, job.servers))}"
     yield f"  disk         about {mib(bytes_needed(job, len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
     yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
-    if brief.guard and brief.guarded:
+    if prepared.guard and prepared.guarded:
         yield "  guard        no forbidden word in the class words, the prompts or the captions"
-    yield from (f"  WARNING      {warning}" for warning in brief.warnings)
+    yield from (f"  WARNING      {warning}" for warning in prepared.warnings)
     yield f"  the first {min(_SHOWN, len(plan))}:"
     yield from (_sample(plan[index], job) for index in range(min(_SHOWN, len(plan))))
 
@@ -79,13 +79,13 @@ def _setting(made_of: Template, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _variety(brief: Brief) -> Iterator[str]:
+def _variety(prepared: PreparedJob) -> Iterator[str]:
     """How many different prompts there are, and how often each of a few choices comes."""
-    combinations = brief.plan.source.combinations
+    combinations = prepared.plan.source.combinations
     if combinations > 1:
-        once = ", none twice before all were used" if _none_twice(brief) else ""
+        once = ", none twice before all were used" if _none_twice(prepared) else ""
         yield f"  variety      {_many(combinations)} combinations{once}"
-    counts = settings_of(brief)
+    counts = settings_of(prepared)
     shown = sorted(counts.items())[:_CHOICES]
     yield from (f"    {times:>8,} x {what}" for what, times in shown)
     if len(counts) > _CHOICES:
@@ -97,12 +97,12 @@ def _many(count: int) -> str:
     return f"{count:,}" if count < _READABLE else f"about 10^{math.floor(math.log10(count))}"
 
 
-def _none_twice(brief: Brief) -> bool:
+def _none_twice(prepared: PreparedJob) -> bool:
     """Whether each round brings every combination once, in other words or settings each time.
 
     Equal alternatives such as {a|a} are found by looking at the first round; False where it is too long for that.
     """
-    source, prompts = brief.plan.source, -(-len(brief.plan) // brief.job.sampling.batch)
+    source, prompts = prepared.plan.source, -(-len(prepared.plan) // prepared.job.sampling.batch)
     first = min(prompts, source.combinations)
     if first > CHECKED or not source.even:
         return False
@@ -127,19 +127,19 @@ def _size(job: Job) -> str:
 
 
 def checked(
-    briefs: Sequence[Brief], job_file: str, examined: Sequence[Examined], unstartable: Mapping[str, str]
+    prepared_jobs: Sequence[PreparedJob], job_file: str, examined: Sequence[ServerCheck], unstartable: Mapping[str, str]
 ) -> tuple[str, bool]:
     """The preflight's findings in words, and whether nothing stands in the way here.
 
     ``unstartable`` says of servers that are to be started here why they cannot be.
     """
-    job = briefs[0].job
-    need, free = sum(bytes_needed(one.job, len(one.plan)) for one in briefs), Folder(job.dataset).free_bytes()
+    job = prepared_jobs[0].job
+    need, free = sum(bytes_needed(one.job, len(one.plan)) for one in prepared_jobs), Folder(job.dataset).free_bytes()
     room = free >= need / 2
-    problems = [problem for brief in briefs for problem in standing_in_the_way(brief.job)]
+    problems = [problem for prepared in prepared_jobs for problem in standing_in_the_way(prepared.job)]
     lines = [f"{job_file}: the job file and its workflow are in order"]
     lines.append(f"  disk         {mib(free)} free, about {mib(need)} needed" + ("" if room else ": TOO LITTLE"))
-    lines.extend(f"  WARNING      {warning}" for warning in briefs[0].warnings)
+    lines.extend(f"  WARNING      {warning}" for warning in prepared_jobs[0].warnings)
     for one in examined:
         launch = next((server.launch for server in job.servers if server.name == one.server), None)
         why_not = unstartable.get(one.server)
@@ -168,7 +168,7 @@ def standing_in_the_way(job: Job) -> list[str]:
     return problems
 
 
-def _verdict(one: Examined) -> str:
+def _verdict(one: ServerCheck) -> str:
     if one.away:
         return f"away: {one.away}"
     if one.problems:

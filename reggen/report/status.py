@@ -9,7 +9,7 @@ from reggen.comfy.sanitize import said
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.lock import is_held
-from reggen.dataset.reconcile import Compared, demand_filled
+from reggen.dataset.reconcile import Comparison, demand_filled
 from reggen.errors import Problem, StorageError
 from reggen.job.models import Job
 
@@ -37,7 +37,7 @@ def state_of(job: Job) -> dict[str, Any]:
         return state
     try:
         _verify(ledger)
-        compared = Compared.of(folder, ledger, count)
+        compared = Comparison.of(folder, ledger, count)
         state["done"] = compared.settled
         state["missing"] = count - compared.settled
         state["deleted"] = ledger.names(compared.gone)

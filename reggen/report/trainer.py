@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from reggen.errors import JobError, Problem
-from reggen.report.trainer_input import Asked, Served, as_json, quoted, word
+from reggen.report.trainer_input import ClassFolder, TrainerInput, as_json, quoted, word
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class TrainerSettings:
     """The text to paste, whole lines; ``hints`` are sentences for which its syntax has no comments."""
 
     text: str
     hints: tuple[str, ...] = ()
 
 
-def section(trainer: str | None, what: Asked) -> Section:
+def section(trainer: str | None, what: TrainerInput) -> TrainerSettings:
     """The section for a trainer. Raises JobError, with a list of those there are, for another name."""
     if trainer not in _TRAINERS:
         said = "is missing" if trainer is None else f"{trainer!r} is no trainer that reggen knows"
@@ -35,7 +35,7 @@ def section(trainer: str | None, what: Asked) -> Section:
 # ---- kohya
 
 
-def _kohya(what: Asked) -> Section:
+def _kohya(what: TrainerInput) -> TrainerSettings:
     words = ["--reg_data_dir", word(str(what.served[0].folder.parent), windows=what.windows)]
     ending = what.training.caption_extension if what.training else what.captions
     words += ["--caption_extension", ending] if what.captions and ending else []
@@ -44,10 +44,10 @@ def _kohya(what: Asked) -> Section:
             words.append(f"--{name}")
         elif value is not False:
             words += [f"--{name}", word(_comma(value), windows=what.windows) if name == "resolution" else str(value)]
-    return Section(" ".join(words) + "\n", tuple(_kohya_hints(what)))
+    return TrainerSettings(" ".join(words) + "\n", tuple(_kohya_hints(what)))
 
 
-def _kohya_hints(what: Asked) -> Iterator[str]:
+def _kohya_hints(what: TrainerInput) -> Iterator[str]:
     if not what.captions:
         tokens = ", ".join(repr(one.words) for one in what.served)
         yield f"No captions are written: kohya trains the images with their class tokens, {tokens}."
@@ -63,7 +63,7 @@ def _kohya_hints(what: Asked) -> Iterator[str]:
         yield "With a --dataset_config kohya ignores --reg_data_dir: use --for kohya-toml."
 
 
-def _kohya_toml(what: Asked) -> Section:
+def _kohya_toml(what: TrainerInput) -> TrainerSettings:
     ending = what.training.caption_extension if what.training else None
     lines = []
     if what.options and what.train:
@@ -76,10 +76,10 @@ def _kohya_toml(what: Asked) -> Section:
     if not what.captions:
         lines.append("# No captions are written: kohya trains the images with their class tokens.")
     lines += [line for one in what.served for line in _subset(one, what.captions, is_reg=True)]
-    return Section("\n".join(lines).rstrip("\n") + "\n")
+    return TrainerSettings("\n".join(lines).rstrip("\n") + "\n")
 
 
-def _subset(one: Served, ending: str | None, *, is_reg: bool) -> Iterator[str]:
+def _subset(one: ClassFolder, ending: str | None, *, is_reg: bool) -> Iterator[str]:
     yield "[[datasets.subsets]]"
     if is_reg:
         yield "is_reg = true"
@@ -94,7 +94,7 @@ def _subset(one: Served, ending: str | None, *, is_reg: bool) -> Iterator[str]:
 # ---- the others
 
 
-def _ai_toolkit(what: Asked) -> Section:
+def _ai_toolkit(what: TrainerInput) -> TrainerSettings:
     lines = ["# Under `datasets:` of the process, beside the entry of the training images."]
     if not what.captions:
         lines.append("# No captions are written: default_caption is used.")
@@ -108,10 +108,10 @@ def _ai_toolkit(what: Asked) -> Section:
             f"{name}: {quoted(value) if isinstance(value, str) else json.dumps(value)}" for name, value in entry.items()
         ]
         lines += [f"- {pairs[0]}", *(f"  {pair}" for pair in pairs[1:])]
-    return Section("".join(f"{' ' * 8}{line}\n" for line in lines))  # as deep as in ai-toolkit's own examples
+    return TrainerSettings("".join(f"{' ' * 8}{line}\n" for line in lines))  # as deep as in ai-toolkit's own examples
 
 
-def _simpletuner(what: Asked) -> Section:
+def _simpletuner(what: TrainerInput) -> TrainerSettings:
     entries = []
     for one in what.served:
         entry: dict[str, Any] = {"id": f"reg-{one.words}", "type": "local", "instance_data_dir": str(one.folder)}
@@ -125,10 +125,10 @@ def _simpletuner(what: Asked) -> Section:
         entry |= {"resolution": what.side, "resolution_type": "pixel_area"} if what.side else {}
         entries.append(entry)
     hints = ["Put it into the list in multidatabackend.json. It works with LyCORIS adapters only."]
-    return Section(as_json(entries), (*hints, *_only_txt(what, "SimpleTuner", "the class tokens")))
+    return TrainerSettings(as_json(entries), (*hints, *_only_txt(what, "SimpleTuner", "the class tokens")))
 
 
-def _onetrainer(what: Asked) -> Section:
+def _onetrainer(what: TrainerInput) -> TrainerSettings:
     entries = []
     for number, one in enumerate(what.served):
         entry: dict[str, Any] = {"__version": 2, "name": one.words, "path": str(one.folder), "seed": number}
@@ -141,17 +141,17 @@ def _onetrainer(what: Asked) -> Section:
             entry |= {"image": {"enable_resolution_override": True, "resolution_override": override}}
         entries.append(entry)
     hints = ["Put it into the list in OneTrainer's concepts file. Prior prediction is there for LoRA only."]
-    return Section(as_json(entries), (*hints, *_only_txt(what, "OneTrainer", "an empty prompt")))
+    return TrainerSettings(as_json(entries), (*hints, *_only_txt(what, "OneTrainer", "an empty prompt")))
 
 
-def _only_txt(what: Asked, trainer: str, otherwise: str) -> Iterator[str]:
+def _only_txt(what: TrainerInput, trainer: str, otherwise: str) -> Iterator[str]:
     if what.captions != ".txt":
         written = f"they are written as {what.captions}" if what.captions else "none are written"
         remedy = "[captions] write = 'class' (or 'prompt'), extension = '.txt' in the job changes that."
         yield f"{trainer} reads captions from .txt only, and {written}: it trains the images with {otherwise}. {remedy}"
 
 
-def _diffusers(what: Asked) -> Section:
+def _diffusers(what: TrainerInput) -> TrainerSettings:
     lines = []
     for one in what.served:
         words = ["--with_prior_preservation", "--class_data_dir", word(str(one.folder), windows=what.windows)]
@@ -159,10 +159,10 @@ def _diffusers(what: Asked) -> Section:
         if what.training and what.options and len(set(what.training.pixels)) == 1:
             words += ["--resolution", str(what.side)]
         lines.append(" ".join(words))
-    return Section("\n".join(lines) + "\n", tuple(_diffusers_hints(what)))
+    return TrainerSettings("\n".join(lines) + "\n", tuple(_diffusers_hints(what)))
 
 
-def _diffusers_hints(what: Asked) -> Iterator[str]:
+def _diffusers_hints(what: TrainerInput) -> Iterator[str]:
     yield (
         "diffusers counts every entry of the folder as an image, whatever it is, and generates into it what it "
         "believes is missing: let the run be complete first, and keep other files out."
@@ -175,7 +175,7 @@ def _diffusers_hints(what: Asked) -> Iterator[str]:
         yield f"This job puts {' and '.join(among)} among the images: diffusers opens them as images, and ends."
 
 
-_TRAINERS: dict[str, Callable[[Asked], Section]] = {
+_TRAINERS: dict[str, Callable[[TrainerInput], TrainerSettings]] = {
     "kohya": _kohya,
     "kohya-toml": _kohya_toml,
     "ai-toolkit": _ai_toolkit,

@@ -12,12 +12,12 @@ from pathlib import PurePath
 from typing import Any
 
 from reggen.job.models import Training
-from reggen.prepare.prepared_job import Brief
+from reggen.prepare.prepared_job import PreparedJob
 from reggen.training.subsets import listed, once
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ClassFolder:
     """One class folder as a trainer is to read it: its absolute path, class tokens, repeats, images when finished."""
 
     folder: PurePath
@@ -27,7 +27,7 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrainerInput:
     """What there is to tell. All of ``served`` lie in one folder, and there is at least one.
 
     ``captions`` is the ending of the caption files beside the images, None where there are none; ``listed`` says
@@ -35,10 +35,10 @@ class Asked:
     how a shell's words are quoted.
     """
 
-    served: tuple[Served, ...]
+    served: tuple[ClassFolder, ...]
     captions: str | None = None
     training: Training | None = None
-    train: tuple[Served, ...] = ()
+    train: tuple[ClassFolder, ...] = ()
     listed: bool = False
     windows: bool = os.name == "nt"
 
@@ -60,14 +60,14 @@ class Asked:
         return round(math.sqrt(math.prod(self.training.pixels))) if self.training and self.options else None
 
 
-def asked(briefs: Sequence[Brief]) -> Asked:
+def asked(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
     """What the classes of one job have to tell."""
-    job = briefs[0].job
+    job = prepared_jobs[0].job
     served = [
-        Served(one.folder.absolute(), one.class_words, one.repeats, one.count)
-        for one in (brief.job.dataset for brief in briefs)
+        ClassFolder(one.folder.absolute(), one.class_words, one.repeats, one.count)
+        for one in (prepared.job.dataset for prepared in prepared_jobs)
     ]
-    return Asked(
+    return TrainerInput(
         tuple(served),
         None if job.captions.write == "none" else job.captions.extension,
         job.training,
@@ -76,11 +76,11 @@ def asked(briefs: Sequence[Brief]) -> Asked:
     )
 
 
-def _trained(training: Training) -> Iterator[Served]:
+def _trained(training: Training) -> Iterator[ClassFolder]:
     if training.folder is not None:
         found = once(listed(training.folder.absolute(), training.caption_extension, is_reg=False))
         for subset in sorted(found, key=lambda one: one.folder):
-            yield Served(subset.folder, subset.reading.class_tokens or "", subset.repeats, 0)
+            yield ClassFolder(subset.folder, subset.reading.class_tokens or "", subset.repeats, 0)
 
 
 # ---- quoting

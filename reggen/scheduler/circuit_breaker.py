@@ -20,7 +20,7 @@ _RESTS = (0.5, 120.0)  # seconds: the first ceiling of the jitter and the highes
 _LONGEST_SPELL = 1800.0  # seconds
 
 
-class Care(Enum):
+class ServerCare(Enum):
     """What a server's last prompt asks to be done for it."""
 
     NOTHING = auto()
@@ -30,7 +30,7 @@ class Care(Enum):
 
 
 @dataclass(slots=True)
-class Breaker:
+class CircuitBreaker:
     """One server's. ``on_trial``: it gets one prompt at a time until one has ended."""
 
     jitter: Callable[[float], float]
@@ -89,16 +89,16 @@ class Breaker:
         """A good picture came of it."""
         self.failures = self._bad = self._spells = 0
 
-    def sick(self, now: float, rest: float) -> Care:
+    def sick(self, now: float, rest: float) -> ServerCare:
         """One more prompt of which only bad pictures came, or none for want of memory.
 
         ``rest`` is the first spell's, in seconds.
         """
         self._bad += 1
         if self._bad % SICK:
-            return Care.NOTHING
+            return ServerCare.NOTHING
         if self._bad % (2 * SICK) and not self._spells:
-            return Care.FREE
+            return ServerCare.FREE
         self._spells += 1
         self.failed(now, min(_LONGEST_SPELL, rest * 2.0 ** min(self._spells - 1, 16)))
-        return Care.REST if self._spells == 1 else Care.RESTART
+        return ServerCare.REST if self._spells == 1 else ServerCare.RESTART

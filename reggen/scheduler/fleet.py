@@ -16,12 +16,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reggen.comfy.protocol import Success, Trace
-from reggen.plan.plan import Order
-from reggen.scheduler.circuit_breaker import Breaker, Care
-from reggen.scheduler.order_queue import NEAR, Shelf
-from reggen.scheduler.retry import Tries
-from reggen.scheduler.server_slots import FETCHING, Finish, Station
+from reggen.comfy.protocol import OrphanedPrompt, Success
+from reggen.plan.plan import PromptRequest
+from reggen.scheduler.circuit_breaker import CircuitBreaker, ServerCare
+from reggen.scheduler.order_queue import NEAR, OrderQueue
+from reggen.scheduler.retry import AttemptCounts
+from reggen.scheduler.server_slots import FETCHING, ServerSlots, TailAssignment
 
 _REFUSALS = 3  # prompts in a row a server may refuse, before it is left out
 _BARRED = 5
@@ -34,7 +34,7 @@ _LONGEST_REST = 1800.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Completed:
     """What a server has made already: the prompt, its pictures, and the seconds from its post to its end."""
 
     prompt_id: str
@@ -43,24 +43,24 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class WorkItem:
     """One order and what was spent on it in this run.
 
-    ``at`` is the server that has a prompt for it already: one that an earlier run has posted (``trace``), or one
+    ``at`` is the server that has a prompt for it already: one that an earlier run has posted (``orphan``), or one
     that has ended and whose pictures are still to be fetched (``made``).
     """
 
-    order: Order
-    tries: Tries = field(default_factory=Tries)
+    request: PromptRequest
+    tries: AttemptCounts = field(default_factory=AttemptCounts)
     at: str | None = None
-    trace: Trace | None = None
-    made: Made | None = None
+    orphan: OrphanedPrompt | None = None
+    made: Completed | None = None
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
+class _Delayed:
     not_before: float
-    errand: Errand
+    item: WorkItem
 
 
 class Fleet:
@@ -69,7 +69,7 @@ class Fleet:
     def __init__(
         self,
         depths: Mapping[str, int | None],
-        orders: Iterator[Order],
+        requests: Iterator[PromptRequest],
         jitter: Callable[[float], float],
         *,
         patience: float = 30.0,
@@ -78,11 +78,11 @@ class Fleet:
         one_text: bool = False,
     ) -> None:
         """A depth of None follows what is measured; ``images`` is how many the orders are for, where it is known."""
-        self._servers = {name: Station(depth, Breaker(jitter)) for name, depth in depths.items()}
-        self._shelf, self._jitter, self._patience = Shelf(orders, window), jitter, patience
+        self._servers = {name: ServerSlots(depth, CircuitBreaker(jitter)) for name, depth in depths.items()}
+        self._queue, self._jitter, self._patience = OrderQueue(requests, window), jitter, patience
         self._left = images
-        self._waiting: list[_Waiting] = []
-        self._adopted: list[tuple[str, Errand]] = []
+        self._waiting: list[_Delayed] = []
+        self._adopted: list[tuple[str, WorkItem]] = []
         self._stopped = self._held = self._expecting = False
         self._left_to_others = math.inf  # until when some server is given nothing more
         self._active = 0
@@ -91,33 +91,33 @@ class Fleet:
 
     # ---- what to do
 
-    def assign(self, now: float, most: float = math.inf) -> list[tuple[str, Errand]]:
+    def assign(self, now: float, most: float = math.inf) -> list[tuple[str, WorkItem]]:
         """Hand out what can be handed out now; each pair holds a slot until `release` and is active until `finish`.
 
         ``most`` is how many may be handed out beside those that are on a server already.
         """
         given, self._adopted = self._adopted, []
         self._left_to_others = math.inf
-        for name, errand in given:
-            self._hold(name, errand.order, now)
+        for name, item in given:
+            self._hold(name, item.request, now)
         most += len(given)
         if self._stopped or self._held:
             return given
         open_ones = [name for name, server in self._servers.items() if server.is_open(now)]
         kept_free: set[str] = set()
         while len(given) < most and (pair := self._due(now, open_ones, kept_free)):
-            self._hold(pair[0], pair[1].order, now)
+            self._hold(pair[0], pair[1].request, now)
             given.append(pair)
         if len(self._waiting) <= 2 * self._most_active():  # or more failures than can be worked off: nothing new on top
             self._hand_out([name for name in open_ones if name not in kept_free], given, most, now)
         return given
 
-    def adopt(self, name: str, order: Order, trace: Trace) -> bool:
+    def adopt(self, name: str, request: PromptRequest, orphan: OrphanedPrompt) -> bool:
         """Whether the order is still to be handed out; then it is what a server does already, for an earlier run."""
-        if self._stopped or not self._shelf.claim({sample.index for sample in order.samples}):
+        if self._stopped or not self._queue.claim({sample.index for sample in request.samples}):
             return False
-        self._count(order)
-        self._adopted.append((name, Errand(order, at=name, trace=trace)))
+        self._count(request)
+        self._adopted.append((name, WorkItem(request, at=name, orphan=orphan)))
         return True
 
     def expect(self, *, more: bool) -> None:
@@ -127,7 +127,7 @@ class Fleet:
     @property
     def exhausted(self) -> bool:
         """Nothing is left to be handed out but what may be put back."""
-        return self._shelf.empty and not self._waiting
+        return self._queue.empty and not self._waiting
 
     @property
     def finished(self) -> bool:
@@ -188,7 +188,7 @@ class Fleet:
             if not server.out and (server.up or self._is_expected(server, now))
         )
 
-    def _is_expected(self, server: Station, now: float) -> bool:
+    def _is_expected(self, server: ServerSlots, now: float) -> bool:
         if server.down_since is None:
             server.down_since = now
         return now - server.down_since < self._patience
@@ -255,7 +255,7 @@ class Fleet:
         server.breaker.failed(now, min(_LONGEST_REST, rest * 2.0 ** min(len(server.raised) - _RAISED, 16)))
         return True
 
-    def _is_ailing(self, server: Station) -> bool:
+    def _is_ailing(self, server: ServerSlots) -> bool:
         few = _RAISED_ALIKE if self._are_alike(server.raised) else _RAISED
         return len(server.raised) >= few and self._made - server.made > server.others_made
 
@@ -294,11 +294,11 @@ class Fleet:
         """A batch of so many pictures does not fit into a server's memory, freed or not."""
         self._servers[name].largest = min(self._servers[name].largest, batch - 1)
 
-    def fits(self, name: str, order: Order) -> bool:
+    def fits(self, name: str, request: PromptRequest) -> bool:
         """Whether an order's batch may fit into a server's memory, going by what did not."""
-        return order.batch <= self._servers[name].largest
+        return request.batch <= self._servers[name].largest
 
-    def sick(self, name: str, now: float, rest: float) -> Care:
+    def sick(self, name: str, now: float, rest: float) -> ServerCare:
         """One more prompt of a server ended in bad pictures only, or for want of memory; what to do for it."""
         return self._servers[name].breaker.sick(now, rest)
 
@@ -327,15 +327,15 @@ class Fleet:
         self._servers[name].active -= 1
         self._active -= 1
 
-    def again(self, errand: Errand, now: float, ceiling: float) -> None:
+    def again(self, item: WorkItem, now: float, ceiling: float) -> None:
         """Put an errand back, to be handed out after a pause drawn from 0 to ``ceiling`` seconds."""
-        self._waiting.append(_Waiting(now + self._jitter(ceiling), errand))
+        self._waiting.append(_Delayed(now + self._jitter(ceiling), item))
 
-    def stranded(self, now: float) -> list[Errand]:
+    def stranded(self, now: float) -> list[WorkItem]:
         """Take out what every server that is there has refused: nobody would ever take it."""
         able = self.candidates(now)
-        lost = [one.errand for one in self._waiting if able and one.errand.tries.refused_by >= able]
-        self._waiting = [one for one in self._waiting if one.errand not in lost]
+        lost = [one.item for one in self._waiting if able and one.item.tries.refused_by >= able]
+        self._waiting = [one for one in self._waiting if one.item not in lost]
         return lost
 
     # ---- how
@@ -343,7 +343,7 @@ class Fleet:
     def _most_active(self) -> int:
         return sum(server.depth + FETCHING for server in self._servers.values())
 
-    def _due(self, now: float, open_ones: list[str], kept_free: set[str]) -> tuple[str, Errand] | None:
+    def _due(self, now: float, open_ones: list[str], kept_free: set[str]) -> tuple[str, WorkItem] | None:
         """A waiting errand whose time has come and a server for it; adds to those that are kept free for a suspect."""
         due = sorted((one for one in self._waiting if one.not_before <= now), key=lambda one: one.not_before)
         if not due:
@@ -352,44 +352,44 @@ class Fleet:
         there.sort(key=lambda name: self._servers[name].load)
         free = [name for name in there if name not in kept_free and self._servers[name].has_room]
         for waiting in due:
-            errand = self._unbound(waiting.errand, now)
-            suspect = errand.tries.is_suspect and errand.at is None
-            name = self._choose(errand, there if suspect else free, now)
+            item = self._unbound(waiting.item, now)
+            suspect = item.tries.is_suspect and item.at is None
+            name = self._choose(item, there if suspect else free, now)
             if name is not None and suspect and self._servers[name].holding:
                 free = [other for other in free if other != name]  # it gets nothing else before
                 kept_free.add(name)
             elif name is not None:
                 self._waiting.remove(waiting)
                 self._servers[name].quarantined = suspect
-                return name, errand
+                return name, item
         return None
 
-    def _hand_out(self, names: list[str], given: list[tuple[str, Errand]], most: float, now: float) -> None:
+    def _hand_out(self, names: list[str], given: list[tuple[str, WorkItem]], most: float, now: float) -> None:
         """New errands for the free slots of these servers, the emptiest server first."""
         heap = [(self._servers[name].load, place, name) for place, name in enumerate(names)]
         heapq.heapify(heap)
-        finish = Finish(self._servers.values(), now)
+        finish = TailAssignment(self._servers.values(), now)
         while heap and len(given) < most:
             _, place, name = heapq.heappop(heap)
             server = self._servers[name]
             if server.quarantined or not server.has_room or self._leaves_it(server, finish, now):
                 continue
-            order = self._shelf.take(server.last, self._users, server.barred)
-            if order is None:
+            request = self._queue.take(server.last, self._users, server.barred)
+            if request is None:
                 return
-            if order.batch > server.largest:
+            if request.batch > server.largest:
                 mine = (server.load, place, name)
                 heap.append(mine)
-                fitting = next((one for one in heap if self._servers[one[2]].suits(order)), mine)
+                fitting = next((one for one in heap if self._servers[one[2]].suits(request)), mine)
                 heap.remove(fitting)
                 heapq.heapify(heap)
                 _, place, name = fitting
-            self._count(order)
-            self._hold(name, order, now)
-            given.append((name, Errand(order)))
+            self._count(request)
+            self._hold(name, request, now)
+            given.append((name, WorkItem(request)))
             heapq.heappush(heap, (self._servers[name].load, place, name))
 
-    def _leaves_it(self, server: Station, finish: Finish, now: float) -> bool:
+    def _leaves_it(self, server: ServerSlots, finish: TailAssignment, now: float) -> bool:
         """Whether the others make the rest sooner; if so, notes until when that is believed."""
         if self._left is None:
             return False
@@ -402,25 +402,25 @@ class Fleet:
             server.last is not None and server.last.checkpoint == checkpoint for server in self._servers.values()
         )
 
-    def _count(self, order: Order) -> None:
+    def _count(self, request: PromptRequest) -> None:
         if self._left is not None:
-            self._left -= len(order.samples)
+            self._left -= len(request.samples)
 
-    def _unbound(self, errand: Errand, now: float) -> Errand:
+    def _unbound(self, item: WorkItem, now: float) -> WorkItem:
         """What a server has made is lost when that server is and there are others; then it is to be made anew."""
-        gone = errand.at is not None and errand.at not in self.candidates(now) and self.others_up(errand.at)
-        return Errand(errand.order, errand.tries) if gone else errand
+        gone = item.at is not None and item.at not in self.candidates(now) and self.others_up(item.at)
+        return WorkItem(item.request, item.tries) if gone else item
 
-    def _hold(self, name: str, order: Order, now: float) -> None:
-        self._servers[name].hold(order, now)
+    def _hold(self, name: str, request: PromptRequest, now: float) -> None:
+        self._servers[name].hold(request, now)
         self._active += 1
 
-    def _choose(self, errand: Errand, free: list[str], now: float) -> str | None:
+    def _choose(self, item: WorkItem, free: list[str], now: float) -> str | None:
         """The emptiest server that has not failed it; one that has, only when no other will be free soon."""
-        if errand.at is not None:
-            return errand.at if errand.at in free else None
-        tries = errand.tries
-        free = sorted(free, key=lambda name: not self.fits(name, errand.order))  # stable: among equals the emptiest
+        if item.at is not None:
+            return item.at if item.at in free else None
+        tries = item.tries
+        free = sorted(free, key=lambda name: not self.fits(name, item.request))  # stable: among equals the emptiest
         fresh = [name for name in free if name not in tries.avoid]
         if fresh:
             return fresh[0]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from reggen.plan.plan import Order
+from reggen.plan.plan import PromptRequest
 
 NEAR, FAR = 64, 1024
 """Orders in a window: where all have one checkpoint, and where they have several."""
@@ -25,26 +25,26 @@ Rest = tuple[int, Hashable, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class OrderKind:
     """What two orders share that a server can keep: the checkpoint it has loaded, and the rest."""
 
     checkpoint: Any
     rest: Rest
 
     @classmethod
-    def of(cls, order: Order) -> Kind:
+    def of(cls, request: PromptRequest) -> OrderKind:
         """Of what a server is asked for."""
-        sample = order.samples[0]
-        block = order.origin[0] // NEAR
+        sample = request.samples[0]
+        block = request.origin[0] // NEAR
         return cls(dict(sample.settings).get("checkpoint"), (block, sample.size, sample.positive))
 
 
-class Shelf:
-    """Takes from ``orders``, which come in the order of their slots, only when it is empty."""
+class OrderQueue:
+    """Takes from ``requests``, which come in the order of their slots, only when it is empty."""
 
-    def __init__(self, orders: Iterator[Order], window: int = NEAR) -> None:
-        self._orders, self._window = orders, window
-        self._lying: dict[Any, dict[Rest, deque[Order]]] = {}  # by checkpoint, and by the rest
+    def __init__(self, requests: Iterator[PromptRequest], window: int = NEAR) -> None:
+        self._requests, self._window = requests, window
+        self._lying: dict[Any, dict[Rest, deque[PromptRequest]]] = {}  # by checkpoint, and by the rest
         self._slots: set[int] = set()  # of the orders that lie here
         self._claimed: set[int] = set()
         self._walked = -1  # the last slot that was taken from the plan
@@ -63,8 +63,8 @@ class Shelf:
         return True
 
     def take(
-        self, last: Kind | None, users: Callable[[Any], int] = lambda _: 0, shun: Collection[str] = ()
-    ) -> Order | None:
+        self, last: OrderKind | None, users: Callable[[Any], int] = lambda _: 0, shun: Collection[str] = ()
+    ) -> PromptRequest | None:
         """The order nearest to the last one of a server; None when there is none.
 
         ``users`` tells how many servers have a checkpoint loaded: another is chosen where there is most to do for each.
@@ -82,15 +82,15 @@ class Shelf:
                 continue  # there may be another text further on
             near = last.rest if last is not None and last.rest in kinds else next(iter(kinds))
             rest = next((other for other in kinds if other[2] not in shun), near) if near[2] in shun else near
-            order = kinds[rest].popleft()
+            request = kinds[rest].popleft()
             if not kinds[rest]:
                 del kinds[rest]
             if not kinds:
                 del self._lying[checkpoint]
-            left = tuple(sample for sample in order.samples if sample.index not in self._claimed)
-            self._slots.difference_update(sample.index for sample in order.samples)
+            left = tuple(sample for sample in request.samples if sample.index not in self._claimed)
+            self._slots.difference_update(sample.index for sample in request.samples)
             if left:
-                return Order(left)
+                return PromptRequest(left)
         return None
 
     def _much(self, checkpoint: Any) -> int:
@@ -99,11 +99,11 @@ class Shelf:
     def _fill(self) -> bool:
         """Take the next window from the plan. False when there is none."""
         more = False
-        for order in islice(self._orders, self._window):
+        for request in islice(self._requests, self._window):
             more = True
-            kind = Kind.of(order)
-            self._lying.setdefault(kind.checkpoint, {}).setdefault(kind.rest, deque()).append(order)
-            self._slots.update(sample.index for sample in order.samples)
-            self._walked = max(self._walked, *(sample.index for sample in order.samples))
+            kind = OrderKind.of(request)
+            self._lying.setdefault(kind.checkpoint, {}).setdefault(kind.rest, deque()).append(request)
+            self._slots.update(sample.index for sample in request.samples)
+            self._walked = max(self._walked, *(sample.index for sample in request.samples))
         self._exhausted = not self._lying
         return more

@@ -32,11 +32,11 @@ from reggen.errors import (
     Interrupted,
     Lost,
     NoOutput,
+    NotDownloaded,
     Refused,
     Rejected,
     SampleError,
     ServerError,
-    Unfetched,
 )
 from reggen.job.models import Limits
 
@@ -46,7 +46,7 @@ _PAUSES = (0.5, 30.0)  # seconds: the first ceiling of the jitter and the highes
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
+class AttemptCounts:
     """What was spent on a sample so far in this run."""
 
     posts: int = 0  # prompts posted or tried to post; names the next prompt id
@@ -66,7 +66,7 @@ class Tries:
         """Whether it is to be alone on its server."""
         return self.deaths > 0
 
-    def counted(self) -> Tries:
+    def counted(self) -> AttemptCounts:
         """With one more post."""
         return replace(self, posts=self.posts + 1)
 
@@ -78,7 +78,7 @@ class Again:
     The next take of a batch is its pictures one by one.
     """
 
-    tries: Tries
+    tries: AttemptCounts
     ceiling: float = 0.0
     next_take: bool = False
     free_memory: bool = False
@@ -99,7 +99,7 @@ Verdict = Again | GiveUp
 def decide(
     error: ServerError | SampleError,
     server: str,
-    tries: Tries,
+    tries: AttemptCounts,
     limits: Limits,
     usable: frozenset[str],
     *,
@@ -126,7 +126,7 @@ def decide(
 
 
 def _anywhere(
-    error: ServerError | SampleError, server: str, tries: Tries, limits: Limits, ailing: frozenset[str]
+    error: ServerError | SampleError, server: str, tries: AttemptCounts, limits: Limits, ailing: frozenset[str]
 ) -> Verdict:
     match error:
         case Refused(status=500):
@@ -150,7 +150,7 @@ def _anywhere(
     return Again(tries, 0.0 if next_take else pause(max(1, attempts)), next_take)
 
 
-def _short_of_memory(error: Failed, server: str, tries: Tries, usable: frozenset[str], batch: int) -> Verdict:
+def _short_of_memory(error: Failed, server: str, tries: AttemptCounts, usable: frozenset[str], batch: int) -> Verdict:
     """Never the same thing unchanged for ever: freed, then smaller, then elsewhere."""
     if server not in tries.freed:
         again = replace(tries, freed=tries.freed | {server}, avoid=tries.avoid - {server})
@@ -160,7 +160,7 @@ def _short_of_memory(error: Failed, server: str, tries: Tries, usable: frozenset
     return _elsewhere(error, server, tries, usable)
 
 
-def _elsewhere(error: ServerError | SampleError, server: str, tries: Tries, usable: frozenset[str]) -> Verdict:
+def _elsewhere(error: ServerError | SampleError, server: str, tries: AttemptCounts, usable: frozenset[str]) -> Verdict:
     """On this server never again."""
     tries = replace(tries, refused_by=tries.refused_by | {server})
     return GiveUp(str(error)) if tries.refused_by >= usable | {server} else Again(tries)
@@ -183,7 +183,7 @@ def remedy(error: ServerError | SampleError) -> str:
             return "Look at one in ComfyUI: half precision may paint black (--fp32-vae); [checks] turns a check off"
         case NoOutput():
             return "Name the node that saves the images: [workflow.bindings] output"
-        case Unfetched() | BadImage():
+        case NotDownloaded() | BadImage():
             return "Open the server's /view in a browser: something between it and here spoils the files"
         case Lost() | Interrupted():
             return "Somebody or something takes prompts from the servers' queues, or they crash: see their consoles"

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from reggen.plan.plan import Order
-from reggen.scheduler.circuit_breaker import Breaker
-from reggen.scheduler.order_queue import Kind
+from reggen.plan.plan import PromptRequest
+from reggen.scheduler.circuit_breaker import CircuitBreaker
+from reggen.scheduler.order_queue import OrderKind
 
 FETCHING = 4  # errands that may be beyond their slot, downloading and checking
 _DEPTHS = (2, 8)  # one prompt that runs and one that waits; more only of prompts that take next to no time
@@ -21,11 +21,11 @@ _LATE = (3.0, 5.0)  # times what a prompt takes, and seconds: without an image f
 
 
 @dataclass(slots=True)
-class Station:
+class ServerSlots:
     """A server's slots. ``asked_depth`` of None follows what is measured."""
 
     asked_depth: int | None
-    breaker: Breaker
+    breaker: CircuitBreaker
     up: bool = False
     was_up: bool = False
     out: bool = False
@@ -40,7 +40,7 @@ class Station:
     others_made: int = 0  # images of the others before the first of these
     made: int = 0
     largest: float = math.inf  # the largest batch that may fit into its memory
-    last: Kind | None = None  # what it was last given
+    last: OrderKind | None = None  # what it was last given
     batch: int = 1  # of that
     _took: deque[float] = field(default_factory=lambda: deque(maxlen=5))  # seconds for each of its last images
     _each: float | None = None
@@ -82,16 +82,16 @@ class Station:
         depth = 1 if self.breaker.on_trial else self.depth
         return self.holding < depth and self.active < depth + FETCHING
 
-    def suits(self, order: Order) -> bool:
+    def suits(self, request: PromptRequest) -> bool:
         """Whether it could be given this order, if it is open."""
-        return order.batch <= self.largest and self.has_room and not self.quarantined
+        return request.batch <= self.largest and self.has_room and not self.quarantined
 
-    def hold(self, order: Order, now: float) -> None:
+    def hold(self, request: PromptRequest, now: float) -> None:
         """It is given an order."""
         self._heard = self._heard if self.holding else now
         self.holding += 1
         self.active += 1
-        self.last, self.batch = Kind.of(order), order.batch
+        self.last, self.batch = OrderKind.of(request), request.batch
 
     def late_at(self) -> float:
         """When it will have been without an image for too long; infinite while it holds nothing."""
@@ -99,15 +99,15 @@ class Station:
         return self._heard + times * (self.seconds or 0.0) + more if self.holding else math.inf
 
 
-class Finish:
+class TailAssignment:
     """Who is given the last orders, in one look at the servers: fast and slow ones are to end together."""
 
-    def __init__(self, servers: Collection[Station], now: float) -> None:
+    def __init__(self, servers: Collection[ServerSlots], now: float) -> None:
         self._servers, self._now = servers, now
         self._rate = sum(server.batch / seconds for server in servers if (seconds := server.seconds))
 
     @cached_property
-    def _counted_on(self) -> list[Station]:
+    def _counted_on(self) -> list[ServerSlots]:
         """Those whose time for a prompt is known and that can be given some: not what holds something and is late."""
         return [
             server
@@ -115,7 +115,7 @@ class Finish:
             if server.seconds and server.is_open(self._now) and self._now < server.late_at()
         ]
 
-    def leaves_it(self, mine: Station, left: int) -> float:
+    def leaves_it(self, mine: ServerSlots, left: int) -> float:
         """Until when a server's last orders are better left to the others; minus infinity where it is to have one.
 
         They are, where the others could have made all that is ``left``, in images, by the time it would end one more.

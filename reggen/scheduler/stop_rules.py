@@ -18,7 +18,7 @@ _ENOUGH = 20  # of them, before a share means anything
 _REMEMBERED = 5  # prompts of a server that tell how long the next one takes
 
 
-class Halt:
+class StopRules:
     """What counts towards an early end. ``left`` tells the seconds the run still has, if it has a limit."""
 
     def __init__(self, limits: Limits, left: Callable[[], float] | None) -> None:

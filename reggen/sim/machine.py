@@ -19,7 +19,7 @@ from reggen.sim.faults.spoil import locked, replacement, stream_of
 from reggen.sim.http import routes
 from reggen.sim.http.connections import Request, Web, reset
 from reggen.sim.http.hub import GARBAGE, Hub, huge_preview
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from reggen.sim.painting.painter import answer_view, draw
 from reggen.sim.settings import Settings
 from reggen.sim.state.disk import Disk
@@ -69,7 +69,7 @@ class Sim:
         self._alarm = asyncio.Event()
         self._thawed = asyncio.Event()
         self._refusing_until = self._locked_until = 0.0
-        self._locked = Reply(0)
+        self._locked = HttpReply(0)
         self._listening = False
         self._forget()
 
@@ -210,7 +210,7 @@ class Sim:
 
     # Answering
 
-    async def answer(self, ask: Ask) -> tuple[Reply, Fault | None]:
+    async def answer(self, ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
         """The reply to a request, already spoilt where a fault spoils what is in it.
 
         The fault comes along for the caller to spoil the way it is sent.
@@ -222,7 +222,7 @@ class Sim:
         fault = self._struck(self._director.due(stream_of(ask)))
         if fault is not None and fault.do == "slow":
             await asyncio.sleep(fault.seconds)
-        reply = Reply(0)
+        reply = HttpReply(0)
         if fault is None or fault.carried_out or fault.do in ("slow", *AT_VIEW):
             reply = await self._reply(ask, fault)
         if fault is not None:
@@ -232,7 +232,7 @@ class Sim:
         self._log(ask, 0 if silent else reply.status, reply.prompt_id)
         return reply, fault
 
-    async def admit(self, ask: Ask) -> tuple[Reply, Fault | None]:
+    async def admit(self, ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
         """Whether a socket may open: status 101 if so."""
         await self._thawed.wait()
         if time.monotonic() < self._locked_until:
@@ -242,11 +242,11 @@ class Sim:
         if fault is not None and fault.do == "slow":
             await asyncio.sleep(fault.seconds)
             fault = None
-        reply = Reply(503 if time.monotonic() < self._refusing_until else 101)
+        reply = HttpReply(503 if time.monotonic() < self._refusing_until else 101)
         if self.settings.traits.origin_check and routes.is_foreign(ask):
-            reply = Reply(403)
+            reply = HttpReply(403)
         if fault is not None:
-            reply = replacement(fault, Reply(503), ask.target)
+            reply = replacement(fault, HttpReply(503), ask.target)
         self._log(ask, reply.status)
         return reply, fault
 
@@ -276,16 +276,16 @@ class Sim:
         self._hub.leave(sid)
         self._open.pop(web, None)
 
-    async def _reply(self, ask: Ask, fault: Fault | None) -> Reply:
+    async def _reply(self, ask: HttpRequest, fault: Fault | None) -> HttpReply:
         found = routes.answer(self.world, ask)
         self._flush()
         self._worker.nudge()
-        if isinstance(found, Reply):
+        if isinstance(found, HttpReply):
             return found
         swapped = fault is not None and fault.do == "swap"
         return await answer_view(self.world.disk.another(found) if swapped else found, ask)
 
-    def _log(self, ask: Ask, status: int, prompt_id: str | None = None) -> None:
+    def _log(self, ask: HttpRequest, status: int, prompt_id: str | None = None) -> None:
         path = f"/api{ask.path}" if ask.api else ask.path
         at = time.monotonic() - self._began
         if len(self.requests) >= LOG_LIMIT:

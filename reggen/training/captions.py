@@ -11,7 +11,7 @@ from reggen.files import opened
 from reggen.kohya.rules import caption_names, caption_of
 
 
-class Source(StrEnum):
+class CaptionSource(StrEnum):
     """Where a caption came from."""
 
     FILE = "caption file"
@@ -20,7 +20,7 @@ class Source(StrEnum):
     NONE = "nothing"
 
 
-class Fault(StrEnum):
+class CaptionFault(StrEnum):
     """What is wrong with a caption file. The first two end the training."""
 
     EMPTY = "caption-empty"
@@ -31,11 +31,11 @@ class Fault(StrEnum):
     @property
     def fatal(self) -> bool:
         """Does kohya stop on it?"""
-        return self in {Fault.EMPTY, Fault.NOT_TEXT}
+        return self in {CaptionFault.EMPTY, CaptionFault.NOT_TEXT}
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CaptionRules:
     """How captions are sought: the ending with its dot, the class tokens if any, ``enable_wildcard``."""
 
     ending: str = ".caption"
@@ -51,30 +51,30 @@ class Caption:
     """
 
     text: str
-    source: Source
+    source: CaptionSource
     file: Path | None = None
-    fault: Fault | None = None
+    fault: CaptionFault | None = None
 
 
-def read_caption(image: Path, reading: Reading) -> Caption:
+def read_caption(image: Path, reading: CaptionRules) -> Caption:
     """The caption of an image. ``image`` is its path as the trainer is given it: the quirk counts its ``_``."""
     own, *other = (Path(name) for name in caption_names(str(image), reading.ending))
-    for file, source in ((own, Source.FILE), *((file, Source.OTHER) for file in other)):
+    for file, source in ((own, CaptionSource.FILE), *((file, CaptionSource.OTHER) for file in other)):
         if file.is_file():
             return _read(file, source, wildcard=reading.wildcard)
     if reading.class_tokens is not None:
-        return Caption(reading.class_tokens, Source.WORDS)
-    return Caption("", Source.NONE)
+        return Caption(reading.class_tokens, CaptionSource.WORDS)
+    return Caption("", CaptionSource.NONE)
 
 
-def _read(file: Path, source: Source, *, wildcard: bool) -> Caption:
+def _read(file: Path, source: CaptionSource, *, wildcard: bool) -> Caption:
     try:
         with opened(file) as stream:
             content = stream.read()
         text = caption_of(content.decode("utf-8"), wildcard=wildcard)
     except (UnicodeDecodeError, OSError):  # one that may not be opened ends the training all the same
-        return Caption("", source, file, Fault.NOT_TEXT)
+        return Caption("", source, file, CaptionFault.NOT_TEXT)
     if text is None:
-        return Caption("", source, file, Fault.EMPTY)
-    fault = Fault.MARKED if content.startswith(codecs.BOM_UTF8) else Fault.BLANK if not text else None
+        return Caption("", source, file, CaptionFault.EMPTY)
+    fault = CaptionFault.MARKED if content.startswith(codecs.BOM_UTF8) else CaptionFault.BLANK if not text else None
     return Caption(text, source, file, fault)

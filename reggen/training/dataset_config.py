@@ -13,8 +13,8 @@ from typing import Any
 from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
 from reggen.kohya.rules import Bucketing, dotted
-from reggen.training.captions import Reading
-from reggen.training.subsets import Entry, Setting, Subset, once
+from reggen.training.captions import CaptionRules
+from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, once
 
 _LARGEST = 16 * MIB
 _Kinds = dict[str, type | tuple[type, ...]]
@@ -72,7 +72,7 @@ _FIELDS = {
 }
 
 
-def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[Entry, ...]:
+def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[DatasetEntry, ...]:
     """The entries of a kohya ``--dataset_config``, TOML or JSON.
 
     ``bucketing`` and ``ending`` are the command line's and stand where the file says nothing: config_util.py,
@@ -81,7 +81,7 @@ def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[Entry, .
     Raises JobError with every problem of the file.
     """
     document = _parsed(file)
-    reader = _Reader(bucketing, dotted(ending))
+    reader = _ConfigReader(bucketing, dotted(ending))
     entries = reader.entries(document)
     if reader.problems:
         raise JobError(str(file), tuple(reader.problems))
@@ -104,14 +104,14 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _ConfigReader:
     """Goes through a config once and keeps what is wrong with it."""
 
     bucketing: Bucketing
     ending: str
     problems: list[Problem] = field(default_factory=list)
 
-    def entries(self, document: Mapping[str, Any]) -> tuple[Entry, ...]:
+    def entries(self, document: Mapping[str, Any]) -> tuple[DatasetEntry, ...]:
         self._keys(document, "", {"general": dict, "datasets": list}, frozenset())
         general = self._table(document.get("general", {}), "general")
         self._keys(general, "general", _SUBSET | _DATASET, _UNREAD)
@@ -120,7 +120,7 @@ class _Reader:
             self.problems.append(Problem("datasets", "there are none", "write [[datasets]] and its subsets below"))
         return tuple(self._entry(dataset, general, f"datasets[{n}]") for n, dataset in enumerate(datasets))
 
-    def _entry(self, dataset: Mapping[str, Any], general: Mapping[str, Any], key: str) -> Entry:
+    def _entry(self, dataset: Mapping[str, Any], general: Mapping[str, Any], key: str) -> DatasetEntry:
         self._keys(dataset, key, {**_SUBSET, **_DATASET, "subsets": list}, _UNREAD)
         if dataset.get("validation_split", general.get("validation_split", 0)):
             cure = "reggen cannot say which images it sets aside by chance; leave it out"
@@ -134,7 +134,7 @@ class _Reader:
             self._subset(((table, f"{key}.subsets[{n}]"), *layers), table, f"{key}.subsets[{n}]")
             for n, table in enumerate(tables)
         )
-        return Entry(bucketing, once(found for found in subsets if found), settings)
+        return DatasetEntry(bucketing, once(found for found in subsets if found), settings)
 
     def _subset(self, layers: _Layers, table: Mapping[str, Any], key: str) -> Subset | None:
         if "metadata_file" in table or "conditioning_data_dir" in table:
@@ -147,7 +147,7 @@ class _Reader:
                 Problem(f"{key}.image_dir", "is missing" if "image_dir" not in table else "is no text")
             )
             return None
-        reading = Reading(
+        reading = CaptionRules(
             dotted(str(_found(layers, "caption_extension", self.ending)[0])),
             _found(layers, "class_tokens", None)[0],
             wildcard=bool(_found(layers, "enable_wildcard", False)[0]),
@@ -156,7 +156,7 @@ class _Reader:
         whole = repeats if isinstance(repeats, int) else 0
         return Subset(Path(table["image_dir"]), whole, bool(table.get("is_reg")), reading, bool(cached))
 
-    def _bucketing(self, layers: _Layers, key: str) -> tuple[Bucketing, tuple[Setting, ...]]:
+    def _bucketing(self, layers: _Layers, key: str) -> tuple[Bucketing, tuple[OptionInForce, ...]]:
         made, settings = self.bucketing, []
         for name in _DATASET:
             attribute = _FIELDS.get(name, name)
@@ -164,7 +164,9 @@ class _Reader:
             if name == "resolution":
                 value = self._resolution(value, origin)
             made = replace(made, **{attribute: value})
-            settings.append(Setting(name, "x".join(map(str, value)) if name == "resolution" else str(value), origin))
+            settings.append(
+                OptionInForce(name, "x".join(map(str, value)) if name == "resolution" else str(value), origin)
+            )
         if not self.problems:
             self.problems.extend(Problem(key, problem) for problem in made.problems())
         return made, tuple(settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reggen.kohya.rules import Bucketing, dotted, folder_name, is_image
-from reggen.training.captions import Reading
+from reggen.training.captions import CaptionRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class Subset:
     folder: Path
     repeats: int
     is_reg: bool
-    reading: Reading
+    reading: CaptionRules
     cached: bool = False
 
 
-class Setting(NamedTuple):
+class OptionInForce(NamedTuple):
     """One option that is in force, and where it was said."""
 
     name: str
@@ -34,12 +34,12 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DatasetEntry:
     """One ``[[datasets]]`` entry; reg images are matched to the train images of their own entry only."""
 
     bucketing: Bucketing
     subsets: tuple[Subset, ...]
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[OptionInForce, ...] = ()
 
     @property
     def reg(self) -> tuple[Subset, ...]:
@@ -63,7 +63,7 @@ def listed(parent: Path, ending: str, *, is_reg: bool) -> tuple[Subset, ...]:
     for folder in parent.iterdir():
         if (meaning := folder_name(folder.name)) and folder.is_dir():
             repeats, words = meaning
-            found.append(Subset(folder, repeats, is_reg, Reading(dotted(ending), words)))
+            found.append(Subset(folder, repeats, is_reg, CaptionRules(dotted(ending), words)))
     return tuple(found)
 
 

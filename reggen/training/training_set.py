@@ -8,11 +8,11 @@ from pathlib import Path
 
 from reggen.errors import JobError, Problem
 from reggen.geometry import Size
-from reggen.images.probe import Flaw, Picture, glance, quietly
+from reggen.images.probe import ImageFlaw, ImageInfo, glance, quietly
 from reggen.kohya.rules import Bucketing, NoBucket
-from reggen.training.captions import Caption, Fault, read_caption
+from reggen.training.captions import Caption, CaptionFault, read_caption
 from reggen.training.dataset_config import read_config
-from reggen.training.subsets import Entry, Setting, Subset, advice, listed, names_of_images
+from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, advice, listed, names_of_images
 
 _MANY = 20  # problems of one kind that are named; of more, the count
 
@@ -43,7 +43,7 @@ class TrainingSet:
 
     images: tuple[TrainingImage, ...]
     bucketings: tuple[Bucketing, ...]
-    settings: tuple[tuple[Setting, ...], ...] = ()
+    settings: tuple[tuple[OptionInForce, ...], ...] = ()
     with_reg: tuple[int, ...] = ()
 
     @property
@@ -81,8 +81,8 @@ def read_training(
     assert folder is not None
     if problem := _misplaced(folder, bucketing):
         raise JobError(str(folder), problem)
-    settings = (Setting("resolution", "x".join(map(str, bucketing.resolution)), "as given"),)
-    return training_of((Entry(bucketing, listed(folder, caption_ending, is_reg=False), settings),), str(folder))
+    settings = (OptionInForce("resolution", "x".join(map(str, bucketing.resolution)), "as given"),)
+    return training_of((DatasetEntry(bucketing, listed(folder, caption_ending, is_reg=False), settings),), str(folder))
 
 
 def _misplaced(folder: Path, bucketing: Bucketing) -> tuple[Problem, ...]:
@@ -94,9 +94,9 @@ def _misplaced(folder: Path, bucketing: Bucketing) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def training_of(entries: tuple[Entry, ...], name: str) -> TrainingSet:
+def training_of(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
     """The train images of these entries; ``name`` is what problems are told of. Raises JobError."""
-    reader = _Reader()
+    reader = _TrainingReader()
     with quietly():
         images = tuple(
             image
@@ -114,12 +114,12 @@ def training_of(entries: tuple[Entry, ...], name: str) -> TrainingSet:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _TrainingReader:
     """Reads folders one after another, each file once, and keeps what is wrong with them."""
 
     problems: list[Problem] = field(default_factory=list)
     left_out: int = 0
-    seen: dict[Path, Picture] = field(default_factory=dict)  # one folder may stand in several entries
+    seen: dict[Path, ImageInfo] = field(default_factory=dict)  # one folder may stand in several entries
 
     def images(self, subset: Subset, bucketing: Bucketing, entry: int) -> Iterator[TrainingImage]:
         if not subset.folder.is_dir():
@@ -134,9 +134,9 @@ class _Reader:
             if picture.size and bucket:
                 yield TrainingImage(path, picture.size, subset.repeats, caption, bucket, entry)
 
-    def _bucket(self, picture: Picture, bucketing: Bucketing, path: Path) -> Size | None:
+    def _bucket(self, picture: ImageInfo, bucketing: Bucketing, path: Path) -> Size | None:
         if picture.size is None or picture.seen is None:
-            what = "is empty" if Flaw.EMPTY in picture.flaws else "is no image"
+            what = "is empty" if ImageFlaw.EMPTY in picture.flaws else "is no image"
             self._wrong(str(path), what, picture.details)
             return None
         try:
@@ -147,7 +147,7 @@ class _Reader:
 
     def _caption(self, caption: Caption, image: Path) -> str:
         if caption.fault and caption.fault.fatal:
-            empty = caption.fault is Fault.EMPTY
+            empty = caption.fault is CaptionFault.EMPTY
             what = "is empty, which ends the training" if empty else "is not UTF-8, which ends the training"
             self._wrong(str(caption.file), what, f"the caption of {image.name}")
         return caption.text.removeprefix("\ufeff")

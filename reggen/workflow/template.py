@@ -10,7 +10,7 @@ from typing import Any
 
 from reggen.errors import Problem, WorkflowError
 from reggen.job.models import Job
-from reggen.plan.plan import Order, Sample
+from reggen.plan.plan import PromptRequest, Sample
 from reggen.workflow.bindings import Binding, Finder
 from reggen.workflow.graph import Graph, built_in, read_graph, title
 
@@ -35,19 +35,19 @@ class Template:
     negative: str = ""
     sent: tuple[Binding, ...] = ()
 
-    def bind(self, order: Order, prefix: str) -> Graph:
+    def bind(self, request: PromptRequest, prefix: str) -> Graph:
         """The graph for one order, for reading only. A ``prefix`` that is not new brings back a cached file."""
-        sample = order.samples[0]
+        sample = request.samples[0]
         width, height = sample.size or (None, None)
         values = {
             **self.fixed,
             **dict(sample.settings),
             "positive": sample.positive,
             "negative": sample.negative,
-            "seed": order.seed,
+            "seed": request.seed,
             "width": width,
             "height": height,
-            "batch": order.batch,
+            "batch": request.batch,
             "prefix": prefix,
         }
         changed: dict[str, dict[str, Any]] = {}
@@ -60,9 +60,9 @@ class Template:
         }
         return {**self.graph, **nodes}
 
-    def fingerprint(self, order: Order) -> str:
+    def fingerprint(self, request: PromptRequest) -> str:
         """What tells whether two prompts ask for the same picture: everything but where it is saved."""
-        return hashlib.sha256(json.dumps(self.bind(order, ""), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.bind(request, ""), sort_keys=True).encode()).hexdigest()[:16]
 
     def variants(self, node_id: str) -> Iterator[tuple[str, Any]]:
         """The inputs of a node that are gone through, with each of their values."""

@@ -33,7 +33,7 @@ from reggen import progress
 from reggen.engine.fill import fill
 from reggen.job.models import Job
 from reggen.plan.plan import Plan
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.workflow.template import template
 from tests.bench.facts import machine, versions
 from tests.bench.servers import stand_ins
@@ -94,12 +94,12 @@ async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Roun
     """One dataset, whole, checks on: from the first post to the last durable commit."""
     events: list[progress.RunEvent] = []
     with tempfile.TemporaryDirectory() as root:
-        (brief,) = study(job_for(url, root, options, seed), "bench")
-        summary = await fill(brief, "bench", tell=events.append, note=print)
+        (prepared,) = prepare(job_for(url, root, options, seed), "bench")
+        summary = await fill(prepared, "bench", tell=events.append, note=print)
     if summary.made != options.images:
         sys.exit(f"the round failed: {summary}")
-    first = next(event.at for event in events if isinstance(event, progress.Posted))
-    last = max(event.at for event in events if isinstance(event, progress.Committed))
+    first = next(event.at for event in events if isinstance(event, progress.PromptPosted))
+    last = max(event.at for event in events if isinstance(event, progress.ImageSaved))
     return await Round.of(url, last - first, options.images)
 
 
@@ -109,8 +109,8 @@ async def bare_round(url: str, options: argparse.Namespace, seed: int) -> Round:
     graphs = template(job)
     async with aiohttp.ClientSession(url) as session:
         begun = time.monotonic()
-        for order in Plan(job).orders(0, options.images, {}, ()):
-            body = {"prompt": graphs.bind(order, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
+        for request in Plan(job).requests(0, options.images, {}, ()):
+            body = {"prompt": graphs.bind(request, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
             async with session.post("/prompt", json=body) as response:
                 await response.read()
         while await _remaining(session):

@@ -41,7 +41,7 @@ from reggen.dataset.folder import flush_folder
 from reggen.engine.fill import fill
 from reggen.job.models import Job
 from reggen.plan.plan import Plan
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.workflow.template import template
 from tests.bench.facts import machine, versions
 from tests.bench.servers import stand_ins
@@ -81,11 +81,11 @@ class _Watch:
 
 async def reggen_round(job: Job, profile: cProfile.Profile | None = None) -> Cost:
     """One dataset, whole, all checks on."""
-    (brief,) = study(job, "bench")
+    (prepared,) = prepare(job, "bench")
     if profile:
         profile.enable()
     watch = _Watch()
-    summary = await fill(brief, "bench", tell=lambda _: None, note=print)
+    summary = await fill(prepared, "bench", tell=lambda _: None, note=print)
     cost = watch.per(job.dataset.count)
     if profile:
         profile.disable()
@@ -97,21 +97,21 @@ async def reggen_round(job: Job, profile: cProfile.Profile | None = None) -> Cos
 async def bare_round(job: Job, picture: dict[str, str], place: Path) -> Cost:
     """Post, get and write, nothing else, two at a time."""
     graphs, url = template(job), job.servers[0].url
-    orders = list(Plan(job).orders(0, job.dataset.count, {}, ()))
+    requests = list(Plan(job).requests(0, job.dataset.count, {}, ()))
     async with aiohttp.ClientSession(url) as session:
         watch = _Watch()
 
         async def worker(number: int) -> None:
-            for order in orders[number::2]:
-                body = {"prompt": graphs.bind(order, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
+            for request in requests[number::2]:
+                body = {"prompt": graphs.bind(request, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
                 async with session.post("/prompt", json=body) as response:
                     await response.read()
                 async with session.get("/view", params=picture) as response:
                     data = await response.read()
-                (place / f"{order.samples[0].name}.png").write_bytes(data)
+                (place / f"{request.samples[0].name}.png").write_bytes(data)
 
         await asyncio.gather(worker(0), worker(1))
-        cost = watch.per(len(orders))
+        cost = watch.per(len(requests))
         while await _remaining(session):
             await asyncio.sleep(0.05)
     return cost
@@ -120,7 +120,7 @@ async def bare_round(job: Job, picture: dict[str, str], place: Path) -> Cost:
 async def barest_round(job: Job, place: Path) -> Cost:
     """What a durable image needs at least with these libraries, two at a time: nothing is left out, nothing added."""
     graphs, url = template(job), job.servers[0].url
-    orders = list(Plan(job).orders(0, job.dataset.count, {}, ()))
+    requests = list(Plan(job).requests(0, job.dataset.count, {}, ()))
     client, ends = uuid.uuid4().hex, dict[str, asyncio.Future[None]]()
     disk = ThreadPoolExecutor(1)
     rows = sqlite3.connect(place / "rows.sqlite", check_same_thread=False)
@@ -156,10 +156,10 @@ async def barest_round(job: Job, place: Path) -> Cost:
         watch = _Watch()
 
         async def worker(number: int) -> None:
-            for order in orders[number::2]:
-                name, own = f"{order.samples[0].name}.png", str(uuid.uuid4())
+            for request in requests[number::2]:
+                name, own = f"{request.samples[0].name}.png", str(uuid.uuid4())
                 ends[own] = loop.create_future()
-                body = {"prompt": graphs.bind(order, f"bench/{own}"), "client_id": client, "prompt_id": own}
+                body = {"prompt": graphs.bind(request, f"bench/{own}"), "client_id": client, "prompt_id": own}
                 async with session.post("/prompt", json=body) as response:
                     await response.read()
                 await ends[own]
@@ -175,7 +175,7 @@ async def barest_round(job: Job, place: Path) -> Cost:
                 await loop.run_in_executor(disk, keep, part, name)
 
         await asyncio.gather(worker(0), worker(1))
-        cost = watch.per(len(orders))
+        cost = watch.per(len(requests))
         listening.cancel()
     disk.shutdown()
     rows.close()

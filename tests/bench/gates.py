@@ -22,18 +22,18 @@ from typing import Any
 
 from PIL import Image
 
-from reggen.images.check import Demands, inspect, roughness
-from reggen.images.compare import twin
-from reggen.images.phash import own_print, prints
-from reggen.images.phash_index import Likeness
+from reggen.images.check import CheckSettings, inspect, roughness
+from reggen.images.compare import match_of
+from reggen.images.phash import own_phash, phashes
+from reggen.images.phash_index import PhashIndex
 from tests.bench.facts import machine, versions
 from tests.gallery import COPIES, picture, rehearsal
 
 SIDES, SIZES = (512, 1024), (1_000, 10_000, 100_000)
 PICTURES = 24
-OFF = Demands(None, black=False, flat=False, noise=False)
-LEVELS = Demands(None)
-ALL = Demands(None, duplicates=True)
+OFF = CheckSettings(None, black=False, flat=False, noise=False)
+LEVELS = CheckSettings(None)
+ALL = CheckSettings(None, duplicates=True)
 
 
 def median(what: Callable[[int], object], times: int) -> float:
@@ -63,27 +63,29 @@ def costs(side: int, rounds: int) -> dict[str, float]:
             "with all gates": with_all,
             "the gates' part": round(with_all - without, 2),
             "of these, noise": median(lambda n: roughness(images[n % PICTURES]), times),
-            "of these, hashes": median(lambda n: prints(images[n % PICTURES]), times),
+            "of these, hashes": median(lambda n: phashes(images[n % PICTURES]), times),
             "closer look at one suspect": median(
-                lambda n: twin(files[n % PICTURES], [files[(n + 2) % PICTURES]]), times
+                lambda n: match_of(files[n % PICTURES], [files[(n + 2) % PICTURES]]), times
             ),
         }
 
 
-def _inspecting(files: list[Path], demands: Demands) -> Callable[[int], object]:
-    return lambda number: inspect(files[number % PICTURES], "a", demands)
+def _inspecting(files: list[Path], check_settings: CheckSettings) -> Callable[[int], object]:
+    return lambda number: inspect(files[number % PICTURES], "a", check_settings)
 
 
 def searches(rounds: int) -> dict[str, dict[str, float]]:
     """Among so many pictures; their hashes are crossed from those of real ones, which are not spread evenly."""
     kinds = {"all kinds": 1, "figures before white only": 2}
-    return {kind: _search([prints(picture(step * n, 256)) for n in range(200)], rounds) for kind, step in kinds.items()}
+    return {
+        kind: _search([phashes(picture(step * n, 256)) for n in range(200)], rounds) for kind, step in kinds.items()
+    }
 
 
 def _search(asked: list[tuple[int, ...]], rounds: int) -> dict[str, float]:
     chance, found = random.Random(1), {}
     for size in SIZES:
-        index = Likeness(6)
+        index = PhashIndex(6)
         for number in range(size):
             one, two, mask = chance.choice(asked)[0], chance.choice(asked)[0], chance.getrandbits(64)
             index.add(number, one & mask | two & ~mask)
@@ -91,7 +93,7 @@ def _search(asked: list[tuple[int, ...]], rounds: int) -> dict[str, float]:
     return found
 
 
-def _asking(index: Likeness, asked: list[tuple[int, ...]]) -> Callable[[int], object]:
+def _asking(index: PhashIndex, asked: list[tuple[int, ...]]) -> Callable[[int], object]:
     return lambda number: index.find(asked[number % len(asked)])
 
 
@@ -102,21 +104,21 @@ def recall(make: Callable[[int], Image.Image], count: int) -> dict[str, Any]:
 
 
 def _recall(make: Callable[[int], Image.Image], count: int, folder: Path) -> dict[str, Any]:
-    index, suspects, alarms = Likeness(6), 0, 0
+    index, suspects, alarms = PhashIndex(6), 0, 0
     for number in range(10 * count):
         image, file = make(number), folder / f"{number}.png"
         image.save(file, compress_level=1)
-        suspected = index.find(found := prints(image))
+        suspected = index.find(found := phashes(image))
         suspects += len(suspected)
-        alarms += twin(file, [folder / f"{other}.png" for other in suspected]) is not None
+        alarms += match_of(file, [folder / f"{other}.png" for other in suspected]) is not None
         index.add(number, found[0])
     copies = {}
     for kind, copy in COPIES.items():
         copies[kind] = 0
         for number in range(count):
             (image := copy(make(number))).save(folder / "copy.png")
-            found_it = number in index.find(prints(image))
-            copies[kind] += found_it and twin(folder / "copy.png", [folder / f"{number}.png"]) is not None
+            found_it = number in index.find(phashes(image))
+            copies[kind] += found_it and match_of(folder / "copy.png", [folder / f"{number}.png"]) is not None
     return {"different": 10 * count, "suspects": suspects, "false alarms": alarms, f"copies found of {count}": copies}
 
 
@@ -131,7 +133,7 @@ def main() -> None:
         "benchmark": "gates, median ms for each image",
         **{f"{side}x{side}": costs(side, options.rounds) for side in SIDES},
         "search among": searches(options.rounds),
-        "its own hash only, as of a training image": median(lambda n: own_print(some[n % 8]), 100),
+        "its own hash only, as of a training image": median(lambda n: own_phash(some[n % 8]), 100),
     }
     if options.recall:
         kinds = {"reg pictures": picture, "rehearsals": rehearsal}

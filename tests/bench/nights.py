@@ -270,7 +270,7 @@ def plain(night: Night, urls: Sequence[str], place: Path, stack: ExitStack) -> L
     """One plain client for each server, also in a process of its own."""
     _, job = job_of(night, place)
     made_of = template(job)
-    graphs = [made_of.bind(order, f"plain/{order.seed}") for order in Plan(job).orders(0, night.count, {}, ())]
+    graphs = [made_of.bind(order, f"plain/{order.seed}") for order in Plan(job).requests(0, night.count, {}, ())]
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     args = (urls, [graphs[number :: len(urls)] for number in range(len(urls))], 1 / night.factor, there)

@@ -27,7 +27,7 @@ from typing import Any
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.reconcile import missing
 from reggen.job.loader import load
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from tests.bench.done import Done
 from tests.bench.facts import machine, versions
 from tests.bench.jobs import PROMPTS, write_job
@@ -47,10 +47,10 @@ _MORE = '[matrix]\nsteps = [20, 28]\n[guard]\nforbid = ["red bandana", "white cl
 def start_plan(job_file: str) -> dict[str, float]:
     """From a job file to the first order, in this process."""
     before, began = peak_mib(), time.perf_counter()
-    (brief,) = study(load(job_file), job_file)
+    (prepared,) = prepare(load(job_file), job_file)
     studied = time.perf_counter()
     ledger = Ledger.open(Path(job_file).with_suffix(".sqlite"))
-    next(missing(ledger, brief.plan))
+    next(missing(ledger, prepared.plan))
     ledger.close()
     done = time.perf_counter()
     return {"s": done - began, "of it, the study, s": studied - began, "memory for it, MiB": peak_mib() - before}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from reggen.sim import Script, Settings, Sim
 from reggen.sim.faults.script import Fault
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from reggen.sim.http.server import WebPort
 from tests.bench.soak import ended
 from tests.bench.watched import cpu_of
@@ -128,7 +128,7 @@ class Listener(Sim):
         super().__init__(Settings(seconds=60.0, lenient=True), Script(), WebPort("127.0.0.1", 0))
         self._first: Callable[[], None] | None = first
 
-    async def answer(self, ask: Ask) -> tuple[Reply, Fault | None]:
+    async def answer(self, ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
         if self._first and ask.method == "POST" and ask.path == "/prompt":
             first, self._first = self._first, None
             first()

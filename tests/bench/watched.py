@@ -29,7 +29,7 @@ from reggen.cli import app
 from reggen.engine import fill as filling
 from reggen.engine.fill import fill
 from reggen.engine.summary import Summary
-from reggen.progress import Committed, Posted, RunEvent
+from reggen.progress import ImageSaved, PromptPosted, RunEvent
 
 _NAP = 0.01  # seconds
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -101,7 +101,7 @@ class _Watch:
     def note(self, event: RunEvent) -> None:
         """One event of the run."""
         seen = self.seen
-        if isinstance(event, Posted):
+        if isinstance(event, PromptPosted):
             seen.last_posted = time.time()
             if not seen.posted:
                 seen.posted, seen.cpu_posted, seen.loop_posted = (
@@ -111,7 +111,7 @@ class _Watch:
                 )
                 if self._most:
                     self._profile.enable()
-        elif isinstance(event, Committed):
+        elif isinstance(event, ImageSaved):
             seen.committed.append(time.time())
             seen.cpu_committed.append(time.process_time())
             seen.loop_committed.append(time.thread_time())

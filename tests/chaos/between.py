@@ -128,7 +128,7 @@ def page(status: int, title: str, **headers: str) -> web.Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TrainerInput:
     """One request that arrived."""
 
     method: str
@@ -143,7 +143,7 @@ class Front:
         self._upstream, self._prefix = upstream, prefix
         self.rule, self.keys = rule, keys
         self._url = ""
-        self.asked: list[Asked] = []
+        self.asked: list[TrainerInput] = []
 
     @property
     def url(self) -> str:
@@ -167,7 +167,7 @@ class Front:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(Asked(request.method, request.path, dict(request.headers)))
+        self.asked.append(TrainerInput(request.method, request.path, dict(request.headers)))
         if not request.raw_path.startswith(self._prefix + "/"):
             return page(404, "404 Not Found")
         if (answer := self.rule(request)) is not None:

@@ -41,7 +41,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class PromptLeft:
     """What one cut leaves: which, in words, the files of the image folder, and the rows of the ledger."""
 
     cut: str
@@ -122,7 +122,7 @@ class Recorder:
         return 0
 
 
-def left_by(moment: Moment) -> Iterator[Left]:
+def left_by(moment: Moment) -> Iterator[PromptLeft]:
     """Everything that a cut at this moment may leave."""
     open_names = [
         name
@@ -140,7 +140,7 @@ def left_by(moment: Moment) -> Iterator[Left]:
         for chosen in itertools.product(*contents):
             lost = [*words, *(f"{name} {loss}" for name, loss, _ in chosen if loss)]
             cut = f"cut after {moment.after}" + (f"; {', '.join(lost)}" if lost else "")
-            yield Left(cut, {name: data for name, _, data in chosen}, moment.rows)
+            yield PromptLeft(cut, {name: data for name, _, data in chosen}, moment.rows)
 
 
 def _losses(moment: Moment, number: int) -> Iterator[tuple[str, bytes]]:

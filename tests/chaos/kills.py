@@ -33,7 +33,7 @@ from typing import Any
 
 from reggen.dataset.caption_files import CAPTIONS
 from reggen.dataset.folder import Folder
-from reggen.engine.requirements import demands_of
+from reggen.engine.requirements import check_settings_of
 from reggen.images.check import inspect
 from reggen.job.loader import load
 from reggen.job.models import Job
@@ -226,7 +226,7 @@ def _assert_whole(job: Job, kept: dict[str, str]) -> dict[str, str]:
     for name, digest in kept.items():
         assert found.get(name) == digest, f"{name} was {'changed' if name in found else 'lost'}"
     for name in found:
-        inspect(folder.file(name), name, demands_of(job), folder.ending)  # raises BadImage: torn
+        inspect(folder.file(name), name, check_settings_of(job), folder.ending)  # raises BadImage: torn
     assert len(set(found.values())) == len(found), "two images are the same"
     for row in _done(job):
         assert found.get(row.name) == row.sha256, f"the ledger calls {row.name} done"

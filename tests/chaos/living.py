@@ -20,11 +20,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from reggen.engine.fill import Control, fill
+from reggen.engine.fill import RunControl, fill
 from reggen.engine.summary import Summary
 from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, ReggenError
 from reggen.job.models import Job
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunEvent, ServerChanged
 from reggen.report.closing import report, write_report
 from reggen.sim import Script, Settings, Sim, serve
@@ -187,7 +187,7 @@ async def _morning(planned: Night, root: Path, runner: Runner, missing: int) -> 
 
 async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> Ended:
     """`fill` in this process, under a pace that does not wait long."""
-    control, told, deaths, reached = Control(), 0, 0, asyncio.Event()
+    control, told, deaths, reached = RunControl(), 0, 0, asyncio.Event()
 
     def tell(event: RunEvent) -> None:
         nonlocal told, deaths
@@ -196,8 +196,8 @@ async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> E
         if breaking is not None and told >= breaking.happenings:
             reached.set()
 
-    (brief,) = study(job, "night.toml")
-    filling = asyncio.create_task(fill(brief, "night.toml", tell=tell, note=_unheard, control=control, pace=PACE))
+    (prepared,) = prepare(job, "night.toml")
+    filling = asyncio.create_task(fill(prepared, "night.toml", tell=tell, note=_unheard, control=control, timings=PACE))
     guarded = asyncio.create_task(control.guard(filling))
     breaker = asyncio.create_task(_break_off(breaking, reached, control, guarded)) if breaking is not None else None
     await asyncio.wait({guarded})
@@ -207,7 +207,9 @@ async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> E
     return replace(_ended(job, guarded), deaths=deaths)
 
 
-async def _break_off(breaking: Break, reached: asyncio.Event, control: Control, running: asyncio.Task[Summary]) -> None:
+async def _break_off(
+    breaking: Break, reached: asyncio.Event, control: RunControl, running: asyncio.Task[Summary]
+) -> None:
     if breaking.happenings:
         await reached.wait()
     await asyncio.sleep(breaking.seconds)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.requirements import demands_of
+from reggen.engine.requirements import check_settings_of
 from reggen.images.check import inspect
 from reggen.job.loader import load
 from reggen.job.models import Job
@@ -152,7 +152,7 @@ def assert_whole(job: Job) -> int:
     assert {file.name for file in folder.images.iterdir()} == {f"{row.name}.png" for row in rows}
     for row in rows:
         file = folder.file(row.name)
-        finding = inspect(file, row.name, demands_of(job))
+        finding = inspect(file, row.name, check_settings_of(job))
         note = {"index": row.idx, "take": row.take, "seed": row.seed, "batch": row.batch}
         assert finding.note == note, f"{row.name}: {finding.note}"
         assert _painted_seed(file) == row.seed, f"{row.name} was painted under another seed"

@@ -20,7 +20,7 @@ from PIL import Image
 from reggen.job.loader import load
 from reggen.job.models import Job
 from reggen.sim import Fault, Settings, serve
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from tests.conftest import NOWHERE, eventually
 from tests.invariants import assert_sound
 
@@ -413,7 +413,7 @@ async def test_two_runs_at_once_are_one_too_many(job_file: Path) -> None:
     async with serve(Settings(seconds=0.01)) as sim:
         answer, over = sim.answer, asyncio.Event()
 
-        async def later(ask: Ask) -> tuple[Reply, Fault | None]:
+        async def later(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
             if ask.path == "/view":
                 await over.wait()  # until the second has had its answer the first has something to do
             return await answer(ask)

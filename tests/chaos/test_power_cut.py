@@ -13,14 +13,14 @@ import pytest
 
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.reconcile import Reconciling, differing, missing
-from reggen.engine.requirements import demands_of, lasting
-from reggen.engine.writer import Accepted, Scribe
+from reggen.dataset.reconcile import Reconciliation, differing, missing
+from reggen.engine.requirements import check_settings_of, lasting
+from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.images.check import inspect
 from reggen.job.models import Job
 from reggen.plan.plan import Plan
 from reggen.sim import Settings, serve
-from tests.chaos.disk import Left, Recorder, left_by
+from tests.chaos.disk import PromptLeft, Recorder, left_by
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
 
@@ -29,20 +29,20 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fsync of
 IMAGES = 3
 
 
-async def recorded(job: Job) -> list[Left]:
+async def recorded(job: Job) -> list[PromptLeft]:
     """Fill a dataset while its disk is watched; everything that a cut may have left of it, each once."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(Folder(job.dataset), stack)
         recorder.watch(patch)
         told = await filled(job)
         assert told.summary.exit_code == 0
-    found: dict[tuple[Any, ...], Left] = {}
+    found: dict[tuple[Any, ...], PromptLeft] = {}
     for left in (left for moment in recorder.moments for left in left_by(moment)):
         found.setdefault((*sorted(left.files.items()), left.rows), left)
     return list(found.values())
 
 
-def assert_survives(left: Left, job: Job) -> None:
+def assert_survives(left: PromptLeft, job: Job) -> None:
     """Hold one cut against what is promised at the moment itself, and after the next run has looked."""
     folder, plan = Folder(job.dataset), Plan(job)
     folder.images.mkdir(parents=True)
@@ -59,23 +59,25 @@ def assert_survives(left: Left, job: Job) -> None:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             assert digest == row.sha256, f"a row says done about {file.name}, which is not whole"
         for file in folder.images.iterdir():
-            inspect(file, file.name, demands_of(job), folder.ending)  # raises BadImage: half a file under such a name
-        reconciling = Reconciling(folder, ledger, plan, demands_of(job))
+            inspect(
+                file, file.name, check_settings_of(job), folder.ending
+            )  # raises BadImage: half a file under such a name
+        reconciling = Reconciliation(folder, ledger, plan, check_settings_of(job))
         reconciling.by_name()
         assert differing(folder, ledger.path, len(plan)) == []
         assert (reconciling.found.deleted, reconciling.found.set_aside) == ([], []), (
             "the cut is taken for somebody's doing"
         )
-        orders = list(missing(ledger, plan))
-        again = {sample.index for order in orders for sample in order.samples}
+        requests = list(missing(ledger, plan))
+        again = {sample.index for request in requests for sample in request.samples}
         assert again | ledger.done(0, len(plan)) == set(range(len(plan)))
-        assert all(sample.take == 0 for order in orders for sample in order.samples), "a slot has lost its seed"
+        assert all(sample.take == 0 for request in requests for sample in request.samples), "a slot has lost its seed"
     finally:
         ledger.close()
     assert_sound(job, complete=False)
 
 
-def surviving(lefts: list[Left], job: JobMaker, tmp_path: Path, **dataset: Any) -> list[str]:
+def surviving(lefts: list[PromptLeft], job: JobMaker, tmp_path: Path, **dataset: Any) -> list[str]:
     """Try every cut; what broke, each with the cut that broke it."""
     broken = []
     for number, left in enumerate(lefts):
@@ -107,13 +109,13 @@ async def test_a_power_cut_leaves_whole_images_where_several_are_written_togethe
     job: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As fast servers have it: one flush of the folder and one commit of the ledger for all of them."""
-    begin = Scribe._begin
+    begin = DatasetWriter._begin
 
-    def together(self: Scribe) -> None:
+    def together(self: DatasetWriter) -> None:
         if len(self._waiting) == IMAGES:
             begin(self)
 
-    monkeypatch.setattr(Scribe, "_begin", together)
+    monkeypatch.setattr(DatasetWriter, "_begin", together)
     async with serve(Settings(seconds=0.0)) as sim:
         lefts = await recorded(job(sim.url, dataset={"count": IMAGES}))
     assert {len(left.rows) for left in lefts} == {0, IMAGES}, "it was one group"
@@ -139,7 +141,7 @@ def _fsync_too_late(self: Folder, part: Part, name: str) -> Path:
     return self.file(name)
 
 
-def _row_too_early(self: Scribe, group: Sequence[Accepted]) -> list[None]:
+def _row_too_early(self: DatasetWriter, group: Sequence[AcceptedImage]) -> list[None]:
     self._ledger.put([accepted.row() for accepted in group])
     for accepted in group:
         self._place(accepted)
@@ -157,7 +159,7 @@ def _row_too_early(self: Scribe, group: Sequence[Accepted]) -> list[None]:
             {"sync": _without_fsync, "place": _fsync_too_late},
             ".part to reg_001.png; reg_001.png is",
         ),
-        (Scribe, {"_settle": _row_too_early}, "cut after the row of reg_00"),
+        (DatasetWriter, {"_settle": _row_too_early}, "cut after the row of reg_00"),
     ],
     ids=["no fsync of the file", "no fsync of the folder", "fsync after the rename", "row before the rename"],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from reggen.doctor.scope import Question
+from reggen.doctor.scope import DoctorOptions
 from reggen.geometry import Size
 from reggen.kohya.rules import Bucketing
 from tests.pictures import paint, plain, tear, write
@@ -36,10 +36,10 @@ class Layout:
             return [*said, "--dataset_config", str(root / "dataset.toml")]
         return [*said, "--train_data_dir", str(root / "train"), "--reg_data_dir", str(root / self.reg)]
 
-    def question(self, root: Path) -> Question:
+    def question(self, root: Path) -> DoctorOptions:
         """As the doctor is asked."""
         config = root / "dataset.toml" if self.config else None
-        return Question(root / self.reg, None if config else root / "train", config, self.bucketing, self.ending)
+        return DoctorOptions(root / self.reg, None if config else root / "train", config, self.bucketing, self.ending)
 
     def made(self, root: Path) -> Path:
         """Build it."""

@@ -20,13 +20,13 @@ import pytest
 
 from reggen.doctor.doctor import examine
 from reggen.doctor.findings import Severity
-from reggen.doctor.model import Examination, Judged, Stop
+from reggen.doctor.model import DoctorReport, ImageUse, TrainingStop
 from reggen.errors import JobError
 from reggen.geometry import Size
 from reggen.job.models import Training
 from reggen.kohya.rules import Bucketing, NoBucket
 from reggen.report.trainer import section
-from reggen.report.trainer_input import Asked, Served, quoted
+from reggen.report.trainer_input import ClassFolder, TrainerInput, quoted
 from reggen.training.training_set import read_training
 from tests.conformance.kohya_layouts import LAYOUTS, Layout
 from tests.pictures import paint, write
@@ -94,15 +94,15 @@ def as_asked(options: Bucketing) -> dict[str, Any]:
     }
 
 
-def examined(layout: Layout, root: Path) -> tuple[Examination | JobError, list[Judged]]:
-    judged: list[Judged] = []
+def examined(layout: Layout, root: Path) -> tuple[DoctorReport | JobError, list[ImageUse]]:
+    judged: list[ImageUse] = []
     try:
         return examine(layout.question(root), each=judged.append), judged
     except JobError as error:
         return error, []
 
 
-def told(found: Examination | JobError) -> str:
+def told(found: DoctorReport | JobError) -> str:
     """Every error that was found, in its words."""
     if isinstance(found, JobError):
         return str(found)
@@ -117,10 +117,10 @@ def test_the_doctor_says_what_kohya_does(layout: Layout, roots: dict[str, Path],
     found, judged = examined(layout, root)
     if answer["start"]:
         assert answer["start"] in told(found)
-        assert isinstance(found, JobError) or found.stop is Stop.START
+        assert isinstance(found, JobError) or found.stop is TrainingStop.START
         return
-    assert isinstance(found, Examination), found
-    assert found.stop is (Stop.LOAD if answer["load"] else None)
+    assert isinstance(found, DoctorReport), found
+    assert found.stop is (TrainingStop.LOAD if answer["load"] else None)
     mine = sorted(
         (str(one.path), one.entry, one.uses, one.caption.text, list(one.bucket or ())) for one in judged if one.uses
     )
@@ -182,9 +182,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Any
             image = paint(reg / f"2_{words}" / f"reg_{number:03d}.png", (192, 320))
             write(image.with_suffix(".txt"), f"caption of {words} {number}")
     training = Training(folder=train, resolution=(256, 256), min_bucket_reso=128, caption_extension=".txt")
-    served = tuple(Served(reg / f"2_{words}", words, 2, 3) for words in ("girl's [1]", "boy # 2"))
-    trained = (Served(train / "4_sks girl", "sks girl", 4, 0), Served(train / "3_sks boy", "sks boy", 3, 0))
-    told = Asked(served, ".txt", training, trained, windows=False)
+    served = tuple(ClassFolder(reg / f"2_{words}", words, 2, 3) for words in ("girl's [1]", "boy # 2"))
+    trained = (ClassFolder(train / "4_sks girl", "sks girl", 4, 0), ClassFolder(train / "3_sks boy", "sks boy", 3, 0))
+    told = TrainerInput(served, ".txt", training, trained, windows=False)
     line = shlex.split(section("kohya", told).text)
     whole, part = root / "whole.toml", root / "part.toml"
     write(whole, section("kohya-toml", told).text)
@@ -234,8 +234,10 @@ def test_kohya_keeps_class_tokens_where_no_captions_are_written(tmp_path: Path) 
     paint(tmp_path / "train" / "1_sks" / "1.png", (256, 256))
     paint(tmp_path / "reg" / "1_anime girl's" / "reg_001.png", (256, 256))
     training = Training(folder=tmp_path / "train", resolution=256, min_bucket_reso=128)
-    served = Served(tmp_path / "reg" / "1_anime girl's", "anime girl's", 1, 1)
-    told = Asked((served,), None, training, (Served(tmp_path / "train" / "1_sks", "sks", 1, 0),), windows=False)
+    served = ClassFolder(tmp_path / "reg" / "1_anime girl's", "anime girl's", 1, 1)
+    told = TrainerInput(
+        (served,), None, training, (ClassFolder(tmp_path / "train" / "1_sks", "sks", 1, 0),), windows=False
+    )
     write(tmp_path / "dataset.toml", section("kohya-toml", told).text)
     line = [*shlex.split(section("kohya", told).text), "--train_data_dir", str(tmp_path / "train")]
     asked = {"layouts": [line, ["--dataset_config", str(tmp_path / "dataset.toml")]], "buckets": []}

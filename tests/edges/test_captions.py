@@ -18,7 +18,7 @@ from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.reject import reject
 from reggen.errors import StorageError
 from reggen.job.models import Job
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.report.closing import closing, report
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
@@ -90,8 +90,8 @@ async def test_a_rejected_image_keeps_the_caption_that_somebody_wrote(job: JobMa
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions=WRITTEN))
         write(one.dataset.folder / "reg_002.txt", "a dog that sleeps")
-        (brief,) = study(one, "test.toml")
-        reject(brief.job.dataset, brief.plan, [1, 2], "ugly")
+        (prepared,) = prepare(one, "test.toml")
+        reject(prepared.job.dataset, prepared.plan, [1, 2], "ugly")
         assert aside(one) == {"reg_002.0.txt": "a dog that sleeps"}
         assert not (one.dataset.folder / "reg_002.txt").exists()
         assert not (one.dataset.folder / "reg_003.txt").exists()
@@ -141,8 +141,8 @@ async def test_captions_that_the_job_wants_no_more_are_spoken_of(job: JobMaker) 
         none = job(sim.url, captions={"write": "none", "extension": ".txt"})
         told = await filled(none)
         assert any("asks for none" in note and "6 captions lie there" in note for note in told.notes), told.notes
-        (brief,) = study(none, "test.toml")
-        assert rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard).aside.count == 6
+        (prepared,) = prepare(none, "test.toml")
+        assert rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard).aside.count == 6
         assert not list(none.dataset.folder.glob("*.txt"))
         assert (await filled(none)).notes == []
 
@@ -177,17 +177,17 @@ def test_looking_for_captions_takes_no_memory_for_each(job: JobMaker) -> None:
 
     def peak(count: int) -> int:
         one = job(dataset={"count": count, "root": str(job().dataset.root) + str(count)}, captions=WRITTEN)
-        (brief,) = study(one, "test.toml")
+        (prepared,) = prepare(one, "test.toml")
         folder = Folder(one.dataset)
         folder.prepare()
         with Ledger.open(folder.state / LEDGER) as ledger:
             ledger.put(Row(n, "done", 0, f"reg_{n + 1:04d}", "2026", positive="a cat") for n in range(count))
             for number in range(1, count + 1):
                 (folder.images / f"reg_{number:04d}.txt").write_text("a cat", encoding="utf-8")
-            caption(folder, ledger, brief.plan, one.captions, brief.guard)  # what is loaded once
+            caption(folder, ledger, prepared.plan, one.captions, prepared.guard)  # what is loaded once
             tracemalloc.start()
             try:
-                caption(folder, ledger, brief.plan, one.captions, brief.guard)
+                caption(folder, ledger, prepared.plan, one.captions, prepared.guard)
                 return tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
@@ -232,9 +232,9 @@ async def test_a_folder_in_a_captions_place_ends_neither_the_night_nor_a_recapti
         assert (told.summary.exit_code, told.summary.resumed.captions) == (0, ["reg_002.txt"])
         (one.dataset.folder / "reg_003.txt").unlink()
         write(one.dataset.folder / "reg_003.txt" / "inside", "mine")
-        (brief,) = study(one, "test.toml")
-        done = rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard)
+        (prepared,) = prepare(one, "test.toml")
+        done = rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard)
         assert (done.written.first, done.aside.first) == (["reg_003"], ["reg_003.txt"])
         write(one.dataset.folder / "reg_004.caption" / "inside", "mine")
-        assert reject(brief.job.dataset, brief.plan, [3], "ugly").aside == ("reg_004",)
+        assert reject(prepared.job.dataset, prepared.plan, [3], "ugly").aside == ("reg_004",)
         assert not (one.dataset.folder / "reg_004.caption").exists()

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.protocol import Accepted, ImageRef, submission
+from reggen.comfy.protocol import ImageRef, PostAccepted, submission
 from reggen.errors import Nonsense, Refused, Rejected, Unreachable
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.workflow.graph import built_in
@@ -40,7 +40,7 @@ async def client(sim: Sim) -> AsyncIterator[Client]:
 
 async def test_a_prompt_is_accepted_under_the_id_we_chose(client: Client) -> None:
     """So that a lost answer can be asked after."""
-    assert await client.post(body()) == Accepted(ID)
+    assert await client.post(body()) == PostAccepted(ID)
     assert await client.find(ID) == ID
 
 

@@ -15,7 +15,7 @@ from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.reject import reject
 from reggen.errors import Damaged, JobError
 from reggen.job.models import Job
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.report.closing import closing, report
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, Told, filled
@@ -160,8 +160,8 @@ async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> N
     """The takes of empty slots are still read, whatever else is foreign; so is whether it is a rehearsal's."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        (brief,) = study(one, "test.toml")
-        reject(brief.job.dataset, brief.plan, [3], "ugly")
+        (prepared,) = prepare(one, "test.toml")
+        reject(prepared.job.dataset, prepared.plan, [3], "ugly")
         sql("UPDATE slot SET bytes = 'large' WHERE idx = 1", "UPDATE meta SET value = 'true' WHERE key = 'rehearsal'")(
             one.dataset.state / LEDGER
         )

@@ -53,12 +53,12 @@ async def test_a_disk_that_becomes_full_is_waited_for(
         running = asyncio.create_task(filled(one, limit=60, told=told))
         await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3)
         ballast = fill_up(small_disk)
-        await eventually(lambda: any(isinstance(event, progress.Paused) for event in told.events))
+        await eventually(lambda: any(isinstance(event, progress.RunPaused) for event in told.events))
         ballast.unlink()
         await running
     assert told.summary.exit_code == 0
     assert told.summary.given_up == ()
-    paused = [event.why for event in told.events if isinstance(event, progress.Paused)]
+    paused = [event.why for event in told.events if isinstance(event, progress.RunPaused)]
     assert paused[-1] == ""
     assert_sound(one)
 

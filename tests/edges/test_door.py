@@ -37,7 +37,7 @@ CALLS: dict[str, Call] = {
     "queue": lambda client: client.queue(),
     "history": lambda client: client.history(ID),
     "find": lambda client: client.find(ID),
-    "traces": lambda client: client.traces(),
+    "traces": lambda client: client.orphans(),
     "remaining": lambda client: client.remaining(),
     "version": lambda client: client.version(),
     "memory": lambda client: client.memory_left(),
@@ -223,8 +223,8 @@ async def test_a_long_history_is_read_for_what_is_ours() -> None:
         return web.Response(body=queue if request.path == "/queue" else body, content_type="application/json")
 
     async with answering(answer) as url, Client(url, timeouts=TIMEOUTS) as client:
-        [trace] = await client.traces()
-    assert (trace.known_as, trace.seed, trace.recipe) == ("mine", 5, "r")
+        [orphan] = await client.orphans()
+    assert (orphan.known_as, orphan.seed, orphan.recipe) == ("mine", 5, "r")
 
 
 async def test_thirty_megabytes_of_a_message_are_a_few_kilobytes_here() -> None:

@@ -20,12 +20,12 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.lock import held
 from reggen.engine import fill as filling
-from reggen.engine.fill import Control, fill
+from reggen.engine.fill import RunControl, fill
 from reggen.engine.summary import BY_USER, Summary
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job.models import Job
 from reggen.plan.plan import Plan
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
@@ -89,8 +89,8 @@ async def test_two_prompts_are_in_flight_and_the_server_never_waits(job: JobMake
         told = await filled(job(sim.url, dataset={"count": 12}))
     held_now, seen = 0, []
     for event in told.events:
-        held_now += isinstance(event, progress.Posted)
-        held_now -= isinstance(event, progress.Left)
+        held_now += isinstance(event, progress.PromptPosted)
+        held_now -= isinstance(event, progress.PromptLeft)
         seen.append(held_now)
     assert max(seen) == 2
     between = seen[seen.index(2) : len(seen) - seen[::-1].index(2)]
@@ -102,8 +102,8 @@ async def test_slow_downloads_do_not_keep_the_server_waiting(job: JobMaker) -> N
     script = Script((Fault("slow", on="view", seconds=0.3),))
     async with serve(QUICK, script=script) as sim:
         told = await filled(job(sim.url, dataset={"count": 8}))
-    posts = [event.at for event in told.events if isinstance(event, progress.Posted)]
-    commits = [event.at for event in told.events if isinstance(event, progress.Committed)]
+    posts = [event.at for event in told.events if isinstance(event, progress.PromptPosted)]
+    commits = [event.at for event in told.events if isinstance(event, progress.ImageSaved)]
     assert posts[3] < commits[0]
 
 
@@ -408,7 +408,7 @@ async def test_a_second_run_changes_nothing_though_the_lock_was_deleted(job: Job
 
 async def test_stopping_once_finishes_what_is_in_flight(job: JobMaker) -> None:
     """No new prompts; what the server has is fetched; the next run does the rest."""
-    control = Control()
+    control = RunControl()
     async with serve(Settings(seconds=0.1)) as sim:
         one = job(sim.url, dataset={"count": 20})
         running = asyncio.create_task(filled(one, control=control))
@@ -423,7 +423,7 @@ async def test_stopping_once_finishes_what_is_in_flight(job: JobMaker) -> None:
 
 async def test_stopping_while_the_second_set_waits_for_a_server(job: JobMaker) -> None:
     """The run of the first one is over, and is nobody to ask any more."""
-    control = Control()
+    control = RunControl()
     async with serve(QUICK) as sim:
         first = asyncio.create_task(filled(job(sim.url, dataset={"count": 1}), control=control))
         told = await control.guard(_summary_of(first))
@@ -431,7 +431,7 @@ async def test_stopping_while_the_second_set_waits_for_a_server(job: JobMaker) -
     more = Told()
     second = asyncio.create_task(filled(job(sim.url, dataset={"count": 2}), control=control, wait=True, told=more))
     waiting = asyncio.create_task(control.guard(_summary_of(second)))
-    await eventually(lambda: any(isinstance(event, progress.Waiting) for event in more.events))
+    await eventually(lambda: any(isinstance(event, progress.ServersAwaited) for event in more.events))
     control.interrupt()
     await asyncio.wait({waiting}, timeout=5)
     assert waiting.cancelled()
@@ -446,7 +446,7 @@ def _summary_of(running: asyncio.Task[Told]) -> asyncio.Task[Summary]:
 
 async def test_stopping_twice_leaves_at_once_and_takes_its_prompts_along(job: JobMaker) -> None:
     """Own prompts are deleted by id; other people's stay in the queue."""
-    control = Control()
+    control = RunControl()
     async with serve(Settings(seconds=5)) as sim:
         one = job(sim.url, dataset={"count": 20})
         running: asyncio.Task[Told] = asyncio.create_task(filled(one, control=control))
@@ -635,10 +635,10 @@ async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made
         told = await filled(one)
         summary = told.summary
         assert (summary.before, summary.made, summary.missing, summary.exit_code) == (4, 2, 0, 0)
-        made = [event.name for event in told.events if isinstance(event, progress.Committed)]
+        made = [event.name for event in told.events if isinstance(event, progress.ImageSaved)]
         assert made == ["reg_005", "reg_002"]
         assert (summary.resumed.deleted, len(summary.resumed.set_aside)) == (["reg_005"], 1)
-        undone = [event.names for event in told.events if isinstance(event, progress.Undone)]
+        undone = [event.names for event in told.events if isinstance(event, progress.SlotsReopened)]
         assert undone == [("reg_002",)]
         assert [view.made for view in summary.servers.values()] == [2]
         assert_sound(one)
@@ -735,7 +735,7 @@ async def test_a_rehearsal_and_a_real_run_never_share_a_dataset(job: JobMaker) -
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, dataset={"count": 1}))
         with pytest.raises(JobError, match="real pictures"):
-            await fill(study(one, "test.toml")[0], "test.toml", tell=lambda _: None, note=print, rehearsal=True)
+            await fill(prepare(one, "test.toml")[0], "test.toml", tell=lambda _: None, note=print, rehearsal=True)
 
 
 async def test_images_beyond_the_count_are_told_of(job: JobMaker) -> None:
@@ -754,7 +754,7 @@ async def test_waiting_goes_on_although_a_server_that_is_there_cannot_do_it(job:
         await rich.stop()
         told = Told()
         running = asyncio.create_task(filled(one, wait=True, told=told))
-        await eventually(lambda: any(isinstance(event, progress.Waiting) for event in told.events))
+        await eventually(lambda: any(isinstance(event, progress.ServersAwaited) for event in told.events))
         away = {event.server: event.why for event in told.events if isinstance(event, progress.ServerChanged)}
         assert away[one.servers[1].name] == "connection refused (is ComfyUI running there?)", "beside the server"
         assert "is not in the server's list" in away[one.servers[0].name]

@@ -16,22 +16,22 @@ from aiohttp import web
 from reggen import progress
 from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.protocol import ImageRef, Success
-from reggen.comfy.session import Link
+from reggen.comfy.session import ServerSession
 from reggen.engine.fill import full_jitter
-from reggen.engine.supervisor import Keeper
+from reggen.engine.supervisor import Supervisor
 from reggen.errors import NO_SERVER, Lost, Refused
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.scheduler.fleet import Fleet
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.sim.http.reply import TROUBLE, Ask, Reply, as_json, as_text
+from reggen.sim.http.reply import TROUBLE, HttpReply, HttpRequest, as_json, as_text
 from reggen.workflow.graph import Graph
 from tests.answering import answering
 from tests.conftest import PACE, JobMaker, Told, eventually, filled
-from tests.edges.test_link import BRIEF, graph, linked, run
 from tests.edges.test_refused import LAST, QUICK, absences, troubles
+from tests.edges.test_session import BRIEF, graph, linked, run
 from tests.invariants import assert_sound
 
-PAGE = Reply(404, b"<html><title>404 Not Found</title></html>", "text/html")
+PAGE = HttpReply(404, b"<html><title>404 Not Found</title></html>", "text/html")
 BLOCKED = as_text("blocked", 403)
 
 
@@ -43,11 +43,11 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reggen.scheduler.retry._PAUSES", (0.01, 0.02))
 
 
-def spoil(sim: Sim, wanted: Callable[[Ask], bool], reply: Reply) -> list[Ask]:
+def spoil(sim: Sim, wanted: Callable[[HttpRequest], bool], reply: HttpReply) -> list[HttpRequest]:
     """Answer what is wanted with this reply, and the rest as ever; the asks that were spoilt, as they come."""
-    answer, spoilt = sim.answer, list[Ask]()
+    answer, spoilt = sim.answer, list[HttpRequest]()
 
-    async def answers(ask: Ask) -> tuple[Reply, Fault | None]:
+    async def answers(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
         if not wanted(ask):
             return await answer(ask)
         spoilt.append(ask)
@@ -57,10 +57,10 @@ def spoil(sim: Sim, wanted: Callable[[Ask], bool], reply: Reply) -> list[Ask]:
     return spoilt
 
 
-def first_history(sim: Sim) -> Callable[[Ask], bool]:
+def first_history(sim: Sim) -> Callable[[HttpRequest], bool]:
     """The looks at the first prompt that was posted."""
 
-    def wanted(ask: Ask) -> bool:
+    def wanted(ask: HttpRequest) -> bool:
         ids = [one.prompt_id for one in sim.requests if one.method == "POST" and one.prompt_id]
         return bool(ids) and ask.path == f"/history/{ids[0]}"
 
@@ -68,10 +68,10 @@ def first_history(sim: Sim) -> Callable[[Ask], bool]:
 
 
 def committed(told: Told) -> int:
-    return sum(isinstance(event, progress.Committed) for event in told.events)
+    return sum(isinstance(event, progress.ImageSaved) for event in told.events)
 
 
-def posts_of(text: str) -> Callable[[Ask], bool]:
+def posts_of(text: str) -> Callable[[HttpRequest], bool]:
     return lambda ask: ask.method == "POST" and ask.path == "/prompt" and text.encode() in ask.body
 
 
@@ -84,12 +84,12 @@ def posts_of(text: str) -> Callable[[Ask], bool]:
     [(TROUBLE, 0), (PAGE, 0), (as_json({"error": "no such file"}, 404), 0), (BLOCKED, 1)],
     ids=["500", "404 page", "404 words", "403"],
 )
-async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply: Reply, away: int) -> None:
+async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply: HttpReply, away: int) -> None:
     """Its server is not away for it; of a 403 that is known once it has handed out another one, which it is asked."""
     async with serve(QUICK) as sim:
         names: list[str] = []
 
-        def third(ask: Ask) -> bool:
+        def third(ask: HttpRequest) -> bool:
             if ask.path == "/view" and ask.query["filename"] not in names:
                 names.append(ask.query["filename"])
             return ask.path == "/view" and names[2:3] == [ask.query["filename"]]
@@ -130,7 +130,7 @@ async def test_prompts_whose_histories_can_never_be_read_end_the_run(job: JobMak
         told = await filled(job(sim.url, dataset={"count": 1}, limits={"attempts": 2}))
         assert told.summary.exit_code == 1
         assert sim.executed == 2
-        (gave_up,) = (event for event in told.events if isinstance(event, progress.GaveUp))
+        (gave_up,) = (event for event in told.events if isinstance(event, progress.SlotGivenUp))
         assert "reading the history: HTTP 500" in gave_up.reason
 
 
@@ -144,11 +144,11 @@ def large(characters: int = 5_000_000) -> Graph:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of aiohttp: a large body, written in one go
 async def test_a_prompt_of_a_large_graph_is_followed_to_its_end() -> None:
     """Its history entry repeats the graph, and is as large as that."""
-    async with linked(replace(QUICK, lenient=True)) as (_, link):
+    async with linked(replace(QUICK, lenient=True)) as (_, session):
         changes: list[bool] = []
-        link.on_change = lambda one: changes.append(one.up)
+        session.on_change = lambda one: changes.append(one.up)
         async with asyncio.timeout(10):
-            outcome = await link.execute(large(), str(uuid.uuid4()), {"index": 1})
+            outcome = await session.execute(large(), str(uuid.uuid4()), {"index": 1})
         assert isinstance(outcome, Success)
         assert all(changes)
 
@@ -156,14 +156,14 @@ async def test_a_prompt_of_a_large_graph_is_followed_to_its_end() -> None:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of aiohttp: a large body, written in one go
 async def test_somebody_else_s_large_graph_in_the_queue_is_no_reason_to_be_away() -> None:
     """Every look at the queue reads it, too."""
-    async with linked(Settings(seconds=0.7, lenient=True)) as (sim, link), Client(sim.url, timeouts=BRIEF) as other:
+    async with linked(Settings(seconds=0.7, lenient=True)) as (sim, session), Client(sim.url, timeouts=BRIEF) as other:
         changes: list[str] = []
         sim.refuse_sockets(60)
         sim.drop_sockets()
-        await eventually(lambda: "no events" in link.why)
+        await eventually(lambda: "no events" in session.why)
         await other.post({"prompt": large(8_000_000), "client_id": "somebody", "prompt_id": str(uuid.uuid4())})
-        link.on_change = lambda one: changes.append("" if one.up else one.why)
-        assert isinstance(await run(link, 2), Success)
+        session.on_change = lambda one: changes.append("" if one.up else one.why)
+        assert isinstance(await run(session, 2), Success)
         assert sim.count("GET", "/queue") > 1
         assert not any(changes)
 
@@ -176,8 +176,8 @@ async def test_a_busy_jobs_route_is_waited_for() -> None:
         assert len(busy) == 1
 
 
-@pytest.mark.parametrize("reply", [Reply(429, b"", "", {"Retry-After": "90"}), as_text("bad gateway", 502)])
-async def test_a_jobs_route_that_fails_is_not_said_to_be_missing(reply: Reply) -> None:
+@pytest.mark.parametrize("reply", [HttpReply(429, b"", "", {"Retry-After": "90"}), as_text("bad gateway", 502)])
+async def test_a_jobs_route_that_fails_is_not_said_to_be_missing(reply: HttpReply) -> None:
     """It is told as it is, so that it is waited for as long as it wants."""
     async with serve(QUICK, Script((Fault("status", "history", status=404),))) as sim, Client(sim.url) as client:
         spoil(sim, lambda ask: ask.path.startswith("/jobs/"), reply)
@@ -193,38 +193,38 @@ async def test_a_jobs_route_that_fails_is_not_said_to_be_missing(reply: Reply) -
 async def test_nothing_spins_while_a_worker_rests_and_its_server_refuses() -> None:
     """There is nothing to ask before the rest is over."""
     async with serve(QUICK) as sim, Client(sim.url, timeouts=BRIEF) as client:
-        link = Link(client, pace=replace(PACE, rest=(0.5, 0.5), gap=0.3))
-        turns, pause = [0], link._pause
+        session = ServerSession(client, timings=replace(PACE, rest=(0.5, 0.5), gap=0.3))
+        turns, pause = [0], session._pause
 
         async def counted() -> None:
             turns[0] += 1
             await pause()
 
-        link._pause = counted  # type: ignore[method-assign]
+        session._pause = counted  # type: ignore[method-assign]
         async with asyncio.TaskGroup() as group:
             tasks: list[asyncio.Task[object]] = [
-                group.create_task(link.listen()),
-                group.create_task(link.watch()),
+                group.create_task(session.listen()),
+                group.create_task(session.watch()),
             ]
-            await eventually(lambda: link.up)
+            await eventually(lambda: session.up)
             sim.zombie()
-            tasks += [group.create_task(lost(link, number)) for number in (1, 2)]
-            await eventually(lambda: link.worker_is_dead)
+            tasks += [group.create_task(lost(session, number)) for number in (1, 2)]
+            await eventually(lambda: session.worker_is_dead)
             for _ in range(3):
-                link.withholds(ImageRef("a.png", "", "output"), Refused(sim.url, "downloading an image", 403, "no"))
-            assert link.refuses
+                session.withholds(ImageRef("a.png", "", "output"), Refused(sim.url, "downloading an image", 403, "no"))
+            assert session.refuses
             before = turns[0]
             sim.drop_sockets()  # as any proxy does: there is something to wake up for
-            await eventually(lambda: not link.worker_is_dead)
+            await eventually(lambda: not session.worker_is_dead)
             assert turns[0] > before
             assert turns[0] - before < 20
             for task in tasks:
                 task.cancel()
 
 
-async def lost(link: Link, number: int) -> None:
+async def lost(session: ServerSession, number: int) -> None:
     with suppress(Lost):
-        await run(link, number)
+        await run(session, number)
 
 
 class _Process:
@@ -249,11 +249,11 @@ class _Process:
 async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers, however long it is away for what it answers; one that does not is frozen."""
     monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.01)
-    async with linked() as (sim, link):
-        process, fleet = _Process(), Fleet({link.name: 2}, iter(()), full_jitter)
-        hours_later = Keeper(
+    async with linked() as (sim, session):
+        process, fleet = _Process(), Fleet({session.name: 2}, iter(()), full_jitter)
+        hours_later = Supervisor(
             process,  # type: ignore[arg-type]
-            link,
+            session,
             fleet,
             print,
             wake=lambda: None,
@@ -261,11 +261,11 @@ async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen(monkeypatch: py
         )
         keeping = asyncio.create_task(hours_later())
         sim.lock(LAST, 401)
-        assert not await link.answers()
-        assert link.refuses
+        assert not await session.answers()
+        assert session.refuses
         seen = process.looks
         await eventually(lambda: process.looks >= seen + 3)
-        assert link.away_since is not None
+        assert session.away_since is not None
         assert not process.restarts
         await sim.stop()
         await eventually(lambda: bool(process.restarts))
@@ -275,36 +275,36 @@ async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen(monkeypatch: py
 
 async def test_what_was_abandoned_while_a_server_refused_is_taken_back_when_it_does_not() -> None:
     """The other servers make it: what still waits or runs there would be paid for twice."""
-    async with linked(Settings(seconds=30.0)) as (sim, link):
-        prompts = [asyncio.create_task(run(link, number)) for number in (1, 2)]
-        await eventually(lambda: sim.world.remaining == 2 and link.in_flight == 2)
+    async with linked(Settings(seconds=30.0)) as (sim, session):
+        prompts = [asyncio.create_task(run(session, number)) for number in (1, 2)]
+        await eventually(lambda: sim.world.remaining == 2 and session.in_flight == 2)
         sim.lock(LAST, 401)
-        assert not await link.answers()
-        link.abandon("it has refused for 30 s")
+        assert not await session.answers()
+        session.abandon("it has refused for 30 s")
         assert all(isinstance(one, Lost) for one in await asyncio.gather(*prompts))
         sim.lock(0, 401)
-        await eventually(lambda: link.up)
+        await eventually(lambda: session.up)
         await eventually(lambda: sim.world.remaining == 0)
         assert sim.sockets == 1, "no new socket did it"
 
 
 async def test_a_process_that_is_gone_does_not_refuse() -> None:
     """Looks that its death has met are no wrong answers."""
-    async with linked(Settings(seconds=0.05), Fault("slow", "history", seconds=0.3)) as (sim, link):
-        looks, history = [0], link.client.history
+    async with linked(Settings(seconds=0.05), Fault("slow", "history", seconds=0.3)) as (sim, session):
+        looks, history = [0], session.client.history
 
         async def counted(prompt_id: str) -> object:
             looks[0] += 1
             return await history(prompt_id)
 
-        link.client.history = counted  # type: ignore[method-assign, assignment]
-        prompts = [asyncio.create_task(run(link, number)) for number in (1, 2)]
+        session.client.history = counted  # type: ignore[method-assign, assignment]
+        prompts = [asyncio.create_task(run(session, number)) for number in (1, 2)]
         await eventually(lambda: looks[0] > 0)
         await sim.stop()
-        await eventually(lambda: link.refuses or looks[0] > 6)
-        assert not link.up
-        assert not link.refuses
-        assert "refused" in link.why, "the connection"
+        await eventually(lambda: session.refuses or looks[0] > 6)
+        assert not session.up
+        assert not session.refuses
+        assert "refused" in session.why, "the connection"
         for prompt in prompts:
             prompt.cancel()
         await asyncio.gather(*prompts, return_exceptions=True)
@@ -312,25 +312,25 @@ async def test_a_process_that_is_gone_does_not_refuse() -> None:
 
 async def test_a_server_that_refused_and_dies_refuses_no_more() -> None:
     """It is waited for as every one that is gone, and used when it is there again."""
-    async with linked() as (sim, link):
+    async with linked() as (sim, session):
         sim.lock(LAST, 401)
-        assert not await link.answers()
+        assert not await session.answers()
         await sim.stop()
-        await eventually(lambda: not link.refuses)
-        assert not link.up
+        await eventually(lambda: not session.refuses)
+        assert not session.up
         sim.lock(0, 401)
         await sim.start()
-        await eventually(lambda: link.up)
+        await eventually(lambda: session.up)
 
 
 async def test_an_expired_token_is_told_with_its_remedy_where_the_socket_is_cut_too() -> None:
     """Whoever is first to notice says what to do."""
-    async with linked() as (sim, link):
+    async with linked() as (sim, session):
         sim.lock(LAST, 401)
         sim.drop_sockets()
-        await eventually(lambda: not link.up)
-        assert "HTTP 401" in link.why
-        assert "headers = {" in link.why
+        await eventually(lambda: not session.up)
+        assert "HTTP 401" in session.why
+        assert "headers = {" in session.why
 
 
 async def test_frames_of_a_node_pack_do_not_bring_a_server_up_whose_http_is_reset(job: JobMaker) -> None:
@@ -386,15 +386,15 @@ async def test_a_text_over_which_every_server_raises_rests_no_server(job: JobMak
     async with serve(quick) as one, serve(quick) as two:
         limits = {"attempts": 2, "give_ups_in_a_row": 1000, "give_up_share": 1.0}
         wanted = job(one.url, two.url, dataset={"count": 60}, limits=limits)
-        (brief,) = study(wanted, "test.toml")
-        for sample in (brief.plan.sample(index, 0) for index in range(60)):
+        (prepared,) = prepare(wanted, "test.toml")
+        for sample in (prepared.plan.sample(index, 0) for index in range(60)):
             if "bird" in (sample.positive or ""):
                 one.add(Fault("fail", seed=sample.seed))
                 two.add(Fault("fail", seed=sample.seed))
         told = await filled(wanted)
         assert "every prompt raises there" not in troubles(told)
         assert committed(told) == 40
-        assert sum(isinstance(event, progress.GaveUp) for event in told.events) == 20
+        assert sum(isinstance(event, progress.SlotGivenUp) for event in told.events) == 20
 
 
 # ---- redirects

@@ -135,10 +135,10 @@ async def test_a_near_duplicate_of_a_training_image_never_enters(job: JobMaker, 
 async def test_a_near_duplicate_of_another_image_never_enters(job: JobMaker, copy: str) -> None:
     """Of one that lies there already, in whatever way it came there."""
     one = job(sampling={**LARGER, "seed": 0}, dataset={"count": 3}, prompts={"positive": "a cat"})
-    twin = Plan(one).sample(1)
+    match_of = Plan(one).sample(1)
     folder = Folder(one.dataset)
     folder.prepare()
-    folder.file("reg_001").write_bytes(paint(twin.positive or "", twin.seed, 128, 128))
+    folder.file("reg_001").write_bytes(paint(match_of.positive or "", match_of.seed, 128, 128))
     with Image.open(folder.file("reg_001")) as image:
         COPIES[copy](image.convert("RGB")).resize((128, 128)).save(folder.file("reg_001"))
     async with serve(QUICK) as sim:
@@ -206,5 +206,5 @@ async def test_a_png_is_stripped_on_request_and_its_slot_stays_known(job: JobMak
                 assert str(image.info["parameters"]).startswith(f"{row.positive}\nNegative prompt: blurry\nSteps: 2, ")
         told = await filled(one)
     assert told.summary.made == 0
-    committed = [event for event in told.events if isinstance(event, progress.Committed)]
+    committed = [event for event in told.events if isinstance(event, progress.ImageSaved)]
     assert committed == []

@@ -17,19 +17,19 @@ from typing import Any, ClassVar
 
 import pytest
 
-from reggen.comfy.session import Link
+from reggen.comfy.session import ServerSession
 from reggen.dataset import reconcile
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.engine import scan_progress
 from reggen.engine import threads as engine_threads
-from reggen.engine.fill import Control, fill
+from reggen.engine.fill import RunControl, fill
 from reggen.engine.summary import BY_USER
-from reggen.engine.threads import Ahead, Threads
+from reggen.engine.threads import ReadAhead, Threads
 from reggen.errors import StorageError
 from reggen.images import check
 from reggen.job.models import Job
-from reggen.prepare.prepared_job import study
-from reggen.progress import Began, Looking
+from reggen.prepare.prepared_job import prepare
+from reggen.progress import RunStarted, Scanning
 from reggen.sim import Settings, paint, serve
 from tests.conftest import PACE, JobMaker, Told, eventually, filled
 
@@ -65,9 +65,9 @@ def rows(job: Job) -> int:
     return 0
 
 
-async def begun(job: Job, control: Control) -> asyncio.Task[object]:
-    (brief,) = study(job, "test.toml")
-    work = fill(brief, "test.toml", tell=lambda _: None, note=lambda _: None, control=control, pace=PACE)
+async def begun(job: Job, control: RunControl) -> asyncio.Task[object]:
+    (prepared,) = prepare(job, "test.toml")
+    work = fill(prepared, "test.toml", tell=lambda _: None, note=lambda _: None, control=control, timings=PACE)
     return asyncio.create_task(control.guard(asyncio.create_task(work)))
 
 
@@ -77,13 +77,13 @@ async def test_one_ctrl_c_ends_a_reconciliation_and_the_next_run_goes_on_there(
     """Not when everything is adopted: with the image it is at. What is adopted by then stands."""
     quick = check.inspect
 
-    def slow(path: Path, name: str, demands: check.Demands, kind: str) -> check.Finding:
+    def slow(path: Path, name: str, check_settings: check.CheckSettings, kind: str) -> check.Inspection:
         time.sleep(0.02)
-        return quick(path, name, demands, kind)
+        return quick(path, name, check_settings, kind)
 
     monkeypatch.setattr(reconcile, "inspect", slow)
     by_hand(one := job(dataset={"count": 150}), 150)
-    task = await begun(one, control := Control())
+    task = await begun(one, control := RunControl())
     await eventually(lambda: rows(one) >= 3)
     at = time.monotonic()
     control.interrupt()
@@ -100,9 +100,9 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
     """How many images of how many were looked at, before the run begins; a short look says nothing."""
     quick = check.inspect
 
-    def slow(path: Path, name: str, demands: check.Demands, kind: str) -> check.Finding:
+    def slow(path: Path, name: str, check_settings: check.CheckSettings, kind: str) -> check.Inspection:
         time.sleep(0.02)
-        return quick(path, name, demands, kind)
+        return quick(path, name, check_settings, kind)
 
     monkeypatch.setattr(reconcile, "inspect", slow)
     monkeypatch.setattr(scan_progress, "_MOMENT", 0.1)
@@ -110,21 +110,21 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
     by_hand(one := job(dataset={"count": 40}), 40)
     told = await filled(one)
     *looks, began = told.events
-    assert isinstance(began, Began)
-    assert all(isinstance(look, Looking) and look.total == 40 for look in looks)
-    counts = [look.done for look in looks if isinstance(look, Looking)]
+    assert isinstance(began, RunStarted)
+    assert all(isinstance(look, Scanning) and look.total == 40 for look in looks)
+    counts = [look.done for look in looks if isinstance(look, Scanning)]
     assert counts == sorted(counts)
     assert len(counts) > 2
     assert counts[-1] == 40
     monkeypatch.setattr(scan_progress, "_MOMENT", 60.0)
     shutil.rmtree(one.dataset.state)
-    assert not [event for event in (await filled(one)).events if isinstance(event, Looking)]
+    assert not [event for event in (await filled(one)).events if isinstance(event, Scanning)]
 
 
 async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threading.Event) -> None:
     """The thread is left where it hangs; nothing else is asked of that disk."""
     by_hand(one := job(dataset={"count": 3}), 3)
-    task = await begun(one, control := Control())
+    task = await begun(one, control := RunControl())
     await eventually(stuck.is_set)
     at = time.monotonic()
     control.interrupt()
@@ -142,7 +142,7 @@ async def test_the_first_ctrl_c_waits_no_longer_than_it_says(
     """A disk that hangs keeps the loop free, and the run for a known time."""
     monkeypatch.setattr(engine_threads, "LIMIT", 0.2)
     by_hand(one := job(dataset={"count": 3}), 3)
-    task = await begun(one, control := Control())
+    task = await begun(one, control := RunControl())
     await eventually(stuck.is_set)
     control.interrupt()
     with pytest.raises(asyncio.CancelledError):
@@ -163,7 +163,7 @@ async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkey
     monkeypatch.setattr("reggen.dataset.folder.Folder.sync", sync)
     try:
         async with serve(Settings(seconds=0.02)) as sim:
-            task = await begun(job(sim.url), control := Control())
+            task = await begun(job(sim.url), control := RunControl())
             await eventually(hung.is_set)
             control.interrupt()
             control.interrupt()
@@ -186,7 +186,7 @@ async def test_what_does_not_end_when_it_is_asked_twice_is_left_at_the_third_tim
         def abort(self) -> None:
             self.asked.append("abort")
 
-    control = Control()
+    control = RunControl()
     task: asyncio.Task[Any] = asyncio.create_task(asyncio.sleep(60))
     waiting = asyncio.create_task(control.guard(task))
     await asyncio.sleep(0)
@@ -211,13 +211,13 @@ async def test_who_asks_again_while_prompts_are_taken_back_is_told_what_was_made
     """
     withdrawing = asyncio.Event()
 
-    async def withdraw(_: Link) -> None:
+    async def withdraw(_: ServerSession) -> None:
         withdrawing.set()
         await asyncio.sleep(60)
 
-    monkeypatch.setattr(Link, "withdraw", withdraw)
+    monkeypatch.setattr(ServerSession, "withdraw", withdraw)
     async with serve(Settings(seconds=0.02)) as sim:
-        control, told = Control(), Told()
+        control, told = RunControl(), Told()
         one = job(sim.url, dataset={"count": 500})
         running = asyncio.create_task(control.guard(asyncio.create_task(filled(one, control=control, told=told))))  # type: ignore[arg-type]
         await eventually(lambda: rows(one) >= 3)
@@ -313,7 +313,7 @@ async def test_what_goes_wrong_in_a_thread_goes_wrong_for_whoever_waits() -> Non
 async def test_what_is_read_ahead_is_all_of_it_in_order(count: int) -> None:
     """And after the end there is nothing, however often it is asked."""
     threads = Threads(1, "test", HERE)
-    ahead = await Ahead(iter(range(count)), threads, 64).begin()
+    ahead = await ReadAhead(iter(range(count)), threads, 64).begin()
     assert list(ahead) == list(range(count))
     assert list(ahead) == []
     await threads.close()
@@ -327,7 +327,7 @@ async def test_reading_ahead_that_fails_fails_for_the_reader() -> None:
         raise StorageError("ledger", "reading", "it is gone")
 
     threads = Threads(1, "test", HERE)
-    ahead = await Ahead(items(), threads, 8).begin()
+    ahead = await ReadAhead(items(), threads, 8).begin()
     found: list[int] = []
     with pytest.raises(StorageError):
         found.extend(ahead)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from reggen.engine.summary import Given, Summary
+from reggen.engine.summary import EmptySlot, Summary
 from reggen.errors import JobError, NoServers
 from reggen.job.models import Notify
-from reggen.progress import Paused, Waiting
+from reggen.progress import RunPaused, ServersAwaited
 from reggen.report.notify import Notices
 from tests.conftest import eventually
 
@@ -43,7 +43,7 @@ def notices(*urls: str, **environ: str) -> Notices:
 
 
 def summary(missing: int = 0) -> Summary:
-    given_up = tuple(Given(f"reg_{number:03d}", "cursed") for number in range(missing))
+    given_up = tuple(EmptySlot(f"reg_{number:03d}", "cursed") for number in range(missing))
     return Summary("spyke.toml", Path("reg"), 10, 0, 10 - missing, 60.0, "now", given_up)
 
 
@@ -63,9 +63,9 @@ async def test_a_pause_is_told_at_once() -> None:
     """A full disk at two in the morning is worth waking up for."""
     async with mailbox() as (url, letters):
         one = notices(url)
-        one.tell(Paused(0.0, "the disk is full"))
+        one.tell(RunPaused(0.0, "the disk is full"))
         await eventually(lambda: len(letters) == 1)
-        one.tell(Paused(1.0, ""))
+        one.tell(RunPaused(1.0, ""))
         await one.finished(summary())
     assert [letter["message"] for letter in letters] == ["paused: the disk is full", "finished: 10 of 10 images"]
 
@@ -75,9 +75,9 @@ async def test_being_stuck_is_told_after_a_while_and_only_when_it_lasts(monkeypa
     monkeypatch.setattr("reggen.report.notify._STUCK", 0.05)
     async with mailbox() as (url, letters):
         short, long = notices(url), notices(url)
-        short.tell(Waiting(0.0, "a:1: connection refused"))
-        short.tell(Waiting(0.01, ""))
-        long.tell(Waiting(0.0, "b:1: connection refused"))
+        short.tell(ServersAwaited(0.0, "a:1: connection refused"))
+        short.tell(ServersAwaited(0.01, ""))
+        long.tell(ServersAwaited(0.0, "b:1: connection refused"))
         await eventually(lambda: len(letters) == 1)
         await short.finished(summary())
         await eventually(lambda: len(letters) == 2)

@@ -15,14 +15,14 @@ from reggen.comfy.tls import fingerprint
 from reggen.dataset.captioning import rewrite
 from reggen.doctor import survey
 from reggen.doctor.doctor import examine
-from reggen.doctor.scope import Question
+from reggen.doctor.scope import DoctorOptions
 from reggen.errors import BadImage, JobError
 from reggen.files import opened
 from reggen.images import compare, probe
-from reggen.images.check import Demands, inspect
-from reggen.images.phash import print_of
+from reggen.images.check import CheckSettings, inspect
+from reggen.images.phash import phash_of
 from reggen.job import loader
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.pictures import paint, write
@@ -82,7 +82,7 @@ def test_a_pipe_as_a_training_image_is_a_sentence(job: JobMaker, tmp_path: Path)
     pipe(train / "1_sks" / "b.png")
     one = job(training={"folder": str(train)})
     with pytest.raises(JobError, match=rf"b\.png.*{SAID}"):
-        in_time(lambda: study(one, "test.toml"))
+        in_time(lambda: prepare(one, "test.toml"))
 
 
 def test_a_pipe_as_a_training_caption_is_passed_over_and_named(job: JobMaker, tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_a_pipe_as_a_training_caption_is_passed_over_and_named(job: JobMaker, tm
     train = tmp_path / "train"
     paint(train / "1_sks" / "a.png")
     caption = pipe(train / "1_sks" / "a.caption")
-    (brief,) = in_time(lambda: study(job(training={"folder": str(train)}), "test.toml"))
-    assert f"{caption} is no file, so no caption is read there" in brief.warnings
+    (prepared,) = in_time(lambda: prepare(job(training={"folder": str(train)}), "test.toml"))
+    assert f"{caption} is no file, so no caption is read there" in prepared.warnings
 
 
 @pytest.mark.parametrize("quick", [False, True], ids=["whole", "quick"])
@@ -101,7 +101,7 @@ def test_the_doctor_names_a_pipe_among_the_images(tmp_path: Path, quick: bool) -
     paint(folder / "a.png")
     for name in ("b.png", "c.png"):
         pipe(folder / name)
-    found = in_time(lambda: examine(Question(tmp_path / "reg", quick=quick)))
+    found = in_time(lambda: examine(DoctorOptions(tmp_path / "reg", quick=quick)))
     assert SAID in str(found)
 
 
@@ -109,11 +109,11 @@ def test_nothing_that_looks_at_a_picture_waits_for_a_pipe(tmp_path: Path) -> Non
     """Each of them for itself: what was a picture when it was listed may be a pipe when it is read."""
     file, other = pipe(tmp_path / "a.png"), paint(tmp_path / "b.png")
     assert in_time(lambda: probe.digest(file)) is None
-    assert in_time(lambda: print_of(file)) is None
-    assert in_time(lambda: compare.twin(other, [file])) is None
+    assert in_time(lambda: phash_of(file)) is None
+    assert in_time(lambda: compare.match_of(other, [file])) is None
     assert in_time(lambda: survey._is_other(file, b"")) is False
     with pytest.raises(BadImage, match=SAID):
-        in_time(lambda: inspect(file, "a", Demands(None)))
+        in_time(lambda: inspect(file, "a", CheckSettings(None)))
     with pytest.raises(OSError, match=SAID):
         in_time(lambda: fingerprint(file))
 
@@ -126,10 +126,10 @@ async def test_a_pipe_as_a_caption_is_set_aside(job: JobMaker, by: str) -> None:
         caption = one.dataset.folder / "reg_001.caption"
         caption.unlink()
         pipe(caption)
-        (brief,) = study(one, "test.toml")
+        (prepared,) = prepare(one, "test.toml")
         if by == "run":
             await filled(one, limit=LIMIT)
         else:
-            in_time(lambda: rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard))
+            in_time(lambda: rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard))
         assert caption.is_file()
         assert any(aside.is_fifo() for aside in (one.dataset.state / "rejected").iterdir())

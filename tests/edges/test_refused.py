@@ -12,7 +12,7 @@ import pytest
 from reggen import progress
 from reggen.errors import NO_SERVER, NoServers
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.sim.http.reply import Ask, Reply, as_json
+from reggen.sim.http.reply import HttpReply, HttpRequest, as_json
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
@@ -49,7 +49,7 @@ async def test_a_server_that_refuses_everything_is_away_with_its_reason_and_heal
         sim.lock(LAST, status)
         await eventually(lambda: bool(absences(told)))
         assert sim.sockets == 1, "the socket lives on"
-        await eventually(lambda: any(isinstance(event, progress.Waiting) for event in told.events))
+        await eventually(lambda: any(isinstance(event, progress.ServersAwaited) for event in told.events))
         sim.lock(0, status)
         await running
         (away,) = absences(told)
@@ -62,19 +62,19 @@ async def test_a_server_that_refuses_everything_is_away_with_its_reason_and_heal
 async def test_a_refusal_is_told_within_seconds_at_the_pace_of_the_night() -> None:
     """Three looks in a row, two seconds apart: far within a quarter of a minute."""
     from reggen.comfy.client import Client, Timeouts
-    from reggen.comfy.session import Link
-    from tests.edges.test_link import run
+    from reggen.comfy.session import ServerSession
+    from tests.edges.test_session import run
 
     async with serve(Settings(seconds=0.2)) as sim, Client(sim.url, timeouts=Timeouts(1, 1, 1)) as client:
-        link = Link(client)
+        session = ServerSession(client)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(link.listen()), group.create_task(link.watch())]
-            await eventually(lambda: link.up)
-            prompt = group.create_task(run(link))
-            await eventually(lambda: link.in_flight == 1)
+            tasks = [group.create_task(session.listen()), group.create_task(session.watch())]
+            await eventually(lambda: session.up)
+            prompt = group.create_task(run(session))
+            await eventually(lambda: session.in_flight == 1)
             sim.lock(LAST, 401)
             begun = time.monotonic()
-            await eventually(lambda: not link.up, limit=15.0)
+            await eventually(lambda: not session.up, limit=15.0)
             assert time.monotonic() - begun < 15.0
             sim.lock(0, 401)
             await prompt
@@ -185,10 +185,10 @@ async def test_a_limit_on_requests_all_night_only_slows_the_run(job: JobMaker) -
     async with serve(QUICK) as sim:
         answer, last = sim.answer, [0.0]
 
-        async def limits(ask: Ask) -> tuple[Reply, Fault | None]:
+        async def limits(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
             now = time.monotonic()
             if now - last[0] < 0.05:
-                return Reply(503, b"limited", "text/plain"), None
+                return HttpReply(503, b"limited", "text/plain"), None
             last[0] = now
             return await answer(ask)
 
@@ -264,14 +264,14 @@ async def test_prompts_on_a_server_that_refuses_are_no_suspects(job: JobMaker) -
         assert told.summary.exit_code == 0
         held, first, shared = 0, dict[str, str](), list[bool]()
         for event in told.events:
-            if isinstance(event, progress.Posted):
+            if isinstance(event, progress.PromptPosted):
                 (name,) = event.names
                 if event.server == wanted.servers[1].name:
                     if first.get(name) == wanted.servers[0].name:
                         shared.append(held > 0)
                     held += 1
                 first.setdefault(name, event.server)
-            elif isinstance(event, progress.Left) and event.server == wanted.servers[1].name:
+            elif isinstance(event, progress.PromptLeft) and event.server == wanted.servers[1].name:
                 held -= 1
         assert any(shared), "each of them had the other server to itself"
 
@@ -290,11 +290,11 @@ async def test_wrong_answers_now_and_then_are_no_absence(job: JobMaker, stream: 
         assert sim.executed == 8
 
 
-def unseen(sim: Sim) -> Callable[[Ask], Coroutine[Any, Any, tuple[Reply, Fault | None]]]:
+def unseen(sim: Sim) -> Callable[[HttpRequest], Coroutine[Any, Any, tuple[HttpReply, Fault | None]]]:
     """Answer GET /prompt past the faults: only looks at the queue are to be counted."""
     answer = sim.answer
 
-    async def answers(ask: Ask) -> tuple[Reply, Fault | None]:
+    async def answers(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
         if ask.path == "/prompt" and ask.method == "GET":
             return as_json({"exec_info": {"queue_remaining": sim.world.remaining}}), None
         return await answer(ask)

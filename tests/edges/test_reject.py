@@ -13,7 +13,7 @@ from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.lock import held
 from reggen.dataset.reject import purge, reject, slots
 from reggen.errors import Busy, JobError, StorageError
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.report.status import state_of, words
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
@@ -27,11 +27,11 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
     """Its picture is set aside, its caption and caches go, and nothing else is touched."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions={"write": "prompt"}))
-        (brief,) = study(one, "test.toml")
+        (prepared,) = prepare(one, "test.toml")
         folder = one.dataset.folder
         (folder / "reg_002_0064x0064_sd.npz").touch()
-        before = brief.plan.sample(1)
-        assert reject(brief.job.dataset, brief.plan, slots(["2", "4-5"], 6), "ugly").aside == (
+        before = prepared.plan.sample(1)
+        assert reject(prepared.job.dataset, prepared.plan, slots(["2", "4-5"], 6), "ugly").aside == (
             "reg_002",
             "reg_004",
             "reg_005",
@@ -47,7 +47,7 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
         row = next(row for row in ledger.walk("done") if row.idx == 1)
         ledger.close()
         assert (row.take, row.positive) == (1, before.positive)
-        assert row.seed == brief.plan.sample(1, 1).seed != before.seed
+        assert row.seed == prepared.plan.sample(1, 1).seed != before.seed
 
 
 async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: JobMaker) -> None:
@@ -55,9 +55,9 @@ async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: 
     async with serve(QUICK) as sim:
         told = {"write": "prompt", "extension": ".txt"}
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
-        (brief,) = study(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
+        (prepared,) = prepare(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
         (one.dataset.folder / "reg_002.npz").touch()
-        assert reject(brief.job.dataset, brief.plan, [1], "ugly").aside == ("reg_002",)
+        assert reject(prepared.job.dataset, prepared.plan, [1], "ugly").aside == ("reg_002",)
         assert not list(one.dataset.folder.glob("reg_*2.*"))
 
 
@@ -66,9 +66,9 @@ async def test_a_deleted_picture_of_a_shorter_number_leaves_nothing_behind(job: 
     async with serve(QUICK) as sim:
         told = {"write": "prompt", "extension": ".txt"}
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
-        (brief,) = study(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
+        (prepared,) = prepare(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
         (one.dataset.folder / "reg_002.png").unlink()
-        assert reject(brief.job.dataset, brief.plan, [1], "ugly").empty == ("reg_0002",)
+        assert reject(prepared.job.dataset, prepared.plan, [1], "ugly").empty == ("reg_0002",)
         assert not (one.dataset.folder / "reg_002.txt").exists()
 
 
@@ -76,8 +76,8 @@ async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -
     """By number with the words of --why, by deleting with ours; with the seed and the server that made the picture."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, sampling={"seed": 7}))
-        (brief,) = study(one, "test.toml")
-        reject(brief.job.dataset, brief.plan, [1], "six fingers")
+        (prepared,) = prepare(one, "test.toml")
+        reject(prepared.job.dataset, prepared.plan, [1], "six fingers")
         (one.dataset.folder / "reg_004.png").unlink()
         await filled(one)
         await filled(one)
@@ -93,9 +93,9 @@ async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -
 
 def test_a_picture_without_a_row_is_rejected_without_a_seed(job: JobMaker) -> None:
     """Nobody knows what made it; a slot without a picture has none that could be turned away."""
-    (brief,) = study(one := job(), "test.toml")
+    (prepared,) = prepare(one := job(), "test.toml")
     paint(one.dataset.folder / "reg_002.png")
-    reject(brief.job.dataset, brief.plan, [1, 2], "not mine")
+    reject(prepared.job.dataset, prepared.plan, [1, 2], "not mine")
     ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
     assert ledger is not None
     assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections()] == [(1, "not mine", None)]
@@ -105,8 +105,8 @@ def test_a_picture_without_a_row_is_rejected_without_a_seed(job: JobMaker) -> No
 async def test_what_was_never_made_can_be_rejected_and_costs_no_seed(job: JobMaker) -> None:
     """The slot was empty: its first picture is still its first."""
     async with serve(QUICK) as sim:
-        (brief,) = study(one := job(sim.url), "test.toml")
-        found = reject(brief.job.dataset, brief.plan, [3], "why not")
+        (prepared,) = prepare(one := job(sim.url), "test.toml")
+        found = reject(prepared.job.dataset, prepared.plan, [3], "why not")
         assert (found.aside, found.empty) == ((), ("reg_004",))
         await filled(one)
         assert_sound(one)
@@ -120,17 +120,17 @@ async def test_set_aside_pictures_stay_until_they_are_purged(job: JobMaker) -> N
     """Somebody may change their mind."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        (brief,) = study(one, "test.toml")
-        reject(brief.job.dataset, brief.plan, [0], "ugly")
-        assert purge(brief.job.dataset) == 1
-        assert purge(brief.job.dataset) == 0
+        (prepared,) = prepare(one, "test.toml")
+        reject(prepared.job.dataset, prepared.plan, [0], "ugly")
+        assert purge(prepared.job.dataset) == 1
+        assert purge(prepared.job.dataset) == 0
 
 
 def test_a_run_that_goes_on_is_not_disturbed(job: JobMaker) -> None:
     """It holds the dataset."""
-    (brief,) = study(job(), "test.toml")
-    with held(Folder(brief.job.dataset)), pytest.raises(Busy):
-        reject(brief.job.dataset, brief.plan, [0], "ugly")
+    (prepared,) = prepare(job(), "test.toml")
+    with held(Folder(prepared.job.dataset)), pytest.raises(Busy):
+        reject(prepared.job.dataset, prepared.plan, [0], "ugly")
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
         await filled(one := job(sim.url, captions={"write": "prompt"}))
         report = one.dataset.state / "report.json"
         report.write_text("{}", encoding="utf-8")
-        (brief,) = study(one, "test.toml")
-        reject(brief.job.dataset, brief.plan, [1], "ugly")
-        rewrite(brief.job.dataset, brief.plan, brief.job.captions, brief.guard)
+        (prepared,) = prepare(one, "test.toml")
+        reject(prepared.job.dataset, prepared.plan, [1], "ugly")
+        rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard)
         assert report.exists()
         with closing(sqlite3.connect(one.dataset.state / LEDGER)) as newer:
             version = newer.execute("PRAGMA user_version").fetchone()[0]
@@ -179,8 +179,8 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
 
 def test_a_reason_has_nothing_that_a_terminal_would_obey(job: JobMaker) -> None:
     """It is shown by `status`, one line for each image; also one that an earlier reggen kept as it was."""
-    (brief,) = study(one := job(), "test.toml")
-    reject(brief.job.dataset, brief.plan, [1], "ugly\x1b[31m\nreg_006: fine")
+    (prepared,) = prepare(one := job(), "test.toml")
+    reject(prepared.job.dataset, prepared.plan, [1], "ugly\x1b[31m\nreg_006: fine")
     assert state_of(one)["rejected"] == {"reg_002": "ugly [31m reg_006: fine"}
     with Ledger.open(one.dataset.state / LEDGER) as ledger:
         ledger.put([Row(2, "rejected", 1, "reg_003", "2026", "old\x1b[2J\nnew")])

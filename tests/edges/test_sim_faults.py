@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from reggen.sim import Fault, Mark, Script, Settings, Sim, read_mark, serve
 from reggen.sim.http.connections import reset
 from reggen.sim.http.hub import GARBAGE
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from tests.conformance.harness import Comfy, Ear, eventually, names, plain, some_color, txt2img
 
 MINE = "6043546d-d4d9-426e-a359-ef43c0b4d82f"
@@ -119,7 +119,7 @@ async def test_a_socket_whose_connection_breaks_while_it_opens(monkeypatch: pyte
     async with troubled() as (sim, comfy):
         admit, port = sim.admit, sim._port
 
-        async def admit_and_break(ask: Ask) -> tuple[Reply, Fault | None]:
+        async def admit_and_break(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
             admitted = await admit(ask)
             for transport in port.transports():
                 reset(transport)

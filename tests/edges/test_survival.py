@@ -15,22 +15,22 @@ from aiohttp import web
 from reggen import progress
 from reggen.comfy.client import Client
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.fill import Control
+from reggen.engine.fill import RunControl
 from reggen.engine.summary import OUT_OF_TIME
 from reggen.errors import NoServers, StorageError
 from reggen.job.models import Job
 from reggen.plan.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from tests.conftest import JobMaker, Told, eventually, filled
-from tests.edges.test_link import graph
+from tests.edges.test_session import graph
 from tests.invariants import assert_sound
 
 QUICK = Settings(seconds=0.02)
 
 
 def made(told: Told) -> list[progress.RunEvent]:
-    return [event for event in told.events if isinstance(event, progress.Committed)]
+    return [event for event in told.events if isinstance(event, progress.ImageSaved)]
 
 
 def said(told: Told, kind: type[progress.RunEvent]) -> list[str]:
@@ -107,7 +107,7 @@ async def test_a_server_that_takes_no_prompt_counts_as_none(job: JobMaker) -> No
         told = await filled(job(sim.url, limits={"give_up_after": 2.0}), limit=30)
         assert told.summary.exit_code == NoServers.exit_code
         assert "503" in str(told.summary.error)
-        assert len(said(told, progress.Waiting)) == 1
+        assert len(said(told, progress.ServersAwaited)) == 1
 
 
 async def test_waiting_for_a_first_server_has_the_runs_limits(job: JobMaker) -> None:
@@ -136,7 +136,7 @@ def silent_over(sim: Sim, post: int, seconds: float) -> None:
     """From when this post has arrived, and is executed, nobody is answered for so long."""
     answer, seen, until = sim.answer, 0, 0.0
 
-    async def late(ask: Ask) -> tuple[Reply, Fault | None]:
+    async def late(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
         nonlocal seen, until
         reply = None
         if (ask.method, ask.path) == ("POST", "/prompt"):
@@ -166,7 +166,7 @@ async def test_a_post_that_comes_after_the_first_look_is_not_paid_for_twice(job:
         answer, seen, looked = sim.answer, 0, asyncio.Event()
         until = 0.0
 
-        async def late(ask: Ask) -> tuple[Reply, Fault | None]:
+        async def late(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
             nonlocal seen, until
             if (ask.method, ask.path) == ("POST", "/prompt"):
                 seen += 1
@@ -205,7 +205,7 @@ async def test_a_post_in_doubt_does_not_hold_up_a_stop(job: JobMaker) -> None:
     """Ctrl-C once, and its server says nothing: there is nothing to be finished."""
     async with serve(Settings(seconds=60)) as silent:
         silent_over(silent, post=2, seconds=15.0)
-        control = Control()
+        control = RunControl()
         running = asyncio.create_task(filled(job(silent.url, limits={"request": 1.0}), control=control, limit=60))
         await eventually(lambda: silent.count("POST", "/prompt") >= 1)
         control.interrupt()
@@ -219,9 +219,9 @@ async def test_a_post_in_doubt_is_not_waited_for_where_looks_are_refused(job: Jo
     async with serve(QUICK, script=Script((Fault("status", on="post", nth=2, status=502),))) as sim:
         answer = sim.answer
 
-        async def refuses(ask: Ask) -> tuple[Reply, Fault | None]:
+        async def refuses(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
             queue = (ask.method, ask.path) == ("GET", "/queue")
-            return (Reply(status, b"no", content_type="text/plain"), None) if queue else await answer(ask)
+            return (HttpReply(status, b"no", content_type="text/plain"), None) if queue else await answer(ask)
 
         sim.answer = refuses  # type: ignore[method-assign]
         told = await filled(one := job(sim.url), limit=60)
@@ -365,7 +365,7 @@ async def test_a_ledger_that_cannot_take_a_given_up_slot_costs_no_finished_one(
     async with serve(QUICK, script=missing) as sim:
         one = job(sim.url, dataset={"count": 4}, sampling={"batch": 4}, limits={"attempts": 1})
         told = await filled(one)
-        committed = [event.name for event in told.events if isinstance(event, progress.Committed)]
+        committed = [event.name for event in told.events if isinstance(event, progress.ImageSaved)]
         assert len(committed) == len(set(committed)) == 4
         assert not (one.dataset.state / "rejected").exists()
         assert_sound(one)

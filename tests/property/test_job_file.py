@@ -15,7 +15,7 @@ from PIL import Image
 
 from reggen.errors import JobError, Problem
 from reggen.job import loader
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.report.preview import preview
 
 LEAST: dict[str, Any] = {
@@ -119,8 +119,8 @@ def test_a_job_file_of_any_shape_is_planned_or_told(changes: list[tuple[tuple[st
 
 def _told(file: Path) -> tuple[Problem, ...]:
     try:
-        for brief in study(loader.load(file), str(file)):
-            preview(brief, str(file))
+        for prepared in prepare(loader.load(file), str(file)):
+            preview(prepared, str(file))
     except JobError as error:
         return error.problems
     return ()

@@ -218,7 +218,7 @@ def test_what_is_read_of_a_caption(text: str, caption: str | None, lines: str | 
 
 def test_names_of_caches() -> None:
     """Latents of old and of now, and what a text encoder made; the size stands in the name."""
-    assert rules.cache("reg_001.npz") == rules.Cache(("reg_001",))
+    assert rules.cache("reg_001.npz") == rules.LatentCache(("reg_001",))
     named = rules.cache("reg_001_0512x0768_sdxl.npz")
     assert named is not None
     assert (named.stems[0], named.size, named.of_text) == ("reg_001", (512, 768), False)

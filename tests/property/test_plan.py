@@ -81,12 +81,14 @@ def test_orders_cover_exactly_what_is_missing_each_slot_once(count, batch, windo
     skip = data.draw(st.sets(slots))
     takes = data.draw(st.dictionaries(slots, st.integers(0, 5)))
     step = plan.aligned(window)
-    orders = [order for start in range(0, count, step) for order in plan.orders(start, start + step, takes, skip)]
-    ordered = Counter(sample.index for order in orders for sample in order.samples)
+    requests = [
+        request for start in range(0, count, step) for request in plan.requests(start, start + step, takes, skip)
+    ]
+    ordered = Counter(sample.index for request in requests for sample in request.samples)
     assert ordered == Counter(index for index in range(count) if index not in skip)
-    for order in orders:
-        assert all(sample.take == takes.get(sample.index, 0) for sample in order.samples)
-    assert len({order.key for order in orders}) == len(orders)
+    for request in requests:
+        assert all(sample.take == takes.get(sample.index, 0) for sample in request.samples)
+    assert len({request.key for request in requests}) == len(requests)
 
 
 @given(counts, batches, st.data())
@@ -95,13 +97,13 @@ def test_an_order_is_one_prompt(count, batch, data):
     plan = Plan(a_job(count, batch, positive=["a", "b", "c"]))
     skip = data.draw(st.sets(st.integers(0, count - 1)))
     takes = data.draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 3)))
-    for order in plan.orders(0, plan.aligned(count), takes, skip):
-        shared = {(one.seed, one.positive, one.negative, one.size, one.batch) for one in order.samples}
-        places = [one.position for one in order.samples]
+    for request in plan.requests(0, plan.aligned(count), takes, skip):
+        shared = {(one.seed, one.positive, one.negative, one.size, one.batch) for one in request.samples}
+        places = [one.position for one in request.samples]
         assert len(shared) == 1
-        assert order.seed == order.samples[0].seed
+        assert request.seed == request.samples[0].seed
         assert len(set(places)) == len(places)
-        assert max(places) < order.batch <= batch
+        assert max(places) < request.batch <= batch
 
 
 @given(counts, batches, st.integers(1, 150))
@@ -109,5 +111,5 @@ def test_windows_do_not_change_the_orders(count, batch, window):
     """Walking a plan in steps gives the orders that walking it at once gives."""
     plan = Plan(a_job(count, batch))
     step = plan.aligned(window)
-    stepwise = [order for start in range(0, count, step) for order in plan.orders(start, start + step, {}, ())]
-    assert stepwise == list(plan.orders(0, plan.aligned(count), {}, ()))
+    stepwise = [request for start in range(0, count, step) for request in plan.requests(start, start + step, {}, ())]
+    assert stepwise == list(plan.requests(0, plan.aligned(count), {}, ()))

@@ -19,7 +19,7 @@ from reggen.errors import (
     Unreachable,
 )
 from reggen.job.models import Limits
-from reggen.scheduler.retry import Again, GiveUp, Tries, decide
+from reggen.scheduler.retry import Again, AttemptCounts, GiveUp, decide
 
 SERVERS = ("a", "b", "c")
 
@@ -56,7 +56,7 @@ def played(
     failures: Iterable[tuple[ServerError | SampleError, str]], limit: Limits, up: Iterable[frozenset[str]]
 ) -> tuple[int, bool]:
     """How many tries were spent, and whether the sample was given up."""
-    tries, count = Tries(), 0
+    tries, count = AttemptCounts(), 0
     for (error, server), servers in zip(failures, up, strict=False):
         if server in tries.refused_by:
             continue  # nobody posts to a server that refused the very same prompt, or has no memory for it
@@ -84,7 +84,7 @@ def test_every_sequence_of_failures_ends(data, limit):
 def test_a_try_is_never_forgotten(failure, limit, up, counts):
     """Each failure adds one to exactly one count, and to the servers that failed; nothing is ever taken back."""
     attempts, lost, server_errors = counts
-    before = Tries(attempts=attempts, lost=lost, server_errors=server_errors)
+    before = AttemptCounts(attempts=attempts, lost=lost, server_errors=server_errors)
     error, server = failure
     verdict = decide(error, server, before, limit, up)
     if isinstance(verdict, Again):
@@ -104,7 +104,7 @@ def test_a_try_is_never_forgotten(failure, limit, up, counts):
 def test_a_pause_is_never_long(failure, limit, up, spent):
     """However often something failed, the next pause is at most half a minute."""
     error, server = failure
-    tries = Tries(attempts=0, lost=0, server_errors=min(spent, 48))
+    tries = AttemptCounts(attempts=0, lost=0, server_errors=min(spent, 48))
     verdict = decide(error, server, tries, limit, up)
     assert isinstance(verdict, GiveUp) or 0.0 <= verdict.ceiling <= 30.0
 
@@ -113,6 +113,6 @@ def test_a_pause_is_never_long(failure, limit, up, spent):
 def test_a_sample_given_up_has_a_reason(failure, limit, up):
     """Nobody finds an empty slot without a sentence that says why."""
     error, server = failure
-    verdict = decide(error, server, Tries(attempts=99, lost=999, server_errors=99), limit, up)
+    verdict = decide(error, server, AttemptCounts(attempts=99, lost=999, server_errors=99), limit, up)
     if isinstance(verdict, GiveUp):
         assert verdict.reason.startswith(str(error))

@@ -13,16 +13,16 @@ from PIL import Image, ImageChops, PngImagePlugin
 
 import reggen
 from reggen.errors import BadImage
-from reggen.images.check import Demands, Finding, inspect
-from reggen.images.compare import twin
+from reggen.images.check import CheckSettings, Inspection, inspect
+from reggen.images.compare import match_of
 from reggen.images.formats import Form, written
-from reggen.images.phash import print_of
+from reggen.images.phash import phash_of
 from reggen.images.probe import glance
 from reggen.job.models import Checks
 from reggen.sim import paint
 
-ANY = Demands(size=None)
-ASKED = Demands(size=(64, 64))
+ANY = CheckSettings(size=None)
+ASKED = CheckSettings(size=(64, 64))
 
 
 def png(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
@@ -36,7 +36,7 @@ def picture() -> Image.Image:
 
 def test_a_good_picture_passes_and_tells_its_size(tmp_path: Path) -> None:
     """What is found is what the ledger will say."""
-    assert inspect(png(tmp_path / "a.png"), "reg_001", ASKED) == Finding(64, 64, {})
+    assert inspect(png(tmp_path / "a.png"), "reg_001", ASKED) == Inspection(64, 64, {})
 
 
 def test_a_note_in_the_png_is_read(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_black_and_flat_pictures_are_refused(
 def test_single_checks_can_be_turned_off(tmp_path: Path) -> None:
     """A class of black squares is somebody's class."""
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, black=False, flat=False))
+    inspect(tmp_path / "a.png", "reg_001", CheckSettings(size=None, black=False, flat=False))
 
 
 def test_another_size_than_asked_for_is_refused(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_picture_of_too_many_pixels_is_not_decoded(tmp_path: Path, side: int) 
     """The header is enough to refuse it: a small file can hold a picture that fills the memory."""
     Image.new("1", (side, side)).save(tmp_path / "a.png")
     with pytest.raises(BadImage, match="pixels"):
-        inspect(tmp_path / "a.png", "reg_001", Demands(size=None, megapixels=100))
+        inspect(tmp_path / "a.png", "reg_001", CheckSettings(size=None, megapixels=100))
 
 
 def test_a_picture_with_detail_in_one_channel_is_not_flat(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_an_image_of_nothing_but_noise_is_refused(tmp_path: Path, mode: str) -> 
     with pytest.raises(BadImage, match="is nothing but noise") as caught:
         inspect(tmp_path / "a.png", "reg_001", ANY)
     assert not caught.value.torn
-    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, noise=False))
-    inspect(tmp_path / "a.png", "reg_001", Demands(size=None, noise_level=1.5))
+    inspect(tmp_path / "a.png", "reg_001", CheckSettings(size=None, noise=False))
+    inspect(tmp_path / "a.png", "reg_001", CheckSettings(size=None, noise_level=1.5))
 
 
 def test_stripes_and_film_grain_are_no_noise(tmp_path: Path) -> None:
@@ -172,25 +172,25 @@ def test_the_levels_are_the_jobs(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (20, 20, 20)).save(tmp_path / "a.png")
     checks = Checks(black_level=20, flat=False)
     with pytest.raises(BadImage, match="is black"):
-        inspect(tmp_path / "a.png", "reg_001", Demands.by(checks, (64, 64), 100))
+        inspect(tmp_path / "a.png", "reg_001", CheckSettings.by(checks, (64, 64), 100))
     png(tmp_path / "a.png")
     with pytest.raises(BadImage, match="one colour"):
-        inspect(tmp_path / "a.png", "reg_001", Demands.by(Checks(flat_level=128), None, 100))
+        inspect(tmp_path / "a.png", "reg_001", CheckSettings.by(Checks(flat_level=128), None, 100))
 
 
 def test_demands_can_be_of_another_size(tmp_path: Path) -> None:
     """Where each image has its own; and a job that wants no size gets none."""
-    one = Demands.by(Checks(), (64, 64), 100)
-    assert one.of((64, 96)) == Demands.by(Checks(), (64, 96), 100)
-    assert Demands.by(Checks(size=False), (64, 64), 100).size is None
+    one = CheckSettings.by(Checks(), (64, 64), 100)
+    assert one.of((64, 96)) == CheckSettings.by(Checks(), (64, 96), 100)
+    assert CheckSettings.by(Checks(size=False), (64, 64), 100).size is None
 
 
 def test_the_hashes_are_made_only_where_they_are_wanted(tmp_path: Path) -> None:
     """They are most of what a check costs beside the decoding."""
     png(tmp_path / "a.png")
     assert inspect(tmp_path / "a.png", "reg_001", ANY).likeness is None
-    finding = inspect(tmp_path / "a.png", "reg_001", Demands(None, duplicates=True))
-    assert finding.hash == finding.prints[0]
+    finding = inspect(tmp_path / "a.png", "reg_001", CheckSettings(None, duplicates=True))
+    assert finding.hash == finding.phashes[0]
     assert int(finding.likeness or "", 16) == finding.hash
 
 
@@ -248,10 +248,12 @@ def deep(path: Path, texts: PngImagePlugin.PngInfo | None = None) -> Image.Image
 def test_grey_in_sixteen_bits_is_read_as_it_looks(tmp_path: Path) -> None:
     """Its darker half is not black, and its lighter half not white."""
     grey = deep(tmp_path / "a.png")
-    finding = inspect(tmp_path / "a.png", "reg_001", Demands(size=(64, 64), duplicates=True))
+    finding = inspect(tmp_path / "a.png", "reg_001", CheckSettings(size=(64, 64), duplicates=True))
     grey.save(tmp_path / "b.png")
     assert finding.deep
-    assert finding.prints == inspect(tmp_path / "b.png", "reg_001", Demands(size=(64, 64), duplicates=True)).prints
+    assert (
+        finding.phashes == inspect(tmp_path / "b.png", "reg_001", CheckSettings(size=(64, 64), duplicates=True)).phashes
+    )
     Image.frombytes("I;16", (64, 64), struct.pack("<H", 0x8000) * 64 * 64).save(tmp_path / "c.png")
     with pytest.raises(BadImage, match="is of one colour"):
         inspect(tmp_path / "c.png", "reg_001", ANY)
@@ -279,9 +281,9 @@ def test_what_no_trainer_is_given_is_not_decoded(tmp_path: Path, kind: str) -> N
         inspect(tmp_path / "a.png", "reg_001", ANY)
     readable = kind == "PPM"
     assert (glance(tmp_path / "a.png").size is not None) == readable
-    assert (twin(tmp_path / "a.png", [tmp_path / "a.png"]) is not None) == readable
+    assert (match_of(tmp_path / "a.png", [tmp_path / "a.png"]) is not None) == readable
     picture().save(tmp_path / "a.png", kind)
-    assert (print_of(tmp_path / "a.png") is not None) == readable
+    assert (phash_of(tmp_path / "a.png") is not None) == readable
 
 
 def test_every_file_is_opened_for_named_formats() -> None:

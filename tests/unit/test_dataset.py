@@ -16,9 +16,9 @@ from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.dataset.lock import held, is_held
-from reggen.dataset.reconcile import Compared, Reconciling, Resumed, differing, missing
+from reggen.dataset.reconcile import Comparison, Reconciled, Reconciliation, differing, missing
 from reggen.errors import BadImage, Busy, JobError, StorageError
-from reggen.images.check import Demands
+from reggen.images.check import CheckSettings
 from reggen.job.models import Dataset
 from reggen.plan.plan import Plan
 from reggen.sim import paint
@@ -53,10 +53,10 @@ def row(idx: int, state: str = "done", take: int = 0) -> Row:
 
 
 def reconciled(
-    folder: Folder, ledger: Ledger, plan: Plan, demands: Demands, duplicates: Duplicates | None = None
-) -> Resumed:
+    folder: Folder, ledger: Ledger, plan: Plan, check_settings: CheckSettings, duplicates: Duplicates | None = None
+) -> Reconciled:
     """By name, then by size."""
-    reconciling = Reconciling(folder, ledger, plan, demands, duplicates)
+    reconciling = Reconciliation(folder, ledger, plan, check_settings, duplicates)
     reconciling.by_name()
     reconciling.by_size(differing(folder, ledger.path, len(plan)))
     return reconciling.found
@@ -261,9 +261,9 @@ def test_missing_walks_exactly_what_is_not_done(job: JobMaker, tmp_path: Path) -
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     ledger.put([row(idx) for idx in range(0, 3000, 2)])
     ledger.put([row(1, "rejected", 3)])
-    orders = list(missing(ledger, plan))
-    assert [order.samples[0].index for order in orders] == list(range(1, 3000, 2))
-    assert [order.samples[0].take for order in orders[:2]] == [3, 0]
+    requests = list(missing(ledger, plan))
+    assert [request.samples[0].index for request in requests] == list(range(1, 3000, 2))
+    assert [request.samples[0].take for request in requests[:2]] == [3, 0]
     ledger.close()
 
 
@@ -272,7 +272,7 @@ def test_a_window_that_lacks_one_slot_is_walked(job: JobMaker, tmp_path: Path) -
     plan = Plan(job(dataset={"count": 5000}))
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     ledger.put([row(idx) for idx in range(5000) if idx not in {1023, 2048, 3100}] + [row(3100, "given_up", 1)])
-    assert [order.samples[0].index for order in missing(ledger, plan)] == [1023, 2048, 3100]
+    assert [request.samples[0].index for request in missing(ledger, plan)] == [1023, 2048, 3100]
     ledger.close()
 
 
@@ -286,12 +286,12 @@ def test_reconciling_brings_ledger_and_folder_to_agree(job: JobMaker) -> None:
     for name in ("reg_001", "reg_004"):
         put_image(folder, name)
     (folder.images / "reg_005.png").write_bytes(b"half a pict")
-    resumed = reconciled(folder, ledger, plan, Demands((64, 64)))
+    resumed = reconciled(folder, ledger, plan, CheckSettings((64, 64)))
     assert (resumed.deleted, resumed.adopted) == (["reg_002"], ["reg_004"])
     assert resumed.set_aside[0].startswith("reg_005.png is not a png file")
     assert ledger.done(0, 9) == {0, 3}
     assert ledger.takes(0, 9) == {1: 1, 2: 2}
-    again = reconciled(folder, ledger, plan, Demands((64, 64)))
+    again = reconciled(folder, ledger, plan, CheckSettings((64, 64)))
     assert (again.deleted, again.adopted, again.set_aside) == ([], [], [])
     ledger.close()
 
@@ -304,9 +304,9 @@ def test_ledger_and_folder_are_compared_by_name(job: JobMaker) -> None:
     ledger.put([row(0), row(1), row(2, "given_up", 2), row(8), row(9)])
     for number in (1, 3, 4, 10):
         (folder.images / f"reg_{number:03d}.png").write_bytes(b"x")
-    assert Compared.of(folder, ledger, 9) == Compared(settled=1, gone=[1, 8], undone=[2, 3])
-    assert Compared.of(folder, ledger, 1 << 40) == Compared(settled=2, gone=[1, 8], undone=[2, 3])
-    assert Compared.of(folder, ledger, 0) == Compared(settled=0, gone=[], undone=[])
+    assert Comparison.of(folder, ledger, 9) == Comparison(settled=1, gone=[1, 8], undone=[2, 3])
+    assert Comparison.of(folder, ledger, 1 << 40) == Comparison(settled=2, gone=[1, 8], undone=[2, 3])
+    assert Comparison.of(folder, ledger, 0) == Comparison(settled=0, gone=[], undone=[])
     ledger.close()
 
 
@@ -327,9 +327,9 @@ def test_a_file_of_another_size_than_its_row_is_checked_anew(job: JobMaker) -> N
     folder.file(names[1]).write_bytes(paint("mended", 2, 64, 64))
     folder.file(names[2]).write_bytes(b"half a pict")
     folder.file(names[3]).write_bytes(b"")
-    reconciling = Reconciling(folder, ledger, plan, Demands((64, 64)))
+    reconciling = Reconciliation(folder, ledger, plan, CheckSettings((64, 64)))
     reconciling.by_name()
-    assert reconciling.found == Resumed()
+    assert reconciling.found == Reconciled()
     folder.file(names[4]).unlink()
     assert differing(folder, ledger.path, 9, stopped=lambda: True) == []
     changed = differing(folder, ledger.path, 9)
@@ -354,7 +354,7 @@ def test_a_link_to_nowhere_is_a_deleted_image(job: JobMaker) -> None:
     ledger = Ledger.open(folder.state / "ledger.sqlite")
     ledger.put([replace(row(0), bytes=9)])
     folder.file("reg_001").symlink_to("nowhere.png")
-    assert reconciled(folder, ledger, Plan(job()), Demands((64, 64))).deleted == ["reg_001"]
+    assert reconciled(folder, ledger, Plan(job()), CheckSettings((64, 64))).deleted == ["reg_001"]
     ledger.close()
 
 
@@ -379,7 +379,7 @@ def test_a_ledger_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
     reader = Ledger.read(path)
     assert reader is not None
     assert [(one.name, one.likeness) for one in reader.walk("done")] == [("reg_001", None)]
-    assert (list(reader.rejections()), list(reader.prints(10))) == ([], [])
+    assert (list(reader.rejections()), list(reader.phashes(10))) == ([], [])
     reader.close()
     assert path.read_bytes() == before
 
@@ -395,7 +395,7 @@ def test_a_ledger_of_version_1_is_brought_up_to_date_when_a_run_opens_it(tmp_pat
     ledger.put([replace(row(1), likeness="00000000000000ff")])
     ledger.reject([Rejection(1, 0, "is black", "2026", 7, "a")])
     assert [one.likeness for one in ledger.walk("done")] == [None, "00000000000000ff"]
-    assert list(ledger.prints(10)) == [(1, 255)]
+    assert list(ledger.phashes(10)) == [(1, 255)]
     assert [one.name for one in beside.walk("done")] == ["reg_001", "reg_002"]
     assert [one.reason for one in beside.rejections()] == ["is black"]
     beside.close()
@@ -423,7 +423,7 @@ def test_the_last_hashes_are_read_first(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     ledger.put([replace(row(idx), likeness=f"{idx:016x}") for idx in range(5)])
     ledger.put([replace(row(2, "rejected"), likeness="0000000000000002"), row(5)])
-    assert list(ledger.prints(3)) == [(4, 4), (3, 3), (1, 1)]
+    assert list(ledger.phashes(3)) == [(4, 4), (3, 3), (1, 1)]
     ledger.close()
 
 
@@ -439,13 +439,13 @@ def test_a_file_that_is_there_twice_is_adopted_once(job: JobMaker, tmp_path: Pat
     train.parent.mkdir(parents=True)
     train.write_bytes(paint("a", 9, 64, 64))
     gate = Duplicates(folder, ledger.path, 6, [train])
-    resumed = reconciled(folder, ledger, plan, Demands((64, 64), duplicates=True), gate)
+    resumed = reconciled(folder, ledger, plan, CheckSettings((64, 64), duplicates=True), gate)
     assert resumed.adopted == ["reg_001", "reg_003"]
     reasons = ["is the same picture as reg_001", "is the same picture as the training image train/10_spyke/a.png"]
     assert resumed.set_aside == [f"reg_004.png {reasons[0]}", f"reg_005.png {reasons[1]}"]
     assert [(seen.idx, seen.reason) for seen in ledger.rejections()] == [(3, reasons[0]), (4, reasons[1])]
     assert len(list(folder.rejected.iterdir())) == 2
-    assert [index for index, _ in ledger.prints(9)] == [2, 0]
+    assert [index for index, _ in ledger.phashes(9)] == [2, 0]
     ledger.close()
 
 

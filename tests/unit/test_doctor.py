@@ -21,18 +21,18 @@ from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.doctor import survey
 from reggen.doctor.doctor import examine
 from reggen.doctor.findings import KINDS, Severity
-from reggen.doctor.fixes import mend
-from reggen.doctor.model import Examination, Stop
-from reggen.doctor.near_duplicates import Lookalikes
-from reggen.doctor.scope import Question
-from reggen.doctor.survey import Looked
+from reggen.doctor.fixes import apply_fixes
+from reggen.doctor.model import DoctorReport, TrainingStop
+from reggen.doctor.near_duplicates import NearDuplicates
+from reggen.doctor.scope import DoctorOptions
+from reggen.doctor.survey import Inspected
 from reggen.errors import Busy, JobError
 from reggen.images import probe
 from reggen.job.loader import load
 from reggen.kohya.rules import Bucketing
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.report.examination import as_json, words
-from reggen.training.captions import Source
+from reggen.training.captions import CaptionSource
 from tests.gallery import cut, jpeg
 from tests.gallery import picture as picture_of
 from tests.pictures import paint, plain, tear, write
@@ -42,16 +42,16 @@ OPTIONS = Bucketing((64, 64), min_reso=64)
 GIRL = "reg/1_girl"
 
 
-def question(root: Path, **more: object) -> Question:
+def question(root: Path, **more: object) -> DoctorOptions:
     train = root / "train" if (root / "train").is_dir() else None
-    return replace(Question(root / "reg", train, bucketing=OPTIONS), **more)  # type: ignore[arg-type]
+    return replace(DoctorOptions(root / "reg", train, bucketing=OPTIONS), **more)  # type: ignore[arg-type]
 
 
-def kinds(found: Examination) -> set[str]:
+def kinds(found: DoctorReport) -> set[str]:
     return {finding.kind for finding in found.findings}
 
 
-def files(found: Examination, kind: str) -> list[str]:
+def files(found: DoctorReport, kind: str) -> list[str]:
     return [file.name for finding in found.findings if finding.kind == kind for file in finding.files]
 
 
@@ -76,7 +76,7 @@ def test_a_sound_set_is_well(root: Path) -> None:
     assert (found.findings, found.well, found.stop) == ((), True, None)
     (folder,) = found.folders
     assert (folder.images, folder.used, folder.slots, folder.most) == (4, 4, 4, 1)
-    assert folder.captions == {Source.WORDS: 4}
+    assert folder.captions == {CaptionSource.WORDS: 4}
     assert folder.buckets == {(64, 64): 4}
     assert "All is well." in words(found)
 
@@ -272,7 +272,7 @@ def test_sizes_no_train_image_has_are_told(root: Path) -> None:
 
 def test_without_a_training_set_all_are_taken_as_used(root: Path) -> None:
     """And that is said."""
-    found = examine(Question(root / "reg", bucketing=OPTIONS))
+    found = examine(DoctorOptions(root / "reg", bucketing=OPTIONS))
     assert [finding.kind for finding in found.findings] == ["no-training"]
     assert found.folders[0].used == 4
     assert found.well
@@ -379,12 +379,12 @@ def test_the_worst_is_told_first_and_when_kohya_would_end(root: Path) -> None:
     tear(root / GIRL / "reg_001.png")
     write(root / GIRL / "reg_001.txt", "a girl")
     found = examine(question(root))
-    assert found.stop is Stop.LOAD
+    assert found.stop is TrainingStop.LOAD
     assert [finding.severity for finding in found.findings] == sorted(
         (finding.severity for finding in found.findings), key=list(Severity).index
     )
     write(root / GIRL / "reg_000.png", b"")
-    assert examine(question(root)).stop is Stop.START
+    assert examine(question(root)).stop is TrainingStop.START
 
 
 def like(source: Path, target: Path, change: Callable[[Image.Image], Image.Image]) -> Path:
@@ -438,7 +438,7 @@ def test_lookalikes_are_not_sought_where_nobody_minds_or_nothing_is_decoded(pict
 
 def test_the_oldest_pictures_are_forgotten_where_there_are_too_many() -> None:
     """Memory does not grow with the set."""
-    likes = Lookalikes((), 2)
+    likes = NearDuplicates((), 2)
     for n, own in enumerate((0, 0xFF, 0xFFFF)):
         assert likes.seen(Path(f"{n}.png"), own) is None
     assert [path.name for path in likes._paths] == ["2.png", "1.png"]
@@ -488,9 +488,9 @@ def test_fix_mends_what_loses_nothing(root: Path) -> None:
     write(folder / "torn_0064x0064_sd.npz", b"")
     plain(folder / "night.png")
     html(root)
-    known: dict[Path, Looked] = {}
+    known: dict[Path, Inspected] = {}
     found = examine(question(root), known=known)
-    assert all("girl" in done for done in mend(found))
+    assert all("girl" in done for done in apply_fixes(found))
     after = examine(question(root), known=known)
     assert kinds(after) == {"image-unreadable", "unused"}
     assert sorted(file.name for file in folder.iterdir()) == [
@@ -539,7 +539,7 @@ def test_damage_that_changes_no_size_is_found_by_the_ledger(
     assert not found.well
     assert "python -m reggen redo girl.toml 2" in words(found)
     assert as_json(found)["findings"][0]["mended_by_fix"] is True
-    assert [done for done in mend(found) if "rejected" in done]
+    assert [done for done in apply_fixes(found) if "rejected" in done]
     assert kinds(examine(question(made))) == {"uneven"}
 
 
@@ -579,7 +579,7 @@ def test_fix_leaves_an_empty_caption_without_class_tokens(root: Path) -> None:
     """The image would be trained under no caption at all: a person decides."""
     paint(root / "reg" / "5" / "a.png")
     write(root / "reg" / "5" / "a.caption", b"")
-    assert list(mend(examine(question(root)))) == []
+    assert list(apply_fixes(examine(question(root)))) == []
 
 
 def test_fix_waits_for_a_run(root: Path) -> None:
@@ -588,14 +588,14 @@ def test_fix_waits_for_a_run(root: Path) -> None:
     state.mkdir(parents=True)
     write(root / GIRL / "x.part", b"")
     with filelock.FileLock(state / "lock"), pytest.raises(Busy):
-        list(mend(examine(question(root))))
+        list(apply_fixes(examine(question(root))))
     assert (root / GIRL / "x.part").exists()
 
 
 def test_every_kind_says_what_and_what_to_do() -> None:
     """A remedy of its own, or one that is made for the case; kinds of flaws and faults are all there."""
     assert {kind for kind, one in KINDS.items() if not one.remedy} == {"level", "unused", "uneven"}
-    assert {str(flaw) for flaw in probe.Flaw} <= set(KINDS)
+    assert {str(flaw) for flaw in probe.ImageFlaw} <= set(KINDS)
 
 
 def test_the_report_for_programs_is_json(root: Path) -> None:
@@ -802,9 +802,9 @@ def test_a_config_decides_on_buckets_for_plan_job_and_folder_alike(
         """,
     )
     job = a_job(root, f'[training]\nconfig = "{config.as_posix()}"\n{training}')
-    (brief,) = study(load(job), str(job))
-    assert brief.training is not None
-    assert brief.training.bucketing.enabled is buckets
+    (prepared,) = prepare(load(job), str(job))
+    assert prepared.training is not None
+    assert prepared.training.bucketing.enabled is buckets
     assert ask(job)["datasets"][0]["enable_bucket"] is buckets
     assert ask(root / "reg", "--config", config, *option)["datasets"][0]["enable_bucket"] is buckets
 

@@ -10,18 +10,18 @@ from itertools import product
 import pytest
 
 from reggen.comfy.protocol import Success
-from reggen.plan.plan import Order, Sample
-from reggen.scheduler.fleet import Errand, Fleet, Made
+from reggen.plan.plan import PromptRequest, Sample
+from reggen.scheduler.fleet import Completed, Fleet, WorkItem
 from reggen.scheduler.order_queue import NEAR
-from reggen.scheduler.retry import Tries
+from reggen.scheduler.retry import AttemptCounts
 
 
-def order(index: int) -> Order:
-    return Order((Sample(index, 0, f"reg_{index + 1:03d}", "a cat", "", seed=index),))
+def request(index: int) -> PromptRequest:
+    return PromptRequest((Sample(index, 0, f"reg_{index + 1:03d}", "a cat", "", seed=index),))
 
 
-def orders(count: int) -> Iterator[Order]:
-    return (order(index) for index in range(count))
+def requests(count: int) -> Iterator[PromptRequest]:
+    return (request(index) for index in range(count))
 
 
 def ceiling_of(ceiling: float) -> float:
@@ -29,14 +29,14 @@ def ceiling_of(ceiling: float) -> float:
 
 
 def fleet(depths: Mapping[str, int | None], count: int) -> Fleet:
-    made = Fleet(depths, orders(count), jitter=ceiling_of)
+    made = Fleet(depths, requests(count), jitter=ceiling_of)
     for name in depths:
         made.server_is(name, up=True)
     return made
 
 
-def indices(pairs: list[tuple[str, Errand]]) -> list[tuple[str, int]]:
-    return [(name, errand.order.samples[0].index) for name, errand in pairs]
+def indices(pairs: list[tuple[str, WorkItem]]) -> list[tuple[str, int]]:
+    return [(name, item.request.samples[0].index) for name, item in pairs]
 
 
 def test_a_server_gets_as_many_prompts_as_it_is_deep() -> None:
@@ -69,8 +69,8 @@ def test_nothing_is_taken_from_the_plan_before_there_is_a_slot() -> None:
     """Ten million orders are not walked ahead of time."""
     taken = []
 
-    def watched() -> Iterator[Order]:
-        for one in orders(10_000_000):
+    def watched() -> Iterator[PromptRequest]:
+        for one in requests(10_000_000):
             taken.append(one)
             yield one
 
@@ -85,8 +85,8 @@ def test_nothing_is_taken_from_the_plan_before_there_is_a_slot() -> None:
 def test_a_failed_errand_goes_elsewhere_first() -> None:
     """The server that failed it gets it back only when there is no other."""
     pair = fleet({"a": 1, "b": 1}, 0)
-    errand = Errand(order(0), Tries(avoid=frozenset({"a"})))
-    pair.again(errand, 0, 0)
+    item = WorkItem(request(0), AttemptCounts(avoid=frozenset({"a"})))
+    pair.again(item, 0, 0)
     assert indices(pair.assign(0)) == [("b", 0)]
 
 
@@ -94,7 +94,7 @@ def test_a_failed_errand_waits_for_the_other_server_rather_than_go_back() -> Non
     """The other one is only busy: that is worth waiting for, and new work goes on meanwhile."""
     pair = fleet({"a": 1, "b": 1}, 2)
     pair.assign(0)
-    pair.again(Errand(order(9), Tries(avoid=frozenset({"a"}))), 0, 0)
+    pair.again(WorkItem(request(9), AttemptCounts(avoid=frozenset({"a"}))), 0, 0)
     pair.release("a")
     pair.finish("a")
     assert pair.assign(0) == []
@@ -105,21 +105,21 @@ def test_a_failed_errand_waits_for_the_other_server_rather_than_go_back() -> Non
 def test_a_failed_errand_goes_back_when_there_is_no_other_server() -> None:
     """With one server, elsewhere is here."""
     one = fleet({"a": 1}, 0)
-    one.again(Errand(order(0), Tries(avoid=frozenset({"a"}))), 0, 0)
+    one.again(WorkItem(request(0), AttemptCounts(avoid=frozenset({"a"}))), 0, 0)
     assert indices(one.assign(0)) == [("a", 0)]
 
 
 def test_an_errand_is_never_given_to_a_server_that_refused_it() -> None:
     """Validation is deterministic."""
     one = fleet({"a": 1}, 0)
-    one.again(Errand(order(0), Tries(avoid=frozenset({"a"}), refused_by=frozenset({"a"}))), 0, 0)
+    one.again(WorkItem(request(0), AttemptCounts(avoid=frozenset({"a"}), refused_by=frozenset({"a"}))), 0, 0)
     assert one.assign(0) == []
 
 
 def test_a_retry_waits_its_pause() -> None:
     """And the fleet says when to come again."""
     one = fleet({"a": 1}, 0)
-    one.again(Errand(order(0)), 10.0, 4.0)
+    one.again(WorkItem(request(0)), 10.0, 4.0)
     assert one.assign(13.9) == []
     assert one.wake_at(13.9) == 14.0
     assert indices(one.assign(14.0)) == [("a", 0)]
@@ -191,27 +191,29 @@ def test_a_batch_goes_where_it_fits() -> None:
     """A server that lacked the memory for a batch is not given one again while another has room."""
     pair = fleet({"a": 1, "b": 1}, 0)
     pair.overflowed("a", 4)
-    four = Order(tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4)))
+    four = PromptRequest(
+        tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4))
+    )
     assert not pair.fits("a", four)
     assert pair.fits("b", four)
-    assert pair.fits("a", order(0))
-    pair.again(Errand(four), 0, 0)
+    assert pair.fits("a", request(0))
+    pair.again(WorkItem(four), 0, 0)
     assert [name for name, _ in pair.assign(0)] == ["b"]
 
 
 def test_pictures_that_are_made_are_fetched_from_where_they_lie() -> None:
     """From no other server, unless that one is gone for good: then they are made anew."""
     pair = fleet({"a": 1, "b": 1}, 0)
-    made = Made("id", Success({}, None), 1.0)
-    pair.again(Errand(order(0), at="a", made=made), 0, 0)
-    pair.again(Errand(order(1)), 0, 0)
+    made = Completed("id", Success({}, None), 1.0)
+    pair.again(WorkItem(request(0), at="a", made=made), 0, 0)
+    pair.again(WorkItem(request(1)), 0, 0)
     assert indices(pair.assign(0)) == [("a", 0), ("b", 1)]
     gone = fleet({"a": 1, "b": 1}, 0)
-    gone.again(Errand(order(0), at="a", made=made), 0, 0)
+    gone.again(WorkItem(request(0), at="a", made=made), 0, 0)
     gone.server_is("a", up=False, now=0.0)
     assert gone.assign(29.0) == [], "it may come back"
-    [(name, errand)] = gone.assign(30.0)
-    assert (name, errand.made) == ("b", None)
+    [(name, item)] = gone.assign(30.0)
+    assert (name, item.made) == ("b", None)
 
 
 def test_a_server_that_asks_for_time_gets_it() -> None:
@@ -235,10 +237,10 @@ def test_a_server_that_keeps_refusing_is_left_out_when_another_is_there() -> Non
 def test_it_is_finished_when_nothing_is_active_and_nothing_waits() -> None:
     """An errand put back keeps the run going."""
     one = fleet({"a": 1}, 1)
-    [(name, errand)] = one.assign(0)
+    [(name, item)] = one.assign(0)
     assert not one.finished
     one.release(name)
-    one.again(replace(errand, tries=Tries(attempts=1)), 0, 5)
+    one.again(replace(item, tries=AttemptCounts(attempts=1)), 0, 5)
     one.finish("a")
     assert one.assign(0) == []
     assert not one.finished
@@ -253,7 +255,7 @@ def test_a_stopped_fleet_is_finished_with_its_last_errand() -> None:
     """What waits for a retry is left for the next run."""
     one = fleet({"a": 2}, 10)
     one.assign(0)
-    one.again(Errand(order(5)), 0, 0)
+    one.again(WorkItem(request(5)), 0, 0)
     one.stop()
     assert one.assign(0) == []
     assert not one.finished
@@ -267,7 +269,7 @@ def test_more_failures_than_can_be_worked_off_stop_new_work() -> None:
     """What waits for a retry is bounded, however many samples the plan has."""
     one = fleet({"a": 1}, 10_000)
     for number in range(11):
-        one.again(Errand(order(number)), 0, 1000.0)
+        one.again(WorkItem(request(number)), 0, 1000.0)
     assert one.assign(0) == []
     assert len(one.assign(1000.0)) == 1
 
@@ -276,8 +278,8 @@ def test_errands_that_wait_for_the_same_moment_are_told_apart() -> None:
     """Two with equal times, the first not placeable: the second is handed out once, and the first still waits."""
     pair = fleet({"a": 1, "b": 1}, 2)
     pair.assign(0)
-    pair.again(Errand(order(8), Tries(avoid=frozenset({"a"}))), 5.0, 0)
-    pair.again(Errand(order(9)), 5.0, 0)
+    pair.again(WorkItem(request(8), AttemptCounts(avoid=frozenset({"a"}))), 5.0, 0)
+    pair.again(WorkItem(request(9)), 5.0, 0)
     pair.release("a")
     pair.finish("a")
     assert indices(pair.assign(6.0)) == [("a", 9)]
@@ -302,11 +304,11 @@ def test_a_slow_server_s_downloads_do_not_starve_the_others() -> None:
 def test_what_every_server_refused_is_stranded_only_after_the_absent_had_their_time() -> None:
     """A server that restarts was never asked."""
     pair = fleet({"a": 1, "b": 1}, 0)
-    pair.again(Errand(order(0), Tries(refused_by=frozenset({"a"}))), 0, 0)
+    pair.again(WorkItem(request(0), AttemptCounts(refused_by=frozenset({"a"}))), 0, 0)
     pair.server_is("b", up=False, now=100.0)
     assert pair.stranded(110.0) == []
     assert pair.wake_at(110.0) == 130.0
-    assert [errand.order.samples[0].index for errand in pair.stranded(131.0)] == [0]
+    assert [item.request.samples[0].index for item in pair.stranded(131.0)] == [0]
     assert pair.stranded(132.0) == []
 
 
@@ -317,7 +319,7 @@ def ended(made: Fleet, name: str) -> None:
 
 def raced(count: int, *, slow: float, depth: int = 1) -> Fleet:
     """A fast server, of a second an image, and a slow one, both known; so many orders, and that is all."""
-    made = Fleet({"fast": depth, "slow": depth}, orders(count), images=count, jitter=ceiling_of)
+    made = Fleet({"fast": depth, "slow": depth}, requests(count), images=count, jitter=ceiling_of)
     for name, seconds in (("fast", 1.0), ("slow", slow)):
         made.server_is(name, up=True)
         made.measured(name, seconds, 0.0)
@@ -342,7 +344,7 @@ def test_the_last_orders_go_where_they_are_done_first() -> None:
 
 def test_a_slow_server_works_as_long_as_it_ends_with_the_others() -> None:
     """Of a hundred images it has its share; a server of which nothing is known yet is always given work."""
-    trio = Fleet({"fast": 1, "slow": 1, "new": 1}, orders(100), images=100, jitter=ceiling_of)
+    trio = Fleet({"fast": 1, "slow": 1, "new": 1}, requests(100), images=100, jitter=ceiling_of)
     for name in ("fast", "slow", "new"):
         trio.server_is(name, up=True)
     for _ in range(2):
@@ -356,7 +358,7 @@ def test_a_server_never_leaves_the_last_order_to_itself(seconds: float) -> None:
     """Alone, or beside one that is just as fast: whatever its time rounds to, all its slots are filled at once."""
     for names, depth in product((("a",), ("a", "b")), range(1, 9)):
         count = depth * len(names)
-        made = Fleet(dict.fromkeys(names, depth), orders(count), images=count, jitter=ceiling_of)
+        made = Fleet(dict.fromkeys(names, depth), requests(count), images=count, jitter=ceiling_of)
         for name in names:
             made.server_is(name, up=True)
             made.measured(name, seconds, 0.0)
@@ -439,7 +441,7 @@ def test_posts_of_one_text_of_several_never_leave_a_server_out() -> None:
 
 def test_the_only_text_there_is_says_it_at_once() -> None:
     """No other could come through."""
-    one = Fleet({"a": 1}, orders(10), one_text=True, jitter=ceiling_of)
+    one = Fleet({"a": 1}, requests(10), one_text=True, jitter=ceiling_of)
     one.server_is("a", up=True)
     assert [one.barred("a", "bird") for _ in range(5)] == [False] * 4 + [True]
 
@@ -456,7 +458,7 @@ def test_a_prompt_that_a_server_takes_ends_what_was_refused_before() -> None:
 def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
     """The next prompt tells whether it was the text; what was refused comes last."""
     texts = ["bird", "bird", "bird", "cat", "cat"]
-    made = (Order((replace(order(index).samples[0], positive=text),)) for index, text in enumerate(texts))
+    made = (PromptRequest((replace(request(index).samples[0], positive=text),)) for index, text in enumerate(texts))
     one = Fleet({"a": 1}, made, jitter=ceiling_of)
     one.server_is("a", up=True)
     given = []

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, PngImagePlugin
 
-from reggen.images.check import Demands, inspect
+from reggen.images.check import CheckSettings, inspect
 from reggen.images.formats import Form, parameters_text, written
 from reggen.images.probe import glance
 from reggen.job.models import Dataset
@@ -62,7 +62,7 @@ def test_a_png_is_stripped_without_its_pixels_being_written_anew(sent: Path) -> 
     made = written(sent, Form(keep=False))
     assert bodies(made, b"IDAT") == bodies(sent, b"IDAT")
     assert texts_of(made) == {}
-    assert inspect(made, "reg_004", Demands((64, 64))).note == {}
+    assert inspect(made, "reg_004", CheckSettings((64, 64))).note == {}
 
 
 @pytest.mark.parametrize(("text", "kind"), [(TEXT, b"tEXt"), (TEXT + " 猫", b"iTXt")])
@@ -102,7 +102,7 @@ def test_exif_holds_the_graph_the_note_and_the_parameters(sent: Path, kind: str)
     assert comment(made) == TEXT + " 猫"
     with Image.open(made) as image:
         assert image.getexif()[0x0110] == f"prompt:{GRAPH}"
-    assert inspect(made, "reg_004", Demands((64, 64)), kind).note == {"index": 3, "take": 1, "seed": 7}
+    assert inspect(made, "reg_004", CheckSettings((64, 64)), kind).note == {"index": 3, "take": 1, "seed": 7}
 
 
 def test_a_graph_too_large_for_exif_is_left_out_and_the_rest_stays(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_graph_too_large_for_exif_is_left_out_and_the_rest_stays(tmp_path: Pat
     Image.open(io.BytesIO(paint("a cat", 7, 64, 64))).save(tmp_path / "a.part", "PNG", pnginfo=texts)
     made = written(tmp_path / "a.part", Form("jpg", parameters=True), TEXT)
     assert comment(made) == TEXT
-    assert inspect(made, "reg_004", Demands((64, 64)), "jpg").note["seed"] == 7
+    assert inspect(made, "reg_004", CheckSettings((64, 64)), "jpg").note["seed"] == 7
 
 
 @pytest.mark.parametrize("quality", [None, 80])

@@ -12,7 +12,7 @@ from reggen.errors import JobError, Problem
 from reggen.geometry import DEFAULT_SIZE
 from reggen.job import loader
 from reggen.job.models import SEED_LIMIT, Job
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -642,7 +642,7 @@ def test_what_is_no_file_is_not_waited_for(
     else:
         Path(file).symlink_to("/dev/zero")
     with pytest.raises(JobError, match="it is no file but a pipe or a device"):
-        study(loaded(tmp_path, text), "job.toml")
+        prepare(loaded(tmp_path, text), "job.toml")
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="needs pipes with names")

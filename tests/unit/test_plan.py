@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
-from reggen.plan.plan import MAX_TAKES, Order, Plan, Sample
+from reggen.plan.plan import MAX_TAKES, Plan, PromptRequest, Sample
 
 
 def a_plan(count: int = 10, **changes: Any) -> Plan:
@@ -23,8 +23,8 @@ def a_plan(count: int = 10, **changes: Any) -> Plan:
     return Plan(Job.model_validate(document))
 
 
-def indices(orders: list[Order]) -> list[list[int]]:
-    return [[sample.index for sample in order.samples] for order in orders]
+def indices(requests: list[PromptRequest]) -> list[list[int]]:
+    return [[sample.index for sample in request.samples] for request in requests]
 
 
 def test_a_sample_says_everything_about_one_picture():
@@ -132,30 +132,30 @@ def test_a_prompt_or_size_the_job_leaves_out_is_left_to_the_workflow():
 
 def test_orders_of_single_prompts_are_one_for_each_missing_slot():
     """Without batches every slot that is not done is one order."""
-    orders = list(a_plan(5).orders(0, 5, {}, skip={1, 3}))
-    assert indices(orders) == [[0], [2], [4]]
-    assert [order.key for order in orders] == [(0, 0), (2, 0), (4, 0)]
+    requests = list(a_plan(5).requests(0, 5, {}, skip={1, 3}))
+    assert indices(requests) == [[0], [2], [4]]
+    assert [request.key for request in requests] == [(0, 0), (2, 0), (4, 0)]
 
 
 def test_orders_of_batches_ask_for_what_is_missing_of_each():
     """A batch that is done in part is asked for whole, and only its missing pictures are taken."""
-    orders = list(a_plan(10, batch=4).orders(0, 12, {}, skip={0, 2}))
-    assert indices(orders) == [[1, 3], [4, 5, 6, 7], [8, 9]]
-    assert [(order.batch, order.seed) for order in orders] == [(4, 1000), (4, 1004), (2, 1008)]
-    assert [sample.position for sample in orders[0].samples] == [1, 3]
+    requests = list(a_plan(10, batch=4).requests(0, 12, {}, skip={0, 2}))
+    assert indices(requests) == [[1, 3], [4, 5, 6, 7], [8, 9]]
+    assert [(request.batch, request.seed) for request in requests] == [(4, 1000), (4, 1004), (2, 1008)]
+    assert [sample.position for sample in requests[0].samples] == [1, 3]
 
 
 def test_a_slot_in_a_later_take_is_an_order_of_its_own():
     """A refilled slot is never mixed into the batch it came from."""
-    orders = list(a_plan(4, batch=4).orders(0, 4, {2: 3}, skip=()))
-    assert indices(orders) == [[0, 1, 3], [2]]
-    assert [order.key for order in orders] == [(0, 0), (2, 3)]
-    assert orders[1].batch == 1
+    requests = list(a_plan(4, batch=4).requests(0, 4, {2: 3}, skip=()))
+    assert indices(requests) == [[0, 1, 3], [2]]
+    assert [request.key for request in requests] == [(0, 0), (2, 3)]
+    assert requests[1].batch == 1
 
 
 def test_a_finished_plan_has_no_orders():
     """When every slot is to be skipped, nothing is ordered."""
-    assert list(a_plan(10, batch=3).orders(0, 12, {}, skip=range(10))) == []
+    assert list(a_plan(10, batch=3).requests(0, 12, {}, skip=range(10))) == []
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_the_largest_plan_costs_nothing_until_it_is_walked():
         plan = a_plan(count, batch=4)
         tracemalloc.start()
         try:
-            orders = plan.orders(0, len(plan), {}, skip=())
-            first = list(itertools.islice(orders, 3))
+            requests = plan.requests(0, len(plan), {}, skip=())
+            first = list(itertools.islice(requests, 3))
             last = plan[count - 1]
             _, peak = tracemalloc.get_traced_memory()
         finally:

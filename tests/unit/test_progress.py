@@ -3,22 +3,22 @@
 import pytest
 
 from reggen.progress import (
-    Began,
-    Committed,
-    GaveUp,
-    Left,
-    Paused,
-    Posted,
+    ImageSaved,
     Progress,
+    PromptLeft,
+    PromptPosted,
     RunEvent,
+    RunPaused,
+    RunStarted,
+    RunStopping,
     ServerChanged,
+    ServersAwaited,
     ServerView,
-    Stopping,
+    SlotGivenUp,
     Trouble,
-    Waiting,
 )
 
-BEGAN = Began(at=100.0, total=10, done=3, servers=("a", "b"))
+BEGAN = RunStarted(at=100.0, total=10, done=3, servers=("a", "b"))
 
 
 def after(*events: RunEvent) -> Progress:
@@ -30,7 +30,7 @@ def after(*events: RunEvent) -> Progress:
 
 
 def commits(*times: float, server: str = "a") -> list[RunEvent]:
-    return [Committed(at, server, f"reg_{number:03d}", 1.0) for number, at in enumerate(times)]
+    return [ImageSaved(at, server, f"reg_{number:03d}", 1.0) for number, at in enumerate(times)]
 
 
 def test_before_it_begins_a_run_knows_nothing():
@@ -49,37 +49,42 @@ def test_a_run_begins_with_what_was_there():
 
 def test_only_a_commit_makes_an_image_done():
     """What was posted, ended or troubled is not done; what was committed is."""
-    state = after(Posted(101, "a", ("reg_004",)), Left(102, "a", ("reg_004",)), Trouble(102, "a", "oh"))
+    state = after(PromptPosted(101, "a", ("reg_004",)), PromptLeft(102, "a", ("reg_004",)), Trouble(102, "a", "oh"))
     assert state.done == 3
-    state.apply(Committed(103, "a", "reg_004", 1.5))
+    state.apply(ImageSaved(103, "a", "reg_004", 1.5))
     assert (state.done, state.made, state.missing) == (4, 1, 6)
 
 
 def test_a_commit_is_credited_to_its_server():
     """Images and busy seconds add up for the server that made them; an unknown time counts as none."""
-    state = after(Committed(101, "a", "x", 1.5), Committed(102, "a", "y", None), Committed(103, "b", "z", 2.0))
+    state = after(ImageSaved(101, "a", "x", 1.5), ImageSaved(102, "a", "y", None), ImageSaved(103, "b", "z", 2.0))
     assert [(view.made, view.busy) for view in state.servers.values()] == [(2, 1.5), (1, 2.0)]
 
 
 def test_a_server_holds_what_was_posted_until_it_leaves():
     """The names a server holds stand in posting order, the running one first."""
-    state = after(Posted(101, "a", ("1", "2")), Posted(102, "a", ("3",)), Posted(102, "b", ("4",)))
+    state = after(PromptPosted(101, "a", ("1", "2")), PromptPosted(102, "a", ("3",)), PromptPosted(102, "b", ("4",)))
     assert (state.servers["a"].holds, state.servers["b"].holds) == (["1", "2", "3"], ["4"])
-    state.apply(Left(103, "a", ("1", "2")))
+    state.apply(PromptLeft(103, "a", ("1", "2")))
     assert (state.servers["a"].holds, state.servers["b"].holds) == (["3"], ["4"])
 
 
 def test_switches_of_checkpoint_are_counted():
     """For each server; the first one it loads is none, nor is a prompt that names none in a job of one checkpoint."""
     names = ["x", "x", "y", "x", "x"]
-    state = after(*(Posted(101, "a", (str(number),), name) for number, name in enumerate(names)))
-    state.apply(Posted(102, "b", ("9",), "y"))
+    state = after(*(PromptPosted(101, "a", (str(number),), name) for number, name in enumerate(names)))
+    state.apply(PromptPosted(102, "b", ("9",), "y"))
     assert (state.servers["a"].switches, state.servers["b"].switches) == (2, 0)
 
 
 def test_leaving_twice_is_no_harm():
     """A prompt that left already leaves nothing behind when it leaves again."""
-    assert after(Posted(101, "a", ("1",)), Left(102, "a", ("1",)), Left(103, "a", ("1",))).servers["a"].holds == []
+    assert (
+        after(PromptPosted(101, "a", ("1",)), PromptLeft(102, "a", ("1",)), PromptLeft(103, "a", ("1",)))
+        .servers["a"]
+        .holds
+        == []
+    )
 
 
 def test_a_server_comes_and_goes():
@@ -106,7 +111,7 @@ def test_trouble_counts_against_the_server_it_names():
 
 def test_a_slot_given_up_is_missing_and_named_with_its_reason():
     """A slot that is given up stays missing, with the reason."""
-    state = after(GaveUp(101, "reg_005", "it is black"))
+    state = after(SlotGivenUp(101, "reg_005", "it is black"))
     assert (state.given_up, state.missing) == ({"reg_005": "it is black"}, 7)
     assert list(state.problems) == [(101, "reg_005 is given up: it is black")]
 
@@ -120,7 +125,7 @@ def test_only_the_last_few_problems_are_kept():
 
 def test_stopping_keeps_its_reason():
     """Why no more prompts are posted stands in the state."""
-    assert after(Stopping(101, "you asked to stop")).stopping == "you asked to stop"
+    assert after(RunStopping(101, "you asked to stop")).stopping == "you asked to stop"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_the_time_left_is_what_is_missing_at_the_present_rate():
     """Seconds left are the missing images over the rate; given-up slots are not waited for."""
     state = after(*commits(101, 103, 105))
     assert state.eta(105) == pytest.approx(4 / 0.5)
-    state.apply(GaveUp(106, "reg_009", "no"))
+    state.apply(SlotGivenUp(106, "reg_009", "no"))
     assert state.eta(106) == pytest.approx(3 / 0.5)
 
 
@@ -164,10 +169,10 @@ def test_nothing_left_has_no_time_left():
 def test_images_of_one_batch_do_not_make_the_rate_of_a_run():
     """Images of a batch arrive together: the rate is that of the batches, not of the downloads within one."""
     state = Progress()
-    state.apply(Began(0.0, 10_000, 0, ("a",)))
+    state.apply(RunStarted(0.0, 10_000, 0, ("a",)))
     for batch in (1, 2, 3):
         for image in range(64):
-            state.apply(Committed(60.0 * batch + 0.01 * image, "a", f"{batch}/{image}", 0.9, f"prompt {batch}"))
+            state.apply(ImageSaved(60.0 * batch + 0.01 * image, "a", f"{batch}/{image}", 0.9, f"prompt {batch}"))
     rate = state.rate(180.64)
     assert rate is not None
     assert rate < 2 * 64 / 60
@@ -176,12 +181,12 @@ def test_images_of_one_batch_do_not_make_the_rate_of_a_run():
 def test_batches_of_two_servers_that_arrive_together_do_not_make_the_rate_either():
     """Images of two prompts come in turns: each prompt is still one step of the rate."""
     state = Progress()
-    state.apply(Began(0.0, 10_000, 0, ("a", "b")))
+    state.apply(RunStarted(0.0, 10_000, 0, ("a", "b")))
     for batch in (1, 2, 3):
         for image in range(32):
             for server in ("a", "b"):
                 at = 60.0 * batch + 0.01 * image
-                state.apply(Committed(at, server, f"{batch}{server}{image}", 0.9, f"{batch}{server}"))
+                state.apply(ImageSaved(at, server, f"{batch}{server}{image}", 0.9, f"{batch}{server}"))
     rate = state.rate(180.32)
     assert rate is not None
     assert rate < 2 * 64 / 60
@@ -193,12 +198,12 @@ def test_two_images_at_once_are_no_endless_speed():
     assert rate is None or rate < 1000
 
 
-@pytest.mark.parametrize("ended", [Waiting(4000, ""), Paused(4000, "")])
-def test_the_rate_starts_anew_after_a_pause(ended: Waiting | Paused):
+@pytest.mark.parametrize("ended", [ServersAwaited(4000, ""), RunPaused(4000, "")])
+def test_the_rate_starts_anew_after_a_pause(ended: ServersAwaited | RunPaused):
     """An hour without a server, or without room, is no hour that images take."""
     state = after(*commits(101, 103, 105), ended)
     assert state.rate(4000) is None
-    for event in (Committed(4002, "a", "reg_004", 1.0), Committed(4004, "a", "reg_005", 1.0)):
+    for event in (ImageSaved(4002, "a", "reg_004", 1.0), ImageSaved(4004, "a", "reg_005", 1.0)):
         state.apply(event)
     assert state.rate(4004) == pytest.approx(0.5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reggen.comfy.refusals import Refusals, is_missing, is_of_the_front, is_permanent
-from reggen.comfy.tracker import Pace
+from reggen.comfy.tracker import Timings
 from reggen.errors import Nonsense, Refused, ServerError, Unreachable
 
 DOING = "downloading an image"
@@ -54,7 +54,7 @@ def test_only_comfyui_s_own_404_says_that_a_file_is_missing() -> None:
 
 def test_pauses_grow_while_it_refuses_and_begin_anew_after() -> None:
     """Twice as long each time, up to fifteen times the first."""
-    refusals, pauses = Refusals(Pace(blind=2.0)), list[float]()
+    refusals, pauses = Refusals(Timings(blind=2.0)), list[float]()
     for _ in range(6):
         refusals.refuse(refused(401), 100.0)
         pauses.append(refusals.ask_at - 100.0)
@@ -66,7 +66,7 @@ def test_pauses_grow_while_it_refuses_and_begin_anew_after() -> None:
 
 def test_the_reason_says_what_was_asked_and_what_to_do() -> None:
     """The last answer's, as it can change."""
-    refusals = Refusals(Pace())
+    refusals = Refusals(Timings())
     refusals.refuse(refused(502), 0.0)
     refusals.refuse(refused(401), 1.0)
     assert refusals.why.startswith(f"{DOING}: HTTP 401; give this server valid credentials")

@@ -13,23 +13,23 @@ from rich.console import Console
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row, now_utc
-from reggen.dataset.reconcile import Resumed
-from reggen.engine.summary import BY_USER, Given, Summary
+from reggen.dataset.reconcile import Reconciled
+from reggen.engine.summary import BY_USER, EmptySlot, Summary
 from reggen.errors import JobError, Problem, StorageError
 from reggen.progress import (
-    Began,
-    Committed,
-    GaveUp,
-    Left,
-    Looking,
-    Posted,
+    ImageSaved,
     Progress,
+    PromptLeft,
+    PromptPosted,
     RunEvent,
+    RunStarted,
+    RunStopping,
+    Scanning,
     ServerChanged,
+    ServersAwaited,
     ServerView,
-    Stopping,
+    SlotGivenUp,
     Trouble,
-    Waiting,
 )
 from reggen.report.closing import closing, report, write_report
 from reggen.report.console import Display
@@ -37,7 +37,7 @@ from reggen.report.lines import line, open_log, span
 from reggen.report.status import missing
 from tests.conftest import JobMaker
 
-BEGAN = Began(0.0, 10, 0, ("a", "b"))
+BEGAN = RunStarted(0.0, 10, 0, ("a", "b"))
 DATASET = (Path("reg") / "1_person").absolute()
 
 
@@ -70,17 +70,17 @@ def a_summary(**changes: Any) -> Summary:
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        (Began(0, 10, 0, ("a", "b")), "10 images wanted; servers: a, b"),
-        (Began(0, 10, 4, ("a",)), "10 images wanted, 4 are there; servers: a"),
+        (RunStarted(0, 10, 0, ("a", "b")), "10 images wanted; servers: a, b"),
+        (RunStarted(0, 10, 4, ("a",)), "10 images wanted, 4 are there; servers: a"),
         (ServerChanged(1, "a", True, ""), "a is ready"),
         (ServerChanged(1, "a", False, "no answer"), "a is away: no answer"),
         (Trouble(1, "a", "reg_001: boom"), "reg_001: boom"),
-        (GaveUp(1, "reg_001", "it is black"), "reg_001 is given up: it is black"),
-        (Stopping(1, "you asked to stop"), "no new prompts: you asked to stop"),
-        (Committed(1, "a", "reg_001", 1.25), "reg_001 made on a in 1.2 s (1/10)"),
-        (Committed(1, "a", "reg_001", None), "reg_001 made on a (1/10)"),
-        (Posted(1, "a", ("reg_001",)), None),
-        (Left(1, "a", ("reg_001",)), None),
+        (SlotGivenUp(1, "reg_001", "it is black"), "reg_001 is given up: it is black"),
+        (RunStopping(1, "you asked to stop"), "no new prompts: you asked to stop"),
+        (ImageSaved(1, "a", "reg_001", 1.25), "reg_001 made on a in 1.2 s (1/10)"),
+        (ImageSaved(1, "a", "reg_001", None), "reg_001 made on a (1/10)"),
+        (PromptPosted(1, "a", ("reg_001",)), None),
+        (PromptLeft(1, "a", ("reg_001",)), None),
     ],
 )
 def test_each_event_has_its_line(event: RunEvent, text: str | None):
@@ -90,7 +90,7 @@ def test_each_event_has_its_line(event: RunEvent, text: str | None):
 
 def test_a_commit_says_how_long_it_will_take():
     """From the second image on, a line says how much time is left."""
-    events = [Committed(float(at), "a", f"reg_{at:03d}", None) for at in (2, 4)]
+    events = [ImageSaved(float(at), "a", f"reg_{at:03d}", None) for at in (2, 4)]
     assert told(BEGAN, *events) == "reg_004 made on a (2/10, 16 s left)"
 
 
@@ -208,7 +208,7 @@ def test_a_run_that_had_nothing_to_do_says_so():
 
 def test_a_run_with_images_missing_names_them_with_reasons():
     """Incomplete: what was given up and why, and that the same command makes only what is missing."""
-    given = (Given("reg_003", "it is black (tried 3 times)"), Given("reg_007", "refused"))
+    given = (EmptySlot("reg_003", "it is black (tried 3 times)"), EmptySlot("reg_007", "refused"))
     lines = closing(a_summary(made=4, given_up=given)).splitlines()
     assert lines[0] == f"Incomplete: 8 of 10 images in {DATASET}"
     assert lines[2:] == [
@@ -251,7 +251,7 @@ def test_a_rehearsal_points_to_the_real_run():
 
 def test_what_the_run_found_is_named():
     """Adopted, refilled, set aside, strangers and other settings each have a line."""
-    resumed = Resumed(adopted=["reg_001"], deleted=["reg_002", "reg_003"], set_aside=["reg_004.png is torn"])
+    resumed = Reconciled(adopted=["reg_001"], deleted=["reg_002", "reg_003"], set_aside=["reg_004.png is torn"])
     others = (range(1), range(4, 7))
     lines = closing(a_summary(resumed=resumed, strangers=("cat.jpg",), other_recipes=others)).splitlines()
     assert lines[2:-1] == [
@@ -267,9 +267,9 @@ def test_what_the_run_found_is_named():
 def test_long_lists_are_cut_short():
     """Ten names, ten reasons and ten runs of numbers are shown, and the rest is counted."""
     names = [f"reg_{n:03d}" for n in range(1, 26)]
-    given = tuple(Given(name, f"no {name}") for name in names)
+    given = tuple(EmptySlot(name, f"no {name}") for name in names)
     others = tuple(range(n, n + 2) for n in range(0, 1000, 10))
-    found = a_summary(total=50, given_up=given, resumed=Resumed(deleted=names), other_recipes=others)
+    found = a_summary(total=50, given_up=given, resumed=Reconciled(deleted=names), other_recipes=others)
     lines = closing(found).splitlines()
     assert "reg_010 and 15 more (" in lines[2]
     assert len([text for text in lines if text.startswith("  given up ")]) == 11
@@ -283,7 +283,7 @@ def test_long_lists_are_cut_short():
 def test_what_was_given_up_for_one_reason_is_one_line():
     """However many they are: the reason stands there once, with the names it holds for."""
     names = [f"reg_{n:03d}" for n in range(1, 13)]
-    given = (*(Given(name, "it is black") for name in names), Given("reg_020", "refused"))
+    given = (*(EmptySlot(name, "it is black") for name in names), EmptySlot("reg_020", "refused"))
     lines = closing(a_summary(total=50, given_up=given)).splitlines()
     assert [text for text in lines if text.startswith("  given up ")] == [
         f"  given up     {', '.join(names[:10])} and 2 more: it is black",
@@ -345,10 +345,10 @@ def test_the_display_says_what_is_looked_at_before_the_run_begins():
     display = Display(Console(file=(out := io.StringIO()), width=120), "a: girl", None)
     assert "looking at what lies there" in (text := shown(display, out))
     assert "0 of 0" not in text
-    display.tell(Looking(10.0, 872, 5000))
+    display.tell(Scanning(10.0, 872, 5000))
     assert "looking at the images that lie there: 872 of 5,000" in (text := shown(display, out))
     assert "0 of 0" not in text
-    display.tell(Looking(11.0, 5000, 5000))
+    display.tell(Scanning(11.0, 5000, 5000))
     display.tell(BEGAN)
     assert "looking" not in (text := shown(display, out))
     assert "0 of 10" in text
@@ -358,7 +358,7 @@ def test_lines_say_now_and_then_what_is_looked_at():
     """At once, and every ten seconds; not with each image."""
     display = Display(Console(file=(out := io.StringIO()), width=120, force_terminal=False), "a: girl", None)
     for at in range(100, 125):
-        display.tell(Looking(float(at), at, 5000))
+        display.tell(Scanning(float(at), at, 5000))
     said = [text.partition(" ")[2] for text in out.getvalue().splitlines()]
     assert said == [f"looking at the images that lie there: {at} of 5,000" for at in (100, 110, 120)]
 
@@ -368,7 +368,7 @@ def test_the_display_says_the_whole_of_what_a_person_can_do_about_no_server():
     display = Display(Console(file=(out := io.StringIO()), width=60), "a: girl", None)
     display.tell(BEGAN)
     why = "reading the queue: HTTP 401: Unauthorized; give this server valid credentials in [[servers]]: headers"
-    display.tell(Waiting(11.0, why))
+    display.tell(ServersAwaited(11.0, why))
     assert why in " ".join(shown(display, out).split())
 
 
@@ -379,9 +379,9 @@ def test_the_report_says_the_same_to_programs():
     """Every count, the reasons, and each server's own figures."""
     summary = a_summary(
         made=5,
-        given_up=(Given("reg_003", "it is black"),),
+        given_up=(EmptySlot("reg_003", "it is black"),),
         versions={"a": "0.33.0"},
-        resumed=Resumed(adopted=["reg_001"], deleted=["reg_002"], set_aside=["reg_004.png is torn"]),
+        resumed=Reconciled(adopted=["reg_001"], deleted=["reg_002"], set_aside=["reg_004.png is torn"]),
         other_recipes=(range(2),),
         stopped=BY_USER,
     )
@@ -432,7 +432,7 @@ def test_the_report_replaces_the_one_before(tmp_path: Path):
     """report.json is written whole, in UTF-8, and leaves no other file beside it."""
     file = tmp_path / "report.json"
     file.write_text("the one before", encoding="utf-8")
-    summary = a_summary(given_up=(Given("reg_003", "Fehler: größe"),), made=5)
+    summary = a_summary(given_up=(EmptySlot("reg_003", "Fehler: größe"),), made=5)
     write_report(summary, file)
     assert json.loads(file.read_text(encoding="utf-8")) == report(summary)
     assert "größe" in file.read_text(encoding="utf-8")
@@ -448,7 +448,7 @@ def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path: Path):
 def test_a_file_name_that_is_no_text_does_not_cost_the_report(tmp_path: Path):
     """A folder or file name with bytes that are no UTF-8 is reported as well as it can be."""
     file = tmp_path / "report.json"
-    write_report(a_summary(resumed=Resumed(set_aside=["reg_001\udcff.png is torn"])), file)
+    write_report(a_summary(resumed=Reconciled(set_aside=["reg_001\udcff.png is torn"])), file)
     assert json.loads(file.read_text(encoding="utf-8"))["made"] == 6
 
 
@@ -459,9 +459,9 @@ def test_the_end_is_told_once_and_for_all_classes():
     """After the first minutes it is said when the run will be over, with what the classes after this one lack."""
     out = io.StringIO()
     display = Display(Console(file=out, width=120), "a: girl", None, later=20)
-    display.tell(Began(0.0, 10, 0, ("a",)))
+    display.tell(RunStarted(0.0, 10, 0, ("a",)))
     for number, at in enumerate((60.0, 130.0, 200.0), 1):
-        display.tell(Committed(at, "a", f"reg_{number:03d}", 60.0))
+        display.tell(ImageSaved(at, "a", f"reg_{number:03d}", 60.0))
     said = [text for text in out.getvalue().splitlines() if "at this rate" in text]
     assert len(said) == 1
     assert "all classes are ready at" in said[0]

@@ -9,15 +9,15 @@ from reggen.errors import (
     Lost,
     Nonsense,
     NoOutput,
+    NotDownloaded,
     Refused,
     Rejected,
     SampleError,
     ServerError,
-    Unfetched,
     Unreachable,
 )
 from reggen.job.models import Limits
-from reggen.scheduler.retry import Again, GiveUp, Tries, decide, pause
+from reggen.scheduler.retry import Again, AttemptCounts, GiveUp, decide, pause
 
 LIMITS = Limits(attempts=3, lost=4)
 BOTH = frozenset({"a", "b"})
@@ -31,7 +31,7 @@ GONE = [Lost("a"), Interrupted("a")]
 NO_MEMORY = Failed("a", "KSampler", "OutOfMemoryError", "no room", True)
 OWN_FAULTS = [
     Failed("a", "KSampler", "RuntimeError", "boom"),
-    Unfetched("a", "HTTP 403"),
+    NotDownloaded("a", "HTTP 403"),
     NoOutput("a", 1, 0),
     BadImage("reg_001", "is torn", True),
     BadImage("reg_001", "is black"),
@@ -49,7 +49,7 @@ def again(verdict: object) -> Again:
 
 def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> int:
     """How often one sample is tried when every try ends with ``error``."""
-    tries = Tries()
+    tries = AttemptCounts()
     for count in range(1, 1_000):
         verdict = decide(error, "a", tries, limits, BOTH)
         if isinstance(verdict, GiveUp):
@@ -61,7 +61,7 @@ def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> in
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_a_first_failure_is_tried_again_elsewhere_first(error: ServerError | SampleError):
     """After one failure of any kind but a refusal by all, the sample is tried again and the server avoided."""
-    verdict = again(decide(error, "a", Tries(), LIMITS, BOTH))
+    verdict = again(decide(error, "a", AttemptCounts(), LIMITS, BOTH))
     memory_first = isinstance(error, Failed) and error.out_of_memory
     assert verdict.tries.avoid == (set() if memory_first else {"a"})
 
@@ -70,7 +70,7 @@ def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
     """Never the same thing unchanged for ever."""
     error = Failed("a", "KSampler (node 3)", "torch.OutOfMemoryError", "CUDA out of memory", out_of_memory=True)
     once = LIMITS.model_copy(update={"attempts": 1})
-    first = again(decide(error, "a", Tries(), once, BOTH, batch=4))
+    first = again(decide(error, "a", AttemptCounts(), once, BOTH, batch=4))
     assert (first.free_memory, first.next_take, sorted(first.tries.avoid)) == (True, False, [])
     second = again(decide(error, "a", first.tries, once, BOTH, batch=4))
     assert (second.free_memory, second.next_take, sorted(second.tries.avoid)) == (True, True, ["a"])
@@ -88,7 +88,7 @@ def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
 def test_a_sample_over_which_servers_die_is_not_tried_a_third_time():
     """It vanished while it was running: the server died. Twice is no accident."""
     death = Lost("a", running=True)
-    once = again(decide(death, "a", Tries(), LIMITS, BOTH))
+    once = again(decide(death, "a", AttemptCounts(), LIMITS, BOTH))
     assert again(decide(Lost("b"), "b", once.tries, LIMITS, BOTH)).tries.deaths == 1, "deleted while it waited"
     twice = decide(death, "b", once.tries, LIMITS, BOTH)
     assert isinstance(twice, GiveUp)
@@ -98,7 +98,7 @@ def test_a_sample_over_which_servers_die_is_not_tried_a_third_time():
 @pytest.mark.parametrize("error", SERVER_ERRORS, ids=named)
 def test_a_servers_fault_never_counts_against_the_sample(error: ServerError):
     """A server's fault has a generous count of its own and leaves the sample's attempts as they were."""
-    before = Tries(attempts=LIMITS.attempts - 1, lost=LIMITS.lost - 1)
+    before = AttemptCounts(attempts=LIMITS.attempts - 1, lost=LIMITS.lost - 1)
     tries = again(decide(error, "a", before, LIMITS, BOTH)).tries
     assert (tries.attempts, tries.lost, tries.server_errors) == (before.attempts, before.lost, 1)
     assert times_tried(error) == 200
@@ -127,7 +127,7 @@ def test_a_samples_own_fault_is_tried_up_to_the_limit(error: SampleError, attemp
 )
 def test_the_reason_says_what_happened_and_how_often(attempts: int, reason: str):
     """A sample is given up with the last error's sentence and the number of tries."""
-    tries = Tries(attempts=attempts - 1)
+    tries = AttemptCounts(attempts=attempts - 1)
     verdict = decide(BadImage("reg_001", "is black"), "a", tries, Limits(attempts=attempts), BOTH)
     assert isinstance(verdict, GiveUp)
     assert (verdict.reason, verdict.next_take) == (reason, True)
@@ -136,7 +136,7 @@ def test_the_reason_says_what_happened_and_how_often(attempts: int, reason: str)
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY, Rejected("a", ("no",))], ids=named)
 def test_whatever_ends_a_sample_has_a_remedy(error: ServerError | SampleError):
     """A sentence with what a person can do about it."""
-    tries = Tries(attempts=99, lost=99, server_errors=999, freed=BOTH, refused_by=BOTH)
+    tries = AttemptCounts(attempts=99, lost=99, server_errors=999, freed=BOTH, refused_by=BOTH)
     verdict = decide(error, "a", tries, LIMITS, BOTH)
     assert isinstance(verdict, GiveUp)
     assert len(verdict.remedy.split()) > 4
@@ -144,7 +144,7 @@ def test_whatever_ends_a_sample_has_a_remedy(error: ServerError | SampleError):
 
 def test_a_refused_prompt_goes_once_to_each_other_server():
     """A refusal is deterministic on its server: the prompt goes elsewhere at once, and ends with the last refusal."""
-    first = again(decide(Rejected("a", ("no",)), "a", Tries(), LIMITS, BOTH))
+    first = again(decide(Rejected("a", ("no",)), "a", AttemptCounts(), LIMITS, BOTH))
     assert first.tries.refused_by == {"a"}
     assert first.ceiling == 0.0
     last = decide(Rejected("b", ("no",)), "b", first.tries, LIMITS, BOTH)
@@ -154,7 +154,7 @@ def test_a_refused_prompt_goes_once_to_each_other_server():
 
 def test_a_post_that_is_refused_for_good_is_tried_three_times():
     """It may be what is in front of a server that says no to its text: then that server is not asked again."""
-    error, tries = Refused("a", "queueing a prompt", 403, "blocked"), Tries()
+    error, tries = Refused("a", "queueing a prompt", 403, "blocked"), AttemptCounts()
     for _ in range(2):
         tries = again(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True)).tries
     assert isinstance(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True), GiveUp)
@@ -164,12 +164,12 @@ def test_a_post_that_is_refused_for_good_is_tried_three_times():
 
 def test_a_prompt_refused_by_the_only_server_is_given_up():
     """Where there is no elsewhere, one refusal is enough."""
-    assert isinstance(decide(Rejected("a", ("no",)), "a", Tries(), LIMITS, frozenset({"a"})), GiveUp)
+    assert isinstance(decide(Rejected("a", ("no",)), "a", AttemptCounts(), LIMITS, frozenset({"a"})), GiveUp)
 
 
 def test_a_refusal_by_every_usable_server_is_enough():
     """The order of the refusals does not matter, and neither does what was spent on other failures."""
-    tries = Tries(posts=3, attempts=1, refused_by=frozenset({"b", "gone"}))
+    tries = AttemptCounts(posts=3, attempts=1, refused_by=frozenset({"b", "gone"}))
     assert isinstance(decide(Rejected("a", ("no",)), "a", tries, LIMITS, frozenset({"a", "b"})), GiveUp)
 
 
@@ -177,19 +177,19 @@ def test_a_refusal_by_every_usable_server_is_enough():
 def test_only_a_bad_picture_asks_for_another_seed(error: ServerError | SampleError):
     """Black or flat pictures ask for the next take; anything else keeps its seed."""
     is_bad_picture = isinstance(error, BadImage) and not error.torn
-    assert again(decide(error, "a", Tries(), LIMITS, BOTH)).next_take == is_bad_picture
+    assert again(decide(error, "a", AttemptCounts(), LIMITS, BOTH)).next_take == is_bad_picture
 
 
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_only_out_of_memory_frees_memory_first(error: ServerError | SampleError):
     """Before the next try after out of memory the server's memory is freed; otherwise it is left alone."""
     out_of_memory = isinstance(error, Failed) and error.out_of_memory
-    assert again(decide(error, "a", Tries(), LIMITS, BOTH)).free_memory == out_of_memory
+    assert again(decide(error, "a", AttemptCounts(), LIMITS, BOTH)).free_memory == out_of_memory
 
 
 def test_given_up_after_bad_pictures_a_later_run_begins_with_another_seed():
     """The take that made bad pictures to the end is not asked for again by the next run."""
-    spent = Tries(attempts=2)
+    spent = AttemptCounts(attempts=2)
     black = decide(BadImage("reg_001", "is black"), "a", spent, LIMITS, BOTH)
     torn = decide(BadImage("reg_001", "is torn", True), "a", spent, LIMITS, BOTH)
     assert isinstance(black, GiveUp)
@@ -199,7 +199,7 @@ def test_given_up_after_bad_pictures_a_later_run_begins_with_another_seed():
 
 def test_servers_that_failed_stay_on_the_list_to_avoid():
     """Each failure adds its server to those tried only when there is no other."""
-    once = again(decide(Lost("a"), "a", Tries(), LIMITS, BOTH)).tries
+    once = again(decide(Lost("a"), "a", AttemptCounts(), LIMITS, BOTH)).tries
     twice = again(decide(NoOutput("b", 1, 0), "b", once, LIMITS, BOTH)).tries
     assert once.avoid == {"a"}
     assert twice.avoid == {"a", "b"}
@@ -207,14 +207,14 @@ def test_servers_that_failed_stay_on_the_list_to_avoid():
 
 def test_a_bad_picture_waits_for_nothing():
     """A new seed is no strain on a server: it is posted at once, while other failures pause."""
-    assert again(decide(BadImage("x", "is black"), "a", Tries(), LIMITS, BOTH)).ceiling == 0.0
-    assert again(decide(NoOutput("a", 1, 0), "a", Tries(), LIMITS, BOTH)).ceiling == pause(1)
+    assert again(decide(BadImage("x", "is black"), "a", AttemptCounts(), LIMITS, BOTH)).ceiling == 0.0
+    assert again(decide(NoOutput("a", 1, 0), "a", AttemptCounts(), LIMITS, BOTH)).ceiling == pause(1)
 
 
 def test_the_decision_is_by_class_never_by_text():
     """An error whose text speaks of something else is judged by what it is."""
     error = Failed("a", "KSampler", "RuntimeError", "CUDA out of memory, server restarted, connection refused")
-    verdict = again(decide(error, "a", Tries(), LIMITS, BOTH))
+    verdict = again(decide(error, "a", AttemptCounts(), LIMITS, BOTH))
     assert (verdict.free_memory, verdict.tries.attempts, verdict.tries.lost) == (False, 1, 0)
 
 
@@ -228,5 +228,5 @@ def test_pauses_double_up_to_half_a_minute(times: int, ceiling: float):
 
 def test_each_post_is_counted():
     """Counting a post changes the number that names the next prompt, and nothing else."""
-    before = Tries(posts=4, attempts=1, avoid=frozenset({"a"}))
-    assert before.counted() == Tries(posts=5, attempts=1, avoid=frozenset({"a"}))
+    before = AttemptCounts(posts=4, attempts=1, avoid=frozenset({"a"}))
+    assert before.counted() == AttemptCounts(posts=5, attempts=1, avoid=frozenset({"a"}))

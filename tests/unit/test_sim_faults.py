@@ -11,7 +11,7 @@ import pytest
 from reggen.sim.faults.hostile import flood
 from reggen.sim.faults.script import Director, Fault, Script, ScriptError
 from reggen.sim.faults.spoil import mishap_of, replacement, stream_of
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 
 
 def strikes(fault: Fault, happenings: int, stream: str, event: str = "", seed: int = 0) -> list[int]:
@@ -132,13 +132,13 @@ def test_streams_of_requests():
         ("POST", "/queue"),
         ("GET", "/system_stats"),
     ]
-    streams = [stream_of(Ask(method, path)) for method, path in asked]
+    streams = [stream_of(HttpRequest(method, path)) for method, path in asked]
     assert streams == ["post", "queue", "view", "history", "queue", "other", "other"]
 
 
 def test_replacements_keep_to_the_fault():
     """A status comes with its Retry-After; HTML looks like success; a rejection is a 400."""
-    right = Reply(200, b"{}", "application/json", prompt_id="p")
+    right = HttpReply(200, b"{}", "application/json", prompt_id="p")
     busy = replacement(Fault("status", "post", status=429, retry_after=7), right)
     assert (busy.status, busy.headers, busy.prompt_id) == (429, {"Retry-After": "7"}, "p")
     html = replacement(Fault("html", "post"), right)
@@ -149,9 +149,9 @@ def test_replacements_keep_to_the_fault():
 
 def test_a_redirect_takes_the_request_along():
     """Path and query stand behind the address it leads to."""
-    away = replacement(Fault("redirect", "view", to="http://a/b"), Reply(200), "/view?filename=c.png")
+    away = replacement(Fault("redirect", "view", to="http://a/b"), HttpReply(200), "/view?filename=c.png")
     assert (away.status, away.headers["Location"]) == (302, "http://a/b/view?filename=c.png")
-    assert replacement(Fault("redirect", "ws", to="http://a", status=308), Reply(503), "/ws").status == 308
+    assert replacement(Fault("redirect", "ws", to="http://a", status=308), HttpReply(503), "/ws").status == 308
     with pytest.raises(ScriptError, match="to which address"):
         Fault("redirect", "ws")
 
@@ -159,7 +159,7 @@ def test_a_redirect_takes_the_request_along():
 def test_an_odd_answer_is_chosen_by_name():
     """Each is what its name says, with success."""
     assert (
-        replacement(Fault("odd", "queue", body="lists"), Reply(200)).body
+        replacement(Fault("odd", "queue", body="lists"), HttpReply(200)).body
         == b'{"queue_running": 5, "queue_pending": {}}'
     )
     with pytest.raises(ScriptError, match="no odd body 'even', only surrogate, infinity"):

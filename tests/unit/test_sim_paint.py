@@ -66,8 +66,8 @@ def test_same_arguments_same_bytes():
 
 def test_seeds_give_clearly_different_pictures():
     """No two of two hundred seeds look alike to a perceptual hash."""
-    prints = [fingerprint(paint("a photo of a person", seed, 128, 128)) for seed in range(200)]
-    distances = [(one ^ other).bit_count() for at, one in enumerate(prints) for other in prints[:at]]
+    phashes = [fingerprint(paint("a photo of a person", seed, 128, 128)) for seed in range(200)]
+    distances = [(one ^ other).bit_count() for at, one in enumerate(phashes) for other in phashes[:at]]
     assert min(distances) >= 6
 
 

@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 from reggen.cli import app
 from reggen.errors import JobError
 from reggen.job.models import Job, Training
-from reggen.prepare.prepared_job import study
+from reggen.prepare.prepared_job import prepare
 from reggen.report.trainer import TRAINERS, section
-from reggen.report.trainer_input import Asked, Served, asked
+from reggen.report.trainer_input import ClassFolder, TrainerInput, asked
 from tests.pictures import paint
 
 ODD = PurePosixPath('/sets/it\'s "mine" & {x}: #1 \\ $HOME 少女 😀\x7f\xa0/reg')
-GIRL = Served(ODD / "1_anime girl", "anime girl", 1, 120)
-BOY = Served(ODD / "3_boy's_own: #2", "boy's_own: #2", 3, 40)
+GIRL = ClassFolder(ODD / "1_anime girl", "anime girl", 1, 120)
+BOY = ClassFolder(ODD / "3_boy's_own: #2", "boy's_own: #2", 3, 40)
 TRAINING = Training(folder=Path("train"), resolution=(512, 768), min_bucket_reso=320, bucket_no_upscale=True)
-PLAIN = Asked((GIRL, BOY), windows=False)
+PLAIN = TrainerInput((GIRL, BOY), windows=False)
 TOLD = replace(PLAIN, captions=".txt", training=TRAINING)
-TRAIN = Served(PurePosixPath("/sets/train/10_spyke"), "spyke", 10, 0)
+TRAIN = ClassFolder(PurePosixPath("/sets/train/10_spyke"), "spyke", 10, 0)
 
 
 def options(text: str) -> dict[str, str | None]:
@@ -96,8 +96,8 @@ def test_with_a_dataset_config_kohya_ignores_the_command_line() -> None:
 )
 def test_on_windows_words_are_in_double_quotes(root: str, word: str) -> None:
     """A backslash at the end is doubled, or it would take the closing quote away."""
-    served = Served(PureWindowsPath(root) / "1_girl", "girl", 1, 9)
-    told = section("kohya", Asked((served,), training=TRAINING, windows=True)).text
+    served = ClassFolder(PureWindowsPath(root) / "1_girl", "girl", 1, 9)
+    told = section("kohya", TrainerInput((served,), training=TRAINING, windows=True)).text
     assert told.startswith(f"--reg_data_dir {word} ")
     assert '--resolution "512,768"' in told  # PowerShell would make two words of it
 
@@ -263,10 +263,10 @@ def a_job(root: Path, **more: Any) -> dict[str, Any]:
 def test_a_job_tells_each_class_with_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Absolute folders, whatever the job has; the count is the class's own."""
     monkeypatch.chdir(tmp_path)
-    what = asked(study(Job.model_validate(a_job(Path("my reg"))), "a.toml"))
+    what = asked(prepare(Job.model_validate(a_job(Path("my reg"))), "a.toml"))
     assert what.served == (
-        Served(tmp_path / "my reg" / "2_girl", "girl", 2, 6),
-        Served(tmp_path / "my reg" / "2_boy", "boy", 2, 3),
+        ClassFolder(tmp_path / "my reg" / "2_girl", "girl", 2, 6),
+        ClassFolder(tmp_path / "my reg" / "2_boy", "boy", 2, 3),
     )
     assert (what.captions, what.training, what.train, what.listed) == (None, None, (), False)
 
@@ -280,7 +280,7 @@ def test_a_job_tells_its_train_folders_and_captions(tmp_path: Path) -> None:
         training={"folder": str(tmp_path / "train"), "resolution": 256, "min_bucket_reso": 64},
         captions={"write": "class", "extension": ".txt"},
     )
-    what = asked(study(Job.model_validate(job), "a.toml"))
+    what = asked(prepare(Job.model_validate(job), "a.toml"))
     assert [(one.folder.name, one.words, one.repeats) for one in what.train] == [("10_a", "a", 10), ("3_b", "b", 3)]
     assert what.captions == ".txt"
 
@@ -296,7 +296,7 @@ def test_the_command_prints_the_section_and_nothing_else(trainer: str, tmp_path:
     )
     done = CliRunner().invoke(app, ["config", str(file), "--for", trainer])
     assert done.exit_code == 0
-    what = Asked((Served(tmp_path / "reg" / "1_girl", "girl", 1, 4),))
+    what = TrainerInput((ClassFolder(tmp_path / "reg" / "1_girl", "girl", 1, 4),))
     assert done.stdout == section(trainer, what).text
     assert list(done.stderr.splitlines()) == list(section(trainer, what).hints)
 

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from reggen.errors import WorkflowError
 from reggen.job.models import Job
-from reggen.plan.plan import Order, Plan
+from reggen.plan.plan import Plan, PromptRequest
 from reggen.workflow.bindings import Binding
 from reggen.workflow.graph import Graph, built_in, read_graph
 from reggen.workflow.template import Template, template
@@ -153,8 +153,8 @@ def a_job(**sections: Any) -> Job:
     return Job.model_validate(JOB | {name: section for name, section in sections.items() if section is not None})
 
 
-def an_order(job: Job | None = None, index: int = 0) -> Order:
-    return Order((Plan(job or a_job()).sample(index),))
+def an_order(job: Job | None = None, index: int = 0) -> PromptRequest:
+    return PromptRequest((Plan(job or a_job()).sample(index),))
 
 
 def bound(made: Template, name: str) -> list[str]:
@@ -218,7 +218,7 @@ def test_a_batch_is_asked_for_whole():
     """An order of a batch makes as many pictures as the batch has, though fewer are missing."""
     job = a_job(sampling={"checkpoint": "c", "seed": 7, "batch": 4})
     plan = Plan(job)
-    graph = template(job).bind(Order((plan.sample(5), plan.sample(7))), "x")
+    graph = template(job).bind(PromptRequest((plan.sample(5), plan.sample(7))), "x")
     assert (graph["5"]["inputs"]["batch_size"], graph["3"]["inputs"]["seed"]) == (4, 11)
 
 

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Iterator
 
-from reggen.sim.http.reply import Reply
+from reggen.sim.http.reply import HttpReply
 
 _HEAD = b'{"queue_running": [], "queue_pending": [], "error": "'
 _PIECE = b"x" * (1 << 20)
@@ -27,10 +27,10 @@ ODD: dict[str, tuple[bytes, str]] = {
 """Bodies and their types, by what is odd about them."""
 
 
-def odd(name: str) -> Reply:
+def odd(name: str) -> HttpReply:
     """A body that is odd in this way."""
     body, content_type = ODD[name]
-    return Reply(200, body, content_type)
+    return HttpReply(200, body, content_type)
 
 
 def flood(megabytes: int, *, packed: bool) -> Iterator[bytes]:

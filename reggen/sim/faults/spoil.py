@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 from reggen.sim.faults import hostile
 from reggen.sim.faults.script import Fault
-from reggen.sim.http.reply import Ask, Reply, as_json
+from reggen.sim.http.reply import HttpReply, HttpRequest, as_json
 from reggen.sim.state.model import Mishap
 
 _LOGIN = b"<!doctype html><html><head><title>Sign in</title></head><body>Who are you?</body></html>"
 _HTML = b"<html><head><title>Bad gateway</title></head><body><h1>Something else lives here</h1></body></html>"
 
 
-def stream_of(ask: Ask) -> str:
+def stream_of(ask: HttpRequest) -> str:
     """The fault stream that a request belongs to."""
     first = ask.parts[0]
     if ask.method == "POST":
@@ -23,26 +23,26 @@ def stream_of(ask: Ask) -> str:
     return first if first in ("view", "history") else "other"
 
 
-def locked(status: int) -> Reply:
+def locked(status: int) -> HttpReply:
     """What a server says to everything while somebody in front of it lets nobody in."""
     if status == 200:
-        return Reply(200, _LOGIN, "text/html")
-    return Reply(status, f"{status}: you may not".encode(), "text/plain")
+        return HttpReply(200, _LOGIN, "text/html")
+    return HttpReply(status, f"{status}: you may not".encode(), "text/plain")
 
 
-def replacement(fault: Fault, reply: Reply, asked: str = "") -> Reply:
+def replacement(fault: Fault, reply: HttpReply, asked: str = "") -> HttpReply:
     """The answer that takes the place of the right one to a request for this path and query."""
     if fault.do == "status":
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
         text = f"{fault.status}: no answer from upstream".encode()
-        return Reply(fault.status, text, "text/plain", headers, reply.prompt_id)
+        return HttpReply(fault.status, text, "text/plain", headers, reply.prompt_id)
     if fault.do == "redirect":
         status = fault.status if 300 <= fault.status < 400 else 302
-        return Reply(status, b"", "", {"Location": fault.to + asked}, reply.prompt_id)
+        return HttpReply(status, b"", "", {"Location": fault.to + asked}, reply.prompt_id)
     if fault.do == "odd":
         return hostile.odd(fault.body)
     if fault.do == "html":
-        return Reply(200, _HTML, "text/html", {}, reply.prompt_id)
+        return HttpReply(200, _HTML, "text/html", {}, reply.prompt_id)
     if fault.do == "reject":
         error = {
             "type": "prompt_outputs_failed_validation",

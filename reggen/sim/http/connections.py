@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from reggen.sim.http.hub import Socket
+from reggen.sim.http.hub import ClientSocket
 
 LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 """The socket option that makes the end of a connection a reset."""
@@ -28,7 +28,7 @@ class Request:
     """Seconds since the server was made."""
 
 
-class Web(Socket, Protocol):
+class Web(ClientSocket, Protocol):
     """A web socket that can say goodbye."""
 
     async def close(self, *, code: int = 1000) -> Any:

@@ -36,7 +36,7 @@ GARBAGE: tuple[str | bytes, ...] = (
 """Frames that a client must survive."""
 
 
-class Socket(Protocol):
+class ClientSocket(Protocol):
     """What the hub needs of a web socket."""
 
     @property
@@ -56,11 +56,11 @@ class Hub:
     def __init__(self, draw: Draw, due: Due) -> None:
         self._draw = draw
         self._due = due
-        self._registered: dict[str, Socket] = {}
+        self._registered: dict[str, ClientSocket] = {}
         self._with_metadata: set[str] = set()
         self._queue: asyncio.Queue[Frame | Shown | str | bytes] = asyncio.Queue()
 
-    def join(self, sid: str, socket: Socket) -> None:
+    def join(self, sid: str, socket: ClientSocket) -> None:
         """A socket has opened under this client id; an older one of the same id hears no more."""
         self._registered[sid] = socket
 
@@ -126,13 +126,13 @@ class Hub:
             kind = 2 if shown.whole else 1
             await self._deliver(struct.pack(">II", 1, kind) + image, targets)
 
-    def _targets(self, to: Any) -> list[Socket]:
+    def _targets(self, to: Any) -> list[ClientSocket]:
         if to is None:
             return list(self._registered.values())
         found = self._registered.get(to) if isinstance(to, str) else None
         return [] if found is None else [found]
 
-    async def _deliver(self, payload: str | bytes, targets: list[Socket]) -> None:
+    async def _deliver(self, payload: str | bytes, targets: list[ClientSocket]) -> None:
         for socket in targets:
             if socket.closed:
                 continue

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class HttpRequest:
     """A request. `path` has lost its `/api`; header names are in lower case."""
 
     method: str
@@ -38,7 +38,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An answer. `prompt_id` is the prompt it is about, for the log of requests."""
 
     status: int
@@ -48,14 +48,14 @@ class Reply:
     prompt_id: str | None = None
 
 
-def as_json(value: Any, status: int = 200, prompt_id: str | None = None) -> Reply:
+def as_json(value: Any, status: int = 200, prompt_id: str | None = None) -> HttpReply:
     """A JSON answer."""
-    return Reply(status, json.dumps(value).encode(), "application/json", {}, prompt_id)
+    return HttpReply(status, json.dumps(value).encode(), "application/json", {}, prompt_id)
 
 
-def as_text(text: str, status: int) -> Reply:
+def as_text(text: str, status: int) -> HttpReply:
     """A plain text answer."""
-    return Reply(status, text.encode(), "text/plain")
+    return HttpReply(status, text.encode(), "text/plain")
 
 
 TROUBLE = as_text("500 Internal Server Error\n\nServer got itself in trouble", 500)

@@ -11,13 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reggen.sim.http import view
-from reggen.sim.http.reply import TROUBLE, Ask, Reply, as_json, as_text
+from reggen.sim.http.reply import TROUBLE, HttpReply, HttpRequest, as_json, as_text
 from reggen.sim.state import jobs
 from reggen.sim.state.disk import File
 from reggen.sim.state.specs import FOLDERS
 from reggen.sim.state.world import World, is_canonical
 
-Handler = Callable[[World, Ask], Reply]
+Handler = Callable[[World, HttpRequest], HttpReply]
 
 FEATURES: dict[str, Any] = {
     "supports_preview_metadata": True,
@@ -30,13 +30,13 @@ FEATURES: dict[str, Any] = {
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def answer(world: World, ask: Ask) -> Reply | File:
+def answer(world: World, ask: HttpRequest) -> HttpReply | File:
     """What the server says to a request, and does about it."""
     if world.traits.origin_check and is_foreign(ask):
-        return Reply(403)
+        return HttpReply(403)
     if ask.method in ("GET", "HEAD") and ask.path == "/view":
         found = view.locate(world.disk, ask.query)
-        return Reply(found) if isinstance(found, int) else found
+        return HttpReply(found) if isinstance(found, int) else found
     try:
         return _dispatch(world, ask)
     except jobs.BadQueryError as error:
@@ -45,7 +45,7 @@ def answer(world: World, ask: Ask) -> Reply | File:
         return TROUBLE  # ComfyUI's handlers do not check what they are sent
 
 
-def _dispatch(world: World, ask: Ask) -> Reply:
+def _dispatch(world: World, ask: HttpRequest) -> HttpReply:
     method = "GET" if ask.method == "HEAD" else ask.method
     table = _TABLE | _JOBS if ask.api and world.traits.jobs else _TABLE
     keys = (ask.path, *_patterns(ask.parts))
@@ -54,7 +54,7 @@ def _dispatch(world: World, ask: Ask) -> Reply:
             return table[method, key](world, ask)
     if any((other, key) in table for other in ("GET", "POST") for key in keys):
         return as_text("405: Method Not Allowed", 405)
-    return Reply(404)
+    return HttpReply(404)
 
 
 def _patterns(parts: tuple[str, ...]) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ def _patterns(parts: tuple[str, ...]) -> tuple[str, ...]:
     return ("/".join(("", parts[0], "*", *parts[2:])),)
 
 
-def is_foreign(ask: Ask) -> bool:
+def is_foreign(ask: HttpRequest) -> bool:
     """Whether a browser page from elsewhere is talking to a loopback server."""
     origin, host = ask.headers.get("origin"), ask.headers.get("host", "")
     if not origin or urlsplit(f"//{host}").hostname not in _LOOPBACK:
@@ -72,89 +72,89 @@ def is_foreign(ask: Ask) -> bool:
     return urlsplit(origin).netloc.lower() != host.lower()
 
 
-def _post_prompt(world: World, ask: Ask) -> Reply:
+def _post_prompt(world: World, ask: HttpRequest) -> HttpReply:
     status, body = world.submit(ask.json(), ask.at)
     return as_json(body, status, body.get("prompt_id"))
 
 
-def _get_prompt(world: World, _ask: Ask) -> Reply:
+def _get_prompt(world: World, _ask: HttpRequest) -> HttpReply:
     return as_json(world.status)
 
 
-def _get_queue(world: World, _ask: Ask) -> Reply:
+def _get_queue(world: World, _ask: HttpRequest) -> HttpReply:
     running = [] if world.running is None else [world.running.as_list()]
     return as_json({"queue_running": running, "queue_pending": [item.as_list() for item in world.pending]})
 
 
-def _post_queue(world: World, ask: Ask) -> Reply:
+def _post_queue(world: World, ask: HttpRequest) -> HttpReply:
     body = ask.json()
     if body.get("clear"):
         world.clear()
     for prompt_id in body.get("delete", ()):
         world.delete(prompt_id)
-    return Reply(200)
+    return HttpReply(200)
 
 
-def _get_history(world: World, ask: Ask) -> Reply:
+def _get_history(world: World, ask: HttpRequest) -> HttpReply:
     max_items = int(ask.query["max_items"]) if "max_items" in ask.query else None
     offset = int(ask.query["offset"]) if "offset" in ask.query and world.traits.history_offset else -1
     return as_json(world.page(max_items, offset))
 
 
-def _get_history_of(world: World, ask: Ask) -> Reply:
+def _get_history_of(world: World, ask: HttpRequest) -> HttpReply:
     prompt_id = ask.parts[1]
     entry = world.history.get(prompt_id)
     return as_json({} if entry is None else {prompt_id: entry}, prompt_id=prompt_id)
 
 
-def _post_history(world: World, ask: Ask) -> Reply:
+def _post_history(world: World, ask: HttpRequest) -> HttpReply:
     body = ask.json()
     if body.get("clear"):
         world.history.clear()
     for prompt_id in body.get("delete", ()):
         world.history.pop(prompt_id, None)
-    return Reply(200)
+    return HttpReply(200)
 
 
-def _post_interrupt(world: World, ask: Ask) -> Reply:
+def _post_interrupt(world: World, ask: HttpRequest) -> HttpReply:
     try:
         body = ask.json()
     except json.JSONDecodeError:
         body = {}
     prompt_id = body.get("prompt_id")
     world.interrupt(prompt_id)
-    return Reply(200, prompt_id=prompt_id)
+    return HttpReply(200, prompt_id=prompt_id)
 
 
-def _post_free(world: World, ask: Ask) -> Reply:
+def _post_free(world: World, ask: HttpRequest) -> HttpReply:
     world.free(ask.json())
-    return Reply(200)
+    return HttpReply(200)
 
 
-def _get_object_info(world: World, _ask: Ask) -> Reply:
+def _get_object_info(world: World, _ask: HttpRequest) -> HttpReply:
     return as_json(world.specs.classes)
 
 
-def _get_object_info_of(world: World, ask: Ask) -> Reply:
+def _get_object_info_of(world: World, ask: HttpRequest) -> HttpReply:
     name = ask.parts[1]
     described = world.specs.described(name)
     return as_json({name: described} if described else {})
 
 
-def _get_models(_world: World, _ask: Ask) -> Reply:
+def _get_models(_world: World, _ask: HttpRequest) -> HttpReply:
     return as_json(list(FOLDERS))
 
 
-def _get_models_in(world: World, ask: Ask) -> Reply:
+def _get_models_in(world: World, ask: HttpRequest) -> HttpReply:
     names = world.specs.models(ask.parts[1])
-    return Reply(404) if names is None else as_json(names)
+    return HttpReply(404) if names is None else as_json(names)
 
 
-def _get_features(world: World, _ask: Ask) -> Reply:
-    return as_json(FEATURES) if world.traits.progress_state else Reply(404)
+def _get_features(world: World, _ask: HttpRequest) -> HttpReply:
+    return as_json(FEATURES) if world.traits.progress_state else HttpReply(404)
 
 
-def _get_system_stats(world: World, _ask: Ask) -> Reply:
+def _get_system_stats(world: World, _ask: HttpRequest) -> HttpReply:
     system: dict[str, Any] = {"os": "linux", "ram_total": 2**34, "ram_free": 2**33}
     if world.traits.reported is not None:
         system["comfyui_version"] = world.traits.reported
@@ -164,23 +164,23 @@ def _get_system_stats(world: World, _ask: Ask) -> Reply:
     return as_json({"system": {**system, "argv": ["main.py", "--cpu"]}, "devices": [device]})
 
 
-def _get_jobs(world: World, ask: Ask) -> Reply:
+def _get_jobs(world: World, ask: HttpRequest) -> HttpReply:
     return as_json(jobs.listing(world, ask.query))
 
 
-def _get_job(world: World, ask: Ask) -> Reply:
+def _get_job(world: World, ask: HttpRequest) -> HttpReply:
     prompt_id = ask.parts[1]
     job = jobs.find(world, prompt_id)
     found = as_json({"error": "Job not found"}, 404) if job is None else as_json(job)
-    return Reply(found.status, found.body, found.content_type, prompt_id=prompt_id)
+    return HttpReply(found.status, found.body, found.content_type, prompt_id=prompt_id)
 
 
-def _cancel_job(world: World, ask: Ask) -> Reply:
+def _cancel_job(world: World, ask: HttpRequest) -> HttpReply:
     prompt_id = ask.parts[1]
     return as_json({"cancelled": jobs.cancel(world, prompt_id)}, prompt_id=prompt_id)
 
 
-def _cancel_jobs(world: World, ask: Ask) -> Reply:
+def _cancel_jobs(world: World, ask: HttpRequest) -> HttpReply:
     try:
         body = ask.json()
     except json.JSONDecodeError:

@@ -19,7 +19,7 @@ from aiohttp import WSMsgType, web
 from reggen.sim.faults.hostile import flood
 from reggen.sim.faults.script import Fault, Script
 from reggen.sim.http.connections import reset
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from reggen.sim.machine import Sim
 from reggen.sim.settings import Settings
 
@@ -79,7 +79,7 @@ class WebPort:
         reply, fault = await self._sim.answer(ask)
         return await _respond(request, reply, fault)
 
-    async def _socket(self, request: web.Request, ask: Ask) -> web.StreamResponse:
+    async def _socket(self, request: web.Request, ask: HttpRequest) -> web.StreamResponse:
         reply, fault = await self._sim.admit(ask)
         if reply.status != 101:
             return await _respond(request, reply, fault)
@@ -104,9 +104,9 @@ class WebPort:
                 await self._sim.hear(sid, message.data)
 
 
-async def _ask(request: web.Request) -> Ask:
+async def _ask(request: web.Request) -> HttpRequest:
     api = request.path.startswith("/api/")
-    return Ask(
+    return HttpRequest(
         method=request.method,
         path=request.path.removeprefix("/api") if api else request.path,
         api=api,
@@ -117,7 +117,7 @@ async def _ask(request: web.Request) -> Ask:
     )
 
 
-async def _respond(request: web.Request, reply: Reply, fault: Fault | None) -> web.StreamResponse:
+async def _respond(request: web.Request, reply: HttpReply, fault: Fault | None) -> web.StreamResponse:
     what = "" if fault is None else fault.do
     if what == "reset" and request.transport is not None:
         reset(request.transport)
@@ -156,7 +156,7 @@ async def _flood(request: web.Request, fault: Fault) -> web.StreamResponse:
     return response
 
 
-async def _bad_body(request: web.Request, reply: Reply, fault: Fault) -> web.StreamResponse:
+async def _bad_body(request: web.Request, reply: HttpReply, fault: Fault) -> web.StreamResponse:
     """A body that is too short for its length, comes slowly, or never ends."""
     response = web.StreamResponse(headers={**reply.headers, "Content-Type": reply.content_type})
     if fault.do != "endless":

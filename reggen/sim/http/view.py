@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from email.utils import formatdate
 
-from reggen.sim.http.reply import Reply
+from reggen.sim.http.reply import HttpReply
 from reggen.sim.state.disk import FOLDERS, Disk, File
 
 _ANNOTATED = re.compile(r"(.*) \[(output|input|temp)\]$", re.DOTALL)
@@ -32,7 +32,7 @@ def locate(disk: Disk, query: Mapping[str, str]) -> File | int:
     return disk.find(folder, subfolder, posixpath.basename(name)) or 404
 
 
-def serve(file: File, body: bytes, headers: Mapping[str, str]) -> Reply:
+def serve(file: File, body: bytes, headers: Mapping[str, str]) -> HttpReply:
     """The answer for a whole file, a range of it, or a copy the client already has."""
     etag = f'"{int(file.saved_at * 1e9):x}-{len(body):x}"'
     said = {
@@ -42,15 +42,15 @@ def serve(file: File, body: bytes, headers: Mapping[str, str]) -> Reply:
         "Accept-Ranges": "bytes",
     }
     if headers.get("if-none-match") == etag:
-        return Reply(304, b"", "", said)
+        return HttpReply(304, b"", "", said)
     asked = _RANGE.match(headers.get("range", ""))
     if asked is None or asked.groups() == ("", ""):
-        return Reply(200, body, "image/png", said)
+        return HttpReply(200, body, "image/png", said)
     start, end = _span(asked[1], asked[2], len(body))
     if start >= len(body) or end < start:
-        return Reply(416, b"", "", {**said, "Content-Range": f"bytes */{len(body)}"})
+        return HttpReply(416, b"", "", {**said, "Content-Range": f"bytes */{len(body)}"})
     said["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
-    return Reply(206, body[start : end + 1], "image/png", said)
+    return HttpReply(206, body[start : end + 1], "image/png", said)
 
 
 def _span(first: str, last: str, size: int) -> tuple[int, int]:

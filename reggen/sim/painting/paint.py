@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from reggen.sim.state.graph import Look, Picture
+from reggen.sim.state.graph import Look, PaintedPicture
 
 _FIELDS = (64, 16, 16, 32, 16)  # seed, width, height, prompt checksum, index in the batch
 _PAYLOAD_BITS = sum(_FIELDS)
@@ -75,7 +75,7 @@ def paint(
 
 
 @lru_cache(maxsize=32)
-def paint_file(picture: Picture, chunks: tuple[tuple[str, str], ...]) -> bytes:
+def paint_file(picture: PaintedPicture, chunks: tuple[tuple[str, str], ...]) -> bytes:
     """The PNG that shows this picture. The last few are remembered, for those who ask in pieces."""
     return paint(
         picture.text,

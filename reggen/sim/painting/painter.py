@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from reggen.sim.http import view
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from reggen.sim.painting.paint import paint_file, paint_preview, reencode
 from reggen.sim.state.disk import File
 from reggen.sim.state.model import Shown
 
 
-async def answer_view(file: File, ask: Ask) -> Reply:
+async def answer_view(file: File, ask: HttpRequest) -> HttpReply:
     """The bytes of a file as the query wants them."""
     body = await asyncio.to_thread(paint_file, file.picture, file.text)
     form, _, quality = ask.query.get("preview", "").partition(";")
@@ -21,7 +21,7 @@ async def answer_view(file: File, ask: Ask) -> Reply:
     form = form if form in ("webp", "jpeg") else "webp" if form else "png"
     level = int(quality) if quality.isdecimal() else 90
     body = await asyncio.to_thread(reencode, body, form, level, channel)
-    return Reply(200, body, f"image/{form}", {"Content-Disposition": f'filename="{file.name}"'})
+    return HttpReply(200, body, f"image/{form}", {"Content-Disposition": f'filename="{file.name}"'})
 
 
 async def draw(shown: Shown) -> bytes:

@@ -13,7 +13,7 @@ Result = dict[str, Any] | None
 """What an output node reported (`{"images": [...]}`), or None from a node that reports nothing."""
 
 
-class Cache:
+class ExecutionCache:
     """Results by node signature. A prompt begins, looks up, and puts in what it ran."""
 
     def __init__(self, size: int = 0) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from reggen.sim.state.graph import Picture
+from reggen.sim.state.graph import PaintedPicture
 
 FOLDERS = ("output", "temp", "input")
 
@@ -25,7 +25,7 @@ class File:
     """One saved picture. `text` is what stands in the PNG beside the pixels."""
 
     name: str
-    picture: Picture
+    picture: PaintedPicture
     text: tuple[tuple[str, str], ...]
     saved_at: float
 
@@ -41,7 +41,7 @@ class Disk:
         self,
         folder: str,
         prefix: str,
-        pictures: Iterable[Picture],
+        pictures: Iterable[PaintedPicture],
         text: tuple[tuple[str, str], ...],
         now: float,
     ) -> list[dict[str, str]]:
@@ -110,7 +110,7 @@ def _number(filename: str, name: str) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def _filled(prefix: str, picture: Picture, now: float) -> str:
+def _filled(prefix: str, picture: PaintedPicture, now: float) -> str:
     """The prefix with %width%, %height% and the parts of the date put in."""
     if "%" not in prefix:
         return prefix

@@ -1,6 +1,6 @@
 """One execution of one prompt: which frames leave, which files appear, how it ends.
 
-`Run.go` is a generator. It puts frames into the outbox, and yields `Pause` wherever time passes; the
+`Execution.go` is a generator. It puts frames into the outbox, and yields `Pause` wherever time passes; the
 caller waits that long and sends the time of day back in. So the same code runs under a real clock
 in the server and under an invented one in tests.
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 from reggen.sim.settings import Settings
 from reggen.sim.state import graph as graphs
-from reggen.sim.state.cache import Cache, Result
+from reggen.sim.state.cache import ExecutionCache, Result
 from reggen.sim.state.disk import Disk, OutsideError
-from reggen.sim.state.graph import Picture
+from reggen.sim.state.graph import PaintedPicture
 from reggen.sim.state.model import (
     Ending,
     Frame,
@@ -45,13 +45,13 @@ OOM_TIPS = (
 
 
 @dataclass(slots=True)
-class Run:
+class Execution:
     """The state of one execution."""
 
     item: Item
     settings: Settings
     specs: Specs
-    cache: Cache
+    cache: ExecutionCache
     disk: Disk
     interrupted: Callable[[], bool]
     outbox: list[Frame | Shown]
@@ -201,7 +201,7 @@ class Run:
         if self.mishap is not None and self.mishap.kind == "look":
             pictures = [replace(picture, color=None, look=self.mishap.look) for picture in pictures]
         if every := self.settings.same_every:
-            same = Picture(text="the same again")
+            same = PaintedPicture(text="the same again")
             pictures = [
                 replace(same, width=one.width, height=one.height) if one.seed % every == 0 else one for one in pictures
             ]
@@ -212,7 +212,7 @@ class Run:
             return None
         return {"images": self._save(node["inputs"], pictures)}
 
-    def _save(self, inputs: dict[str, Any], pictures: list[Picture]) -> list[dict[str, str]]:
+    def _save(self, inputs: dict[str, Any], pictures: list[PaintedPicture]) -> list[dict[str, str]]:
         text = [("prompt", json.dumps(self.item.graph))]
         extra = self.item.extra.get("extra_pnginfo")
         if extra is not None:

@@ -22,7 +22,7 @@ VALUES = ("value", "int", "number", "float", "string", "text", "seed")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class PaintedPicture:
     """What one saved file shows: enough to paint it, the same each time."""
 
     text: str = ""
@@ -111,7 +111,7 @@ def steps(graph: Graph, node_id: str) -> int:
     return max(1, found) if found is not None else 20
 
 
-def describe(graph: Graph, save_id: str) -> list[Picture]:
+def describe(graph: Graph, save_id: str) -> list[PaintedPicture]:
     """The pictures that arrive at a save node, found by walking upstream from it."""
     inputs = graph[save_id].get("inputs", {})
     given = [inputs[name] for name in ("images", "image") if is_link(inputs.get(name))]
@@ -119,13 +119,14 @@ def describe(graph: Graph, save_id: str) -> list[Picture]:
     return pictures(graph, source if source in graph else save_id)
 
 
-def pictures(graph: Graph, start: str) -> list[Picture]:
+def pictures(graph: Graph, start: str) -> list[PaintedPicture]:
     """The pictures that a node has to do with: a batch of them, equal but for the index."""
     width, height, batch, color = _canvas(graph, start)
     seed = _nearest(graph, start, SEEDS, int) or 0
     text = "" if color is not None else _prompt(graph, start)
     return [
-        Picture(text=text, seed=seed, width=width, height=height, index=index, color=color) for index in range(batch)
+        PaintedPicture(text=text, seed=seed, width=width, height=height, index=index, color=color)
+        for index in range(batch)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reggen.sim.state.graph import Graph, Look, Picture
+from reggen.sim.state.graph import Graph, Look, PaintedPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Frame:
 class Shown:
     """A picture to be sent as a binary frame: a preview, or the whole of it."""
 
-    picture: Picture
+    picture: PaintedPicture
     share: float
     node_id: str
     prompt_id: str

@@ -20,7 +20,7 @@ PLAIN: dict[str, Any] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": b
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Validation:
     """What validation found. With an `error` the prompt is refused; without, `outputs` will run."""
 
     error: Error | None
@@ -28,19 +28,19 @@ class Verdict:
     node_errors: dict[str, Any] | list[Any]
 
 
-def check(graph: Graph, specs: Specs, traits: Traits, targets: list[str] | None = None) -> Verdict:
+def check(graph: Graph, specs: Specs, traits: Traits, targets: list[str] | None = None) -> Validation:
     """Judge a prompt. Raises what the server would (a 500) on a graph that is no graph at all."""
     nothing: Any = [] if traits.errors_as_list else {}
     error, outputs = _outputs(graph, specs, traits, targets)
     if error is not None:
-        return Verdict(error, [], nothing)
+        return Validation(error, [], nothing)
     checker = _Checker(graph, specs, traits)
     good = [output for output in outputs if checker.accepts(output)]
     if good:
-        return Verdict(None, good, checker.node_errors)
+        return Validation(None, good, checker.node_errors)
     details = "\n".join(f"{one['message']}: {one['details']}" for one in checker.reasons)
     refused = _error("prompt_outputs_failed_validation", "Prompt outputs failed validation", details)
-    return Verdict(refused, [], checker.node_errors)
+    return Validation(refused, [], checker.node_errors)
 
 
 def _outputs(graph: Graph, specs: Specs, traits: Traits, targets: list[str] | None) -> tuple[Error | None, list[str]]:

@@ -15,9 +15,9 @@ from collections.abc import Generator
 from typing import Any
 
 from reggen.sim.settings import Settings
-from reggen.sim.state.cache import Cache
+from reggen.sim.state.cache import ExecutionCache
 from reggen.sim.state.disk import Disk
-from reggen.sim.state.execution import Run
+from reggen.sim.state.execution import Execution
 from reggen.sim.state.model import Ending, Frame, Item, Mishap, Pause, Shown, WorkerDiedError
 from reggen.sim.state.specs import Specs
 from reggen.sim.state.validate import check
@@ -42,7 +42,7 @@ class World:
         self._rng = rng
         self._number = 0
         self._pending: list[tuple[Any, ...]] = []
-        self._cache = Cache(settings.cache_lru)
+        self._cache = ExecutionCache(settings.cache_lru)
         self._interrupted = False
         self._flags: dict[str, bool] = {}
         letters = "".join(rng.choices(string.ascii_lowercase, k=5))
@@ -212,7 +212,7 @@ class World:
         if self.running is None:
             raise RuntimeError("take a prompt first")
         self._interrupted = False
-        run = Run(
+        run = Execution(
             item=self.running,
             settings=self.settings,
             specs=self.specs,

@@ -6,18 +6,18 @@ import math
 
 from reggen.job.models import Limits
 from reggen.scheduler.retry import GiveUp
-from reggen.scheduler.stop_rules import Halt
+from reggen.scheduler.stop_rules import StopRules
 
 BLACK = GiveUp("it is black", remedy="Look at one in ComfyUI")
 
 
-def halt(left: float | None = None, **limits: object) -> Halt:
-    return Halt(Limits.model_validate(limits), None if left is None else lambda: left)
+def stop_rules(left: float | None = None, **limits: object) -> StopRules:
+    return StopRules(Limits.model_validate(limits), None if left is None else lambda: left)
 
 
 def test_many_given_up_in_a_row_end_the_run_with_the_reason_and_the_remedy() -> None:
     """Something is wrong with all of them."""
-    one = halt(give_ups_in_a_row=3)
+    one = stop_rules(give_ups_in_a_row=3)
     assert [one.gave_up(BLACK, 1) for _ in range(2)] == ["", ""]
     assert one.gave_up(BLACK, 1) == (
         "3 prompts in a row were given up, the last because it is black. Look at one in ComfyUI"
@@ -26,7 +26,7 @@ def test_many_given_up_in_a_row_end_the_run_with_the_reason_and_the_remedy() -> 
 
 def test_an_image_in_between_forgives() -> None:
     """A row is a row."""
-    one = halt(give_ups_in_a_row=2)
+    one = stop_rules(give_ups_in_a_row=2)
     for _ in range(9):
         assert one.gave_up(BLACK, 1) == ""
         one.made("a", 1.0)
@@ -34,7 +34,7 @@ def test_an_image_in_between_forgives() -> None:
 
 def test_a_large_share_of_failures_ends_it_though_some_succeed() -> None:
     """Two of three black: nobody wants the night to go on like that."""
-    one, said = halt(give_up_share=0.5), ""
+    one, said = stop_rules(give_up_share=0.5), ""
     for _ in range(50):
         one.made("a", 1.0)
     while not said:
@@ -45,22 +45,22 @@ def test_a_large_share_of_failures_ends_it_though_some_succeed() -> None:
 
 def test_a_share_means_nothing_before_there_are_enough() -> None:
     """The first image of a night may fail."""
-    one = halt(give_up_share=0.1, give_ups_in_a_row=100)
+    one = stop_rules(give_up_share=0.1, give_ups_in_a_row=100)
     assert [one.gave_up(BLACK, 1) for _ in range(19)] == [""] * 19
     assert one.gave_up(BLACK, 1) != ""
 
 
 def test_a_budget_of_prompts_is_counted_down() -> None:
     """Every post counts, whatever came of it."""
-    one = halt(prompts=2)
+    one = stop_rules(prompts=2)
     one.posted()
     assert one.prompts_left == 1
-    assert halt().prompts_left == math.inf
+    assert stop_rules().prompts_left == math.inf
 
 
 def test_what_would_end_too_late_is_known_from_what_prompts_took() -> None:
     """The middle one of the last few: one that outlived an hour's outage says nothing about the next."""
-    one = halt(left=30.0)
+    one = stop_rules(left=30.0)
     assert not one.is_late("a"), "nothing is known yet"
     for waited in (20.0, 3600.0, 21.0):
         one.made("a", waited)

@@ -9,7 +9,7 @@ import pytest
 
 from reggen.sim import Settings
 from reggen.sim.http import routes
-from reggen.sim.http.reply import Ask, Reply
+from reggen.sim.http.reply import HttpReply, HttpRequest
 from reggen.sim.state import jobs
 from reggen.sim.state.disk import Disk, File
 from reggen.sim.state.model import Ending, Frame, Mishap, Pause, Shown
@@ -408,16 +408,16 @@ def test_poisonous_extra_info_spoils_the_jobs_page():
     one = world()
     entry = done(one, plain(1), extra_data={"extra_pnginfo": "hi"})
     assert entry["status"]["messages"][-1][1]["exception_type"] == "TypeError"
-    ask = Ask("GET", "/jobs", api=True)
+    ask = HttpRequest("GET", "/jobs", api=True)
     assert status(one, ask) == 500
     one.history.clear()
     assert status(one, ask) == 200
 
 
-def status(one: World, ask: Ask) -> int:
+def status(one: World, ask: HttpRequest) -> int:
     """The status of an answer."""
     reply = routes.answer(one, ask)
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, HttpReply)
     return reply.status
 
 
@@ -438,7 +438,7 @@ def test_old_servers_and_prompt_ids(version: str, asked: dict[str, Any], given: 
 @pytest.mark.parametrize("version", ["0.3.64", "2024-10", "2024-07"])
 def test_old_servers_have_no_jobs(version: str):
     """/api/jobs is younger than these."""
-    assert status(world(version=version), Ask("GET", "/jobs", api=True)) == 404
+    assert status(world(version=version), HttpRequest("GET", "/jobs", api=True)) == 404
 
 
 def test_unknown_version_is_refused():
@@ -497,7 +497,7 @@ def test_view_is_located_without_a_disk():
     """A request for a file comes back as the file that is to be painted."""
     one = world()
     done(one, plain(1))
-    found = routes.answer(one, Ask("GET", "/view", query={"filename": "p_00001_.png"}))
+    found = routes.answer(one, HttpRequest("GET", "/view", query={"filename": "p_00001_.png"}))
     assert isinstance(found, File)
 
 

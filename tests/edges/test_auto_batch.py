@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from reggen.dataset.ledger import Ledger
-from reggen.engine.auto_batch import Gauged, sizes_for
+from reggen.engine.auto_batch import BatchTimes, sizes_for
 from reggen.job.models import Job
-from reggen.prepare.prepared_job import BATCH, study
+from reggen.prepare.prepared_job import BATCH, prepare
 from reggen.sim import Fault, Settings, Sim, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
@@ -47,8 +47,8 @@ async def test_where_batches_are_faster_they_are_used_and_kept(job: JobMaker) ->
         assert batches(sim) == [1, 1, 2, 4, *[4] * 10]
         assert told.notes[0].startswith("finding out which batch"), "minutes may go by, and nobody is to wonder"
         assert any("batch = 4" in note for note in told.notes)
-        (brief,) = study(one, "job.toml")
-        assert_sound(brief.job, brief.plan)
+        (prepared,) = prepare(one, "job.toml")
+        assert_sound(prepared.job, prepared.plan)
         await filled(auto(job, sim, count=48))
         assert batches(sim)[14:] == [4, 4]
 
@@ -103,5 +103,5 @@ def test_it_costs_a_small_part_of_what_is_to_be_made(missing: int, sizes: list[i
 
 def test_the_smallest_that_is_nearly_as_fast_is_taken() -> None:
     """A larger batch that saves less than 5 % only costs memory, and more when it fails."""
-    assert Gauged("a", {1: 1.0, 2: 0.8, 4: 0.77, 8: 0.9}).best == 2
-    assert Gauged("a", {1: 1.0, 2: 0.96, 4: 1.1}).best == 1
+    assert BatchTimes("a", {1: 1.0, 2: 0.8, 4: 0.77, 8: 0.9}).best == 2
+    assert BatchTimes("a", {1: 1.0, 2: 0.96, 4: 1.1}).best == 1

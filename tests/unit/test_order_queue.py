@@ -9,34 +9,36 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.plan.plan import Order, Sample
-from reggen.scheduler.order_queue import FAR, NEAR, Kind, Shelf
+from reggen.plan.plan import PromptRequest, Sample
+from reggen.scheduler.order_queue import FAR, NEAR, OrderKind, OrderQueue
 
 
-def order(index: int, positive: str = "a cat", checkpoint: str | None = None, **more: Any) -> Order:
+def request(index: int, positive: str = "a cat", checkpoint: str | None = None, **more: Any) -> PromptRequest:
     settings = (("checkpoint", checkpoint),) if checkpoint else ()
-    return Order((Sample(index, 0, f"reg_{index + 1:03d}", positive, "", seed=index, settings=settings, **more),))
+    return PromptRequest(
+        (Sample(index, 0, f"reg_{index + 1:03d}", positive, "", seed=index, settings=settings, **more),)
+    )
 
 
-def taken(shelf: Shelf, last: Kind | None = None) -> Iterator[int]:
+def taken(queue: OrderQueue, last: OrderKind | None = None) -> Iterator[int]:
     """One server takes everything."""
-    while one := shelf.take(last):
-        last = Kind.of(one)
+    while one := queue.take(last):
+        last = OrderKind.of(one)
         yield one.samples[0].index
 
 
 def test_without_differences_orders_are_taken_as_they_come() -> None:
     """Slot after slot, and then it is empty."""
-    shelf = Shelf(order(index) for index in range(200))
-    assert list(taken(shelf)) == list(range(200))
-    assert shelf.empty
+    queue = OrderQueue(request(index) for index in range(200))
+    assert list(taken(queue)) == list(range(200))
+    assert queue.empty
 
 
 def test_a_server_keeps_its_checkpoint() -> None:
     """Two checkpoints in turn through a thousand images are one switch, not a thousand."""
     names = ["a", "b"]
-    shelf = Shelf((order(index, checkpoint=names[index % 2]) for index in range(1000)), FAR)
-    made = list(taken(shelf))
+    queue = OrderQueue((request(index, checkpoint=names[index % 2]) for index in range(1000)), FAR)
+    made = list(taken(queue))
     switches = sum((one - other) % 2 for one, other in pairwise(made))
     assert switches == 1
     assert sorted(made) == list(range(1000))
@@ -44,69 +46,71 @@ def test_a_server_keeps_its_checkpoint() -> None:
 
 def test_servers_share_the_checkpoints() -> None:
     """A second server takes the checkpoint that nobody has loaded."""
-    shelf = Shelf((order(index, checkpoint="ab"[index % 2]) for index in range(100)), FAR)
-    first = shelf.take(None)
+    queue = OrderQueue((request(index, checkpoint="ab"[index % 2]) for index in range(100)), FAR)
+    first = queue.take(None)
     assert first is not None
-    loaded = Kind.of(first).checkpoint
-    second = shelf.take(None, lambda checkpoint: int(checkpoint == loaded))
+    loaded = OrderKind.of(first).checkpoint
+    second = queue.take(None, lambda checkpoint: int(checkpoint == loaded))
     assert second is not None
-    assert Kind.of(second).checkpoint != loaded
+    assert OrderKind.of(second).checkpoint != loaded
 
 
 def test_the_same_prompt_comes_next_within_a_few_dozen() -> None:
     """Three prompts in turn: each is encoded once for a block, and no block waits for another."""
-    shelf = Shelf(order(index, "abc"[index % 3]) for index in range(2 * NEAR))
-    made = list(taken(shelf))
+    queue = OrderQueue(request(index, "abc"[index % 3]) for index in range(2 * NEAR))
+    made = list(taken(queue))
     assert made[: len(range(0, NEAR, 3))] == list(range(0, NEAR, 3))
     assert sorted(made[:NEAR]) == list(range(NEAR))
 
 
 def test_what_was_claimed_is_not_taken() -> None:
     """Whether it lies here or comes later; what was taken cannot be claimed any more, nor anything twice."""
-    shelf = Shelf(order(index) for index in range(NEAR + 10))
-    assert shelf.claim({3})
-    first = shelf.take(None)
+    queue = OrderQueue(request(index) for index in range(NEAR + 10))
+    assert queue.claim({3})
+    first = queue.take(None)
     assert first is not None
-    assert not shelf.claim({first.samples[0].index})
-    assert not shelf.claim({3})
-    assert shelf.claim({5})
-    assert shelf.claim({NEAR + 1})
-    assert list(taken(shelf)) == [index for index in range(1, NEAR + 10) if index not in {3, 5, NEAR + 1}]
+    assert not queue.claim({first.samples[0].index})
+    assert not queue.claim({3})
+    assert queue.claim({5})
+    assert queue.claim({NEAR + 1})
+    assert list(taken(queue)) == [index for index in range(1, NEAR + 10) if index not in {3, 5, NEAR + 1}]
 
 
 def test_the_slot_that_was_walked_last_was_taken_too() -> None:
     """Claimed by an earlier run's prompt it would be paid for twice; the one after it is still to come."""
-    shelf = Shelf(order(index) for index in range(2 * NEAR))
+    queue = OrderQueue(request(index) for index in range(2 * NEAR))
     for _ in range(NEAR):
-        shelf.take(None)
-    assert not shelf.claim({NEAR - 1})
-    assert shelf.claim({NEAR})
-    assert NEAR not in set(taken(shelf))
+        queue.take(None)
+    assert not queue.claim({NEAR - 1})
+    assert queue.claim({NEAR})
+    assert NEAR not in set(taken(queue))
 
 
 def test_a_batch_loses_only_the_samples_that_were_claimed() -> None:
     """The rest of it is still to be made."""
-    four = Order(tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4)))
-    shelf = Shelf(iter([four]))
-    assert shelf.claim({1, 2})
-    left = shelf.take(None)
+    four = PromptRequest(
+        tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4))
+    )
+    queue = OrderQueue(iter([four]))
+    assert queue.claim({1, 2})
+    left = queue.take(None)
     assert left is not None
     assert [sample.index for sample in left.samples] == [0, 3]
 
 
 def test_a_text_that_is_shunned_is_taken_only_where_there_is_no_other() -> None:
     """Though it is the nearest; the orders of one text stay in their order."""
-    shelf = Shelf(order(index, "abb"[index % 3]) for index in range(6))
-    last = Kind.of(order(0, "a"))
-    taken_ones = [shelf.take(last, shun=["a"]) for _ in range(6)]
+    queue = OrderQueue(request(index, "abb"[index % 3]) for index in range(6))
+    last = OrderKind.of(request(0, "a"))
+    taken_ones = [queue.take(last, shun=["a"]) for _ in range(6)]
     assert [one.samples[0].index for one in taken_ones if one] == [1, 2, 4, 5, 0, 3]
-    assert shelf.take(last, shun=["a"]) is None
+    assert queue.take(last, shun=["a"]) is None
 
 
 def test_a_checkpoint_is_kept_though_all_its_texts_are_shunned() -> None:
     """Loading another costs more than one post that may be refused."""
-    shelf = Shelf((order(index, "ab"[index % 2], checkpoint="ab"[index % 2]) for index in range(4)), FAR)
-    one = shelf.take(Kind.of(order(0, "a", checkpoint="a")), shun=["a"])
+    queue = OrderQueue((request(index, "ab"[index % 2], checkpoint="ab"[index % 2]) for index in range(4)), FAR)
+    one = queue.take(OrderKind.of(request(0, "a", checkpoint="a")), shun=["a"])
     assert one is not None
     assert one.samples[0].index == 0
 
@@ -118,15 +122,15 @@ def test_a_checkpoint_is_kept_though_all_its_texts_are_shunned() -> None:
 )
 def test_everything_is_taken_once_whoever_takes_it(kinds: list[tuple[str, str]], window: int, turns: list[int]) -> None:
     """Some servers in any turn, windows of any length."""
-    shelf = Shelf((order(index, *kind) for index, kind in enumerate(kinds)), window)
-    last: dict[int, Kind] = {}
+    queue = OrderQueue((request(index, *kind) for index, kind in enumerate(kinds)), window)
+    last: dict[int, OrderKind] = {}
     made = []
     for step in range(len(kinds)):
         server = turns[step % len(turns)]
-        one = shelf.take(last.get(server))
+        one = queue.take(last.get(server))
         assert one is not None
-        last[server] = Kind.of(one)
+        last[server] = OrderKind.of(one)
         made.append(one.samples[0].index)
-    assert shelf.take(None) is None
-    assert shelf.empty
+    assert queue.take(None) is None
+    assert queue.empty
     assert sorted(made) == list(range(len(kinds)))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.comfy.json_stream import ITEM, ITEMS, Skimmer
-from reggen.comfy.sanitize import Closed
+from reggen.comfy.json_stream import ITEM, ITEMS, ItemReader
+from reggen.comfy.sanitize import Unacceptable
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 values = st.recursive(
@@ -23,7 +23,7 @@ values = st.recursive(
 
 
 def skimmed(content: bytes, size: int, *, lists: bool) -> Any:
-    skimmer = Skimmer(lambda item: item, lists=lists)
+    skimmer = ItemReader(lambda item: item, lists=lists)
     for start in range(0, len(content), size):
         skimmer.feed(content[start : start + size])
     return skimmer.end()
@@ -48,7 +48,7 @@ def test_lists_are_what_json_says(body: dict[str, Any], size: int) -> None:
 @given(st.binary(max_size=60) | st.text(alphabet='{}[],:"1a \\', max_size=30).map(str.encode), st.booleans())
 def test_what_is_no_object_does_not_pass(content: bytes, lists: bool) -> None:
     """Nothing but Closed is raised, and nothing but an object comes out."""
-    with suppress(Closed):
+    with suppress(Unacceptable):
         assert isinstance(skimmed(content, 7, lists=lists), dict)
 
 
@@ -56,7 +56,7 @@ def test_a_long_queue_is_held_item_by_item() -> None:
     """300 prompts with large workflows: 18 MB pass, and little more than one of them is in memory."""
     workflow = "w" * 60_000
     item = json.dumps([1, "id", {"1": {"inputs": {"text": workflow}}}, {}, []]).encode()
-    skimmer = Skimmer(lambda one: one[1], lists=True)
+    skimmer = ItemReader(lambda one: one[1], lists=True)
     tracemalloc.start()
     try:
         skimmer.feed(b'{"queue_running": [], "queue_pending": [')
@@ -85,5 +85,5 @@ def test_a_long_queue_is_held_item_by_item() -> None:
 )
 def test_a_listing_without_measure_does_not_pass(content: bytes, what: str) -> None:
     """Each limit has its words."""
-    with pytest.raises(Closed, match=what):
+    with pytest.raises(Unacceptable, match=what):
         skimmed(content, 1 << 16, lists=True)

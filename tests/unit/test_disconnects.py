@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from reggen.comfy.disconnects import Cuts
+from reggen.comfy.disconnects import Disconnects
 
 
-def cut(times: int, every: float = 10.0) -> Cuts:
+def cut(times: int, every: float = 10.0) -> Disconnects:
     """Sockets that were cut so many times, the first after one pause."""
-    cuts = Cuts()
+    cuts = Disconnects()
     for number in range(1, times + 1):
         cuts.opened()
         cuts.cut(number * every, every)
@@ -48,7 +48,7 @@ def test_a_socket_that_holds_ends_the_words() -> None:
 
 def test_a_socket_that_cannot_be_opened_is_said_at_once() -> None:
     """With its reason, until one is open."""
-    cuts = Cuts()
+    cuts = Disconnects()
     cuts.failed("connection refused")
     assert cuts.why(0.0) == "no events (connection refused); looking instead"
     cuts.opened()
@@ -57,7 +57,7 @@ def test_a_socket_that_cannot_be_opened_is_said_at_once() -> None:
 
 def test_an_answer_in_place_of_a_socket_comes_with_what_a_proxy_needs() -> None:
     """Something that speaks HTTP let the request through, and not its upgrade."""
-    cuts = Cuts()
+    cuts = Disconnects()
     cuts.failed("HTTP 404")
     assert cuts.why(0.0).startswith("no events (HTTP 404); looking instead (does a proxy let no WebSocket through?")
     assert "proxy_set_header Upgrade $http_upgrade;" in cuts.why(0.0)

@@ -8,7 +8,18 @@ import zlib
 
 import pytest
 
-from reggen.comfy.sanitize import NAME, SAID, Closed, Unpacker, is_choice, is_name, is_number, parsed, said, words_of
+from reggen.comfy.sanitize import (
+    NAME,
+    SAID,
+    Unacceptable,
+    Unpacker,
+    is_choice,
+    is_name,
+    is_number,
+    parsed,
+    said,
+    words_of,
+)
 
 
 def test_a_text_is_cut_and_loses_what_a_terminal_obeys() -> None:
@@ -60,7 +71,7 @@ def test_what_is_no_number_is_nothing() -> None:
 )
 def test_what_cannot_be_read_is_said(text: str) -> None:
     """In words, and as one kind of error."""
-    with pytest.raises(Closed) as caught:
+    with pytest.raises(Unacceptable) as caught:
         parsed(text)
     assert caught.value.what in {"the answer is not JSON", "the answer has more than 1,000,000 values"}
 
@@ -84,9 +95,9 @@ def test_a_packed_body_is_unpacked_in_small_pieces(encoding: str, packed: bytes)
 
 def test_a_body_that_cannot_be_unpacked_is_said() -> None:
     """Damaged, or packed in a way that nobody asked for."""
-    with pytest.raises(Closed, match="damaged"):
+    with pytest.raises(Unacceptable, match="damaged"):
         list(Unpacker("gzip").feed(b"no gzip"))
-    with pytest.raises(Closed, match="packed its answer as 'br'"):
+    with pytest.raises(Unacceptable, match="packed its answer as 'br'"):
         Unpacker("br")
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from reggen.comfy.describe import in_short
 from reggen.comfy.protocol import (
-    Accepted,
     Ended,
     NodeDone,
+    PostAccepted,
     Preview,
     Progressed,
     Queue,
@@ -28,6 +28,7 @@ from reggen.comfy.protocol import (
     is_unknown_job,
     memory_left,
     node_class,
+    orphans,
     read_frame,
     read_history,
     read_job,
@@ -37,10 +38,9 @@ from reggen.comfy.protocol import (
     slim_entry,
     slim_item,
     suggestion,
-    traces,
     version,
 )
-from reggen.comfy.sanitize import NAME, SAID, Closed, parsed
+from reggen.comfy.sanitize import NAME, SAID, Unacceptable, parsed
 from reggen.errors import Nonsense, Rejected, SampleError
 
 EVENTS = (Started, Progressed, NodeDone, Ended, QueueDepth, Preview, Unknown)
@@ -236,7 +236,7 @@ def test_an_answer_to_a_post_is_taken_refused_or_nonsense(status, body):
         answer = read_submission("server", status, as_sent(body))
     except Nonsense:
         return
-    assert isinstance(answer, Accepted | Rejected)
+    assert isinstance(answer, PostAccepted | Rejected)
     if isinstance(answer, Rejected):
         assert answer.reasons
         assert all(reason.strip() for reason in answer.reasons)
@@ -370,9 +370,9 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "unknown job": is_unknown_job,
     "history find": lambda body: find_in_history("a", body, "p"),
     "history entry": slim_entry,
-    "traces": lambda body: traces("a", body, body),
-    "traces queued": lambda body: traces("a", {"queue_running": [body], "queue_pending": body}, {}),
-    "traces done": lambda body: traces("a", {}, {"p": body}),
+    "traces": lambda body: orphans("a", body, body),
+    "traces queued": lambda body: orphans("a", {"queue_running": [body], "queue_pending": body}, {}),
+    "traces done": lambda body: orphans("a", {}, {"p": body}),
     "depth": lambda body: remaining("a", body),
     "version": version,
     "memory": memory_left,
@@ -388,7 +388,7 @@ def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_the_door: 
     sent = json.dumps(body)
     try:
         found = DECODERS[decoder](parsed(sent) if through_the_door else json.loads(sent))
-    except (Nonsense, Closed) as error:
+    except (Nonsense, Unacceptable) as error:
         found = error
     assert all(map(is_clean, words(found))), found
 
@@ -409,5 +409,5 @@ def test_numbers_that_come_out_can_be_reckoned_with(body: Any) -> None:
     with suppress(Nonsense):
         numbers.append(remaining("a", sent))
     with suppress(Nonsense):
-        numbers += [number for one in traces("a", sent, sent) for number in (one.index, one.seed, one.batch)]
+        numbers += [number for one in orphans("a", sent, sent) for number in (one.index, one.seed, one.batch)]
     assert all(-(2**63) <= number < 2**63 for number in numbers)

@@ -9,10 +9,10 @@ from contextlib import suppress
 
 import pytest
 
-from reggen.comfy.protocol import Trace
+from reggen.comfy.protocol import OrphanedPrompt
 from reggen.job.models import Job
-from reggen.plan.plan import Order
-from reggen.progress import TookOver
+from reggen.plan.plan import PromptRequest
+from reggen.progress import PromptsTakenOver
 from reggen.scheduler.fleet import Fleet
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from tests.conftest import JobMaker, Told, eventually, filled
@@ -38,7 +38,7 @@ def _posted(sims: Iterable[Sim]) -> int:
 
 
 def taken_over(told: Told) -> list[str]:
-    return sorted(name for event in told.events if isinstance(event, TookOver) for name in event.names)
+    return sorted(name for event in told.events if isinstance(event, PromptsTakenOver) for name in event.names)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -157,8 +157,8 @@ async def test_a_run_ends_that_finds_out_only_after_a_rest_that_nothing_is_left(
     """
     adopt = Fleet.adopt
 
-    def adopt_and_rest(self: Fleet, name: str, order: Order, trace: Trace) -> bool:
-        taken = adopt(self, name, order, trace)
+    def adopt_and_rest(self: Fleet, name: str, request: PromptRequest, orphan: OrphanedPrompt) -> bool:
+        taken = adopt(self, name, request, orphan)
         self.failed(name, time.monotonic(), at_least=1.0)
         return taken
 

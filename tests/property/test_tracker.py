@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from reggen.comfy.protocol import Ended, Event, How, Outcome, QueueDepth, Started, Success
-from reggen.comfy.tracker import Follower
+from reggen.comfy.protocol import Certainty, Ended, Event, Outcome, QueueDepth, Started, Success
+from reggen.comfy.tracker import PromptTracker
 from reggen.errors import Lost
 
 MOVES = ("work", "deliver", "lose", "double", "drop", "connect", "restart", "look", "wait")
@@ -29,7 +29,7 @@ class World:
 
     prompts: int
     inherited: int = 0
-    follower: Follower = field(default_factory=lambda: Follower("here"))
+    tracker: PromptTracker = field(default_factory=lambda: PromptTracker("here"))
     now: float = 0.0
     queue: list[str] = field(default_factory=list)
     running: str | None = None
@@ -41,18 +41,18 @@ class World:
     looks: Counter[str] = field(default_factory=Counter)
 
     def begin(self) -> World:
-        self.follower.connected(self.now)
+        self.tracker.connected(self.now)
         self.frames.append(QueueDepth(0))
         for number in range(self.prompts):
             name = f"p{number}"
             if number < self.inherited:
                 self.queue.append(name)
-                self.follower.took_over(name, self.now)
+                self.tracker.took_over(name, self.now)
                 continue
-            self.follower.posting(name, self.now)
+            self.tracker.posting(name, self.now)
             self.queue.append(name)
             self.say(QueueDepth(self.depth))
-            self.follower.accepted(name, name, self.now)
+            self.tracker.accepted(name, name, self.now)
         return self
 
     @property
@@ -77,7 +77,7 @@ class World:
             case "connect":
                 return not self.is_open
             case "look":
-                return bool(self.follower.due(self.now))
+                return bool(self.tracker.due(self.now))
         return True
 
     def move(self, move: str) -> None:
@@ -85,16 +85,16 @@ class World:
             case "work":
                 self.work()
             case "deliver":
-                self.follower.frame(self.frames.pop(0), self.now)
+                self.tracker.frame(self.frames.pop(0), self.now)
             case "lose":
                 self.frames.pop(0)
             case "double":
-                self.follower.frame(self.frames[0], self.now)
+                self.tracker.frame(self.frames[0], self.now)
             case "drop":
                 self.drop()
             case "connect":
                 self.is_open = True
-                self.follower.connected(self.now)
+                self.tracker.connected(self.now)
                 self.say(QueueDepth(self.depth))
             case "restart":
                 self.forgotten |= {*self.queue, *self.history} | ({self.running} if self.running else set())
@@ -111,28 +111,28 @@ class World:
             self.say(Started(self.running))
         else:
             name, self.running = self.running, None
-            self.say(Ended(name, How.SUCCESS))
+            self.say(Ended(name, Certainty.SUCCESS))
             self.history.add(name)
-            self.say(QueueDepth(self.depth), Ended(name, How.OVER))
+            self.say(QueueDepth(self.depth), Ended(name, Certainty.OVER))
 
     def drop(self) -> None:
         self.is_open = False
         self.frames.clear()
-        self.follower.disconnected()
+        self.tracker.disconnected()
 
     def look(self) -> None:
         """What a link does: the queue first, the history second."""
-        due = self.follower.due(self.now)
+        due = self.tracker.due(self.now)
         here = {*self.queue, *([self.running] if self.running else [])}
         for name in due.full:
             self.looks[name] += 1
             if name in here:
-                self.settle(name, self.follower.looked(name, None, True, self.now))
+                self.settle(name, self.tracker.looked(name, None, True, self.now))
             else:
-                self.settle(name, self.follower.looked(name, self.entry(name), False, self.now))
+                self.settle(name, self.tracker.looked(name, self.entry(name), False, self.now))
         for name in due.quick:
             self.looks[name] += 1
-            self.settle(name, self.follower.looked(name, self.entry(name), None, self.now))
+            self.settle(name, self.tracker.looked(name, self.entry(name), None, self.now))
 
     def entry(self, name: str) -> Outcome | None:
         return Success({}, 1.0) if name in self.history else None
@@ -153,10 +153,10 @@ class World:
         for _ in range(60):
             if len(self.endings) == self.prompts:
                 return
-            wake = self.follower.wake_at()
+            wake = self.tracker.wake_at()
             assert not math.isinf(wake), "nothing will ever happen again"
             self.now = max(self.now, wake)
-            if self.follower.deaf(self.now):
+            if self.tracker.deaf(self.now):
                 self.drop()
             self.look()
         raise AssertionError("not settled after sixty looks")

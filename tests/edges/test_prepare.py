@@ -14,11 +14,11 @@ from PIL import Image
 from reggen.dataset.exports import write_listings
 from reggen.dataset.ledger import Ledger
 from reggen.doctor.doctor import examine
-from reggen.doctor.scope import Question
+from reggen.doctor.scope import DoctorOptions
 from reggen.errors import JobError
 from reggen.job.models import Job
 from reggen.kohya.rules import uses
-from reggen.prepare.prepared_job import Brief, bucketing_of, settings_of, study
+from reggen.prepare.prepared_job import PreparedJob, bucketing_of, prepare, settings_of
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
 from reggen.workflow.graph import built_in
@@ -65,16 +65,16 @@ def matched(job: JobMaker, train: Path) -> Matched:
     return make
 
 
-def brief_of(job: Job) -> Brief:
-    (brief,) = study(job, "test.toml")
-    return brief
+def brief_of(job: Job) -> PreparedJob:
+    (prepared,) = prepare(job, "test.toml")
+    return prepared
 
 
 def test_the_count_is_what_the_trainer_uses(matched: Matched) -> None:
     """Six images, ten repeats: sixty, and the arithmetic in words."""
-    brief = brief_of(matched())
-    assert len(brief.plan) == 60
-    assert brief.arithmetic[0].startswith("6 x 10 repeats = 60 training images an epoch")
+    prepared = brief_of(matched())
+    assert len(prepared.plan) == 60
+    assert prepared.arithmetic[0].startswith("6 x 10 repeats = 60 training images an epoch")
 
 
 def test_repeats_of_ones_own_are_reckoned_with(matched: Matched) -> None:
@@ -97,10 +97,10 @@ def test_of_several_datasets_the_one_with_the_largest_need_counts(
         if entry in reg_in:
             lines += ["[[datasets.subsets]]", f"image_dir = {str(reg)!r}", "is_reg = true"]
     (tmp_path / "set.toml").write_text("\n".join(lines), encoding="utf-8")
-    brief = brief_of(matched(training={"folder": None, "config": str(tmp_path / "set.toml")}))
-    assert len(brief.plan) == count
-    assert f"6 x {count // 6} repeats = {count} training images an epoch of [[datasets]]" in brief.arithmetic[0]
-    assert "of 60, 12 images with their repeats: kohya fills each up by itself" in " / ".join(brief.warnings)
+    prepared = brief_of(matched(training={"folder": None, "config": str(tmp_path / "set.toml")}))
+    assert len(prepared.plan) == count
+    assert f"6 x {count // 6} repeats = {count} training images an epoch of [[datasets]]" in prepared.arithmetic[0]
+    assert "of 60, 12 images with their repeats: kohya fills each up by itself" in " / ".join(prepared.warnings)
 
 
 def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> None:
@@ -216,14 +216,14 @@ async def test_a_matched_set_is_made_and_the_doctor_finds_nothing(matched: Match
         made = matched(sim.url, captions={"write": "prompt", "extension": ".txt"})
         told = await filled(made)
         assert told.summary.exit_code == 0
-        brief = brief_of(made)
-        assert_sound(brief.job, brief.plan)
+        prepared = brief_of(made)
+        assert_sound(prepared.job, prepared.plan)
     assert made.training is not None
     buckets = bucketing_of(made.training)
-    found = examine(Question(made.dataset.root, train, bucketing=buckets, ending=".txt"))
+    found = examine(DoctorOptions(made.dataset.root, train, bucketing=buckets, ending=".txt"))
     assert list(found.findings) == []
-    caption = (brief.job.dataset.folder / "reg_002.txt").read_text(encoding="utf-8")
-    assert caption == brief.plan[1].positive
+    caption = (prepared.job.dataset.folder / "reg_002.txt").read_text(encoding="utf-8")
+    assert caption == prepared.plan[1].positive
 
 
 async def test_a_deleted_image_takes_its_caption_and_caches_along(matched: Matched) -> None:
@@ -322,10 +322,10 @@ async def test_captions_take_the_ending_that_the_job_has_now(matched: Matched) -
 def test_the_count_is_shared_out_whole(matched: Matched) -> None:
     """Sixty for three classes by 1 : 1 : 2.5; nothing is lost in rounding."""
     blocks = [{"words": "boy"}, {"words": "girl"}, {"words": "dog", "share": 2.5}]
-    briefs = study(matched(classes=blocks), "test.toml")
-    assert [len(brief.plan) for brief in briefs] == [14, 13, 33]
-    assert [brief.job.dataset.folder.name for brief in briefs] == ["1_boy", "1_girl", "1_dog"]
-    assert briefs[1].plan[0].positive == "girl, 1boy, tag0, smile"
+    prepared_jobs = prepare(matched(classes=blocks), "test.toml")
+    assert [len(prepared.plan) for prepared in prepared_jobs] == [14, 13, 33]
+    assert [prepared.job.dataset.folder.name for prepared in prepared_jobs] == ["1_boy", "1_girl", "1_dog"]
+    assert prepared_jobs[1].plan[0].positive == "girl, 1boy, tag0, smile"
 
 
 def test_classes_that_share_a_seed_and_prompts_are_not_made_of_the_same_pictures(matched: Matched) -> None:
@@ -333,18 +333,20 @@ def test_classes_that_share_a_seed_and_prompts_are_not_made_of_the_same_pictures
     blocks = [{"words": "boy"}, {"words": "girl"}, {"words": "dog"}]
     sampling = {"seed": (1 << 53) - 3}
     made = matched(classes=blocks, sampling=sampling)
-    briefs = study(made, "test.toml")
-    seeds = [brief.plan.sample(slot, take).seed for brief in briefs for slot in range(20) for take in range(3)]
+    prepared_jobs = prepare(made, "test.toml")
+    seeds = [
+        prepared.plan.sample(slot, take).seed for prepared in prepared_jobs for slot in range(20) for take in range(3)
+    ]
     assert len(set(seeds)) == len(seeds)
     assert max(seeds) < 1 << 53
     alone = brief_of(matched(dataset={"class": "boy"}, sampling=sampling))
-    assert [sample.seed for sample in briefs[0].plan] == [alone.plan[slot].seed for slot in range(20)]
+    assert [sample.seed for sample in prepared_jobs[0].plan] == [alone.plan[slot].seed for slot in range(20)]
 
 
 def test_a_class_may_have_prompts_of_its_own(matched: Matched) -> None:
     """Instead of the captions."""
     blocks = [{"words": "boy"}, {"words": "girl", "positive": "1girl, {red|blue} hair"}]
-    boy, girl = study(matched(classes=blocks), "test.toml")
+    boy, girl = prepare(matched(classes=blocks), "test.toml")
     assert {sample.positive for sample in girl.plan} == {"1girl, red hair", "1girl, blue hair"}
     assert "boy, 1boy, tag0, smile" in {sample.positive for sample in boy.plan}
 
@@ -365,7 +367,7 @@ def test_a_class_may_have_prompts_of_its_own(matched: Matched) -> None:
 def test_a_forbidden_word_keeps_a_run_from_starting(matched: Matched, sections: dict[str, Any], where: str) -> None:
     """And it is said where it stands."""
     with pytest.raises(JobError) as caught:
-        study(matched(**sections), "test.toml")
+        prepare(matched(**sections), "test.toml")
     assert caught.value.file == "test.toml"
     assert where in str(caught.value)
     assert "forbidden" in str(caught.value)
@@ -402,7 +404,7 @@ def test_the_workflows_own_prompt_is_read_by_the_guard(job: JobMaker, workflow: 
     own = workflow("a red bandana on a boy")
     made = job(workflow=own, prompts={"positive": None}, guard={"forbid": ["red bandana"]})
     with pytest.raises(JobError, match=r"CLIPTextEncode \(node 6\)\.text: 'red bandana' stands at character 3"):
-        study(made, "test.toml")
+        prepare(made, "test.toml")
 
 
 def test_a_prompt_of_the_jobs_own_takes_the_workflows_place_for_the_guard_too(
@@ -427,7 +429,7 @@ def test_every_text_of_the_positive_side_is_read(job: JobMaker, workflow: Workfl
     joined["3"] = {**sampler, "inputs": {**sampler["inputs"], "positive": ["22", 0]}}
     made = job(workflow=workflow("", "red bandana", **joined), guard={"forbid": ["red bandana"]})
     with pytest.raises(JobError, match=r"StringConcatenate \(node 21\)\.string_b") as caught:
-        study(made, "test.toml")
+        prepare(made, "test.toml")
     assert len(caught.value.problems) == 1
 
 
@@ -442,9 +444,9 @@ def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workf
     """The plan must not say that the guard has read it."""
     elsewhere = {"6": {"class_type": "PromptFromDisk", "inputs": {"clip": ["4", 1]}}}
     made = job(workflow=workflow(**elsewhere), prompts={"positive": None}, guard={"forbid": ["red bandana"]})
-    brief = brief_of(made)
-    assert any("the guard has not read it" in warning for warning in brief.warnings)
-    assert "no forbidden word in" not in preview(brief, "test.toml")
+    prepared = brief_of(made)
+    assert any("the guard has not read it" in warning for warning in prepared.warnings)
+    assert "no forbidden word in" not in preview(prepared, "test.toml")
 
 
 async def test_the_workflows_own_prompt_is_the_caption_and_in_the_lists(job: JobMaker, workflow: Workflows) -> None:
@@ -533,11 +535,11 @@ def test_repeats_in_the_class_words_are_noticed(job: JobMaker) -> None:
 def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: Matched) -> None:
     """With what there is to do; one that the prefix brings is not blamed on it."""
     with pytest.raises(JobError) as caught:
-        study(matched(guard={"forbid": ["tag3"]}), "test.toml")
+        prepare(matched(guard={"forbid": ["tag3"]}), "test.toml")
     assert caught.value.problems[0].key == "the prompt of reg_004, from the caption of img_3.png"
     assert caught.value.problems[0].hint == "to have it taken out, put 'tag3' into training.trigger"
     with pytest.raises(JobError) as caught:
-        study(matched(guard={"forbid": ["red hat"]}, prompts={"prefix": "red hat"}), "test.toml")
+        prepare(matched(guard={"forbid": ["red hat"]}, prompts={"prefix": "red hat"}), "test.toml")
     assert caught.value.problems[0].key == "the prompt of reg_001"
 
 
@@ -545,7 +547,7 @@ def test_a_training_set_that_is_not_there_is_a_sentence(job: JobMaker, tmp_path:
     """Before anything else."""
     made = job(training={"folder": str(tmp_path / "nowhere")}, dataset={"count": "match"})
     with pytest.raises(JobError, match="there is no such folder"):
-        study(made, "test.toml")
+        prepare(made, "test.toml")
 
 
 def test_choices_are_counted_for_the_report(job: JobMaker) -> None:
@@ -562,8 +564,8 @@ def test_choices_are_counted_for_the_report(job: JobMaker) -> None:
 def test_classes_are_used_whole_in_whatever_order_the_trainer_lists_their_folders(matched: Matched) -> None:
     """Together they are what an epoch uses, so kohya takes each image once, whichever folder it comes to first."""
     blocks = [{"words": "boy", "share": 2}, {"words": "girl", "share": 1}]
-    briefs = study(matched(classes=blocks), "job.toml")
-    folders = [(len(brief.plan), brief.job.dataset.repeats) for brief in briefs]
+    prepared_jobs = prepare(matched(classes=blocks), "job.toml")
+    folders = [(len(prepared.plan), prepared.job.dataset.repeats) for prepared in prepared_jobs]
     assert [count for count, _ in folders] == [40, 20]
     for order in (folders, folders[::-1]):
         assert [set(used) for used in uses(60, order)] == [{1}, {1}]

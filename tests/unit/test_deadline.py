@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from reggen.cli.deadline import curfew
+from reggen.cli.deadline import deadline
 from reggen.errors import JobError
 
 ELEVEN = datetime(2026, 2, 19, 23, 0)  # noqa: DTZ001 - local time, as the wall clock says it
@@ -39,21 +39,21 @@ class Clocks:
 def test_the_time_a_run_has(until: str | None, for_: str | None, seconds: float) -> None:
     """--until is the next such time of day, --for a length."""
     clocks = Clocks()
-    left = curfew("job.toml", until, for_, now=clocks.now, steady=clocks.seconds)
+    left = deadline("job.toml", until, for_, now=clocks.now, steady=clocks.seconds)
     assert left is not None
     assert left() == seconds
 
 
 def test_without_either_there_is_no_end() -> None:
     """A run goes on until nothing is missing."""
-    assert curfew("job.toml", None, None) is None
+    assert deadline("job.toml", None, None) is None
 
 
 def test_a_computer_that_slept_has_lost_the_time() -> None:
     """Three hours in which nothing ran are gone for both: the wall clock and the steady one went on."""
     clocks = Clocks()
-    until = curfew("job.toml", "07:00", None, now=clocks.now, steady=clocks.seconds)
-    for_ = curfew("job.toml", None, "8h", now=clocks.now, steady=clocks.seconds)
+    until = deadline("job.toml", "07:00", None, now=clocks.now, steady=clocks.seconds)
+    for_ = deadline("job.toml", None, "8h", now=clocks.now, steady=clocks.seconds)
     clocks.wall += timedelta(hours=3)
     clocks.steady += 3 * 3600
     assert until is not None
@@ -64,8 +64,8 @@ def test_a_computer_that_slept_has_lost_the_time() -> None:
 def test_a_clock_that_is_corrected_moves_the_time_of_day_and_no_length() -> None:
     """At seven it is over, whenever the clock says so; eight hours are eight hours."""
     clocks = Clocks()
-    until = curfew("job.toml", "07:00", None, now=clocks.now, steady=clocks.seconds)
-    for_ = curfew("job.toml", None, "8h", now=clocks.now, steady=clocks.seconds)
+    until = deadline("job.toml", "07:00", None, now=clocks.now, steady=clocks.seconds)
+    for_ = deadline("job.toml", None, "8h", now=clocks.now, steady=clocks.seconds)
     clocks.wall += timedelta(hours=2)
     assert until is not None
     assert for_ is not None
@@ -80,4 +80,4 @@ def test_a_clock_that_is_corrected_moves_the_time_of_day_and_no_length() -> None
 def test_no_time_is_a_sentence(until: str | None, for_: str | None) -> None:
     """What was said, and how to write it."""
     with pytest.raises(JobError):
-        curfew("job.toml", until, for_)
+        deadline("job.toml", until, for_)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from reggen.comfy.protocol import Queue
 from reggen.comfy.refusals import FEW, Refusals
-from reggen.comfy.tracker import Pace
-from reggen.comfy.watchdog import LOOKS, Verdict, Worker
+from reggen.comfy.tracker import Timings
+from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog
 from reggen.errors import Refused
 
-PACE = Pace(gap=45.0, stall=1200.0, mercy=60.0)
+PACE = Timings(gap=45.0, stall=1200.0, mercy=60.0)
 GAPS = st.floats(0.0, 40.0)  # a healthy server's longest that was ever measured had 14 s
 RUNS = st.floats(1.0, 1000.0)
 RHYTHMS = st.lists(st.floats(0.1, 10_000.0), min_size=1, max_size=40)
@@ -57,17 +57,17 @@ def test_a_worker_that_lives_is_never_called_dead(
     gaps: list[float], runs: list[float], ours: list[bool], rhythm: list[float]
 ) -> None:
     """Whatever its gaps below the limit, and whenever it is looked at: seconds or hours apart, with no event at all."""
-    server, worker = Healthy(gaps, runs, ours), Worker(PACE)
+    server, worker = Healthy(gaps, runs, ours), WorkerWatchdog(PACE)
     for now in moments(rhythm, 20_000.0):
         queue, heard = server.at(now)
-        assert worker.seen(queue, heard, now) not in {Verdict.DEAD, Verdict.INTERRUPT}, f"at {now}: {queue}"
+        assert worker.seen(queue, heard, now) not in {WorkerVerdict.DEAD, WorkerVerdict.INTERRUPT}, f"at {now}: {queue}"
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0.5, 30.0), min_size=1, max_size=20), st.booleans())
 def test_a_worker_that_takes_nothing_is_found_dead(rhythm: list[float], freed: bool) -> None:
     """Under watch for the limit, at looks that are no further apart than they are asked for."""
-    worker = Worker(PACE)
+    worker = WorkerWatchdog(PACE)
     if freed:
         worker.freed(0.0)
     queue, watched, last = Queue((), ("head", "next"), {}), 0.0, 0.0
@@ -75,8 +75,8 @@ def test_a_worker_that_takes_nothing_is_found_dead(rhythm: list[float], freed: b
         watched, last = watched + min(now - last, PACE.gap / LOOKS), now
         verdict = worker.seen(queue, None, now)
         due = watched >= PACE.gap * (3 if freed and now < 1200.0 else 1) - 1e-6
-        assert (verdict is Verdict.DEAD) == due or abs(watched - PACE.gap) < 1e-6
-        if verdict is Verdict.DEAD:
+        assert (verdict is WorkerVerdict.DEAD) == due or abs(watched - PACE.gap) < 1e-6
+        if verdict is WorkerVerdict.DEAD:
             return
     raise AssertionError("it was never found")
 

@@ -12,9 +12,9 @@ import pytest
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.engine.threads import Threads
-from reggen.engine.writer import Accepted, Scribe
+from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.errors import StorageError
-from reggen.images.check import Finding
+from reggen.images.check import Inspection
 from reggen.plan.plan import Plan
 from tests.conftest import JobMaker, eventually
 
@@ -26,13 +26,13 @@ def folder(job: JobMaker) -> Folder:
     return made
 
 
-def accepted(job: JobMaker, folder: Folder, index: int) -> Accepted:
+def accepted(job: JobMaker, folder: Folder, index: int) -> AcceptedImage:
     """A picture on its way to a slot."""
     sample = Plan(job())[index]
     part = folder.parts / f"{sample.name}.part"
     part.write_bytes(f"picture {index}".encode())
     row = Row(index, "done", 0, sample.name, "2026", bytes=9)
-    return Accepted(sample, Part(part, 9, "00"), Finding(64, 64, {}), lambda: row)
+    return AcceptedImage(sample, Part(part, 9, "00"), Inspection(64, 64, {}), lambda: row)
 
 
 class Refusing(Ledger):
@@ -46,12 +46,12 @@ async def test_an_image_whose_row_cannot_be_written_is_not_there(job: JobMaker, 
     """Without its row it is not done: it is taken away again, told to whoever waits, and made anew later."""
     thread = Threads(1, "test", folder.images)
     with Refusing.open(folder.state / LEDGER) as ledger:
-        scribe = Scribe(folder, ledger, ".txt", thread)
-        waiting = [scribe.keep(accepted(job, folder, index)) for index in range(3)]
+        writer = DatasetWriter(folder, ledger, ".txt", thread)
+        waiting = [writer.keep(accepted(job, folder, index)) for index in range(3)]
         for future in waiting:
             with pytest.raises(StorageError, match="the disk is full"):
                 await future
-        await scribe.close()
+        await writer.close()
         await thread.close()
     assert list(folder.images.iterdir()) == []
     assert list(folder.parts.iterdir()) == []
@@ -71,13 +71,13 @@ async def test_what_one_image_cannot_do_the_others_can(
     monkeypatch.setattr(Folder, "sync", refused)
     thread = Threads(1, "test", folder.images)
     with Ledger.open(folder.state / LEDGER) as ledger:
-        scribe = Scribe(folder, ledger, ".txt", thread)
+        writer = DatasetWriter(folder, ledger, ".txt", thread)
         ends = await asyncio.gather(
-            *(scribe.keep(accepted(job, folder, index)) for index in range(3)), return_exceptions=True
+            *(writer.keep(accepted(job, folder, index)) for index in range(3)), return_exceptions=True
         )
         assert [type(end) for end in ends] == [type(None), StorageError, type(None)]
         assert ledger.done(0, 3) == {0, 2}
-        await scribe.close()
+        await writer.close()
         await thread.close()
     assert sorted(file.name for file in folder.images.iterdir()) == ["reg_001.png", "reg_003.png"]
 
@@ -97,11 +97,11 @@ async def test_closing_waits_for_what_is_being_written(
     monkeypatch.setattr(Folder, "place", slowly)
     thread = Threads(1, "test", folder.images)
     with Ledger.open(folder.state / LEDGER) as ledger:
-        scribe = Scribe(folder, ledger, ".txt", thread)
-        kept = scribe.keep(accepted(job, folder, 0))
+        writer = DatasetWriter(folder, ledger, ".txt", thread)
+        kept = writer.keep(accepted(job, folder, 0))
         await eventually(begun.is_set)
-        late = scribe.keep(accepted(job, folder, 1))
-        closing = asyncio.create_task(scribe.close())
+        late = writer.keep(accepted(job, folder, 1))
+        closing = asyncio.create_task(writer.close())
         await asyncio.sleep(0)
         gate.set()
         await closing

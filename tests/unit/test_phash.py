@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from reggen.dataset.duplicates import training_prints
-from reggen.images.compare import Verdict, twin
-from reggen.images.phash import own_print, print_of, prints
-from reggen.images.phash_index import Likeness
+from reggen.dataset.duplicates import training_phashes
+from reggen.images.compare import Match, match_of
+from reggen.images.phash import own_phash, phash_of, phashes
+from reggen.images.phash_index import PhashIndex
 from tests.gallery import COPIES, picture, rehearsal
 
 KEPT = 12  # of each kind; `python -m tests.bench.gates --recall 200` measures
@@ -25,23 +25,23 @@ class Gallery:
 
     pictures: list[Image.Image]
     files: list[Path]
-    index: Likeness
+    index: PhashIndex
 
     def found(self, image: Image.Image, at: Path) -> list[int]:
         """What it is taken for: suspected by its hash, and confirmed by the closer look."""
         image.save(at / "new.png", compress_level=1)
-        suspects = self.index.find(prints(image))
-        return [number for number in suspects if twin(at / "new.png", [self.files[number]])]
+        suspects = self.index.find(phashes(image))
+        return [number for number in suspects if match_of(at / "new.png", [self.files[number]])]
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     """Made once."""
-    pictures, index = [*map(picture, range(KEPT)), *map(rehearsal, range(KEPT))], Likeness(6)
+    pictures, index = [*map(picture, range(KEPT)), *map(rehearsal, range(KEPT))], PhashIndex(6)
     folder = tmp_path_factory.mktemp("gallery")
     files = [folder / f"{number}.png" for number in range(len(pictures))]
     for number, image in enumerate(pictures):
-        own = own_print(image)
+        own = own_phash(image)
         assert own is not None
         index.add(number, own)
         image.save(files[number], compress_level=1)
@@ -71,19 +71,19 @@ def test_a_picture_that_shows_nothing_has_no_hash(level: int) -> None:
     """Or all of them would be one."""
     image = Image.new("RGB", (64, 64), (level, level, level))
     image.putpixel((3, 3), (90, 0, 0))
-    assert (prints(image), own_print(image)) == ((), None)
+    assert (phashes(image), own_phash(image)) == ((), None)
 
 
 def test_size_and_mode_make_no_difference() -> None:
     """Upright or wide, grey or in colour: a hash is of what is shown."""
     image = picture(1)
-    assert prints(image.convert("RGBA")) == prints(image)
-    assert len(prints(image.convert("L").resize((320, 64)))) == len(prints(image))
+    assert phashes(image.convert("RGBA")) == phashes(image)
+    assert len(phashes(image.convert("L").resize((320, 64)))) == len(phashes(image))
 
 
 def test_the_nearest_come_first_and_none_beyond_the_limit() -> None:
     """By the number of bits that differ from any of the hashes asked for."""
-    index = Likeness(2)
+    index = PhashIndex(2)
     for number, own in enumerate((0b1111, 0b0001, 0b0000, 0b0111)):
         index.add(number, own)
     assert index.find([0]) == [2, 1]
@@ -96,7 +96,7 @@ def test_the_index_finds_what_looking_at_all_would_find(bits: int) -> None:
     """However it is cut into bands."""
     chance = random.Random(bits)
     known = [chance.getrandbits(64) for _ in range(2000)]
-    index = Likeness(bits)
+    index = PhashIndex(bits)
     for number, own in enumerate(known):
         index.add(number, own)
     for _ in range(50):
@@ -109,7 +109,7 @@ def test_the_index_finds_what_looking_at_all_would_find(bits: int) -> None:
 
 def test_the_oldest_are_forgotten_where_it_is_full() -> None:
     """Its memory is what it was at the beginning."""
-    chance, index = random.Random(1), Likeness(6, most=50)
+    chance, index = random.Random(1), PhashIndex(6, most=50)
     known = [chance.getrandbits(64) for _ in range(180)]
     for number, own in enumerate(known):
         index.add(number, own)
@@ -121,7 +121,7 @@ def test_its_memory_is_taken_at_once() -> None:
     """Neither what is remembered nor a search needs more than a full index had when it was empty."""
     tracemalloc.start()
     try:
-        index = Likeness(6, most=20_000)
+        index = PhashIndex(6, most=20_000)
         begun, _ = tracemalloc.get_traced_memory()
         for number in range(20_000):
             index.add(number, number)
@@ -140,8 +140,8 @@ def test_equal_pixels_are_the_same_picture(tmp_path: Path) -> None:
     picture(3, 64).save(tmp_path / "b.webp", lossless=True)
     (tmp_path / "c.png").write_bytes(b"<html>")
     others = [tmp_path / name for name in ("gone.png", "c.png", "b.webp")]
-    assert twin(tmp_path / "a.png", others) == (others[2], Verdict.SAME)
-    assert twin(tmp_path / "c.png", others) is None
+    assert match_of(tmp_path / "a.png", others) == (others[2], Match.SAME)
+    assert match_of(tmp_path / "c.png", others) is None
 
 
 def test_training_images_are_hashed_as_far_as_they_can_be_read(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_training_images_are_hashed_as_far_as_they_can_be_read(tmp_path: Path) -
     picture(1).save(paths[0])
     picture(1).save(paths[1], quality=90)
     paths[2].write_bytes(b"half a pict")
-    own = own_print(picture(1))
-    hashed = dict(training_prints(paths, lambda: False))
+    own = own_phash(picture(1))
+    hashed = dict(training_phashes(paths, lambda: False))
     assert set(hashed) == {0, 1}
     assert hashed[0] == own
     assert (hashed[1] ^ hashed[0]).bit_count() <= 3
-    assert print_of(paths[3]) is None
-    assert list(training_prints(paths, lambda: True)) == []
+    assert phash_of(paths[3]) is None
+    assert list(training_phashes(paths, lambda: True)) == []

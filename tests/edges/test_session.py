@@ -11,7 +11,7 @@ import pytest
 
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.protocol import Outcome, Success
-from reggen.comfy.session import Link
+from reggen.comfy.session import ServerSession
 from reggen.errors import Interrupted, Lost, Unreachable
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.workflow.graph import Graph, built_in
@@ -21,15 +21,15 @@ BRIEF = Timeouts(connect=1.0, request=1.0, download=2.0)
 
 
 @asynccontextmanager
-async def linked(settings: Settings | None = None, *faults: Fault) -> AsyncIterator[tuple[Sim, Link]]:
+async def linked(settings: Settings | None = None, *faults: Fault) -> AsyncIterator[tuple[Sim, ServerSession]]:
     """A stand-in and a link to it that is up."""
     settings = settings or Settings(seconds=0.02)
     async with serve(settings, script=Script(faults)) as sim, Client(sim.url, timeouts=BRIEF) as client:
-        link = Link(client, pace=PACE)
+        session = ServerSession(client, timings=PACE)
         async with asyncio.TaskGroup() as group:
-            talking = [group.create_task(link.listen()), group.create_task(link.watch())]
-            await eventually(lambda: link.up)
-            yield sim, link
+            talking = [group.create_task(session.listen()), group.create_task(session.watch())]
+            await eventually(lambda: session.up)
+            yield sim, session
             for task in talking:
                 task.cancel()
 
@@ -42,61 +42,61 @@ def graph(seed: int) -> Graph:
     return made
 
 
-async def run(link: Link, seed: int = 1) -> Outcome:
+async def run(session: ServerSession, seed: int = 1) -> Outcome:
     async with asyncio.timeout(20):
-        return await link.execute(graph(seed), str(uuid.uuid4()), {"index": seed})
+        return await session.execute(graph(seed), str(uuid.uuid4()), {"index": seed})
 
 
 async def test_a_prompt_comes_back_with_its_images() -> None:
     """Posted, followed, and looked at once."""
-    async with linked() as (sim, link):
-        outcome = await run(link)
+    async with linked() as (sim, session):
+        outcome = await run(session)
         assert isinstance(outcome, Success)
         assert len(outcome.images["9"]) == 1
         assert outcome.seconds is not None
         assert sum("/history" in request.path for request in sim.requests) == 1
-        assert link.in_flight == 0
+        assert session.in_flight == 0
 
 
 async def test_every_socket_has_a_client_id_of_its_own() -> None:
     """Reused, the server would unregister the new socket together with the old one."""
-    async with linked() as (sim, link):
+    async with linked() as (sim, session):
         for number in (1, 2, 3):
             sim.drop_sockets()
             await eventually(lambda: sim.sockets == 0)
             await eventually(lambda: sim.sockets == 1)
-            assert isinstance(await run(link, number), Success)
+            assert isinstance(await run(session, number), Success)
         ids = [request.query["clientId"] for request in sim.requests if request.path == "/ws"]
         assert len(ids) == len(set(ids)) >= 2
 
 
 async def test_a_deaf_socket_is_found_out_and_replaced() -> None:
     """It is open, pings are answered, and nothing is heard: the missing canary tells."""
-    async with linked() as (sim, link):
+    async with linked() as (sim, session):
         sim.deafen()
-        assert isinstance(await run(link), Success)
+        assert isinstance(await run(session), Success)
         await eventually(lambda: sim.count("GET", "/ws") >= 2 or sim.sockets == 1)
-        await eventually(lambda: not link.why)
+        await eventually(lambda: not session.why)
         looks = sum("/queue" in request.path for request in sim.requests)
-        assert isinstance(await run(link, 2), Success)
+        assert isinstance(await run(session, 2), Success)
         assert sum("/queue" in request.path for request in sim.requests) == looks, "hearing again: no more looking"
 
 
 async def test_without_any_socket_prompts_are_followed_by_looking() -> None:
     """HTTP works, /ws does not: gently, and every image comes."""
-    async with linked() as (sim, link):
+    async with linked() as (sim, session):
         sim.refuse_sockets(60)
         sim.drop_sockets()
-        await eventually(lambda: "looking instead" in link.why)
-        assert link.up
-        assert isinstance(await run(link), Success)
+        await eventually(lambda: "looking instead" in session.why)
+        assert session.up
+        assert isinstance(await run(session), Success)
 
 
 async def test_a_prompt_that_ends_while_the_socket_is_gone_is_settled_after() -> None:
     """Nothing is replayed: what was in flight is looked after."""
-    async with linked(Settings(seconds=0.2)) as (sim, link):
-        running = asyncio.create_task(run(link))
-        await eventually(lambda: link.in_flight == 1)
+    async with linked(Settings(seconds=0.2)) as (sim, session):
+        running = asyncio.create_task(run(session))
+        await eventually(lambda: session.in_flight == 1)
         sim.refuse_sockets(0.5)
         sim.drop_sockets()
         assert isinstance(await running, Success)
@@ -104,28 +104,28 @@ async def test_a_prompt_that_ends_while_the_socket_is_gone_is_settled_after() ->
 
 async def test_a_restart_with_amnesia_loses_the_prompt_and_says_so() -> None:
     """It is neither queued nor in the history any more."""
-    async with linked(Settings(seconds=5.0)) as (sim, link):
-        running = asyncio.create_task(run(link))
-        await eventually(lambda: link.in_flight == 1)
+    async with linked(Settings(seconds=5.0)) as (sim, session):
+        running = asyncio.create_task(run(session))
+        await eventually(lambda: session.in_flight == 1)
         await sim.restart(down=0.2)
         assert isinstance(await running, Lost)
-        await eventually(lambda: link.up)
+        await eventually(lambda: session.up)
 
 
 async def test_a_server_that_goes_away_is_told_and_comes_back() -> None:
     """`up` says whether there is any point in posting."""
-    async with linked() as (sim, link):
+    async with linked() as (sim, session):
         await sim.stop()
-        await eventually(lambda: not link.up and link.away_since is not None)
+        await eventually(lambda: not session.up and session.away_since is not None)
         await sim.start()
-        await eventually(lambda: link.up and link.away_since is None)
-        assert isinstance(await run(link), Success)
+        await eventually(lambda: session.up and session.away_since is None)
+        assert isinstance(await run(session), Success)
 
 
 async def test_somebody_s_interrupt_is_told_apart_from_a_failure() -> None:
     """The history says "error" for both; the last message decides."""
-    async with linked(Settings(seconds=2.0)) as (sim, link):
-        running = asyncio.create_task(run(link))
+    async with linked(Settings(seconds=2.0)) as (sim, session):
+        running = asyncio.create_task(run(session))
         await eventually(lambda: sim.world.running is not None)
         sim.interrupt()
         assert isinstance(await running, Interrupted)
@@ -134,26 +134,26 @@ async def test_somebody_s_interrupt_is_told_apart_from_a_failure() -> None:
 @pytest.mark.parametrize("version", ["0.33.0", "0.3.64", "2024-10", "2024-07"])
 async def test_servers_of_all_years_are_followed(version: str) -> None:
     """Own ids, no execution_success, no frames for cached outputs: the ending is found all the same."""
-    async with linked(Settings(seconds=0.02, version=version)) as (_, link):
+    async with linked(Settings(seconds=0.02, version=version)) as (_, session):
         for seed in (1, 2, 2):
-            outcome = await run(link, seed)
+            outcome = await run(session, seed)
             assert isinstance(outcome, Success)
             assert len(outcome.images["9"]) == 1
 
 
 async def test_a_post_without_an_answer_is_looked_for_and_not_repeated() -> None:
     """The prompt was queued although the answer never came: it is found by its id, and runs once."""
-    async with linked(None, Fault("silent", on="post", nth=1)) as (sim, link):
-        assert isinstance(await run(link), Success)
+    async with linked(None, Fault("silent", on="post", nth=1)) as (sim, session):
+        assert isinstance(await run(session), Success)
         assert sim.executed == 1
 
 
 async def test_letting_go_ends_every_prompt_as_lost_and_takes_it_back_later() -> None:
     """The server stays away, others do the work; when it is back, it must not do it as well."""
-    async with linked(Settings(seconds=5.0)) as (sim, link):
-        running = [asyncio.create_task(run(link, seed)) for seed in (1, 2)]
-        await eventually(lambda: link.in_flight == 2)
-        link.abandon("tested")
+    async with linked(Settings(seconds=5.0)) as (sim, session):
+        running = [asyncio.create_task(run(session, seed)) for seed in (1, 2)]
+        await eventually(lambda: session.in_flight == 2)
+        session.abandon("tested")
         assert [type(await one) for one in running] == [Lost, Lost]
         sim.drop_sockets()
         await eventually(lambda: not sim.world.pending)
@@ -161,83 +161,83 @@ async def test_letting_go_ends_every_prompt_as_lost_and_takes_it_back_later() ->
 
 async def test_withdrawing_takes_own_prompts_and_leaves_other_people_s() -> None:
     """By id: the queue may be shared."""
-    async with linked(Settings(seconds=5.0)) as (sim, link), Client(sim.url, timeouts=BRIEF) as other:
+    async with linked(Settings(seconds=5.0)) as (sim, session), Client(sim.url, timeouts=BRIEF) as other:
         theirs = await other.post({"prompt": graph(99), "client_id": "x"})
-        running = [asyncio.create_task(run(link, seed)) for seed in (1, 2)]
-        await eventually(lambda: link.in_flight == 2)
+        running = [asyncio.create_task(run(session, seed)) for seed in (1, 2)]
+        await eventually(lambda: session.in_flight == 2)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await link.withdraw()
+        await session.withdraw()
         assert (await other.queue()).running == (theirs.prompt_id,)
         assert (await other.queue()).pending == ()
 
 
 async def test_an_old_server_is_not_interrupted() -> None:
     """Before September 2025 an interrupt ended whatever ran: better let our own finish than hit a stranger's."""
-    async with linked(Settings(seconds=1.0, version="2024-10")) as (sim, link):
-        running = asyncio.create_task(run(link))
+    async with linked(Settings(seconds=1.0, version="2024-10")) as (sim, session):
+        running = asyncio.create_task(run(session))
         await eventually(lambda: sim.world.running is not None)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        await link.withdraw()
+        await session.withdraw()
         assert sim.count("POST", "/interrupt") == 0
 
 
 async def test_a_post_to_a_dead_server_is_unreachable_at_once() -> None:
     """Known not to have arrived: nothing to look for."""
-    async with linked() as (sim, link):
+    async with linked() as (sim, session):
         await sim.stop()
         with pytest.raises(Unreachable) as caught:
-            await run(link)
+            await run(session)
         assert not caught.value.arrived
         await sim.start()
 
 
-async def drop_dead(link: Link, running: asyncio.Task[Outcome]) -> None:
+async def drop_dead(session: ServerSession, running: asyncio.Task[Outcome]) -> None:
     """The prompt comes back as lost, and the link says what is wrong with the server."""
     ending = await running
     assert isinstance(ending, Lost)
     assert "its worker is dead" in ending.what
-    assert not link.up
-    assert "restart that ComfyUI" in link.why
+    assert not session.up
+    assert "restart that ComfyUI" in session.why
 
 
 async def test_a_server_that_takes_prompts_and_runs_none_is_found_out() -> None:
     """Its worker thread died: HTTP answers, the queue does not move."""
-    async with linked(None, Fault("zombie", on="start", nth=1, face="idle")) as (_, link):
-        await drop_dead(link, asyncio.create_task(run(link)))
+    async with linked(None, Fault("zombie", on="start", nth=1, face="idle")) as (_, session):
+        await drop_dead(session, asyncio.create_task(run(session)))
 
 
 async def test_a_prompt_that_runs_for_ever_is_interrupted_and_its_server_found_out() -> None:
     """Nothing is heard of it, and the interrupt changes nothing."""
-    async with linked(None, Fault("zombie", on="start", nth=1, face="running")) as (sim, link):
-        await drop_dead(link, asyncio.create_task(run(link)))
+    async with linked(None, Fault("zombie", on="start", nth=1, face="running")) as (sim, session):
+        await drop_dead(session, asyncio.create_task(run(session)))
         assert sim.count("POST", "/interrupt") == 1
 
 
 async def test_a_dead_worker_s_server_is_used_again_once_it_was_restarted() -> None:
     """The new process has a new worker."""
-    async with linked(None, Fault("zombie", on="start", nth=1)) as (sim, link):
-        await drop_dead(link, asyncio.create_task(run(link)))
+    async with linked(None, Fault("zombie", on="start", nth=1)) as (sim, session):
+        await drop_dead(session, asyncio.create_task(run(session)))
         await sim.restart(down=0.1)
-        await eventually(lambda: link.up)
-        assert isinstance(await run(link), Success)
+        await eventually(lambda: session.up)
+        assert isinstance(await run(session), Success)
 
 
 async def test_a_slow_prompt_is_not_taken_for_a_dead_worker() -> None:
     """Silent for long, as model loading is, and well: judged by looking, not by silence."""
-    async with linked(Settings(seconds=1.2)) as (_, link):
-        assert isinstance(await run(link), Success)
+    async with linked(Settings(seconds=1.2)) as (_, session):
+        assert isinstance(await run(session), Success)
 
 
 async def test_a_server_that_once_did_not_answer_a_look_is_found_again_with_nothing_in_flight() -> None:
     """Its socket stayed open and it is idle: no frame and no look would ever tell."""
-    async with linked() as (_, link):
-        link._is_away("a look went unanswered")
-        assert not link.up
-        await eventually(lambda: link.up)
-        assert isinstance(await run(link), Success)
+    async with linked() as (_, session):
+        session._is_away("a look went unanswered")
+        assert not session.up
+        await eventually(lambda: session.up)
+        assert isinstance(await run(session), Success)
 
 
 @pytest.mark.parametrize("version", ["0.33.0", "2024-07"])
@@ -246,15 +246,15 @@ async def test_what_is_kept_is_taken_out_of_the_history_some_at_a_time(version: 
     async with linked(Settings(seconds=0.0, version=version)) as (sim, _):
         other = Client(sim.url, timeouts=BRIEF)
         async with other, asyncio.TaskGroup() as group:
-            link = Link(other, pace=PACE, keeps_history=False)
-            talking = [group.create_task(link.listen()), group.create_task(link.watch())]
-            await eventually(lambda: link.up)
+            session = ServerSession(other, timings=PACE, keeps_history=False)
+            talking = [group.create_task(session.listen()), group.create_task(session.watch())]
+            await eventually(lambda: session.up)
             for number in range(40):
                 prompt_id = str(uuid.uuid4())
-                await link.execute(graph(number), prompt_id, {"index": number})
-                await link.is_kept(prompt_id, whole=number != 7)
+                await session.execute(graph(number), prompt_id, {"index": number})
+                await session.is_kept(prompt_id, whole=number != 7)
             assert sim.count("POST", "/history") == 1
-            await link.withdraw()
+            await session.withdraw()
             assert sim.count("POST", "/history") == 2
             assert len(sim.world.history) == 1
             for task in talking:
@@ -263,11 +263,11 @@ async def test_what_is_kept_is_taken_out_of_the_history_some_at_a_time(version: 
 
 async def test_frames_of_a_worker_that_works_clear_the_suspicion_against_it() -> None:
     """A long gap before our prompt, under watch already; somebody else's frames show that the worker lives."""
-    async with linked(None, Fault("gap", nth=1, seconds=2.5)) as (sim, link):
-        running = asyncio.create_task(run(link))
+    async with linked(None, Fault("gap", nth=1, seconds=2.5)) as (sim, session):
+        running = asyncio.create_task(run(session))
         await eventually(lambda: sim.count("GET", "/queue") >= 2)
         while not running.done():
             sim.send('{"type": "progress", "data": {"prompt_id": "another", "value": 1, "max": 2}}')
             await asyncio.wait({running}, timeout=0.05)
         assert isinstance(running.result(), Success)
-        assert not link.worker_is_dead
+        assert not session.worker_is_dead

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reggen.errors import JobError
-from reggen.prompts.generator import Variety
+from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
 from reggen.prompts.permute import Shares, met, shuffled
 from reggen.prompts.template import escape
@@ -84,7 +84,7 @@ def test_all_pairs_meet_once(size, other):
 @given(templates, seeds, st.integers(1, 3))
 def test_every_entry_comes_once_in_every_round(template, seed, rounds):
     """Each combination as often as its weights say, in one round as in the next."""
-    variety = Variety([template], seed=seed)
+    variety = PromptGenerator([template], seed=seed)
     size = variety.round
     first = Counter((variety.prompt(index), variety.values(index)) for index in range(size))
     later = Counter(
@@ -99,7 +99,7 @@ def test_every_entry_comes_once_in_every_round(template, seed, rounds):
 @given(templates, seeds, st.lists(st.integers(0, 10**12), max_size=10))
 def test_a_prompt_comes_from_job_and_slot_alone(template, seed, asked):
     """Not from the order, nor from what was asked before: law 8."""
-    one, other = (Variety([template, "x {a|b}"], seed=seed) for _ in range(2))
+    one, other = (PromptGenerator([template, "x {a|b}"], seed=seed) for _ in range(2))
     assert [one.at(index, 6) for index in asked] == [other.at(index, 6) for index in reversed(asked)][::-1]
 
 
@@ -107,7 +107,7 @@ def test_a_prompt_comes_from_job_and_slot_alone(template, seed, asked):
 @given(st.integers(1, 7), st.integers(1, 4), st.integers(1, 3), seeds)
 def test_prompts_and_settings_are_covered_alone_and_together(prompts, samplers, sizes, seed):
     """Prompts in each of their rounds, settings in each of theirs, and all pairs in one great round."""
-    variety = Variety([joined([f"p{number}" for number in range(prompts)])], seed=seed)
+    variety = PromptGenerator([joined([f"p{number}" for number in range(prompts)])], seed=seed)
     matrix = Matrix({"sampler": range(samplers), "size": range(sizes)}, seed=seed)
     others, total = samplers * sizes, prompts * samplers * sizes
     slots = [matrix.beside(variety, index) for index in range(2 * total)]
@@ -123,13 +123,13 @@ def test_prompts_and_settings_are_covered_alone_and_together(prompts, samplers, 
 @given(st.lists(st.sampled_from(["a", "{a|b}", "{2$$a|b|c} {d|e}"]), min_size=1, max_size=3), st.integers(1, 4))
 def test_every_template_meets_every_setting(templates, others):
     """Also when several templates of different sizes share the slots: pairs of one template come once each."""
-    variety = Variety(templates)
+    variety = PromptGenerator(templates)
     pairs: dict[int, list[tuple[str, int]]] = {}
     for index in range(len(templates) * 6 * others):
         prompt = variety.at(index, others)
         pairs.setdefault(prompt.template, []).append((prompt.text, prompt.other))
     for number, met_ones in pairs.items():
-        size = Variety([templates[number]]).round * others
+        size = PromptGenerator([templates[number]]).round * others
         assert len(set(met_ones[:size])) == size
 
 
@@ -145,7 +145,7 @@ def test_a_matrix_alone_is_covered_round_by_round(one, other, seed):
 @given(st.text("ab{}|$%#_\\ ,~@!:12", max_size=20) | st.text(max_size=20))
 def test_an_escaped_text_is_its_own_template(text):
     """Captions become templates without being read as such."""
-    assert Variety([escape(text)]).prompt(0) == text
+    assert PromptGenerator([escape(text)]).prompt(0) == text
 
 
 @settings(deadline=None, max_examples=300)
@@ -153,7 +153,7 @@ def test_an_escaped_text_is_its_own_template(text):
 def test_whatever_is_written_is_read_or_is_a_problem(text):
     """No template ends in a traceback."""
     with suppress(JobError):
-        variety = Variety([text], {"a": ("x",), "b": ("__a__", "y")})
+        variety = PromptGenerator([text], {"a": ("x",), "b": ("__a__", "y")})
         prompts = {(variety.prompt(index), variety.values(index)) for index in range(variety.round)}
         assert len(prompts) <= variety.combinations
 
@@ -162,9 +162,9 @@ def test_whatever_is_written_is_read_or_is_a_problem(text):
 @given(st.lists(st.tuples(templates, st.integers(1, 3)), min_size=1, max_size=2))
 def test_a_round_is_over_when_every_combination_has_come(templates):
     """And not a slot before."""
-    variety = Variety(templates)
+    variety = PromptGenerator(templates)
     within = {variety.prompt(index) for index in range(variety.round)}
     assert {variety.prompt(index) for index in range(3 * variety.round)} == within
     last = variety.at(variety.round - 1)
     turns = sum(variety.at(index).template == last.template for index in range(variety.round))
-    assert turns == Variety([templates[last.template][0]]).round
+    assert turns == PromptGenerator([templates[last.template][0]]).round

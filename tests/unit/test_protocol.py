@@ -9,13 +9,13 @@ import pytest
 
 from reggen.comfy import protocol
 from reggen.comfy.protocol import (
-    Accepted,
+    Certainty,
     Ended,
     Event,
-    How,
     ImageRef,
     NodeDone,
     Outcome,
+    PostAccepted,
     Preview,
     Progressed,
     Queue,
@@ -81,10 +81,10 @@ every_recording = pytest.mark.parametrize("file", sorted(path.name for path in R
         (frame("executing", {"node": "", "prompt_id": ID}), NodeDone(ID)),
         (frame("executed", {"node": "9", "output": {"images": []}, "prompt_id": ID}), NodeDone(ID)),
         (frame("progress", {"value": 4, "max": 20, "prompt_id": ID, "node": "3"}), Progressed(ID, 4.0, 20.0)),
-        (frame("executing", {"node": None, "prompt_id": ID}), Ended(ID, How.OVER)),
-        (frame("execution_success", {"prompt_id": ID}), Ended(ID, How.SUCCESS)),
-        (frame("execution_error", {"prompt_id": ID, "exception_message": "boom"}), Ended(ID, How.ERROR)),
-        (frame("execution_interrupted", {"prompt_id": ID, "node_id": "3"}), Ended(ID, How.INTERRUPTED)),
+        (frame("executing", {"node": None, "prompt_id": ID}), Ended(ID, Certainty.OVER)),
+        (frame("execution_success", {"prompt_id": ID}), Ended(ID, Certainty.SUCCESS)),
+        (frame("execution_error", {"prompt_id": ID, "exception_message": "boom"}), Ended(ID, Certainty.ERROR)),
+        (frame("execution_interrupted", {"prompt_id": ID, "node_id": "3"}), Ended(ID, Certainty.INTERRUPTED)),
         (frame("progress_state", {"prompt_id": ID, "nodes": {}}), Unknown("progress_state")),
         (frame("feature_flags", {"supports_preview_metadata": True}), Unknown("feature_flags")),
         (frame("somebody.elses.plugin", {"prompt_id": ID}), Unknown("somebody.elses.plugin")),
@@ -189,7 +189,7 @@ def test_every_recorded_frame_is_understood(file: str):
         elif sent["type"] not in meaning or "prompt_id" not in data:
             assert event == Unknown(sent["type"])
         elif sent["type"] == "executing" and data["node"] is None:
-            assert event == Ended(data["prompt_id"], How.OVER)
+            assert event == Ended(data["prompt_id"], Certainty.OVER)
         else:
             assert isinstance(event, meaning[sent["type"]])
             assert getattr(event, "prompt_id", None) == data["prompt_id"]
@@ -204,7 +204,7 @@ def test_a_recorded_prompt_starts_runs_and_ends():
     ]
     told = [event for event in events if not isinstance(event, Unknown)]
     assert told[0] == Started(ID)
-    assert told[-2:] == [Ended(ID, How.SUCCESS), Ended(ID, How.OVER)]
+    assert told[-2:] == [Ended(ID, Certainty.SUCCESS), Ended(ID, Certainty.OVER)]
     assert {type(event) for event in told[1:-2]} <= {NodeDone, Progressed}
     assert any(isinstance(event, Progressed) and event.maximum == 20 for event in told)
 
@@ -228,8 +228,10 @@ def test_a_submission_carries_what_the_server_needs():
 
 def test_an_accepted_prompt_goes_by_the_id_of_the_answer():
     """Servers that choose their own ids are believed."""
-    assert read_submission(SERVER, 200, {"prompt_id": "theirs", "number": 1, "node_errors": {}}) == Accepted("theirs")
-    assert read_submission(SERVER, 200, {"prompt_id": "theirs", "node_errors": []}) == Accepted("theirs")
+    assert read_submission(SERVER, 200, {"prompt_id": "theirs", "number": 1, "node_errors": {}}) == PostAccepted(
+        "theirs"
+    )
+    assert read_submission(SERVER, 200, {"prompt_id": "theirs", "node_errors": []}) == PostAccepted("theirs")
 
 
 @pytest.mark.parametrize("body", [None, [], "ok", {}, {"prompt_id": None}, {"prompt_id": 5, "node_errors": {}}])
@@ -364,7 +366,7 @@ def test_every_recorded_submission_is_understood(file: str):
     """A real server's 200 is an acceptance under its id, and its 400 a refusal with a reason in words."""
     for _, status, body in answers(file, "POST /prompt"):
         if status == 200 and not body["node_errors"]:
-            assert read_submission(SERVER, status, body) == Accepted(body["prompt_id"])
+            assert read_submission(SERVER, status, body) == PostAccepted(body["prompt_id"])
         elif status in {200, 400}:
             refused = read_submission(SERVER, status, body)
             assert isinstance(refused, Rejected)

@@ -12,7 +12,7 @@ import pytest
 
 from reggen.errors import JobError
 from reggen.prepare.wildcard_files import WildcardFolder
-from reggen.prompts.generator import Variety
+from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
 from reggen.prompts.template import Value
 
@@ -36,7 +36,7 @@ ALL = "every combination gets its turn)"
 
 def a_round(template: str, slots: int = 0) -> list[str]:
     """The prompts of the first slots, by default as many as there are combinations."""
-    variety = Variety([template], FILES, seed=7)
+    variety = PromptGenerator([template], FILES, seed=7)
     return sorted(variety.prompt(index) for index in range(slots or variety.combinations))
 
 
@@ -86,7 +86,7 @@ def test_a_template_s_first_round_is_every_combination_once(template, prompts):
 def test_a_text_without_choices_is_used_as_it_is_written():
     """Not a space is changed in it."""
     text = " a ,, b\n  c,"
-    assert Variety([text]).prompt(5) == text
+    assert PromptGenerator([text]).prompt(5) == text
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_weights_hold_over_a_round(template, slots, counts):
 def test_what_cannot_be_read_is_a_problem_in_a_sentence(template, sentence):
     """It says where, what, and what to write instead."""
     with pytest.raises(JobError) as caught:
-        Variety([template], FILES, key="prompts.positive")
+        PromptGenerator([template], FILES, key="prompts.positive")
     (problem,) = caught.value.problems
     assert problem.key == "prompts.positive"
     if sentence is not None:
@@ -141,20 +141,20 @@ def test_what_cannot_be_read_is_a_problem_in_a_sentence(template, sentence):
 def test_all_problems_are_told_at_once():
     """Each with the number of its prompt; a weight of nothing is one too."""
     with pytest.raises(JobError) as caught:
-        Variety(["{a", ("b", 0), "c}"])
+        PromptGenerator(["{a", ("b", 0), "c}"])
     assert [problem.key for problem in caught.value.problems] == [f"prompts.positive[{place}]" for place in range(3)]
     with pytest.raises(JobError):
-        Variety([])
+        PromptGenerator([])
     with pytest.raises(JobError, match="there are no wildcard files"):
-        Variety(["__colour__"])
+        PromptGenerator(["__colour__"])
 
 
 def test_a_wildcard_chain_of_any_length_is_read_or_refused():
     """It never ends in a traceback."""
     chain = {f"w{place}": (f"__w{place + 1}__",) for place in range(2000)} | {"w2000": ("end",)}
-    assert Variety(["__w1990__"], chain).prompt(0) == "end"
+    assert PromptGenerator(["__w1990__"], chain).prompt(0) == "end"
     with pytest.raises(JobError, match="nested too deeply"):
-        Variety(["__w0__"], chain)
+        PromptGenerator(["__w0__"], chain)
 
 
 def chained(line: str, length: int, last: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -188,7 +188,7 @@ def test_what_no_memory_or_night_would_hold_is_refused(template, files, says):
     """Soon, and in a sentence of a few words, however large what is meant would be."""
     begun = time.process_time()
     with pytest.raises(JobError) as caught:
-        Variety([template], files)
+        PromptGenerator([template], files)
     (problem,) = caught.value.problems
     assert says in str(problem)
     assert len(str(problem)) < 200
@@ -204,7 +204,7 @@ def test_a_long_text_is_read_in_time(piece):
     for text in (piece * (16_000 // len(piece)), f"{{a|b}}{piece * (16_000 // len(piece))}", f"{{{piece * 16_000}"):
         begun = time.process_time()
         with suppress(JobError):
-            Variety([text], FILES).prompt(0)
+            PromptGenerator([text], FILES).prompt(0)
         assert time.process_time() - begun < 0.5
 
 
@@ -212,18 +212,18 @@ def test_the_same_few_of_many_are_counted_once():
     """A file of tags that a template names again and again takes no more memory for it."""
     tags = {"tags": [f"tag {number}" for number in range(5_000)]}
     begun = time.process_time()
-    assert Variety(["{2$$__tags__} " * 100], tags).combinations == (5_000 * 4_999 // 2) ** 100
+    assert PromptGenerator(["{2$$__tags__} " * 100], tags).combinations == (5_000 * 4_999 // 2) ** 100
     assert time.process_time() - begun < 2
 
 
 def test_names_of_one_letter_are_names():
     """Two of them in a row are two wildcards."""
-    assert Variety(["__a__ __b__"], {"a": ["x"], "b": ["y"]}).prompt(0) == "x y"
+    assert PromptGenerator(["__a__ __b__"], {"a": ["x"], "b": ["y"]}).prompt(0) == "x y"
 
 
 def test_values_say_what_was_chosen_where():
     """As both are written, so that counts per value can be kept; what is nested follows what it is nested in."""
-    variety = Variety(["{__world__|x} {2$$a|b}"], {"world": ("__africa__",), "africa": ("Mali",)})
+    variety = PromptGenerator(["{__world__|x} {2$$a|b}"], {"world": ("__africa__",), "africa": ("Mali",)})
     chosen = {variety.prompt(index): variety.values(index) for index in range(2)}
     assert chosen["Mali a, b"] == (
         Value("{__world__|x}", "__world__"),
@@ -236,7 +236,7 @@ def test_values_say_what_was_chosen_where():
 
 def test_three_to_one_over_a_hundred_slots_is_75_and_25():
     """Evenly mixed, not one after the other."""
-    variety = Variety([("a", 3), ("b", 1)])
+    variety = PromptGenerator([("a", 3), ("b", 1)])
     prompts = [variety.prompt(index) for index in range(100)]
     assert Counter(prompts) == {"a": 75, "b": 25}
     assert all("b" in prompts[start : start + 4] for start in range(0, 100, 4))
@@ -244,13 +244,13 @@ def test_three_to_one_over_a_hundred_slots_is_75_and_25():
 
 def test_equal_prompts_take_turns():
     """As a list of prompts always did."""
-    variety = Variety(["a", "b", "c"])
+    variety = PromptGenerator(["a", "b", "c"])
     assert [variety.prompt(index) for index in range(7)] == list("abcabca")
 
 
 def test_the_order_is_pinned():
     """Law 8: these words must never change, or a resumed job would make other pictures than it began with."""
-    variety = Variety(["a {red|blue|green} {hat|coat}", ("{3::x|y}", 0.5)], seed=42)
+    variety = PromptGenerator(["a {red|blue|green} {hat|coat}", ("{3::x|y}", 0.5)], seed=42)
     assert [variety.prompt(index) for index in range(9)] == PINNED
     settings = Matrix({"sampler": ("euler", "dpmpp_2m"), "cfg": (5, 7)}, seed=42)
     assert [tuple(settings.at(index).values()) for index in range(4)] == PINNED_SETTINGS
@@ -262,7 +262,7 @@ PINNED_SETTINGS = [("dpmpp_2m", 5), ("dpmpp_2m", 7), ("euler", 7), ("euler", 5)]
 
 def test_six_prompts_and_two_samplers_meet_in_all_twelve_ways():
     """They are not locked in step, although two divides six."""
-    variety, matrix = Variety(["{a|b|c|d|e|f}"]), Matrix({"sampler": ("euler", "dpmpp_2m")})
+    variety, matrix = PromptGenerator(["{a|b|c|d|e|f}"]), Matrix({"sampler": ("euler", "dpmpp_2m")})
     met = [matrix.beside(variety, index) for index in range(12)]
     assert len({(prompt.text, settings["sampler"]) for prompt, settings in met}) == 12
     assert len({prompt.text for prompt, _ in met[:6]}) == 6
@@ -270,7 +270,7 @@ def test_six_prompts_and_two_samplers_meet_in_all_twelve_ways():
 
 def test_a_list_of_prompts_beside_a_matrix_is_exact_in_both():
     """Two prompts, three sizes: every three slots have all sizes, every six all pairs."""
-    variety, matrix = Variety(["a", "b"]), Matrix({"size": ((512, 512), (512, 768), (768, 512))})
+    variety, matrix = PromptGenerator(["a", "b"]), Matrix({"size": ((512, 512), (512, 768), (768, 512))})
     met = [matrix.beside(variety, index) for index in range(12)]
     for start in range(0, 12, 3):
         assert len({settings["size"] for _, settings in met[start : start + 3]}) == 3
@@ -299,7 +299,7 @@ def test_ten_million_slots_cost_nothing_until_they_are_asked_for():
     """The last costs no more than the first, in a space of more combinations than could be listed."""
     files = {f"w{number}": tuple(f"{number} value {line}" for line in range(500)) for number in range(8)}
     start = time.process_time()
-    variety = Variety([", ".join(f"__{name}__" for name in files) + " {2-3$$__w0__}"], files)
+    variety = PromptGenerator([", ".join(f"__{name}__" for name in files) + " {2-3$$__w0__}"], files)
     assert variety.combinations > 10**20
     for index in (0, 9_999_999, 10**15):
         assert variety.prompt(index)
@@ -308,8 +308,8 @@ def test_ten_million_slots_cost_nothing_until_they_are_asked_for():
 
 def test_prompts_are_the_same_in_every_process():
     """Whatever the seed of the process's own hashes."""
-    made = "[Variety(['{a|b|c} {2$$d|e|f}'], seed=1).prompt(i) for i in range(9)]"
-    code = f"from reggen.prompts.generator import Variety; print({made})"
+    made = "[PromptGenerator(['{a|b|c} {2$$d|e|f}'], seed=1).prompt(i) for i in range(9)]"
+    code = f"from reggen.prompts.generator import PromptGenerator; print({made})"
     said = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -330,7 +330,11 @@ def test_the_wildcards_folder_is_read_by_name(tmp_path):
     folder = WildcardFolder(tmp_path)
     assert dict(folder) == {"a": (), "clothes/hats": ("cap", "beret", "\\#1 hat")}
     assert len(folder) == 2
-    assert sorted(Variety(["__clothes/*__"], folder).prompt(index) for index in range(3)) == ["#1 hat", "beret", "cap"]
+    assert sorted(PromptGenerator(["__clothes/*__"], folder).prompt(index) for index in range(3)) == [
+        "#1 hat",
+        "beret",
+        "cap",
+    ]
 
 
 def test_a_file_that_is_not_named_is_not_read(tmp_path):
@@ -338,9 +342,9 @@ def test_a_file_that_is_not_named_is_not_read(tmp_path):
     (tmp_path / "good.txt").write_text("fine", encoding="utf-8")
     (tmp_path / "torn.txt").write_bytes(b"caf\xe9")
     folder = WildcardFolder(tmp_path)
-    assert Variety(["__good__"], folder).prompt(0) == "fine"
+    assert PromptGenerator(["__good__"], folder).prompt(0) == "fine"
     with pytest.raises(JobError, match=r"torn.txt is not UTF-8 \(byte 3\) \(save it as UTF-8\)"):
-        Variety(["__torn__"], folder)
+        PromptGenerator(["__torn__"], folder)
 
 
 def test_a_wildcards_folder_that_is_not_there_is_a_problem(tmp_path):
@@ -355,7 +359,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     """A pipe named like a wildcard file would never end."""
     os.mkfifo(tmp_path / "x.txt")
     with pytest.raises(JobError, match=r"x.txt cannot be read: it is no file"):
-        Variety(["__x__"], WildcardFolder(tmp_path))
+        PromptGenerator(["__x__"], WildcardFolder(tmp_path))
 
 
 def test_a_wildcard_file_without_end_is_not_read(tmp_path):
@@ -363,7 +367,7 @@ def test_a_wildcard_file_without_end_is_not_read(tmp_path):
     with (tmp_path / "x.txt").open("wb") as file:
         file.truncate(1 << 30)
     with pytest.raises(JobError, match=r"x.txt cannot be read: it is larger than 64 MiB"):
-        Variety(["__x__"], WildcardFolder(tmp_path))
+        PromptGenerator(["__x__"], WildcardFolder(tmp_path))
 
 
 def test_a_folder_of_everything_is_no_wildcards_folder(tmp_path, monkeypatch):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from reggen.scheduler.circuit_breaker import SICK, Breaker, Care
+from reggen.scheduler.circuit_breaker import SICK, CircuitBreaker, ServerCare
 
 
-def breaker() -> Breaker:
-    return Breaker(lambda ceiling: ceiling)
+def breaker() -> CircuitBreaker:
+    return CircuitBreaker(lambda ceiling: ceiling)
 
 
 def test_three_bad_prompts_free_its_memory_three_more_let_it_rest() -> None:
     """A restart is the last resort."""
     one = breaker()
     cares = [one.sick(0.0, 60.0) for _ in range(2 * SICK)]
-    assert [care for care in cares if care is not Care.NOTHING] == [Care.FREE, Care.REST]
+    assert [care for care in cares if care is not ServerCare.NOTHING] == [ServerCare.FREE, ServerCare.REST]
     assert one.rests_until == 60.0
     assert not one.is_open(61.0), "first it is probed"
 
@@ -27,7 +27,7 @@ def test_each_spell_lets_it_rest_longer_and_asks_for_a_restart() -> None:
         rests.append(one.rests_until - now)
         now = one.rests_until
         cares = [one.sick(now, 60.0) for _ in range(SICK)]
-        assert cares[-1] is Care.RESTART
+        assert cares[-1] is ServerCare.RESTART
     assert rests[:3] == [60.0, 120.0, 240.0]
     assert max(rests) <= 1800.0
 
@@ -39,7 +39,7 @@ def test_one_good_picture_cures_it() -> None:
         one.sick(0.0, 60.0)
     one.well()
     assert not one.on_trial
-    assert [one.sick(100.0, 60.0) for _ in range(SICK)][-1] is Care.FREE
+    assert [one.sick(100.0, 60.0) for _ in range(SICK)][-1] is ServerCare.FREE
 
 
 def test_a_prompt_that_ends_badly_is_no_cure() -> None:

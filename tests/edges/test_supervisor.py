@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reggen import progress
-from reggen.comfy.session import Link
+from reggen.comfy.session import ServerSession
 from reggen.job.models import Job
 from reggen.launch.launcher import Launched, LaunchError
 from tests.conftest import JobMaker, Told, eventually, filled
@@ -162,17 +162,17 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
 ) -> None:
     """The server answers again while nothing may be handed to it yet: when it may, somebody must wake the run."""
     monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.05)
-    port, links, restart = free_ports(1), list[Link](), Launched.restart
+    port, sessions, restart = free_ports(1), list[ServerSession](), Launched.restart
     one = limited(launched_job(job, comfy, port, count=8))
 
     async def until_it_is_up_again(self: Launched, why: str) -> None:
         await restart(self, why)
         big.clear()
-        await eventually(lambda: links[0].up, 30)
+        await eventually(lambda: sessions[0].up, 30)
 
     big = {True}
     monkeypatch.setattr(Launched, "restart", until_it_is_up_again)
-    monkeypatch.setattr(Link, "listen", _noted(Link.listen, links))
+    monkeypatch.setattr(ServerSession, "listen", _noted(ServerSession.listen, sessions))
     monkeypatch.setattr("reggen.launch.launcher.memory", lambda _: 2 << 40 if big and _images(one) >= 2 else 1)
     told = await filled(one, limit=60)
     assert told.summary.exit_code == 0
@@ -224,10 +224,10 @@ def _images(one: Job) -> int:
 
 
 def _noted(
-    listen: Callable[[Link], Coroutine[None, None, None]], links: list[Link]
-) -> Callable[[Link], Coroutine[None, None, None]]:
-    async def noting(self: Link) -> None:
-        links.append(self)
+    listen: Callable[[ServerSession], Coroutine[None, None, None]], sessions: list[ServerSession]
+) -> Callable[[ServerSession], Coroutine[None, None, None]]:
+    async def noting(self: ServerSession) -> None:
+        sessions.append(self)
         await listen(self)
 
     return noting
@@ -252,7 +252,7 @@ async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(
     (comfy / "main.py").write_text(works, encoding="utf-8")
     await running
     assert told.summary.exit_code == 0
-    assert any(isinstance(event, progress.Waiting) for event in told.events)
+    assert any(isinstance(event, progress.ServersAwaited) for event in told.events)
     assert_sound(one)
 
 

@@ -1,0 +1,271 @@
+"""Following prompts: when to look, and what a look means. No sockets, no clock."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from reggen.comfy.protocol import (
+    Certainty,
+    Ended,
+    Event,
+    NodeDone,
+    Outcome,
+    Preview,
+    Progressed,
+    QueueDepth,
+    Started,
+    Success,
+    Unknown,
+)
+from reggen.comfy.tracker import DuePolls, PromptTracker, Timings
+from reggen.errors import Interrupted, Lost
+
+PACE = Timings(silence=30, patience=300, canary=10, blind=2, grace=0.1, race=(0.05, 0.25, 1.0))
+DONE: Outcome = Success({}, 1.0)
+
+
+def hearing(*prompts: str) -> PromptTracker:
+    """A follower with an open socket that has greeted, and prompts that were accepted at 0."""
+    tracker = PromptTracker("here", PACE)
+    tracker.connected(0.0)
+    tracker.frame(QueueDepth(0), 0.0)
+    for prompt in prompts:
+        tracker.posting(prompt, 0.0)
+        tracker.accepted(prompt, prompt, 0.0)
+        tracker.frame(QueueDepth(len(prompts)), 0.0)
+    return tracker
+
+
+def test_a_prompt_that_ends_costs_one_look() -> None:
+    """From post to end, with every frame arriving, the history is looked at once and nothing else is."""
+    tracker = hearing("a")
+    frames: tuple[Event, ...] = (
+        Started("a"),
+        NodeDone("a"),
+        Progressed("a", 1, 20),
+        Ended("a", Certainty.SUCCESS),
+        QueueDepth(0),
+    )
+    for step, frame in enumerate(frames):
+        tracker.frame(frame, 1.0 + step / 1000)
+        assert not tracker.due(1.0 + step / 1000)
+    tracker.frame(Ended("a", Certainty.OVER), 1.006)
+    assert tracker.due(1.006) == DuePolls(quick=("a",))
+    assert tracker.looked("a", DONE, None, 1.008) is DONE
+    assert tracker.in_flight == ()
+    assert not tracker.due(1e9)
+
+
+def test_silence_on_a_working_socket_asks_nothing_for_its_time() -> None:
+    """While frames of any kind flow, a prompt that waits its turn is not looked at."""
+    tracker = hearing("a", "b")
+    tracker.frame(Started("a"), 0.1)
+    for second in range(1, 29):
+        tracker.frame(Progressed("a", second, 100), float(second * 10))
+        assert not tracker.due(float(second * 10))
+
+
+def test_success_without_the_final_frame_is_looked_at_after_a_moment() -> None:
+    """When `executing null` is lost, `execution_success` alone leads to a look."""
+    tracker = hearing("a")
+    tracker.frame(Started("a"), 1.0)
+    tracker.frame(Ended("a", Certainty.SUCCESS), 2.0)
+    assert not tracker.due(2.1)
+    assert tracker.due(2.2) == DuePolls(full=("a",))
+
+
+def test_an_ending_without_an_entry_is_looked_at_again_and_then_doubted() -> None:
+    """The entry may come late: after three more looks the queue is read too."""
+    tracker = hearing("a")
+    tracker.frame(Ended("a", Certainty.OVER), 1.0)
+    now = 1.0
+    for wait in PACE.race:
+        assert tracker.due(now).quick == ("a",)
+        assert tracker.looked("a", None, None, now) is None
+        assert not tracker.due(now + wait * 0.9)
+        now += wait
+    assert tracker.due(now).quick == ("a",)
+    tracker.looked("a", None, None, now)
+    assert tracker.due(now) == DuePolls(full=("a",))
+
+
+def test_a_started_prompt_casts_doubt_on_the_one_that_ran() -> None:
+    """One thing runs at a time: when b starts, a has ended, whatever was heard of it."""
+    tracker = hearing("a", "b")
+    tracker.frame(Started("a"), 1.0)
+    tracker.frame(Started("b"), 2.0)
+    assert tracker.due(2.1) == DuePolls(full=("a",))
+
+
+def test_an_empty_queue_casts_doubt_on_everything() -> None:
+    """The server says that nothing is left, and we still wait for something."""
+    tracker = hearing("a")
+    tracker.frame(QueueDepth(0), 5.0)
+    assert not tracker.due(5.0)
+    assert tracker.due(5.1) == DuePolls(full=("a",))
+
+
+def test_an_empty_queue_just_before_our_post_is_no_reason_to_look() -> None:
+    """The status of another prompt's end may cross our post; the next status takes the doubt back."""
+    tracker = hearing("a")
+    tracker.frame(QueueDepth(0), 5.0)
+    tracker.frame(QueueDepth(1), 5.002)
+    assert not tracker.due(6.0)
+
+
+def test_silence_leads_to_a_full_look_and_a_queued_prompt_is_left_alone_again() -> None:
+    """Model loading may be silent for minutes: judged by looking, at a gentle pace."""
+    tracker = hearing("a")
+    assert not tracker.due(29.9)
+    assert tracker.due(30.0) == DuePolls(full=("a",))
+    assert tracker.looked("a", None, True, 30.0) is None
+    assert not tracker.due(59.9)
+    assert tracker.due(60.0) == DuePolls(full=("a",))
+
+
+def test_a_prompt_that_is_nowhere_is_lost() -> None:
+    """Neither queued nor in the history, in this order: gone."""
+    tracker = hearing("a")
+    ending = tracker.looked("a", None, False, 30.0)
+    assert isinstance(ending, Lost)
+    assert tracker.in_flight == ()
+
+
+def test_history_wins_over_the_queue() -> None:
+    """It left the queue between the two looks: the entry is the truth."""
+    tracker = hearing("a")
+    interrupted = Interrupted("here")
+    assert tracker.looked("a", interrupted, False, 1.0) is interrupted
+
+
+def test_a_reconnect_puts_everything_in_doubt_at_once() -> None:
+    """Nothing is replayed, so whatever was in flight is looked at."""
+    tracker = hearing("a", "b")
+    tracker.disconnected()
+    tracker.connected(5.0)
+    assert tracker.due(5.0) == DuePolls(full=("a", "b"))
+
+
+def test_prompts_of_an_older_socket_are_driven_by_status_frames() -> None:
+    """Their own frames go to a client id that is gone; a shrinking queue points at the oldest."""
+    tracker = hearing("a", "b")
+    tracker.disconnected()
+    tracker.connected(5.0)
+    for prompt in ("a", "b"):
+        tracker.looked(prompt, None, True, 5.0)
+    tracker.frame(QueueDepth(2), 5.1)
+    assert not tracker.due(5.1)
+    tracker.frame(QueueDepth(1), 9.0)
+    assert tracker.due(9.0) == DuePolls(full=("a",))
+
+
+def test_without_a_socket_prompts_are_looked_at_at_a_gentle_pace() -> None:
+    """HTTP works, events do not: every two seconds."""
+    tracker = hearing("a")
+    tracker.disconnected()
+    assert tracker.due(2.0) == DuePolls(full=("a",))
+    tracker.looked("a", None, True, 2.0)
+    assert not tracker.due(3.9)
+    assert tracker.due(4.0) == DuePolls(full=("a",))
+
+
+def test_a_look_that_fails_is_not_repeated_at_once() -> None:
+    """A server that is away is not asked hundreds of times a second."""
+    tracker = hearing("a")
+    tracker.disconnected()
+    tracker.look_failed("a", 2.0)
+    assert not tracker.due(3.9)
+    assert tracker.due(4.0)
+
+
+def test_the_missing_canary_tells_a_deaf_socket() -> None:
+    """A post makes the server speak to everybody; ten seconds of nothing mean that we do not hear."""
+    tracker = hearing()
+    tracker.posting("a", 1.0)
+    tracker.accepted("a", "a", 1.1)
+    assert not tracker.deaf(11.0)
+    assert tracker.wake_at() == pytest.approx(11.1)
+    assert tracker.deaf(11.1)
+    assert not tracker.deaf(11.2), "once for each socket"
+
+
+def test_any_frame_is_a_canary() -> None:
+    """Even another client's preview shows that the socket hears."""
+    tracker = hearing()
+    tracker.posting("a", 1.0)
+    tracker.accepted("a", "a", 1.1)
+    tracker.frame(Preview(), 1.2)
+    assert not tracker.deaf(1e6)
+
+
+def test_a_canary_that_came_before_the_answer_counts() -> None:
+    """The status frame may be two milliseconds ahead of the answer to the post."""
+    tracker = hearing()
+    tracker.posting("a", 1.0)
+    tracker.frame(QueueDepth(1), 1.09)
+    tracker.accepted("a", "a", 1.1)
+    assert not tracker.deaf(1e6)
+
+
+def test_after_a_deaf_socket_the_greeting_alone_proves_nothing() -> None:
+    """A new socket of a server that is stuck gets its first status and nothing more: keep looking."""
+    tracker = hearing("a")
+    tracker.posting("b", 1.0)
+    tracker.accepted("b", "b", 1.0)
+    assert tracker.deaf(11.0)
+    tracker.disconnected()
+    tracker.connected(12.0)
+    tracker.frame(QueueDepth(2), 12.0)
+    assert not tracker.hearing
+    for prompt in ("a", "b"):
+        tracker.looked(prompt, None, True, 12.0)
+    assert tracker.due(14.0) == DuePolls(full=("a", "b"))
+    tracker.frame(QueueDepth(1), 14.5)
+    assert tracker.hearing
+
+
+def test_a_server_that_chooses_its_own_ids_is_followed_under_them() -> None:
+    """Old servers ignore the id we chose; an ending that came before the answer is remembered."""
+    tracker = hearing()
+    tracker.posting("ours", 1.0)
+    tracker.frame(Ended("theirs", Certainty.OVER), 1.1)
+    tracker.accepted("ours", "theirs", 1.2)
+    assert tracker.due(1.2) == DuePolls(quick=("theirs",))
+    assert tracker.looked("theirs", DONE, None, 1.3) is DONE
+
+
+def test_a_prompt_that_is_not_accepted_is_not_looked_at() -> None:
+    """Whether a post arrived is for the poster to find out."""
+    tracker = hearing()
+    tracker.posting("a", 0.0)
+    assert not tracker.due(1e6)
+    assert tracker.wake_at() == math.inf
+
+
+@pytest.mark.parametrize(
+    "event", [Preview(), Unknown("x"), Started("other"), Ended("other", Certainty.OVER), NodeDone("other")]
+)
+def test_other_peoples_frames_change_nothing(event: Preview | Unknown | Started | Ended | NodeDone) -> None:
+    """Frames of prompts that are not ours, and frames of no meaning, lead to no look."""
+    tracker = hearing("a")
+    tracker.frame(Started("a"), 1.0)
+    tracker.frame(event, 1.1)
+    assert not tracker.due(2.0)
+
+
+def test_endings_of_strangers_are_not_hoarded() -> None:
+    """A busy shared server does not fill our memory."""
+    tracker = hearing()
+    for number in range(10_000):
+        tracker.frame(Ended(str(number), Certainty.OVER), 1.0)
+    assert len(tracker._early_ends) <= 64
+
+
+def test_a_prompt_nothing_is_heard_of_is_looked_at_in_the_end() -> None:
+    """Frames of others keep flowing, none of ours comes: after five minutes we look."""
+    tracker = hearing("a")
+    for second in range(0, 301, 10):
+        tracker.frame(QueueDepth(3), float(second))
+    assert tracker.due(300.0) == DuePolls(full=("a",))
