@@ -1,9 +1,12 @@
-"""Files of a user's folders, read if they are some: what is named there may be a pipe, a device, or a disk image."""
+"""Files of a user's folders: reads with a bound, since a name may be a pipe or a disk image, and writes that are whole."""
 
 from __future__ import annotations
 
 import errno
+import itertools
+import os
 import stat
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 
@@ -31,3 +34,29 @@ def text_of(file: Path, most: int, *, encoding: str = "utf-8-sig", piped: bool =
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most // MIB} MiB", str(file))
     return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def write_whole(file: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace a file so that a reader sees the old content or the new, never a part. Raises OSError.
+
+    ``durable``: the content is on the disk before the name points to it, so it survives a power cut.
+    """
+    part = file.with_name(f".{file.name}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        part.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A path in ``folder`` that nothing has: ``name``, or name-2, name-3 and so on before its ending."""
+    stem, dot, ending = name.partition(".") if not name.startswith(".") else (name, "", "")
+    numbered = (f"{stem}-{number}{dot}{ending}" for number in itertools.count(2))
+    return next(path for one in itertools.chain([name], numbered) if not os.path.lexists(path := folder / one))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import random
 import shlex
 import subprocess
 import time
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reggen import progress
+from reggen.backoff import full_jitter
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.protocol import OrphanedPrompt
 from reggen.comfy.session import ServerSession
@@ -235,11 +235,6 @@ def _decoders() -> int:
     With more of them than cores the loop waited so long for its turn that servers waited for their next prompt.
     """
     return max(1, min(_MOST_DECODERS, (os.cpu_count() or 1) - 1))
-
-
-def full_jitter(ceiling: float) -> float:
-    """Seconds between 0 and a ceiling, at random: servers that failed together do not come back together."""
-    return random.uniform(0, ceiling)
 
 
 @dataclass(slots=True)

@@ -14,10 +14,10 @@ import pytest
 from aiohttp import web
 
 from reggen import progress
+from reggen.backoff import full_jitter
 from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.protocol import ImageRef, Success
 from reggen.comfy.session import ServerSession
-from reggen.engine.fill import full_jitter
 from reggen.engine.supervisor import Supervisor
 from reggen.errors import NO_SERVER, Lost, Refused
 from reggen.prepare.prepared_job import prepare

@@ -14,9 +14,11 @@ import reggen
 
 ROOT = Path(reggen.__file__).parent
 FLOORS = {
+    "backoff": 0,
     "errors": 0,
     "geometry": 0,
     "progress": 0,
+    "wording": 0,
     "files": 1,
     "kohya": 1,
     "prompts": 1,
@@ -37,7 +39,7 @@ FLOORS = {
     "__main__": 9,
 }
 # packages that work on values alone: no file, no clock, no chance, no thread
-PURE = {"errors", "geometry", "progress", "kohya", "prompts", "plan", "scheduler"}
+PURE = {"errors", "geometry", "progress", "wording", "kohya", "prompts", "plan", "scheduler"}
 OUTSIDE = {
     "PIL", "asyncio", "io", "os", "random", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading",
     "time", "reggen.files",

@@ -1,0 +1,43 @@
+"""Pieces of sentences that several rooms write the same way: lists that are cut, counts, near names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+
+CUTOFF = 0.5
+"""How alike two names are at least, from 0 to 1, for one to be suggested for the other."""
+_COMPARED = 5_000  # names that are looked through for the nearest: more would take seconds
+_LONGEST = 300  # letters of a name that are compared
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name that is most like the one given, upper and lower case alike; "" when none is."""
+    folded = {one.lower(): one for one in islice(names, _COMPARED) if len(one) <= _LONGEST}
+    near = difflib.get_close_matches(name[:_LONGEST].lower(), folded, n=1, cutoff=CUTOFF)
+    return folded[near[0]] if near else ""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The question after the nearest name, as a hint; "" when none is near."""
+    near = nearest(name, names)
+    return f"did you mean {near!r}?" if near else ""
+
+
+def first_few(names: Sequence[str], most: int, count: int | None = None) -> str:
+    """The first names, and how many more there are; ``count`` is how many there are of them, if not all are given."""
+    shown, total = names[:most], len(names) if count is None else count
+    more = f" and {total - len(shown):,} more" if total > len(shown) else ""
+    return ", ".join(shown) + more
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: "1 image", "2,000 images"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def listed(names: Collection[str], last: str = "and") -> str:
+    """Names as a sentence lists them: "a", "a and b", "a, b and c"."""
+    *head, tail = names or ("",)
+    return f"{', '.join(head)} {last} {tail}" if head else tail
