@@ -1,4 +1,4 @@
-"""Files of a user's folders: reads with a bound, since a name may be a pipe or a disk image, and writes that are whole."""
+"""Files of a user's folders: reads with a bound, for a name may be a pipe or a disk image; writes that are whole."""
 
 from __future__ import annotations
 

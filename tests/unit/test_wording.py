@@ -47,8 +47,8 @@ def test_a_write_is_whole_or_not_at_all(tmp_path) -> None:
 
 
 def test_a_free_name_is_numbered_before_its_ending(tmp_path) -> None:
-    """The name itself while it is free; a broken link takes a name, too."""
+    """The name itself while it is free; a folder takes a name, too."""
     assert free_name(tmp_path, "reg_001.png").name == "reg_001.png"
     (tmp_path / "reg_001.png").touch()
-    (tmp_path / "reg_001-2.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "reg_001-2.png").mkdir()
     assert free_name(tmp_path, "reg_001.png").name == "reg_001-3.png"
