@@ -9,7 +9,7 @@ from reggen.dataset.caption_files import CAPTIONS
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.sim import Mark, read_mark
 
 

@@ -18,8 +18,8 @@ from reggen.cli.options import JobFile, Output, load, stoppable
 from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
 
 if TYPE_CHECKING:
-    from reggen.doctor.model import DoctorReport
-    from reggen.doctor.scope import DoctorOptions
+    from reggen.diagnosis.model import DoctorReport
+    from reggen.diagnosis.scope import DoctorOptions
     from reggen.job.models import Job
     from reggen.kohya.rules import Bucketing
     from reggen.prepare.prepared_job import PreparedJob
@@ -129,9 +129,9 @@ def doctor(
     Exit codes: 0 all is well, 1 something is not, or images were taken out by --fix, 2 it cannot be examined.
     """
     stoppable()
-    from reggen.doctor.doctor import examine
-    from reggen.doctor.fixes import apply_fixes
-    from reggen.doctor.scope import DoctorOptions
+    from reggen.diagnosis.doctor import examine
+    from reggen.diagnosis.fixes import apply_fixes
+    from reggen.diagnosis.scope import DoctorOptions
     from reggen.report import examination as report
 
     job = load(folder, None, output, None) if folder.endswith(".toml") and not Path(folder).is_dir() else None
@@ -204,7 +204,7 @@ def _buckets(config: Path | None) -> Bucketing:
 
 def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     """What a job says of its trainer; a training set that the command line names takes the place of the job's."""
-    from reggen.doctor.scope import DoctorOptions
+    from reggen.diagnosis.scope import DoctorOptions
     from reggen.prepare.prepared_job import bucketing_of
 
     dataset, training = job.dataset, job.training

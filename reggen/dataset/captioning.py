@@ -16,7 +16,7 @@ from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.lock import held
 from reggen.dataset.reconcile import demand_filled
 from reggen.job.models import Captions, Dataset
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.prompts.guard import Guard
 
 FACT = "captions"

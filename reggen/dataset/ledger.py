@@ -22,7 +22,7 @@ from typing import Any, Self, get_type_hints
 from reggen.dataset.folder import AWAY, NO_FILE
 from reggen.dataset.schema import MORE, SCHEMA, VERSION, Column, fact
 from reggen.errors import Damaged, JobError, Problem, StorageError
-from reggen.plan.plan import MAX_TAKES
+from reggen.planning.plan import MAX_TAKES
 
 
 @dataclass(frozen=True, slots=True)

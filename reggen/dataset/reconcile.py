@@ -26,7 +26,7 @@ from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
 from reggen.errors import BadImage, Damaged
 from reggen.images.check import CheckSettings, Inspection, inspect
-from reggen.plan.plan import MAX_TAKES, Plan, PromptRequest
+from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest
 
 _WINDOW = 1024  # slots looked up in the ledger at a time
 _SETTLED, _UNKNOWN = -1, -2  # in place of a size

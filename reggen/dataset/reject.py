@@ -20,7 +20,7 @@ from reggen.dataset.lock import held
 from reggen.dataset.reconcile import demand_filled
 from reggen.errors import JobError, Problem
 from reggen.job.models import Dataset
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 
 _MOST = 1_000_000  # numbers in one range
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from reggen.plan.plan import MAX_TAKES
+from reggen.planning.plan import MAX_TAKES
 
 VERSION = 2
 

@@ -20,7 +20,7 @@ from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.errors import BadImage, Forbidden, Nonsense, NotDownloaded, SampleError, ServerError, StorageError
 from reggen.images import check, formats
 from reggen.images.check import CheckSettings, Inspection
-from reggen.plan.plan import Sample
+from reggen.planning.plan import Sample
 from reggen.prompts.guard import Guard
 from reggen.scheduler.fleet import Completed, WorkItem
 from reggen.scheduler.retry import pause

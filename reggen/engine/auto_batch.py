@@ -20,7 +20,7 @@ from reggen.comfy import protocol
 from reggen.comfy.client import Client
 from reggen.errors import Failed, SampleError, ServerError
 from reggen.job.models import SEED_LIMIT
-from reggen.plan.plan import Plan, PromptRequest
+from reggen.planning.plan import Plan, PromptRequest
 from reggen.workflow.template import Template
 
 SIZES = (1, 2, 4, 8, 16)

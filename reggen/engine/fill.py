@@ -48,7 +48,7 @@ from reggen.engine.writer import DatasetWriter
 from reggen.errors import Damaged, JobError, NoServers, Problem, ReggenError, StorageError
 from reggen.job.models import Job
 from reggen.launch.launcher import Launched
-from reggen.plan.plan import Plan, Sample
+from reggen.planning.plan import Plan, Sample
 from reggen.prepare.prepared_job import BATCH, PreparedJob, settings_of, with_batch
 from reggen.progress import Progress, RunEvent
 from reggen.scheduler.fleet import Fleet

@@ -34,7 +34,7 @@ from reggen.errors import (
     StorageError,
 )
 from reggen.job.models import Limits
-from reggen.plan.plan import Plan, PromptRequest, Sample
+from reggen.planning.plan import Plan, PromptRequest, Sample
 from reggen.progress import RunEvent
 from reggen.scheduler.circuit_breaker import ServerCare
 from reggen.scheduler.fleet import Completed, Fleet, WorkItem

@@ -13,7 +13,7 @@ from reggen.dataset.ledger import Ledger
 from reggen.errors import StorageError
 from reggen.images.check import CheckSettings
 from reggen.job.models import Job
-from reggen.plan.plan import negative
+from reggen.planning.plan import negative
 from reggen.workflow.template import Template
 
 BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2

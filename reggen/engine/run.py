@@ -28,7 +28,7 @@ from reggen.errors import (
 )
 from reggen.job.models import Limits
 from reggen.launch.launcher import Launched
-from reggen.plan.plan import Plan, PromptRequest, Sample
+from reggen.planning.plan import Plan, PromptRequest, Sample
 from reggen.progress import RunEvent
 from reggen.scheduler.fleet import Fleet, WorkItem
 from reggen.scheduler.retry import GiveUp

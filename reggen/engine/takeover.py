@@ -13,7 +13,7 @@ from collections.abc import Collection
 from reggen.comfy.protocol import OrphanedPrompt
 from reggen.dataset.ledger import Ledger
 from reggen.errors import StorageError
-from reggen.plan.plan import Plan, PromptRequest
+from reggen.planning.plan import Plan, PromptRequest
 from reggen.workflow.template import Template
 
 

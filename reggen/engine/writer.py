@@ -22,7 +22,7 @@ from reggen.dataset.ledger import Ledger, Row
 from reggen.engine.threads import LIMIT, Threads
 from reggen.errors import BadImage, StorageError
 from reggen.images.check import Inspection
-from reggen.plan.plan import Sample
+from reggen.planning.plan import Sample
 
 _TOGETHER = 64  # pictures at most: those that come later wait for them
 Answer = TypeVar("Answer")

@@ -22,8 +22,8 @@ from reggen.errors import JobError, Problem
 from reggen.geometry import Size
 from reggen.job.models import SEED_LIMIT, ClassBlock, Job, Sampling, Training
 from reggen.kohya.rules import Bucketing
-from reggen.plan.plan import CLASS, Plan
-from reggen.plan.prompt_source import PromptSource, TrainingExample, WorkflowDefaults
+from reggen.planning.plan import CLASS, Plan
+from reggen.planning.prompt_source import PromptSource, TrainingExample, WorkflowDefaults
 from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prompts import spelling
 from reggen.prompts.guard import Guard, Offence

@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reggen.doctor.findings import Finding, Severity
-from reggen.doctor.model import DoctorReport, EntryReport, FolderReport, TrainingStop
+from reggen.diagnosis.findings import Finding, Severity
+from reggen.diagnosis.model import DoctorReport, EntryReport, FolderReport, TrainingStop
 from reggen.geometry import Size
 from reggen.kohya.rules import Bucketing
 

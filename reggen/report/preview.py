@@ -10,7 +10,7 @@ from reggen.dataset.folder import Folder
 from reggen.engine.preflight import ServerCheck
 from reggen.engine.requirements import bytes_needed, lasting, mib
 from reggen.job.models import Job, Server
-from reggen.plan.plan import Sample
+from reggen.planning.plan import Sample
 from reggen.prepare.prepared_job import CHECKED, PreparedJob, settings_of
 from reggen.report.status import conflicts, state_of
 from reggen.workflow.template import Template, template

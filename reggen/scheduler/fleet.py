@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reggen.comfy.protocol import OrphanedPrompt, Success
-from reggen.plan.plan import PromptRequest
+from reggen.planning.plan import PromptRequest
 from reggen.scheduler.circuit_breaker import CircuitBreaker, ServerCare
 from reggen.scheduler.order_queue import NEAR, OrderQueue
 from reggen.scheduler.retry import AttemptCounts

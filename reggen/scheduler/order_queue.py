@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from reggen.plan.plan import PromptRequest
+from reggen.planning.plan import PromptRequest
 
 NEAR, FAR = 64, 1024
 """Orders in a window: where all have one checkpoint, and where they have several."""

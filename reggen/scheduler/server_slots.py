@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from reggen.plan.plan import PromptRequest
+from reggen.planning.plan import PromptRequest
 from reggen.scheduler.circuit_breaker import CircuitBreaker
 from reggen.scheduler.order_queue import OrderKind
 

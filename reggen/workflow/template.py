@@ -10,7 +10,7 @@ from typing import Any
 
 from reggen.errors import Problem, WorkflowError
 from reggen.job.models import Job
-from reggen.plan.plan import PromptRequest, Sample
+from reggen.planning.plan import PromptRequest, Sample
 from reggen.workflow.bindings import Binding, Finder
 from reggen.workflow.graph import Graph, built_in, read_graph, title
 

@@ -40,7 +40,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from reggen.dataset.folder import flush_folder
 from reggen.engine.fill import fill
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
 from reggen.workflow.template import template
 from tests.bench.facts import machine, versions

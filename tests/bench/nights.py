@@ -43,7 +43,7 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.job.loader import load
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim
 from reggen.sim.http.server import WebPort
 from reggen.sim.state.model import Ending

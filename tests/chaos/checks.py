@@ -11,7 +11,7 @@ from typing import Any
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.sim import Mark, Sim, read_mark
 from tests.chaos.nights import Night
 from tests.invariants import assert_sound

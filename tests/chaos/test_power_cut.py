@@ -18,7 +18,7 @@ from reggen.engine.requirements import check_settings_of, lasting
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.images.check import inspect
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.sim import Settings, serve
 from tests.chaos.disk import PromptLeft, Recorder, left_by
 from tests.conftest import JobMaker, filled

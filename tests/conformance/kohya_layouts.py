@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from reggen.doctor.scope import DoctorOptions
+from reggen.diagnosis.scope import DoctorOptions
 from reggen.geometry import Size
 from reggen.kohya.rules import Bucketing
 from tests.pictures import paint, plain, tear, write

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from reggen.doctor.doctor import examine
-from reggen.doctor.findings import Severity
-from reggen.doctor.model import DoctorReport, ImageUse, TrainingStop
+from reggen.diagnosis.doctor import examine
+from reggen.diagnosis.findings import Severity
+from reggen.diagnosis.model import DoctorReport, ImageUse, TrainingStop
 from reggen.errors import JobError
 from reggen.geometry import Size
 from reggen.job.models import Training

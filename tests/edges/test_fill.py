@@ -24,7 +24,7 @@ from reggen.engine.fill import RunControl, fill
 from reggen.engine.summary import BY_USER, Summary
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
 from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.conftest import JobMaker, Told, eventually, filled

@@ -13,7 +13,7 @@ from reggen import progress
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Rejection, Row
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.sim import Fault, Script, Settings, paint, serve
 from tests.chaos.disk import Recorder
 from tests.conftest import JobMaker, filled

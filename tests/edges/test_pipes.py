@@ -13,9 +13,9 @@ import pytest
 
 from reggen.comfy.tls import fingerprint
 from reggen.dataset.captioning import rewrite
-from reggen.doctor import survey
-from reggen.doctor.doctor import examine
-from reggen.doctor.scope import DoctorOptions
+from reggen.diagnosis import survey
+from reggen.diagnosis.doctor import examine
+from reggen.diagnosis.scope import DoctorOptions
 from reggen.errors import BadImage, JobError
 from reggen.files import opened
 from reggen.images import compare, probe

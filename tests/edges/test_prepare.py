@@ -13,8 +13,8 @@ from PIL import Image
 
 from reggen.dataset.exports import write_listings
 from reggen.dataset.ledger import Ledger
-from reggen.doctor.doctor import examine
-from reggen.doctor.scope import DoctorOptions
+from reggen.diagnosis.doctor import examine
+from reggen.diagnosis.scope import DoctorOptions
 from reggen.errors import JobError
 from reggen.job.models import Job
 from reggen.kohya.rules import uses

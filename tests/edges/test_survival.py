@@ -19,7 +19,7 @@ from reggen.engine.fill import RunControl
 from reggen.engine.summary import OUT_OF_TIME
 from reggen.errors import NoServers, StorageError
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import HttpReply, HttpRequest
 from tests.conftest import JobMaker, Told, eventually, filled

@@ -11,7 +11,7 @@ import pytest
 
 from reggen.comfy.protocol import OrphanedPrompt
 from reggen.job.models import Job
-from reggen.plan.plan import PromptRequest
+from reggen.planning.plan import PromptRequest
 from reggen.progress import PromptsTakenOver
 from reggen.scheduler.fleet import Fleet
 from reggen.sim import Fault, Script, Settings, Sim, serve

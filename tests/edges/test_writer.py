@@ -15,7 +15,7 @@ from reggen.engine.threads import Threads
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.errors import StorageError
 from reggen.images.check import Inspection
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from tests.conftest import JobMaker, eventually
 
 

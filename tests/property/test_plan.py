@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
-from reggen.plan.plan import MAX_TAKES, Plan
+from reggen.planning.plan import MAX_TAKES, Plan
 
 counts = st.integers(1, 200)
 huge_counts = st.integers(1, MAX_COUNT - 1)

@@ -20,7 +20,7 @@ from reggen.dataset.reconcile import Comparison, Reconciled, Reconciliation, dif
 from reggen.errors import BadImage, Busy, JobError, StorageError
 from reggen.images.check import CheckSettings
 from reggen.job.models import Dataset
-from reggen.plan.plan import Plan
+from reggen.planning.plan import Plan
 from reggen.sim import paint
 from tests.conftest import JobMaker
 

@@ -18,14 +18,14 @@ from typer.testing import CliRunner, Result
 from reggen.cli import app
 from reggen.cli.review import _command
 from reggen.dataset.ledger import LEDGER, Ledger, Row
-from reggen.doctor import survey
-from reggen.doctor.doctor import examine
-from reggen.doctor.findings import KINDS, Severity
-from reggen.doctor.fixes import apply_fixes
-from reggen.doctor.model import DoctorReport, TrainingStop
-from reggen.doctor.near_duplicates import NearDuplicates
-from reggen.doctor.scope import DoctorOptions
-from reggen.doctor.survey import Inspected
+from reggen.diagnosis import survey
+from reggen.diagnosis.doctor import examine
+from reggen.diagnosis.findings import KINDS, Severity
+from reggen.diagnosis.fixes import apply_fixes
+from reggen.diagnosis.model import DoctorReport, TrainingStop
+from reggen.diagnosis.near_duplicates import NearDuplicates
+from reggen.diagnosis.scope import DoctorOptions
+from reggen.diagnosis.survey import Inspected
 from reggen.errors import Busy, JobError
 from reggen.images import probe
 from reggen.job.loader import load

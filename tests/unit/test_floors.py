@@ -26,12 +26,12 @@ FLOORS = {
     "job": 2,
     "images": 3,
     "launch": 3,
-    "plan": 3,
+    "planning": 3,
     "dataset": 4,
     "scheduler": 4,
     "training": 4,
     "workflow": 4,
-    "doctor": 5,
+    "diagnosis": 5,
     "prepare": 5,
     "engine": 6,
     "report": 7,
@@ -39,7 +39,7 @@ FLOORS = {
     "__main__": 9,
 }
 # packages that work on values alone: no file, no clock, no chance, no thread
-PURE = {"errors", "geometry", "progress", "wording", "kohya", "prompts", "plan", "scheduler"}
+PURE = {"errors", "geometry", "progress", "wording", "kohya", "prompts", "planning", "scheduler"}
 OUTSIDE = {
     "PIL", "asyncio", "io", "os", "random", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading",
     "time", "reggen.files",

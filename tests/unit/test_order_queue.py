@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.plan.plan import PromptRequest, Sample
+from reggen.planning.plan import PromptRequest, Sample
 from reggen.scheduler.order_queue import FAR, NEAR, OrderKind, OrderQueue
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
-from reggen.plan.plan import MAX_TAKES, Plan, PromptRequest, Sample
+from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest, Sample
 
 
 def a_plan(count: int = 10, **changes: Any) -> Plan:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from reggen.errors import JobError
 from reggen.job.models import Job
-from reggen.plan.plan import Plan
-from reggen.plan.prompt_source import PromptSource, TrainingExample
+from reggen.planning.plan import Plan
+from reggen.planning.prompt_source import PromptSource, TrainingExample
 
 EXAMPLES = (
     TrainingExample("a.png", "sks, 1boy, standing", (512, 512), 10),

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from reggen.errors import WorkflowError
 from reggen.job.models import Job
-from reggen.plan.plan import Plan, PromptRequest
+from reggen.planning.plan import Plan, PromptRequest
 from reggen.workflow.bindings import Binding
 from reggen.workflow.graph import Graph, built_in, read_graph
 from reggen.workflow.template import Template, template

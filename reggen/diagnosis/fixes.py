@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reggen.dataset.folder import storage
 from reggen.dataset.lock import holder_of
-from reggen.doctor.model import DoctorReport
+from reggen.diagnosis.model import DoctorReport
 from reggen.errors import Busy, StorageError
 from reggen.kohya.rules import cache
 from reggen.training.subsets import Subset

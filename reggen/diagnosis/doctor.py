@@ -12,13 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from reggen.dataset.recorded import FileSum, recorded
-from reggen.doctor.exact_duplicates import ExactDuplicates
-from reggen.doctor.findings import KINDS, Finding, Severity
-from reggen.doctor.leftovers import beside, within
-from reggen.doctor.model import DoctorReport, EntryReport, FolderReport, ImageUse, TrainingStop, of_use
-from reggen.doctor.near_duplicates import NearDuplicates
-from reggen.doctor.scope import DoctorOptions, Scope, pointed
-from reggen.doctor.survey import Inspected, Listing, alike, looked_at, survey
+from reggen.diagnosis.exact_duplicates import ExactDuplicates
+from reggen.diagnosis.findings import KINDS, Finding, Severity
+from reggen.diagnosis.leftovers import beside, within
+from reggen.diagnosis.model import DoctorReport, EntryReport, FolderReport, ImageUse, TrainingStop, of_use
+from reggen.diagnosis.near_duplicates import NearDuplicates
+from reggen.diagnosis.scope import DoctorOptions, Scope, pointed
+from reggen.diagnosis.survey import Inspected, Listing, alike, looked_at, survey
 from reggen.geometry import Size
 from reggen.images.probe import ImageFlaw
 from reggen.kohya.rules import Bucketing, NoBucket, uses

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from reggen.doctor.survey import FileEntry, Listing
+from reggen.diagnosis.survey import FileEntry, Listing
 from reggen.geometry import Size
 from reggen.kohya.rules import LatentCache, cache, folder_name
 from reggen.training.captions import CaptionRules

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from reggen.doctor.findings import Finding, Severity
+from reggen.diagnosis.findings import Finding, Severity
 from reggen.geometry import Size
 from reggen.kohya.rules import Bucketing
 from reggen.training.captions import Caption, CaptionSource

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from reggen.job.models import SEED_LIMIT, Job
-from reggen.plan.prompt_source import PromptSource
+from reggen.planning.prompt_source import PromptSource
 from reggen.prompts.guard import Guard
 
 _TAKE = 1 << 40

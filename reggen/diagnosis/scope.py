@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reggen.doctor.findings import Finding
+from reggen.diagnosis.findings import Finding
 from reggen.errors import JobError, Problem
 from reggen.kohya.rules import Bucketing, dotted, folder_name
 from reggen.training.captions import CaptionRules
