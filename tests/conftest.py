@@ -17,7 +17,8 @@ from hypothesis import settings
 
 import reggen
 from reggen.comfy.tracker import Timings
-from reggen.engine.fill import RunControl, fill
+from reggen.engine.control import Observers, RunControl, RunOptions
+from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import Summary
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
@@ -126,14 +127,12 @@ async def filled(
     told = told or Told()
     async with asyncio.timeout(limit):
         (prepared,) = prepare(job, "test.toml")
-        told._summary = await fill(
+        told._summary = await fill_dataset(
             prepared,
             "test.toml",
-            tell=told.events.append,
-            note=told.notes.append,
-            control=control,
-            wait=wait,
-            left=left,
+            Observers(told.events.append, told.notes.append),
+            control,
+            options=RunOptions(wait=wait, seconds_left=left),
             timings=PACE,
         )
     return told

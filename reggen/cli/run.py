@@ -20,7 +20,7 @@ from reggen.cli.standin import stand_ins_for
 from reggen.errors import COMPLETE, STOPPED, TIME_UP, JobError, Problem, ReggenError, StorageError
 
 if TYPE_CHECKING:
-    from reggen.engine.fill import RunControl
+    from reggen.engine.control import RunControl
     from reggen.engine.summary import Summary
     from reggen.job.models import Dataset, Job
     from reggen.prepare.prepared_job import PreparedJob
@@ -44,7 +44,7 @@ def run(
     by you.
     """
     from reggen.cli.deadline import deadline
-    from reggen.engine.fill import RunControl
+    from reggen.engine.control import RunControl
     from reggen.prepare.prepared_job import prepare
 
     allow_many_files()
@@ -94,7 +94,8 @@ async def _fill(
     from rich.console import Console
     from wakepy import keep
 
-    from reggen.engine.fill import fill
+    from reggen.engine.control import Observers, RunOptions
+    from reggen.engine.fill import fill_dataset
     from reggen.job.models import Notify
     from reggen.report.closing import closing, write_report
     from reggen.report.console import Display
@@ -118,21 +119,17 @@ async def _fill(
             display.tell(event)
             notices.tell(event)
 
-        filling = fill(
+        filling = fill_dataset(
             replace(prepared, job=job),
             job_file,
-            tell=tell,
-            note=display.note,
-            control=control,
-            wait=wait,
-            left=left,
-            rehearsal=rehearse,
+            Observers(tell, display.note),
+            control,
+            options=RunOptions(wait=wait, seconds_left=left, rehearsal=rehearse),
         )
-        task = asyncio.create_task(filling)
         with _signals(control, display.detach, heeded):
             with display.shown():
                 try:
-                    summary = await control.guard(task)
+                    summary = await control.guard(asyncio.create_task(filling))
                 except asyncio.CancelledError:
                     if not control.asked:
                         raise

@@ -36,11 +36,12 @@ from reggen.dataset.reconcile import Reconciliation, demand_filled, differing, m
 from reggen.dataset.salvage import replaced
 from reggen.engine.attempt import AttemptRunner
 from reggen.engine.auto_batch import fastest_batch, sizes_for
+from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.preflight import ServerCheck, examine
 from reggen.engine.requirements import bytes_needed, check_settings_of, demand_room, duplicates_of, lasting, mib, recipe
 from reggen.engine.run import Run
 from reggen.engine.scan_progress import ScanProgress
-from reggen.engine.summary import BY_USER, EmptySlot, Summary
+from reggen.engine.summary import EmptySlot, Summary
 from reggen.engine.supervisor import started
 from reggen.engine.takeover import Takeover
 from reggen.engine.threads import ReadAhead, Threads
@@ -58,84 +59,35 @@ from reggen.workflow.template import Template, template
 
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
-_FIRMLY = 2  # times that a person asks a run to end before it is left as it is
 _FEW = 20_000  # images whose sizes are looked at before the start: a tenth of a second
 _MOST_DECODERS = 8
 _WAIT = (2.0, 15.0)  # seconds between looks for a server, with --wait
 
 
-class RunControl:
-    """What a person may ask of a run while it goes on."""
-
-    def __init__(self) -> None:
-        self._run: Run | None = None
-        self._task: asyncio.Task[Summary] | None = None
-        self._asked = 0
-        self.reached: Summary | None = None  # how a run ended, or how far it was when it was left; None before one
-
-    @property
-    def asked(self) -> int:
-        """How often `interrupt` was called."""
-        return self._asked
-
-    @property
-    def cuts(self) -> bool:
-        """Whether a cancellation cuts short what the run waits for, and is no end of the program around it."""
-        return self._run is not None and self._asked > _FIRMLY
-
-    def steer(self, run: Run) -> None:
-        """From here on there is a run to steer."""
-        self._run = run
-        if self._asked:
-            run.stop(BY_USER)
-
-    def interrupt(self) -> None:
-        """Once: finish what is in flight. Twice: leave at once, resumable. Before the run: end.
-
-        Whatever does not end by that, a server that prompts are taken back from or a disk that does not answer, is left
-        behind when it is called once more.
-        """
-        self._asked += 1
-        if self._task is not None and (self._run is None or self._asked > _FIRMLY):
-            self._task.cancel()
-        elif self._run is not None and self._asked == 1:
-            self._run.stop(BY_USER)
-        elif self._run is not None:
-            self._run.abort()
-
-    async def guard(self, task: asyncio.Task[Summary]) -> Summary:
-        """Await the task that fills a dataset; the run of an earlier one is over."""
-        self._task, self._run, self.reached = task, None, None
-        return await task
-
-
-async def fill(
+async def fill_dataset(
     prepared: PreparedJob,
     job_file: str,
-    *,
-    tell: Callable[[RunEvent], None],
-    note: Callable[[str], None],
+    observers: Observers,
     control: RunControl | None = None,
-    wait: bool = False,
-    left: Callable[[], float] | None = None,
-    rehearsal: bool = False,
+    *,
+    options: RunOptions | None = None,
     timings: Timings | None = None,
 ) -> Summary:
-    """Make what is missing of one dataset: of a job of one class.
+    """Make what is missing of one dataset; ``prepared`` is one class of a job, ``job_file`` names it in messages.
 
-    ``tell`` gets every event, ``note`` a sentence now and then for people. With ``wait`` it waits for a server
-    instead of raising NoServers; ``left`` tells how many seconds it has. Raises JobError, Busy, NoServers, StorageError
-    while nothing is posted; what ends the run later is in the summary, beside what was made by then.
-    A ``rehearsal`` and a real run never share a dataset. No image may look like a training image.
+    Raises JobError, Busy, NoServers and StorageError while nothing is posted. What ends the run later is in the
+    summary, beside what was made until then. No image may look like a training image.
     """
-    control, folder, kept = control or RunControl(), Folder(prepared.job.dataset), ""
-    stop_rules = StopRules(prepared.job.limits, left)
+    control, options = control or RunControl(), options or RunOptions()
+    folder, kept = Folder(prepared.job.dataset), ""
+    stop_rules = StopRules(prepared.job.limits, options.seconds_left)
     while True:
-        opening = _Opening(prepared, job_file, folder, rehearsal, kept, ScanProgress(tell, asyncio.get_running_loop()))
+        looked = ScanProgress(observers.tell, asyncio.get_running_loop())
+        opening = _Opening(prepared, job_file, folder, options.rehearsal, kept, looked)
         try:
             async with opening.opened() as filling:
                 try:
-                    control.reached = await filling(control, Observers(tell, note), stop_rules, wait, timings)
+                    control.reached = await filling(control, observers, stop_rules, options.wait, timings)
                 except asyncio.CancelledError:
                     control.reached = filling.known() if control.cuts else None
                     raise
@@ -145,7 +97,9 @@ async def fill(
                 raise
             said = f"{error.doing}: it is damaged ({error.what})"
         kept = await _set_aside(folder)  # here: until the error is gone it holds the file open
-        note(f"{said}. It is kept as {kept}, and another is begun: the images that are there are checked and adopted")
+        observers.note(
+            f"{said}. It is kept as {kept}, and another is begun: the images that are there are checked and adopted"
+        )
 
 
 async def _set_aside(folder: Folder) -> str:
@@ -160,14 +114,6 @@ async def _set_aside(folder: Folder) -> str:
         return await thread.do(begin)
     finally:
         await thread.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Observers:
-    """Whom a run tells: every event to ``tell``, a sentence for people now and then to ``note``."""
-
-    tell: Callable[[RunEvent], None]
-    note: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +185,7 @@ def _decoders() -> int:
 
 @dataclass(slots=True)
 class _Filling:
-    """One call of `fill`, with the dataset in hand. Ledger and folder are touched in ``thread`` only."""
+    """One call of `fill_dataset`, with the dataset in hand. Ledger and folder are touched in ``thread`` only."""
 
     prepared: PreparedJob
     job_file: str

@@ -30,7 +30,8 @@ from typing import Any
 import aiohttp
 
 from reggen import progress
-from reggen.engine.fill import fill
+from reggen.engine.control import Observers
+from reggen.engine.fill import fill_dataset
 from reggen.job.models import Job
 from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
@@ -95,7 +96,7 @@ async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Roun
     events: list[progress.RunEvent] = []
     with tempfile.TemporaryDirectory() as root:
         (prepared,) = prepare(job_for(url, root, options, seed), "bench")
-        summary = await fill(prepared, "bench", tell=events.append, note=print)
+        summary = await fill_dataset(prepared, "bench", Observers(events.append, print))
     if summary.made != options.images:
         sys.exit(f"the round failed: {summary}")
     first = next(event.at for event in events if isinstance(event, progress.PromptPosted))

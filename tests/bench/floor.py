@@ -38,7 +38,8 @@ from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 
 from reggen.dataset.folder import flush_folder
-from reggen.engine.fill import fill
+from reggen.engine.control import Observers
+from reggen.engine.fill import fill_dataset
 from reggen.job.models import Job
 from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
@@ -85,7 +86,7 @@ async def reggen_round(job: Job, profile: cProfile.Profile | None = None) -> Cos
     if profile:
         profile.enable()
     watch = _Watch()
-    summary = await fill(prepared, "bench", tell=lambda _: None, note=print)
+    summary = await fill_dataset(prepared, "bench", Observers(note=print))
     cost = watch.per(job.dataset.count)
     if profile:
         profile.disable()

@@ -2,7 +2,7 @@
 
     python -m tests.bench.watched RESULT run JOB --plain
 
-`fill` is wrapped, and nothing else is changed: display, log and report are what they always are. A task beside
+`fill_dataset` is wrapped, and nothing else is changed: display, log and report are what they always are. A task beside
 it sleeps 10 ms at a time and notes how late it wakes, which is how late every other task of the loop is, too; that
 costs half a per cent of a core.
 RESULT becomes a JSON file, see `Watched`. With REGGEN_PROFILE set to a number the functions that took most of the
@@ -19,7 +19,7 @@ import pstats
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -27,8 +27,10 @@ from typing import Any
 
 from reggen.cli import app
 from reggen.engine import fill as filling
-from reggen.engine.fill import fill
+from reggen.engine.control import Observers
+from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import Summary
+from reggen.prepare.prepared_job import PreparedJob
 from reggen.progress import ImageSaved, PromptPosted, RunEvent
 
 _NAP = 0.01  # seconds
@@ -128,16 +130,18 @@ class _Watch:
             if naps % _COUNTING == 0:
                 self.seen.tasks = max(self.seen.tasks, len(asyncio.all_tasks()))
 
-    async def fill(self, *arguments: Any, tell: Callable[[RunEvent], None], **options: Any) -> Summary:
-        """`fill`, with this watch beside it."""
+    async def fill(
+        self, prepared: PreparedJob, job_file: str, observers: Observers, *rest: Any, **options: Any
+    ) -> Summary:
+        """`fill_dataset`, with this watch beside it."""
 
         def both(event: RunEvent) -> None:
             self.note(event)
-            tell(event)
+            observers.tell(event)
 
         napping = asyncio.create_task(self.nap())
         try:
-            return await fill(*arguments, tell=both, **options)
+            return await fill_dataset(prepared, job_file, Observers(both, observers.note), *rest, **options)
         finally:
             napping.cancel()
             self._profile.disable()
@@ -158,7 +162,7 @@ def _watch(result: Path, words: Sequence[str]) -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     watch = _Watch()
-    filling.fill = watch.fill
+    filling.fill_dataset = watch.fill
     code = app(list(words), standalone_mode=False)
     seen = watch.seen
     seen.exit_code, seen.peak_mib, seen.profile = int(code or 0), round(peak_mib(), 1), watch.profiled()

@@ -1,6 +1,6 @@
 """Living through a night: run, break off, start again, until the run ends of itself; then look at everything.
 
-In this process the run is `fill` under a quick pace; as a person has it, it is the command line in a process
+In this process the run is `fill_dataset` under a quick pace; as a person has it, it is the command line in a process
 of its own. Either way the stand-ins live here, so that what happened to them can be asked.
 """
 
@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from reggen.engine.fill import RunControl, fill
+from reggen.engine.control import Observers, RunControl
+from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import Summary
 from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, ReggenError
 from reggen.job.models import Job
@@ -186,7 +187,7 @@ async def _morning(planned: Night, root: Path, runner: Runner, missing: int) -> 
 
 
 async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> Ended:
-    """`fill` in this process, under a pace that does not wait long."""
+    """`fill_dataset` in this process, under a pace that does not wait long."""
     control, told, deaths, reached = RunControl(), 0, 0, asyncio.Event()
 
     def tell(event: RunEvent) -> None:
@@ -197,7 +198,8 @@ async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> E
             reached.set()
 
     (prepared,) = prepare(job, "night.toml")
-    filling = asyncio.create_task(fill(prepared, "night.toml", tell=tell, note=_unheard, control=control, timings=PACE))
+    observers = Observers(tell, _unheard)
+    filling = asyncio.create_task(fill_dataset(prepared, "night.toml", observers, control, timings=PACE))
     guarded = asyncio.create_task(control.guard(filling))
     breaker = asyncio.create_task(_break_off(breaking, reached, control, guarded)) if breaking is not None else None
     await asyncio.wait({guarded})

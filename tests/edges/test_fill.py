@@ -20,7 +20,8 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.lock import held
 from reggen.engine import fill as filling
-from reggen.engine.fill import RunControl, fill
+from reggen.engine.control import Observers, RunControl, RunOptions
+from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER, Summary
 from reggen.errors import Busy, JobError, NoServers
 from reggen.job.models import Job
@@ -735,7 +736,9 @@ async def test_a_rehearsal_and_a_real_run_never_share_a_dataset(job: JobMaker) -
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, dataset={"count": 1}))
         with pytest.raises(JobError, match="real pictures"):
-            await fill(prepare(one, "test.toml")[0], "test.toml", tell=lambda _: None, note=print, rehearsal=True)
+            await fill_dataset(
+                prepare(one, "test.toml")[0], "test.toml", Observers(), options=RunOptions(rehearsal=True)
+            )
 
 
 async def test_images_beyond_the_count_are_told_of(job: JobMaker) -> None:

@@ -22,7 +22,8 @@ from reggen.dataset import reconcile
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.engine import scan_progress
 from reggen.engine import threads as engine_threads
-from reggen.engine.fill import RunControl, fill
+from reggen.engine.control import Observers, RunControl
+from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER
 from reggen.engine.threads import ReadAhead, Threads
 from reggen.errors import StorageError
@@ -67,7 +68,7 @@ def rows(job: Job) -> int:
 
 async def begun(job: Job, control: RunControl) -> asyncio.Task[object]:
     (prepared,) = prepare(job, "test.toml")
-    work = fill(prepared, "test.toml", tell=lambda _: None, note=lambda _: None, control=control, timings=PACE)
+    work = fill_dataset(prepared, "test.toml", Observers(), control, timings=PACE)
     return asyncio.create_task(control.guard(asyncio.create_task(work)))
 
 

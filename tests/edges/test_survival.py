@@ -15,7 +15,7 @@ from aiohttp import web
 from reggen import progress
 from reggen.comfy.client import Client
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.fill import RunControl
+from reggen.engine.control import RunControl
 from reggen.engine.summary import OUT_OF_TIME
 from reggen.errors import NoServers, StorageError
 from reggen.job.models import Job

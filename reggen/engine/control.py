@@ -1,0 +1,83 @@
+"""The caller's side of a run: what it is told, what it asks for, and the control that ends it early."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reggen.engine.run import Run
+from reggen.engine.summary import BY_USER, Summary
+from reggen.progress import RunEvent
+
+_FIRMLY = 2  # interrupts after which the run ends by itself, and a third one leaves it where it is
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Receivers of what happens: every event goes to ``tell``, a sentence for people now and then to ``note``."""
+
+    tell: Callable[[RunEvent], None] = _ignore
+    note: Callable[[str], None] = _ignore
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Choices for one run that are not part of the job.
+
+    ``wait``: wait for a first server instead of raising NoServers. ``seconds_left`` gives the seconds until the run
+    has to end, where it has to. ``rehearsal``: the images are a stand-in's; they never share a dataset with real ones.
+    """
+
+    wait: bool = False
+    seconds_left: Callable[[], float] | None = None
+    rehearsal: bool = False
+
+
+class RunControl:
+    """Ends a run early: `interrupt` once to finish what is in flight, twice to leave at once."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._task: asyncio.Task[Summary] | None = None
+        self._asked = 0
+        self.reached: Summary | None = None  # the end of a run, or its state when it was left; None before one
+
+    @property
+    def asked(self) -> int:
+        """The number of calls of `interrupt`."""
+        return self._asked
+
+    @property
+    def cuts(self) -> bool:
+        """True when a cancellation only cuts short what the run waits for, and does not end the program around it."""
+        return self._run is not None and self._asked > _FIRMLY
+
+    def steer(self, run: Run) -> None:
+        """Take charge of a run that begins; stop it at once if `interrupt` was called before."""
+        self._run = run
+        if self._asked:
+            run.stop(BY_USER)
+
+    def interrupt(self) -> None:
+        """Ask the run to end. Once: finish what is in flight. Twice: leave at once, resumable. Before a run: cancel.
+
+        A third call leaves behind whatever is still waited for: a server that prompts are taken back from, or a disk
+        that does not answer.
+        """
+        self._asked += 1
+        if self._task is not None and (self._run is None or self._asked > _FIRMLY):
+            self._task.cancel()
+        elif self._run is not None and self._asked == 1:
+            self._run.stop(BY_USER)
+        elif self._run is not None:
+            self._run.abort()
+
+    async def guard(self, task: asyncio.Task[Summary]) -> Summary:
+        """Await the task that fills a dataset, and let `interrupt` cancel it. One task at a time."""
+        self._task, self._run, self.reached = task, None, None
+        return await task
