@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import reggen
+from tests.style import rooms
 
 ROOT = Path(reggen.__file__).parent
 FLOORS = {
@@ -72,38 +71,19 @@ KNOWS = {
 }
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for file in sorted(ROOT.rglob("*.py")):
-        parts = file.relative_to(ROOT).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name:
-            yield name, file
+MODULES = dict(rooms.modules(ROOT))
+GRAPH = rooms.module_graph(ROOT)
 
 
-def imports(file: Path) -> Iterator[str]:
-    """What a file imports: `from a import b` is a.b where that is a module of ours, and a otherwise."""
-    known = {f"reggen.{name}" for name, _ in modules()}
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            yield from names & known or {node.module}
+def imports(module: str) -> set[str]:
+    return set(rooms.imports(MODULES[module], frozenset(f"reggen.{name}" for name in MODULES)))
 
 
-def package(module: str) -> str:
-    return module.partition(".")[0]
-
-
-def ours(file: Path) -> set[str]:
-    return {name.removeprefix("reggen.") for name in imports(file)} & {name for name, _ in modules()}
-
-
-@pytest.mark.parametrize(("module", "file"), list(modules()), ids=lambda value: str(value) if value else "")
-def test_imports_go_down_only(module: str, file: Path) -> None:
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down_only(module: str) -> None:
     """A package imports from floors below its own, and from nothing beside it; the stand-in from itself alone."""
-    own = package(module)
-    for imported in {package(name) for name in ours(file)} - {own}:
+    own = rooms.package(module)
+    for imported in {rooms.package(name) for name in GRAPH[module]} - {own}:
         if own == "sim" or imported == "sim":
             assert (module, imported) == ("cli.standin", "sim")
         else:
@@ -112,48 +92,31 @@ def test_imports_go_down_only(module: str, file: Path) -> None:
 
 def test_every_package_has_a_floor() -> None:
     """A new package is given its floor before it lands."""
-    assert {package(name) for name, _ in modules()} == {*FLOORS, "sim"}
+    assert set(map(rooms.package, MODULES)) == {*FLOORS, "sim"}
 
 
-@pytest.mark.parametrize(
-    ("module", "file"),
-    [(name, file) for name, file in modules() if package(name) in PURE],
-    ids=str,
-)
-def test_pure_packages_touch_nothing_outside(module: str, file: Path) -> None:
+@pytest.mark.parametrize("module", [name for name in MODULES if rooms.package(name) in PURE])
+def test_pure_packages_touch_nothing_outside(module: str) -> None:
     """What these packages answer follows from what they are given: they read no file, no clock and no chance."""
-    assert set(imports(file)) & OUTSIDE == set()
+    assert imports(module) & OUTSIDE == set()
 
 
 def test_every_library_is_in_the_table() -> None:
     """A library that the project takes up is given its place before it lands."""
-    outside = {
-        name.partition(".")[0] for module, file in modules() if package(module) != "sim" for name in imports(file)
-    }
+    outside = {rooms.package(name) for module in MODULES if rooms.package(module) != "sim" for name in imports(module)}
     assert outside - {"reggen", *sys.stdlib_module_names} <= set(KNOWS)
 
 
 @pytest.mark.parametrize("library", KNOWS)
 def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
     """Each outside thing is owned by one module, so that replacing it touches one file."""
-    knowing = {name for name, file in modules() if any(one.split(".")[0] == library for one in imports(file))}
+    knowing = {module for module in MODULES if library in map(rooms.package, imports(module))}
     assert knowing == KNOWS[library]
 
 
 def test_there_are_no_circles() -> None:
     """No module imports itself, through others or not."""
-    graph = {name: ours(file) - {name} for name, file in modules()}
-    done: set[str] = set()
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " > ".join((*path, name))
-        if name not in done:
-            for below in graph.get(name, ()):
-                visit(below, (*path, name))
-            done.add(name)
-
-    for name in graph:
-        visit(name, ())
+    assert rooms.circles(GRAPH) == []
 
 
 def test_the_command_line_starts_without_what_only_its_commands_need() -> None:

@@ -1,0 +1,43 @@
+"""Figures of the code, and its limits:
+
+    python -m tests.style            print the figures of reggen/ and tests/
+    python -m tests.style --check    name what breaks a limit in reggen/; exit code 1 if anything does
+
+An exception carries its reason on a line of its signature, after the limit's word: `# long: one table` (lines),
+`wide` (parameters), `deep` (nesting), `methods`, `twin` (a class name in two modules); a module's own (`long`) stands
+under its docstring.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.style.figures import read, table
+from tests.style.limits import breaches
+
+ROOT = Path(__file__).parents[2]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Print figures or breaches; 1 if a limit is broken under --check."""
+    parser = argparse.ArgumentParser(prog="python -m tests.style", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 where a limit is broken without a reason beside it"
+    )
+    parser.add_argument("folders", nargs="*", type=Path, help="default: reggen and tests, for --check reggen alone")
+    options = parser.parse_args(words)
+    folders = [folder.resolve() for folder in options.folders]
+    if options.check:
+        found = [breach for folder in folders or [ROOT / "reggen"] for breach in breaches(read(folder))]
+        for breach in found:
+            print(breach)
+        return 1 if found else 0
+    print("\n\n".join(map(table, folders or [ROOT / "reggen", ROOT / "tests"])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
