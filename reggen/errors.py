@@ -1,28 +1,28 @@
 """Everything that can go wrong, as one tree.
 
     ReggenError
-    ├─ JobError                  the job cannot be run as written      exit 2
-    │   └─ WorkflowError         the workflow cannot be used
-    ├─ ServerError               this server, now; another may do      (retried)
-    │   ├─ Unreachable           no answer came
-    │   │   └─ Untrusted         its certificate is not trusted: nothing was sent
-    │   ├─ Refused               it answered, with a status that is no success
-    │   ├─ Nonsense              it answered, with something that cannot be read
-    │   └─ Full                  its own disk is full
-    ├─ SampleError               these images, whatever the server     (retried, then given up)
-    │   ├─ NotDownloaded         they were made, and could not be had
-    │   ├─ Forbidden             a forbidden word stands in the prompt
-    │   ├─ Rejected              the graph did not pass the server's validation
-    │   ├─ Failed                a node raised
-    │   ├─ NoOutput              success without the images asked for
-    │   ├─ BadImage              black, flat, noise, torn, wrong size
-    │   │   └─ Duplicate         it is, or looks like, one that is there
-    │   ├─ Interrupted           somebody interrupted it
-    │   └─ Lost                  it vanished from the server
-    ├─ StorageError              the disk said no                      exit 5
-    │   └─ Damaged               the ledger cannot be read as one
-    ├─ NoServers                 none can be used                      exit 4
-    └─ Busy                      another run holds the dataset         exit 2
+    ├─ JobError                     the job cannot be run as written             exit 2
+    │   └─ WorkflowError            the workflow cannot be used
+    ├─ ServerError                  this server, now; another may do             exit 4, retried
+    │   ├─ Unreachable              no answer came
+    │   │   └─ UntrustedCertificate nothing was sent
+    │   ├─ HttpStatusError          an answer with a status other than success
+    │   ├─ InvalidResponse          an answer that cannot be read
+    │   └─ ServerDiskFull           the server cannot save images
+    ├─ SampleError                  these images, whatever the server            retried, then given up
+    │   ├─ NotDownloaded            made, but could not be downloaded
+    │   ├─ ForbiddenWord            the prompt has a forbidden word
+    │   ├─ PromptRejected           the graph did not pass the server's validation
+    │   ├─ ExecutionError           a node raised
+    │   ├─ MissingOutput            success without the images asked for
+    │   ├─ BadImage                 black, flat, noise, torn, wrong size
+    │   │   └─ DuplicateImage       the same as another image, or looks like it
+    │   ├─ PromptInterrupted        somebody interrupted it
+    │   └─ PromptLost               neither queued nor in the history
+    ├─ StorageError                 the local disk refused                       exit 5
+    │   └─ LedgerDamaged            the ledger cannot be read
+    ├─ NoUsableServer               none of the job's servers can be used        exit 4
+    └─ DatasetLocked                another run is filling the dataset           exit 2
 
 Every error keeps its facts in positional fields, so it survives pickling, and its text is a
 sentence: what was being done, to what, what happened, what to do about it.
@@ -36,13 +36,13 @@ COMPLETE, INCOMPLETE, BAD_JOB, TIME_UP, NO_SERVER, STORAGE, STOPPED = 0, 1, 2, 3
 
 
 class ReggenError(Exception):
-    """The root of everything reggen raises on purpose. ``exit_code`` is what a run that ends by it returns."""
+    """Root of all errors that reggen raises on purpose. A run that ends by one returns its ``exit_code``."""
 
     exit_code: ClassVar[int] = INCOMPLETE
 
 
 class Problem(NamedTuple):
-    """One fault of a job: the dotted ``key``, what is wrong with it, and a hint (may be empty)."""
+    """One fault of a job: its dotted ``key``, what is wrong, and a hint ("" for none)."""
 
     key: str
     problem: str
@@ -54,7 +54,7 @@ class Problem(NamedTuple):
 
 
 class JobError(ReggenError):
-    """The job cannot be run as it is written; nothing was started. Carries every problem at once."""
+    """The job cannot be run as written; nothing was started. ``problems`` has all of them."""
 
     exit_code = BAD_JOB
 
@@ -68,27 +68,31 @@ class JobError(ReggenError):
 
 
 class WorkflowError(JobError):
-    """The workflow named in the job cannot be used: not API format, or its bindings cannot be found."""
+    """The job's workflow cannot be used: it is not in API format, or its bindings cannot be found."""
 
 
 _CREDENTIALS = """give this server valid credentials in [[servers]]: headers = { Authorization = "Bearer ${TOKEN}" }"""
 _REMEDIES = {
     401: _CREDENTIALS,
-    403: f"{_CREDENTIALS}, or have what is in front of it let this request through",
-    404: "is this the address of ComfyUI, with the path it has behind a proxy? See url in [[servers]]",
-    405: "have the proxy in front of it let this request through",
+    403: f"{_CREDENTIALS}, or let this request through in the proxy in front of it",
+    404: "check url in [[servers]]: is it ComfyUI's address, with the path that it has behind a proxy?",
+    405: "let this request through in the proxy in front of it",
     407: _CREDENTIALS,
-    502: "what is in front of it answers, ComfyUI behind it does not: is it running?",
-    504: "what is in front of it answers, ComfyUI behind it does not: is it running?",
-    413: "have the proxy in front of it take larger requests (nginx: client_max_body_size 16m;)",
+    502: "the proxy answers, ComfyUI behind it does not: is it running?",
+    504: "the proxy answers, ComfyUI behind it does not: is it running?",
+    413: "allow larger requests in the proxy in front of it (nginx: client_max_body_size 16m;)",
 }
-"""By HTTP status: what a person can do where the same request is refused again and again."""
+"""Remedies by HTTP status, for a request that is refused again and again."""
 
 
 class ServerError(ReggenError):
-    """One server could not do something now. Retried, elsewhere first; it never counts against a sample."""
+    """One server could not do something now. Retried, elsewhere first; never counts against a sample.
+
+    ``retry_after``: how long the server asked to be left alone, in seconds; 0.0 where it did not.
+    """
 
     exit_code = NO_SERVER
+    retry_after = 0.0
 
     def __init__(self, server: str, doing: str, what: str = "it failed") -> None:
         super().__init__(server, doing, what)
@@ -99,69 +103,69 @@ class ServerError(ReggenError):
 
     @property
     def remedy(self) -> str:
-        """What a person can do about it; empty when nobody knows."""
+        """Advice for a person; "" where none is known."""
         return ""
 
     @property
-    def told(self) -> str:
-        """What happened, and what to do about it."""
+    def with_remedy(self) -> str:
+        """The reason and, where one is known, the remedy."""
         return f"{self.what}; {self.remedy}" if self.remedy else self.what
 
 
 class Unreachable(ServerError):
-    """No answer. ``arrived`` says whether the request may have been executed all the same."""
+    """No answer. ``may_have_arrived``: the request may have been executed nevertheless."""
 
-    def __init__(self, server: str, doing: str, what: str, arrived: bool = False) -> None:
+    def __init__(self, server: str, doing: str, what: str, may_have_arrived: bool = False) -> None:
         super().__init__(server, doing, what)
-        self.args = (server, doing, what, arrived)
-        self.arrived = arrived
+        self.args = (server, doing, what, may_have_arrived)
+        self.may_have_arrived = may_have_arrived
 
 
-class Untrusted(Unreachable):
-    """Its certificate is not the pinned one, or not trusted. Waiting does not help; nothing was sent."""
+class UntrustedCertificate(Unreachable):
+    """The certificate is not the pinned one, or not trusted. Waiting does not help; nothing was sent."""
 
 
-class Refused(ServerError):
-    """An HTTP status that is no success. ``wait`` is the Retry-After in seconds, when one was named."""
+class HttpStatusError(ServerError):
+    """An HTTP status other than success. ``retry_after``: the Retry-After header in seconds, 0.0 for none."""
 
-    def __init__(self, server: str, doing: str, status: int, body: str, wait: float = 0.0) -> None:
+    def __init__(self, server: str, doing: str, status: int, body: str, retry_after: float = 0.0) -> None:
         super().__init__(server, doing, f"HTTP {status}" + (f": {body}" if body else ""))
-        self.args = (server, doing, status, body, wait)
-        self.status, self.body, self.wait = status, body, wait
+        self.args = (server, doing, status, body, retry_after)
+        self.status, self.body, self.retry_after = status, body, retry_after
 
     @property
     def remedy(self) -> str:
-        """By the status."""
+        """Advice for the status; "" where none is known."""
         return _REMEDIES.get(self.status, "")
 
 
-class Nonsense(ServerError):
-    """The answer cannot be read as what it should be: a short body, a missing field.
+class InvalidResponse(ServerError):
+    """An answer that cannot be read as expected: a short body, a missing field.
 
-    ``page``: it is a web page, so something in front of ComfyUI answers.
+    ``is_web_page``: something in front of ComfyUI answers.
     """
 
-    def __init__(self, server: str, doing: str, what: str, page: bool = False) -> None:
+    def __init__(self, server: str, doing: str, what: str, is_web_page: bool = False) -> None:
         super().__init__(server, doing, what)
-        self.args = (server, doing, what, page)
-        self.page = page
+        self.args = (server, doing, what, is_web_page)
+        self.is_web_page = is_web_page
 
     @property
     def remedy(self) -> str:
-        """A login page wants credentials."""
-        return _REMEDIES[401] if self.page else ""
+        """Credentials, where a web page answers; else ""."""
+        return _REMEDIES[401] if self.is_web_page else ""
 
 
-class Full(ServerError):
-    """The server's own disk is full: nothing that is sent there can succeed until somebody makes room."""
+class ServerDiskFull(ServerError):
+    """The server's own disk is full: no prompt can succeed there until somebody makes room."""
 
 
 class SampleError(ReggenError):
-    """One try at one or more samples failed, for a reason that lies in the samples and not in the server."""
+    """One attempt at one or more samples failed, for a reason in the samples and not in the server."""
 
 
-class Forbidden(SampleError):
-    """A forbidden word stands in the prompt of a sample; it is never posted."""
+class ForbiddenWord(SampleError):
+    """The prompt of a sample has a forbidden word; it is never posted."""
 
     def __init__(self, name: str, offence: str) -> None:
         super().__init__(name, offence)
@@ -171,18 +175,18 @@ class Forbidden(SampleError):
         return f"the prompt of {self.name} has a forbidden word: {self.offence}"
 
 
-class Rejected(SampleError):
-    """The server's validation refused the graph. Deterministic: the same graph is refused again."""
+class PromptRejected(SampleError):
+    """The server's validation refused the graph; the same graph will be refused again."""
 
-    def __init__(self, server: str, reasons: tuple[str, ...], stale_list: bool = False) -> None:
-        super().__init__(server, reasons, stale_list)
-        self.server, self.reasons, self.stale_list = server, reasons, stale_list
+    def __init__(self, server: str, reasons: tuple[str, ...]) -> None:
+        super().__init__(server, reasons)
+        self.server, self.reasons = server, reasons
 
     def __str__(self) -> str:
         return f"{self.server} refused the prompt: " + "; ".join(self.reasons)
 
 
-class Failed(SampleError):
+class ExecutionError(SampleError):
     """A node raised while the prompt ran."""
 
     def __init__(self, server: str, node: str, kind: str, message: str, out_of_memory: bool = False) -> None:
@@ -196,33 +200,33 @@ class Failed(SampleError):
         return f"{self.node} raised {self.kind} on {self.server}: {self.message}"
 
 
-class NoOutput(SampleError):
-    """The prompt ended in success without the images it should have made. ``why``: what a node said that blocked it."""
+class MissingOutput(SampleError):
+    """The prompt succeeded with fewer images than asked for. ``why``: the message of a node that blocked the output."""
 
     def __init__(self, server: str, expected: int, got: int, why: str = "") -> None:
         super().__init__(server, expected, got, why)
         self.server, self.expected, self.got, self.why = server, expected, got, why
 
     def __str__(self) -> str:
-        what = f"{self.server} reported success with {self.got} images where {self.expected} were asked for"
+        what = f"{self.server} reported success but made {self.got} of {self.expected} images"
         return what + (f"; a node blocked it: {self.why}" if self.why else "")
 
 
 class NotDownloaded(SampleError):
-    """The images were made and lie on the server, which does not hand them out."""
+    """The images are on the server, but could not be downloaded."""
 
     def __init__(self, server: str, what: str) -> None:
         super().__init__(server, what)
         self.server, self.what = server, what
 
     def __str__(self) -> str:
-        return f"{self.server} made the image and does not hand it out: {self.what}"
+        return f"{self.server} made the image, but it could not be downloaded: {self.what}"
 
 
 class BadImage(SampleError):
-    """An image arrived that must not enter the dataset.
+    """An image that must not enter the dataset.
 
-    ``torn``: the bytes are no whole image, so the way here may be at fault. Otherwise a new seed is the remedy.
+    ``torn``: the bytes are not a whole image, so the download may be at fault. Otherwise another seed is the remedy.
     """
 
     def __init__(self, name: str, reason: str, torn: bool = False) -> None:
@@ -233,11 +237,11 @@ class BadImage(SampleError):
         return f"the image for {self.name} {self.reason}"
 
 
-class Duplicate(BadImage):
-    """The image is one that the set or the training set has already, or looks like it."""
+class DuplicateImage(BadImage):
+    """The image is, or looks like, one of the set or of the training set."""
 
 
-class Interrupted(SampleError):
+class PromptInterrupted(SampleError):
     """Somebody interrupted the prompt on the server."""
 
     def __init__(self, server: str) -> None:
@@ -248,11 +252,11 @@ class Interrupted(SampleError):
         return f"the prompt was interrupted on {self.server}"
 
 
-class Lost(SampleError):
-    """The prompt is neither queued nor in the history: deleted by a person, or the server restarted.
+class PromptLost(SampleError):
+    """The prompt is neither queued nor in the history: somebody deleted it, or the server restarted.
 
-    ``died``: the server seems to have died with it on board. ``running``: it was being executed just then, which
-    nobody can delete.
+    ``died``: the server seems to have died while it held the prompt. ``running``: the prompt was being executed
+    then; nobody can delete such a prompt, so ``died`` follows.
     """
 
     def __init__(
@@ -266,9 +270,9 @@ class Lost(SampleError):
 
 
 class StorageError(ReggenError):
-    """The local disk refused. Never a sample's failure. ``full``: there is no room, which can change.
+    """The local disk refused; never a sample's failure. ``full``: it has no room, which can change.
 
-    ``remedy`` is what to do about it, where it is known.
+    ``remedy``: advice for a person, "" where none is known.
     """
 
     exit_code = STORAGE
@@ -278,12 +282,12 @@ class StorageError(ReggenError):
         self.path, self.doing, self.what, self.full, self.remedy = path, doing, what, full, remedy
 
     def __str__(self) -> str:
-        then = self.remedy or "run the same command again when it is mended"
-        return f"{self.doing} {self.path}: {self.what}. Nothing is lost; {then}"
+        then = self.remedy or "fix this and run the same command again"
+        return f"{self.doing} {self.path}: {self.what}. Nothing is lost: {then}"
 
 
-class Damaged(StorageError):
-    """The ledger is no ledger, or holds what reggen never wrote. A run sets it aside and adopts the images again."""
+class LedgerDamaged(StorageError):
+    """The ledger is not a ledger, or holds what reggen never wrote. A run sets it aside and adopts the images again."""
 
     def __init__(self, path: str, doing: str, what: str) -> None:
         super().__init__(path, doing, what)
@@ -296,8 +300,8 @@ class Damaged(StorageError):
         )
 
 
-class NoServers(ReggenError):
-    """None of the job's servers can be used. ``tried`` pairs each URL with what happened there."""
+class NoUsableServer(ReggenError):
+    """None of the job's servers can be used. ``tried`` pairs each URL with the reason."""
 
     exit_code = NO_SERVER
 
@@ -309,13 +313,13 @@ class NoServers(ReggenError):
         lines = "\n".join(f"  {url}: {what}" for url, what in self.tried)
         return (
             f"no ComfyUI server can be used:\n{lines}\n"
-            "Start ComfyUI, name another with --server URL, wait for one with --wait, "
-            "or try the job without one: --rehearse"
+            "Start ComfyUI, name another server with --server URL, wait for one with --wait, "
+            "or try the job without a server: --rehearse"
         )
 
 
-class Busy(ReggenError):
-    """Another run holds the dataset."""
+class DatasetLocked(ReggenError):
+    """Another run is filling the dataset."""
 
     exit_code = BAD_JOB
 

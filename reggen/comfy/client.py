@@ -1,7 +1,7 @@
 """One ComfyUI server over HTTP, and the opening of its WebSocket.
 
 Every foreign exception of HTTP is translated here, once. What a request may have caused although it failed is
-told by `Unreachable.arrived`.
+told by `Unreachable.may_have_arrived`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reggen.comfy import describe, protocol, sanitize, tls, websocket
 from reggen.comfy.json_stream import ItemReader
 from reggen.comfy.throttle import Throttle, is_limit
 from reggen.comfy.websocket import EventSocket
-from reggen.errors import Nonsense, Refused, ReggenError, ServerError, Unreachable, Untrusted
+from reggen.errors import HttpStatusError, InvalidResponse, ReggenError, ServerError, Unreachable, UntrustedCertificate
 
 __all__ = ["Client", "Download", "EventSocket", "Timeouts"]
 
@@ -110,7 +110,7 @@ class Client:
     # ---- prompts
 
     async def post(self, body: Mapping[str, Any]) -> protocol.PostAccepted:
-        """POST /prompt. Raises Rejected too; nothing is left queued then."""
+        """POST /prompt. Raises PromptRejected too; nothing is left queued then."""
         doing = "queueing a prompt"
         self._largest = max(self._largest, len(json.dumps(body["prompt"])))
         status, answer = await self._json("POST", "/prompt", doing, body=body, allowed=(200, 400))
@@ -128,25 +128,27 @@ class Client:
 
     async def history(self, prompt_id: str) -> protocol.Outcome | None:
         """GET /history/{id}: how the prompt ended, or None while it has not (or is unknown)."""
-        no_history: Refused | None = None
+        no_history: HttpStatusError | None = None
         if not self._by_jobs:
             try:
                 most = sanitize.ANSWER + _ECHOES * min(self._largest, sanitize.LISTING)
                 _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", _HISTORY, most=most)
                 return self._outcome(protocol.read_history(self.name, prompt_id, body))
-            except Refused as refusal:
+            except HttpStatusError as refusal:
                 if refusal.status != 404:
                     raise
                 no_history = refusal
         return await self._job(prompt_id, no_history)
 
-    async def _job(self, prompt_id: str, no_history: Refused | None) -> protocol.Outcome | None:
+    async def _job(self, prompt_id: str, no_history: HttpStatusError | None) -> protocol.Outcome | None:
         """GET /api/jobs/{id}: the same of servers whose proxy knows no /history, where 404 is no unknown id."""
         path = f"/api/jobs/{quote(prompt_id, safe='')}"
         try:
             status, body = await self._json("GET", path, _HISTORY, allowed=(200, 404))
         except ServerError as error:
-            gone = isinstance(error, Nonsense) or (isinstance(error, Refused) and error.status in _NO_ROUTE)
+            gone = isinstance(error, InvalidResponse) or (
+                isinstance(error, HttpStatusError) and error.status in _NO_ROUTE
+            )
             if no_history and gone:
                 raise _no_way_to_look(self.name) from None
             raise
@@ -251,7 +253,7 @@ class Client:
                 async with asyncio.timeout(self._timeouts.download), self._picture(image, doing) as response:
                     self._throttle.passed()
                     yield Download(self.name, response)
-        except Refused as refusal:
+        except HttpStatusError as refusal:
             if is_limit(refusal):
                 self._throttle.limited(refusal, time.monotonic())
             raise
@@ -273,7 +275,7 @@ class Client:
                     yield response
                     return
                 url = self._next(url, elsewhere, response.status, doing)
-        raise Refused(self.name, doing, response.status, f"it sends us on more than {_HOPS} times")
+        raise HttpStatusError(self.name, doing, response.status, f"it sends us on more than {_HOPS} times")
 
     def _next(self, url: URL, elsewhere: str, status: int, doing: str) -> URL:
         try:
@@ -283,7 +285,7 @@ class Client:
         except ValueError:
             pass
         what = f"it sends us to {self.hushed(describe.excerpt(elsewhere))!r}, which is no address of a picture"
-        raise Refused(self.name, doing, status, what)
+        raise HttpStatusError(self.name, doing, status, what)
 
     @asynccontextmanager
     async def connect(self, client_id: str) -> AsyncIterator[EventSocket]:
@@ -341,7 +343,7 @@ class Client:
                         answered = True
                         self._throttle.passed()
                         yield response
-            except Refused as refusal:
+            except HttpStatusError as refusal:
                 tries -= 1
                 limit = not answered and is_limit(refusal, question=method == "GET")
                 soon = limit and self._throttle.limited(refusal, time.monotonic())
@@ -420,13 +422,13 @@ class Client:
             except sanitize.Unacceptable as closed:
                 raise self._no_json(doing, sanitize.decoded(head), _kind(response), closed.what) from None
 
-    def _no_json(self, doing: str, text: str, kind: str, what: str) -> Nonsense:
+    def _no_json(self, doing: str, text: str, kind: str, what: str) -> InvalidResponse:
         if describe.is_page(text, kind):
             front = f"it answered with {describe.page(text)}; something in front of ComfyUI answers, a login or a proxy"
-            return Nonsense(self.name, doing, self.hushed(front), True)
+            return InvalidResponse(self.name, doing, self.hushed(front), True)
         if what == sanitize.NO_JSON:
             what = f"{what} but {self.hushed(describe.excerpt(text))!r}"
-        return Nonsense(self.name, doing, what)
+        return InvalidResponse(self.name, doing, what)
 
     async def _refuse(
         self,
@@ -441,10 +443,10 @@ class Client:
         wait = _seconds(response.headers.get("Retry-After", ""))
         if (elsewhere := response.headers.get("Location")) and response.status in _MOVED:
             what = self.hushed(describe.moved(self.url, route, elsewhere))
-            raise Refused(self.name, doing, response.status, what, wait)
+            raise HttpStatusError(self.name, doing, response.status, what, wait)
         said = describe.in_short(sanitize.decoded(await _beginning(response)), _kind(response))
         told = f"{whose} {said or 'nothing more'}" if whose else said
-        raise Refused(self.name, doing, response.status, self.hushed(told), wait)
+        raise HttpStatusError(self.name, doing, response.status, self.hushed(told), wait)
 
     def hushed(self, text: str) -> str:
         """What a server says, without the secrets it was told: some quote the headers they refuse."""
@@ -496,7 +498,10 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
 
 
 class _Translated:
-    """Turns what aiohttp raises into ServerError, by a table. ``arrived``: the request may have been executed."""
+    """Turns what aiohttp raises into ServerError, by a table.
+
+    ``may_have_arrived``: the request may have been executed.
+    """
 
     def __init__(self, server: str, doing: str) -> None:
         self._server, self._doing = server, doing
@@ -509,21 +514,21 @@ class _Translated:
     ) -> None:
         match error:
             case aiohttp.ClientConnectorCertificateError():
-                raise Untrusted(self._server, self._doing, _words(error)) from error
+                raise UntrustedCertificate(self._server, self._doing, _words(error)) from error
             case aiohttp.ServerFingerprintMismatch():
-                raise Untrusted(self._server, self._doing, tls.OTHER) from error
+                raise UntrustedCertificate(self._server, self._doing, tls.OTHER) from error
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-                raise Unreachable(self._server, self._doing, _words(error), arrived=False) from error
+                raise Unreachable(self._server, self._doing, _words(error), may_have_arrived=False) from error
             case TimeoutError():
-                raise Unreachable(self._server, self._doing, "no answer in time", arrived=True) from error
+                raise Unreachable(self._server, self._doing, "no answer in time", may_have_arrived=True) from error
             case sanitize.Unacceptable():
-                raise Nonsense(self._server, self._doing, error.what) from error
+                raise InvalidResponse(self._server, self._doing, error.what) from error
             case aiohttp.ClientError() | OSError() | UnicodeError() | asyncio.IncompleteReadError():
-                raise Unreachable(self._server, self._doing, _words(error), arrived=True) from error
+                raise Unreachable(self._server, self._doing, _words(error), may_have_arrived=True) from error
 
 
-def _no_way_to_look(server: str) -> Refused:
-    return Refused(
+def _no_way_to_look(server: str) -> HttpStatusError:
+    return HttpStatusError(
         server, _HISTORY, 404, "neither /history nor /api/jobs is to be had there, so no prompt can be followed"
     )
 

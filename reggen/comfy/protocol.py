@@ -1,7 +1,7 @@
 """What ComfyUI says, turned into reggen's own types. Pure: no I/O, no clock.
 
 The only module that knows ComfyUI's JSON. Frames are hints and are read leniently (an odd one is
-`Unknown`, never an error); answers settle things and are read strictly (an odd one is `Nonsense`).
+`Unknown`, never an error); answers settle things and are read strictly (an odd one is `InvalidResponse`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from enum import StrEnum
 from typing import Any
 
 from reggen.comfy.sanitize import FRAME, LINE, NAME, SAID, is_choice, is_name, is_number, said
-from reggen.errors import Failed, Full, Interrupted, Nonsense, NoOutput, Rejected, SampleError
+from reggen.errors import (
+    ExecutionError,
+    InvalidResponse,
+    MissingOutput,
+    PromptInterrupted,
+    PromptRejected,
+    SampleError,
+    ServerDiskFull,
+)
 
 # ---- frames ---------------------------------------------------------------------------------------
 
@@ -171,18 +179,17 @@ def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: M
     }
 
 
-def read_submission(server: str, status: int, body: Any) -> PostAccepted | Rejected:
-    """The answer to POST /prompt with status 200 or 400. Raises Nonsense."""
+def read_submission(server: str, status: int, body: Any) -> PostAccepted | PromptRejected:
+    """The answer to POST /prompt with status 200 or 400. Raises InvalidResponse."""
     if not isinstance(body, dict):
-        raise Nonsense(server, "queueing a prompt", "the answer is no JSON object")
+        raise InvalidResponse(server, "queueing a prompt", "the answer is no JSON object")
     reasons = tuple(_few(reason for reason in _reasons(body) if reason.strip()))
     if status == 200 and not body.get("node_errors"):
         prompt_id = body.get("prompt_id")
         if not is_name(prompt_id):
-            raise Nonsense(server, "queueing a prompt", "the answer names no prompt_id")
+            raise InvalidResponse(server, "queueing a prompt", "the answer names no prompt_id")
         return PostAccepted(prompt_id)
-    stale = {kind for kind, _ in _node_errors(body)} == {"value_not_in_list"}
-    return Rejected(server, reasons or ("it gave no reason",), stale)
+    return PromptRejected(server, reasons or ("it gave no reason",))
 
 
 def _few(reasons: Iterator[str]) -> Iterator[str]:
@@ -201,19 +208,19 @@ def dropped_prompt(body: Any) -> str | None:
     return prompt_id if is_name(prompt_id) else None
 
 
-def _node_errors(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Kind and sentence of every node error. In 2024 ``node_errors`` could be a list: then there are none."""
+def _node_errors(body: Mapping[str, Any]) -> Iterator[str]:
+    """The sentence of every node error. In 2024 ``node_errors`` could be a list: then there are none."""
     nodes = body.get("node_errors")
     for node_id, node in nodes.items() if isinstance(nodes, dict) else ():
         errors = node.get("errors") if isinstance(node, dict) else None
         for error in errors if isinstance(errors, list) else ():
             if isinstance(error, dict):
                 where = f"{said(node.get('class_type', 'a node'), LINE)} (node {said(node_id, LINE)})"
-                yield said(error.get("type"), LINE), said(f"{where}: {_node_error(error)}")
+                yield said(f"{where}: {_node_error(error)}")
 
 
 def _reasons(body: Mapping[str, Any]) -> Iterator[str]:
-    told = [text for _, text in _node_errors(body)]
+    told = list(_node_errors(body))
     yield from told
     error = body.get("error")
     if isinstance(error, str):
@@ -287,14 +294,14 @@ class Success:
     blocked: str = ""
 
     def take(self, server: str, node: str, batch: int) -> tuple[ImageRef, ...]:
-        """The pictures of one output node. Raises NoOutput when there are fewer than asked for."""
+        """The pictures of one output node. Raises MissingOutput when there are fewer than asked for."""
         found = self.images.get(node, ())
         if len(found) < batch:
-            raise NoOutput(server, batch, len(found), self.blocked)
+            raise MissingOutput(server, batch, len(found), self.blocked)
         return found
 
 
-Outcome = Success | SampleError | Full
+Outcome = Success | SampleError | ServerDiskFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +320,13 @@ class Queue:
 
 
 def read_queue(server: str, body: Any) -> Queue:
-    """The answer to GET /queue. Raises Nonsense."""
+    """The answer to GET /queue. Raises InvalidResponse."""
     try:
         running, pending = _items(body["queue_running"]), _items(body["queue_pending"])
         notes = {note: _own_id(item) for item in (*running, *pending) if (note := _note(item))}
         return Queue(tuple(map(_own_id, running)), tuple(map(_own_id, pending)), notes)
     except (KeyError, TypeError, IndexError):
-        raise Nonsense(server, "reading the queue", "the answer is no queue") from None
+        raise InvalidResponse(server, "reading the queue", "the answer is no queue") from None
 
 
 def _items(listed: Any) -> list[Any]:
@@ -344,7 +351,7 @@ def _note(item: Any) -> str | None:
 def find_in_history(server: str, body: Any, prompt_id: str) -> str | None:
     """The server's id of a prompt that was sent under ``prompt_id``, in an answer to GET /history."""
     if not isinstance(body, dict):
-        raise Nonsense(server, "reading the history", "the answer is no JSON object")
+        raise InvalidResponse(server, "reading the history", "the answer is no JSON object")
     if prompt_id in body:
         return prompt_id
     for own_id, entry in body.items():
@@ -376,14 +383,14 @@ class OrphanedPrompt:
 
 
 def orphans(server: str, queue: Any, history: Any) -> list[OrphanedPrompt]:
-    """Every prompt that carries a whole note, in answers to GET /queue and then GET /history. Raises Nonsense."""
+    """Prompts that carry a whole note, from the answers to GET /queue and then GET /history. Raises InvalidResponse."""
     doing = "looking for prompts of an earlier run"
     if not isinstance(queue, dict) or not isinstance(history, dict):
-        raise Nonsense(server, doing, "the answer is no JSON object")
+        raise InvalidResponse(server, doing, "the answer is no JSON object")
     try:
         queued = [item for key in ("queue_running", "queue_pending") for item in _items(queue.get(key) or [])]
     except TypeError:
-        raise Nonsense(server, doing, "the answer is no queue") from None
+        raise InvalidResponse(server, doing, "the answer is no queue") from None
     done = [
         entry.get("prompt")
         for known_as, entry in history.items()
@@ -438,11 +445,11 @@ def memory_left(body: Any) -> float | None:
 
 
 def remaining(server: str, body: Any) -> int:
-    """The answer to GET /prompt: prompts running and waiting, everybody's. Raises Nonsense."""
+    """The answer to GET /prompt: prompts running and waiting, everybody's. Raises InvalidResponse."""
     info = body.get("exec_info") if isinstance(body, dict) else None
     count = info.get("queue_remaining") if isinstance(info, dict) else None
     if not is_number(count):
-        raise Nonsense(server, "asking for a sign of life", "this is no ComfyUI server")
+        raise InvalidResponse(server, "asking for a sign of life", "this is no ComfyUI server")
     return int(count)
 
 
@@ -455,22 +462,22 @@ def version(body: Any) -> str:
 def node_class(server: str, body: Any, name: str) -> dict[str, Any] | None:
     """A node class in an answer to GET /object_info/{name}; None when there is none. Its inputs are tables.
 
-    Raises Nonsense: a class that is not there is an empty object, and nothing else.
+    Raises InvalidResponse: a class that is not there is an empty object, and nothing else.
     """
     if body == {}:
         return None
     found = body.get(name) if isinstance(body, dict) else None
     if not isinstance(found, dict):
-        raise Nonsense(server, "asking for its nodes", "the answer is no description of a node")
+        raise InvalidResponse(server, "asking for its nodes", "the answer is no description of a node")
     inputs = found.get("input")
     groups = inputs.items() if isinstance(inputs, dict) else ()
     return {**found, "input": {group: table for group, table in groups if isinstance(table, dict)}}
 
 
 def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:
-    """The answer to GET /history/{id}: how the prompt ended, or None while it has not. Raises Nonsense."""
+    """The answer to GET /history/{id}: how the prompt ended, or None while it has not. Raises InvalidResponse."""
     if not isinstance(body, dict):
-        raise Nonsense(server, "reading the history", "the answer is no JSON object")
+        raise InvalidResponse(server, "reading the history", "the answer is no JSON object")
     entry = body.get(prompt_id)
     if not isinstance(entry, dict):
         return None
@@ -478,14 +485,14 @@ def read_history(server: str, prompt_id: str, body: Any) -> Outcome | None:
     status = status if isinstance(status, dict) else {}
     messages = dict(_messages(status.get("messages")))
     if "execution_interrupted" in messages:  # status_str says "error" for these too
-        return Interrupted(server)
+        return PromptInterrupted(server)
     if status.get("status_str") == "error" or "execution_error" in messages:
         return _failure(server, messages.get("execution_error", {}))
     return Success(dict(_images(entry.get("outputs"))), _busy_seconds(messages))
 
 
 def read_job(server: str, prompt_id: str, body: Any) -> Outcome | None:
-    """The answer to GET /api/jobs/{id}: how the prompt ended, or None while it has not. Raises Nonsense."""
+    """The answer to GET /api/jobs/{id}: how the prompt ended, or None while it has not. Raises InvalidResponse."""
     status = body.get("status") if isinstance(body, dict) else None
     match status:
         case "pending" | "in_progress":
@@ -493,11 +500,11 @@ def read_job(server: str, prompt_id: str, body: Any) -> Outcome | None:
         case "completed":
             return Success(dict(_images(body.get("outputs"))), _job_seconds(body))
         case "cancelled":
-            return Interrupted(server)
+            return PromptInterrupted(server)
         case "failed":
             error = body.get("execution_error")
             return _failure(server, error if isinstance(error, dict) else {})
-    raise Nonsense(server, "reading the history", f"the answer for prompt {prompt_id} is no job")
+    raise InvalidResponse(server, "reading the history", f"the answer for prompt {prompt_id} is no job")
 
 
 def is_unknown_job(body: Any) -> bool:
@@ -551,13 +558,13 @@ def _busy_seconds(messages: Mapping[str, Mapping[str, Any]]) -> float | None:
 _OUT_OF_MEMORY = re.compile(r"out of memory|allocation on device|allocat.*memory|memory.*allocat", re.IGNORECASE)
 
 
-def _failure(server: str, data: Mapping[str, Any]) -> Failed | Full:
+def _failure(server: str, data: Mapping[str, Any]) -> ExecutionError | ServerDiskFull:
     kind = said(data.get("exception_type", "an error"), LINE)
     message = data.get("exception_message", "")
     lines = (message if isinstance(message, str) else said(message))[:SAID].strip().splitlines() or ["no message"]
     lines = [said(line, 500) for line in lines]
     node = f"{said(data.get('node_type', 'a node'), LINE)} (node {said(data.get('node_id', '?'), LINE)})"
     if kind == "OSError" and "[Errno 28]" in lines[0]:
-        return Full(server, "saving an image", "its disk is full")
+        return ServerDiskFull(server, "saving an image", "its disk is full")
     memory = "OutOfMemory" in kind or bool(_OUT_OF_MEMORY.search(lines[0]))
-    return Failed(server, node, kind, lines[0], memory)
+    return ExecutionError(server, node, kind, lines[0], memory)

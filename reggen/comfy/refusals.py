@@ -10,7 +10,7 @@ import math
 from collections import Counter
 
 from reggen.comfy.tracker import Timings
-from reggen.errors import Nonsense, Refused, ServerError
+from reggen.errors import HttpStatusError, InvalidResponse, ServerError
 
 FEW = 3
 _LONGEST = 15.0  # times ``blind``: the pause between questions to a server that refuses begins with that, and grows
@@ -20,19 +20,21 @@ _PASSING = frozenset({408, 425, 429})
 
 def is_permanent(error: ServerError) -> bool:
     """Whether the same request can hardly ever succeed: refused by status, or answered with a web page."""
-    if isinstance(error, Refused):
+    if isinstance(error, HttpStatusError):
         return 400 <= error.status < 500 and error.status not in _PASSING
-    return isinstance(error, Nonsense) and error.page
+    return isinstance(error, InvalidResponse) and error.is_web_page
 
 
 def is_missing(error: ServerError) -> bool:
     """Whether ComfyUI itself says that it has no such file: its 404 has no body, a proxy's has."""
-    return isinstance(error, Refused) and error.status == 404 and not error.body
+    return isinstance(error, HttpStatusError) and error.status == 404 and not error.body
 
 
 def is_of_the_front(error: ServerError) -> bool:
     """Whether somebody in front of the server says no, who says it to everything alike: no fault of one picture."""
-    return (isinstance(error, Nonsense) and error.page) or (isinstance(error, Refused) and error.status in _FRONT)
+    return (isinstance(error, InvalidResponse) and error.is_web_page) or (
+        isinstance(error, HttpStatusError) and error.status in _FRONT
+    )
 
 
 class Refusals:
@@ -52,9 +54,8 @@ class Refusals:
 
     def refuse(self, error: ServerError, now: float) -> None:
         """It is away for this answer, whatever came before."""
-        wait = error.wait if isinstance(error, Refused) else 0.0
         self._pause = min(_LONGEST * self._blind, 2 * self._pause) if self.why else self._blind
-        self.why, self.ask_at = f"{error.doing}: {error.told}", now + max(self._pause, wait)
+        self.why, self.ask_at = f"{error.doing}: {error.with_remedy}", now + max(self._pause, error.retry_after)
 
     def right(self, doing: str) -> None:
         """One kind of question was answered."""

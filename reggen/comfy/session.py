@@ -23,7 +23,7 @@ from reggen.comfy.disconnects import Disconnects
 from reggen.comfy.refusals import Refusals, is_of_the_front
 from reggen.comfy.tracker import PromptTracker, Timings
 from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog
-from reggen.errors import Lost, NotDownloaded, Refused, ServerError, Unreachable
+from reggen.errors import HttpStatusError, NotDownloaded, PromptLost, ServerError, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
@@ -104,7 +104,7 @@ class ServerSession:
     # ---- prompts
 
     async def execute(self, graph: Mapping[str, Any], prompt_id: str, note: Mapping[str, Any]) -> protocol.Outcome:
-        """Post a prompt and follow it to its end. Raises Rejected, and ServerError when it could not be posted."""
+        """Post a prompt and follow it to its end. Raises PromptRejected; ServerError when it could not be posted."""
         known_as = prompt_id
         self._tracker.posting(prompt_id, self._clock())
         try:
@@ -113,7 +113,7 @@ class ServerSession:
             self._tracker.accepted(prompt_id, known_as, self._clock())
             return await self._ending(known_as, prompt_id)
         except (ServerError, asyncio.CancelledError) as error:
-            if not (isinstance(error, Unreachable) and not error.arrived):
+            if not (isinstance(error, Unreachable) and not error.may_have_arrived):
                 self._orphans.add(known_as)
             raise
         finally:
@@ -216,15 +216,15 @@ class ServerSession:
         try:
             return (await self.client.post(body)).prompt_id
         except ServerError as error:
-            refused = isinstance(error, Refused) and error.status < 500
-            if refused or (isinstance(error, Unreachable) and not error.arrived):
+            refused = isinstance(error, HttpStatusError) and error.status < 500
+            if refused or (isinstance(error, Unreachable) and not error.may_have_arrived):
                 raise
             if known_as := await self._find(body["prompt_id"]):
                 return known_as
             raise
 
     async def _find(self, prompt_id: str) -> str | None:
-        """Whether a prompt arrived: its id there, or None. Raises Unreachable(arrived=True) when nobody will know.
+        """The id of a prompt there if it arrived, else None. Raises Unreachable with may_have_arrived if nobody knows.
 
         A server that was frozen executes what it was sent when it thaws, so one that is away is waited for, until
         `abandon` ends that as it does for every prompt in flight.
@@ -256,7 +256,7 @@ class ServerSession:
         finally:
             self._in_doubt.discard(prompt_id)
             self._endings.pop(prompt_id, None)
-        raise Unreachable(self.name, "finding out whether a prompt arrived", what, arrived=True)
+        raise Unreachable(self.name, "finding out whether a prompt arrived", what, may_have_arrived=True)
 
     def _missed(self, what: str) -> None:
         """A look for a prompt in doubt had no answer: whoever gives prompts away is to know that one is at stake."""
@@ -266,7 +266,7 @@ class ServerSession:
             self.on_change(self)
 
     def abandon(self, why: str, *, died: bool = False) -> None:
-        """Let go of every prompt in flight: each ends as Lost here, and is taken from the queue when it can be.
+        """Let go of every prompt in flight: each ends as PromptLost here, and is taken from the queue when it can be.
 
         ``died``: the server may have died over one of them.
         """
@@ -274,7 +274,7 @@ class ServerSession:
             self._orphans.add(prompt_id)
             self._tracker.forget(prompt_id)
             if not ending.done():
-                ending.set_result(Lost(self.name, why, died=died))
+                ending.set_result(PromptLost(self.name, why, died=died))
 
     async def withdraw(self) -> None:
         """Take our own prompts out of the server's queue by id, and interrupt the running one if that is safe."""
@@ -336,9 +336,9 @@ class ServerSession:
         try:
             await self.client.remaining()
         except ServerError as error:
-            if isinstance(error, Unreachable) and not error.arrived:
+            if isinstance(error, Unreachable) and not error.may_have_arrived:
                 self._worker.replaced()  # nobody listens: the process is gone, and the next one has a new worker
-            self._is_away(error.told)
+            self._is_away(error.with_remedy)
         else:
             self._client_id = self._client_id or uuid.uuid4().hex
             await self._greet(self._cuts.why(self._clock()))
@@ -560,7 +560,7 @@ class ServerSession:
                 return
             self._refusals.right(_READING)
         if self._unread[prompt_id] >= _UNREAD:
-            self._settle(prompt_id, NotDownloaded(self.name, f"{_READING}: {error.told}"))
+            self._settle(prompt_id, NotDownloaded(self.name, f"{_READING}: {error.with_remedy}"))
 
     def _settle(self, prompt_id: str, outcome: protocol.Outcome) -> None:
         self._tracker.forget(prompt_id)

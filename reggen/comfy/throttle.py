@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from reggen.errors import Refused
+from reggen.errors import HttpStatusError
 
 _LIMIT, _PERHAPS = 429, 503
 _GAPS = (0.25, 2.0)  # seconds: the first and the longest
@@ -16,7 +16,7 @@ _GROWS, _SHRINKS = 1.5, 0.98
 _NONE = 0.05  # seconds: a gap that is no more worth a wait
 
 
-def is_limit(error: Refused, *, question: bool = True) -> bool:
+def is_limit(error: HttpStatusError, *, question: bool = True) -> bool:
     """Whether a request came too soon, rather than in vain. A 503 to something else than a question tells nothing."""
     return error.status == _LIMIT or (question and error.status == _PERHAPS)
 
@@ -35,11 +35,11 @@ class Throttle:
         self._next = turn + self._gap
         return turn - now
 
-    def limited(self, error: Refused, now: float) -> bool:
+    def limited(self, error: HttpStatusError, now: float) -> bool:
         """A request came too soon. True where it is worth asking again at its next turn: no long wait is wanted."""
         self._gap = min(_GAPS[1], max(_GAPS[0], self._gap * _GROWS))
-        self._next = max(self._next, now + max(self._gap, min(error.wait, _GAPS[1])))
-        return error.wait <= _GAPS[1]
+        self._next = max(self._next, now + max(self._gap, min(error.retry_after, _GAPS[1])))
+        return error.retry_after <= _GAPS[1]
 
     def passed(self) -> None:
         """A request was answered."""

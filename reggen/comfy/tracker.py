@@ -25,7 +25,7 @@ import math
 from dataclasses import dataclass, field
 
 from reggen.comfy.protocol import Certainty, Ended, Event, NodeDone, Outcome, Progressed, QueueDepth, Started
-from reggen.errors import Lost
+from reggen.errors import PromptLost
 
 _NEVER = math.inf
 
@@ -242,7 +242,7 @@ class PromptTracker:
             return None
         if outcome is None and queued is False:
             away = not self._open or flight.socket != self._socket
-            outcome = Lost(self._server, running=flight.started and not flight.ended, died=away)
+            outcome = PromptLost(self._server, running=flight.started and not flight.ended, died=away)
         if outcome is not None:
             del self._flights[prompt_id]
             return outcome

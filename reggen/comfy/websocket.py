@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from reggen.comfy import describe, sanitize, tls
-from reggen.errors import Refused, Unreachable, Untrusted
+from reggen.errors import HttpStatusError, Unreachable, UntrustedCertificate
 
 _LARGEST_FRAME = 1 << 26  # a 1024 px picture sent as a frame has 3 MB; the library's own limit is 1 MiB
 _FALL_THROUGH = 0.25  # seconds after which the next address of a host name is tried beside the first
@@ -63,7 +63,7 @@ def _pinned(pin: bytes) -> type[ClientConnection]:
 async def opened(
     server: str, url: str, client_id: str, *, headers: Mapping[str, str], agent: str, timeout: float, pin: bytes | None
 ) -> EventSocket:
-    """Open /ws below ``url``. Raises Unreachable and Refused, whose texts may hold what the headers say."""
+    """Open /ws below ``url``. Raises Unreachable and HttpStatusError, whose texts may hold what the headers say."""
     secure: dict[str, Any] = {}
     if pin:
         secure = {"create_connection": _pinned(pin), "ssl": tls.unchecked()}
@@ -88,9 +88,9 @@ async def opened(
     except InvalidStatus as error:
         raise _refusal(server, url, error) from error
     except _OtherCertificate as error:
-        raise Untrusted(server, _DOING, tls.OTHER) from error
+        raise UntrustedCertificate(server, _DOING, tls.OTHER) from error
     except ssl.SSLCertVerificationError as error:
-        raise Untrusted(server, _DOING, tls.untrusted(error)) from error
+        raise UntrustedCertificate(server, _DOING, tls.untrusted(error)) from error
     except (OSError, WebSocketException, ValueError, LookupError, EOFError) as error:
         raise Unreachable(server, _DOING, describe.happened(error)) from error
     return EventSocket(server, connection)
@@ -105,10 +105,12 @@ async def _reached(url: str, timeout: float) -> socket.socket:
         return await start_connection(found, happy_eyeballs_delay=_FALL_THROUGH, interleave=1)
 
 
-def _refusal(server: str, url: str, error: InvalidStatus) -> Refused:
+def _refusal(server: str, url: str, error: InvalidStatus) -> HttpStatusError:
     response = error.response
     status, elsewhere = response.status_code, response.headers.get_all("Location")
     if 300 <= status < 400 and elsewhere:
-        return Refused(server, _DOING, status, describe.moved(url, "/ws", elsewhere[0]))
+        return HttpStatusError(server, _DOING, status, describe.moved(url, "/ws", elsewhere[0]))
     kind = "".join(response.headers.get_all("Content-Type")[:1]).partition(";")[0].strip().lower()
-    return Refused(server, _DOING, status, describe.in_short(sanitize.decoded(bytes(response.body or b"")), kind))
+    return HttpStatusError(
+        server, _DOING, status, describe.in_short(sanitize.decoded(bytes(response.body or b"")), kind)
+    )

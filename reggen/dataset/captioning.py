@@ -131,7 +131,7 @@ def _supply(
 
 
 def rewrite(dataset: Dataset, plan: Plan, captions: Captions, guard: Guard) -> Captioned:
-    """Have the captions of all finished images say what the job asks for. Raises Busy, and StorageError.
+    """Have the captions of all finished images say what the job asks for. Raises DatasetLocked, and StorageError.
 
     What said something else is set aside; what the ledger does not know is left as it is.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
-from reggen.errors import Duplicate
+from reggen.errors import DuplicateImage
 from reggen.images.compare import match_of
 from reggen.images.phash import phash_of
 from reggen.images.phash_index import MOST, PhashIndex
@@ -63,7 +63,7 @@ class Duplicates:
         self._stop.set()
 
     def demand_new(self, name: str, index: int, path: Path, phashes: Sequence[int]) -> None:
-        """Raises Duplicate when the picture at ``path``, meant for a slot, is there already."""
+        """Raises DuplicateImage when the picture at ``path``, meant for a slot, is there already."""
         if not phashes:
             return
         ours, theirs = self.load()
@@ -72,7 +72,7 @@ class Duplicates:
         if found := match_of(path, [*trained, *made]):
             known, verdict = found
             named = known.stem if known in made else f"the training image {'/'.join(known.parts[-3:])}"
-            raise Duplicate(name, f"{verdict} {named}")
+            raise DuplicateImage(name, f"{verdict} {named}")
 
     def add(self, index: int, own: int | None) -> None:
         """From now on this slot's picture counts."""

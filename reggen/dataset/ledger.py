@@ -21,7 +21,7 @@ from typing import Any, Self, get_type_hints
 
 from reggen.dataset.folder import AWAY, NO_FILE
 from reggen.dataset.schema import MORE, SCHEMA, VERSION, Column, fact
-from reggen.errors import Damaged, JobError, Problem, StorageError
+from reggen.errors import JobError, LedgerDamaged, Problem, StorageError
 from reggen.planning.plan import MAX_TAKES
 
 
@@ -119,7 +119,7 @@ class Ledger:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             known = _described(self._db)
             if why := _foreign(known):
-                raise Damaged(str(self.path), "opening the ledger", why)
+                raise LedgerDamaged(str(self.path), "opening the ledger", why)
             if version > VERSION:
                 raise _newer(self.path, version)
             self._db.execute("PRAGMA journal_mode = WAL")  # where the filesystem cannot, SQLite keeps its own
@@ -171,23 +171,23 @@ class Ledger:
         self.close()
 
     def verify(self) -> None:
-        """Look at every page and every value. Raises Damaged for the first that reggen never wrote.
+        """Look at every page and every value. Raises LedgerDamaged for the first that reggen never wrote.
 
         A million rows take some seconds; what is read otherwise is checked row by row.
         """
         with self._storage("checking"):
             (said,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if said != "ok":
-                raise Damaged(str(self.path), "checking the ledger", " ".join(str(said).split()))
+                raise LedgerDamaged(str(self.path), "checking the ledger", " ".join(str(said).split()))
             tables = _described(self._db)
             if why := _foreign(tables):
-                raise Damaged(str(self.path), "checking the ledger", why)
+                raise LedgerDamaged(str(self.path), "checking the ledger", why)
             for table, columns in tables.items():
                 if table not in MORE:
                     continue
                 query = f"SELECT rowid FROM {table} WHERE {_odd_in(table, columns)} LIMIT 1"  # noqa: S608 - our own
                 if found := self._db.execute(query).fetchone():
-                    raise Damaged(str(self.path), "checking the ledger", f"row {found[0]} of {table} {_ODD}")
+                    raise LedgerDamaged(str(self.path), "checking the ledger", f"row {found[0]} of {table} {_ODD}")
                 texts = ", ".join(column.name for column in columns if column.kind == "TEXT")
                 deque(self._db.execute(f"SELECT {texts} FROM {table}"), maxlen=0)  # noqa: S608 - is all of it UTF-8?
         if "meta" in tables:  # else somebody is only making it
@@ -400,15 +400,15 @@ class Ledger:
         return {row[0] for row in self._read("SELECT name FROM pragma_table_info(?)", (table,))}
 
     def _read(self, query: str, values: tuple[Any, ...], *kinds: type | UnionType) -> Iterator[Any]:
-        """The rows of a query; Damaged where a value is of another of the ``kinds``, when they are named."""
+        """The rows of a query; LedgerDamaged where a value is of another of the ``kinds``, when they are named."""
         with self._storage("reading"):
             for row in self._db.execute(query, values):
                 if kinds and not all(map(isinstance, row, kinds)):
-                    raise Damaged(str(self.path), "reading the ledger", f"a row {_ODD}: {row!r:.120}")
+                    raise LedgerDamaged(str(self.path), "reading the ledger", f"a row {_ODD}: {row!r:.120}")
                 yield row
 
-    def _odd(self, column: str, value: object) -> Damaged:
-        return Damaged(str(self.path), "reading the ledger", f"{column} {_ODD}: {value!r:.60}")
+    def _odd(self, column: str, value: object) -> LedgerDamaged:
+        return LedgerDamaged(str(self.path), "reading the ledger", f"{column} {_ODD}: {value!r:.60}")
 
     @contextmanager
     def _storage(self, doing: str) -> Iterator[None]:
@@ -425,7 +425,7 @@ def _translated(error: sqlite3.Error, path: Path, doing: str) -> StorageError:
         return StorageError(str(path), doing, "the disk is full", full=True)
     if name.startswith(_CIRCUMSTANCES) or isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
         return StorageError(str(path), doing, str(error))
-    return Damaged(str(path), doing, str(error))
+    return LedgerDamaged(str(path), doing, str(error))
 
 
 def _described(connection: sqlite3.Connection) -> dict[str, tuple[Column, ...]]:
@@ -486,7 +486,7 @@ def _newer(path: Path, version: int) -> StorageError:
 
 def _connect(path: Path, uri: str) -> sqlite3.Connection:
     if path.exists() and not path.is_file():
-        raise Damaged(str(path), "opening the ledger", "it is no file")
+        raise LedgerDamaged(str(path), "opening the ledger", "it is no file")
     for beside in (path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")):
         if beside.is_dir():  # SQLite only says "locking protocol"
             raise StorageError(str(beside), "opening the ledger's", NO_FILE, remedy=AWAY)

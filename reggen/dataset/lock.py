@@ -17,7 +17,7 @@ from pathlib import Path
 import filelock
 
 from reggen.dataset.folder import Folder, storage
-from reggen.errors import Busy
+from reggen.errors import DatasetLocked
 
 if sys.platform == "win32":
 
@@ -34,7 +34,7 @@ else:
 
 @contextmanager
 def held(folder: Folder) -> Iterator[None]:
-    """Hold the dataset for one run. Raises Busy, naming the holder, when another run has it."""
+    """Hold the dataset for one run. Raises DatasetLocked, naming the holder, when another run has it."""
     with storage("making", folder.state):
         folder.state.mkdir(parents=True, exist_ok=True)
     with storage("making", folder.images):
@@ -46,7 +46,7 @@ def held(folder: Folder) -> Iterator[None]:
                 stack.enter_context(_folder_locked(folder.images))
                 stack.enter_context(filelock.FileLock(folder.state / "lock", timeout=0))
         except filelock.Timeout:
-            raise Busy(str(folder.images), _holder(holder)) from None
+            raise DatasetLocked(str(folder.images), _holder(holder)) from None
         try:
             with storage("writing", holder):
                 holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")

@@ -24,7 +24,7 @@ from pathlib import Path
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder, Part
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
-from reggen.errors import BadImage, Damaged
+from reggen.errors import BadImage, LedgerDamaged
 from reggen.images.check import CheckSettings, Inspection, inspect
 from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest
 
@@ -153,7 +153,7 @@ def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bo
     """The done ones of the first ``count`` slots whose files are gone, or have another size than their rows say.
 
     It only reads, and may do so beside a run; ``stopped`` ends it, with nothing found. Raises StorageError, and
-    Damaged for any row that reggen never wrote.
+    LedgerDamaged for any row that reggen never wrote.
     """
     rows = Ledger.read(ledger)
     if rows is None:
@@ -176,11 +176,11 @@ def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bo
 
 
 def demand_filled(folder: Folder) -> None:
-    """Raises Damaged of a ledger of 0 bytes beside images: what it knew of them is lost. Nobody may be making it."""
+    """Raise LedgerDamaged for a ledger of 0 bytes beside images: its rows are lost. Nobody may be creating it now."""
     ledger = folder.state / LEDGER
     with suppress(OSError):
         if ledger.is_file() and not ledger.stat().st_size and folder.images.is_dir() and folder.beyond(0):
-            raise Damaged(str(ledger), "opening the ledger", "it has 0 bytes, and there are images")
+            raise LedgerDamaged(str(ledger), "opening the ledger", "it has 0 bytes, and there are images")
 
 
 def _has_bytes(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.lock import holder_of
-from reggen.errors import Damaged, StorageError
+from reggen.errors import LedgerDamaged, StorageError
 
 
 class FileSum(NamedTuple):
@@ -45,7 +45,7 @@ def recorded(folder: Path) -> Recorded:
             ledger.verify()
             ending = ledger.fact("format") or "png"
             return Recorded({f"{name}.{ending}": FileSum(size, sha) for name, size, sha in ledger.sums()})
-    except Damaged as error:
+    except LedgerDamaged as error:
         return Recorded(damaged=state / LEDGER, why=error.what)
 
 

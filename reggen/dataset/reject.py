@@ -53,7 +53,7 @@ def slots(words: Sequence[str], count: int) -> list[int]:
 
 
 def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> RejectResult:
-    """Put these slots into their next take. Raises Busy while a run goes on, and StorageError."""
+    """Put these slots into their next take. Raises DatasetLocked while a run goes on, and StorageError."""
     folder, why = Folder(dataset), said(why)
     aside: list[str] = []
     empty: list[str] = []
@@ -101,7 +101,7 @@ def _record(ledger: Ledger, index: int, state: str, take: int, why: str, *, foun
 
 
 def purge(dataset: Dataset) -> int:
-    """Delete the pictures that were set aside; how many. Raises Busy while a run goes on, and StorageError."""
+    """Delete the pictures that were set aside; how many. Raises DatasetLocked while a run goes on, and StorageError."""
     folder = Folder(dataset)
     with held(folder), storage("purging", folder.rejected):
         if not folder.rejected.is_dir():

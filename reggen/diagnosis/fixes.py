@@ -10,7 +10,7 @@ from pathlib import Path
 from reggen.dataset.folder import storage
 from reggen.dataset.lock import holder_of
 from reggen.diagnosis.model import DoctorReport
-from reggen.errors import Busy, StorageError
+from reggen.errors import DatasetLocked, StorageError
 from reggen.kohya.rules import cache
 from reggen.training.subsets import Subset
 
@@ -20,13 +20,13 @@ def apply_fixes(examination: DoctorReport) -> Iterator[str]:
 
     Caches and half-written files go; empty captions go where class tokens then apply; a byte order mark is
     taken off; images that would end or spoil the training move with their captions to
-    ``.reggen/FOLDER/rejected/`` beside their folder. Raises Busy while a run fills one of the folders, and
+    ``.reggen/FOLDER/rejected/`` beside their folder. Raises DatasetLocked while a run fills one of the folders, and
     StorageError.
     """
     subsets = {report.subset.folder: report.subset for report in examination.folders}
     for folder in subsets:
         if holder := holder_of(folder.parent / ".reggen" / folder.name):
-            raise Busy(str(folder), holder)
+            raise DatasetLocked(str(folder), holder)
     for finding in examination.findings:
         way = _WAYS.get(finding.kind)
         for file in finding.files if way else ():

@@ -17,7 +17,15 @@ from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.engine.takeover import prompt_id
 from reggen.engine.writer import AcceptedImage, DatasetWriter
-from reggen.errors import BadImage, Forbidden, Nonsense, NotDownloaded, SampleError, ServerError, StorageError
+from reggen.errors import (
+    BadImage,
+    ForbiddenWord,
+    InvalidResponse,
+    NotDownloaded,
+    SampleError,
+    ServerError,
+    StorageError,
+)
 from reggen.images import check, formats
 from reggen.images.check import CheckSettings, Inspection
 from reggen.planning.plan import Sample
@@ -134,7 +142,7 @@ class AttemptRunner:
             return item.orphan.id, session.resume(item.orphan)
         request, post = item.request, item.tries.posts
         if offence := self._guard.find(request.samples[0].positive or ""):
-            raise Forbidden(request.samples[0].name, str(offence))
+            raise ForbiddenWord(request.samples[0].name, str(offence))
         index, take = request.key
         posted_as = prompt_id(self.run_id, index, take, post)
         prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{request.samples[0].name}.{take}.{post}"
@@ -195,7 +203,7 @@ class AttemptRunner:
         ``length`` is what the server said it would send.
         """
         if part.size == 0 or (length is not None and part.size != length):
-            raise Nonsense(server, "downloading an image", f"{part.size} bytes came of {length}")
+            raise InvalidResponse(server, "downloading an image", f"{part.size} bytes came of {length}")
         finding = check.inspect(part.path, sample.name, self._check_settings.of(sample.size))
         _demand_note(finding, sample, self._template)
         as_sent = self.folder.form.as_sent and not finding.deep

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from reggen.comfy import protocol
 from reggen.comfy.client import Client
-from reggen.errors import Failed, SampleError, ServerError
+from reggen.errors import ExecutionError, SampleError, ServerError
 from reggen.job.models import SEED_LIMIT
 from reggen.planning.plan import Plan, PromptRequest
 from reggen.workflow.template import Template
@@ -105,7 +105,7 @@ async def _seconds(client: Client, template: Template, plan: Plan, size: int) ->
         raise
     if isinstance(outcome, protocol.Success):
         return outcome.seconds or time.monotonic() - begun
-    if isinstance(outcome, Failed) and outcome.out_of_memory:
+    if isinstance(outcome, ExecutionError) and outcome.out_of_memory:
         await client.free()
     raise outcome
 

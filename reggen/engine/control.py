@@ -29,8 +29,9 @@ class Observers:
 class RunOptions:
     """Choices for one run that are not part of the job.
 
-    ``wait``: wait for a first server instead of raising NoServers. ``seconds_left`` gives the seconds until the run
-    has to end, where it has to. ``rehearsal``: the images are a stand-in's; they never share a dataset with real ones.
+    ``wait``: wait for a first server instead of raising NoUsableServer. ``seconds_left`` gives the seconds until the
+    run has to end, where it has to. ``rehearsal``: the images are a stand-in's; they never share a dataset with
+    real ones.
     """
 
     wait: bool = False

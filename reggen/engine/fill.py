@@ -46,7 +46,7 @@ from reggen.engine.supervisor import started
 from reggen.engine.takeover import Takeover
 from reggen.engine.threads import ReadAhead, Threads
 from reggen.engine.writer import DatasetWriter
-from reggen.errors import Damaged, JobError, NoServers, Problem, ReggenError, StorageError
+from reggen.errors import JobError, LedgerDamaged, NoUsableServer, Problem, ReggenError, StorageError
 from reggen.job.models import Job
 from reggen.launch.launcher import Launched
 from reggen.planning.plan import Plan, Sample
@@ -75,8 +75,8 @@ async def fill_dataset(
 ) -> Summary:
     """Make what is missing of one dataset; ``prepared`` is one class of a job, ``job_file`` names it in messages.
 
-    Raises JobError, Busy, NoServers and StorageError while nothing is posted. What ends the run later is in the
-    summary, beside what was made until then. No image may look like a training image.
+    Raises JobError, DatasetLocked, NoUsableServer and StorageError while nothing is posted. What ends the run
+    later is in the summary, beside what was made until then. No image may look like a training image.
     """
     control, options = control or RunControl(), options or RunOptions()
     folder, kept = Folder(prepared.job.dataset), ""
@@ -92,7 +92,7 @@ async def fill_dataset(
                     control.reached = filling.known() if control.cuts else None
                     raise
                 return control.reached
-        except Damaged as error:
+        except LedgerDamaged as error:
             if kept or control.asked:
                 raise
             said = f"{error.doing}: it is damaged ({error.what})"
@@ -278,7 +278,7 @@ class _Filling:
             if problems and not (wait and any(one.away for one in examined)):
                 raise JobError(self.job_file, problems)
             if not wait or time.monotonic() - self.begun >= self._patience or self.stop_rules.seconds_left <= 0:
-                raise NoServers(tuple((one.server, one.why) for one in examined))
+                raise NoUsableServer(tuple((one.server, one.why) for one in examined))
             if not told:
                 told = True
                 for one in examined:
@@ -313,7 +313,7 @@ class _Filling:
         running: Mapping[str, Launched],
         timings: Timings | None,
     ) -> ReggenError | None:
-        """One run over what is missing; what ended it before its time, if anything did. Raises Damaged."""
+        """One run over what is missing; what ended it before its time, if anything did. Raises LedgerDamaged."""
         run_id = uuid.uuid4()
         async with AsyncExitStack() as stack:
             readers = Threads(1, "reggen-reader", self.folder.state)
@@ -366,7 +366,7 @@ class _Filling:
             try:
                 control.steer(run)
                 await run()
-            except Damaged:
+            except LedgerDamaged:
                 raise
             except ReggenError as error:
                 fatal = error

@@ -21,14 +21,13 @@ from reggen.dataset.ledger import Rejection, Row, now_utc
 from reggen.engine.attempt import AttemptResult, AttemptRunner, SavedImage
 from reggen.errors import (
     BadImage,
-    Duplicate,
-    Failed,
+    DuplicateImage,
+    ExecutionError,
     JobError,
     NotDownloaded,
     Problem,
-    Refused,
+    PromptRejected,
     ReggenError,
-    Rejected,
     SampleError,
     ServerError,
     StorageError,
@@ -70,7 +69,7 @@ class OutcomeHandler:
         self._limits, self._stop_rules, self._tell = limits, stop_rules, tell
         self._room, self._sick_rest, self._free_every = room, sick_rest, free_every
         self._stop, self._restart = stop, restart
-        self._refusals: list[Rejected] = []
+        self._refusals: list[PromptRejected] = []
         self._served: Counter[str] = Counter()  # images of each server, since its memory was last freed
         self._room_at, self._room_pause = -math.inf, _ROOM_PAUSES[0]
         self._asking: Future[int] | None = None  # for the room on the disk, in a thread
@@ -138,7 +137,7 @@ class OutcomeHandler:
             await self._fetch_later(session, item, result.made, unfetched)
         if result.storage:
             self.no_storage(WorkItem(PromptRequest(result.unsaved), item.tries), result.storage)
-        faults = [error for error in bad if not isinstance(error, Duplicate)]
+        faults = [error for error in bad if not isinstance(error, DuplicateImage)]
         if faults and not result.receipts:
             self.last_error[session.name] = f"its last pictures are no good: {faults[-1]}"
             await self._is_sick(session)
@@ -172,7 +171,7 @@ class OutcomeHandler:
         samples, error = tuple(sample for sample, _ in failures), failures[0][1]
         self.last_error[session.name] = str(error)
         now = time.monotonic()
-        self._fleet.failed(session.name, now, error.wait if isinstance(error, Refused) else 0.0)
+        self._fleet.failed(session.name, now, error.retry_after if isinstance(error, ServerError) else 0.0)
         tries = replace(item.tries, fetches=item.tries.fetches + session.up)  # an absence is no round
         if tries.fetches < _FETCHES:
             self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
@@ -194,18 +193,20 @@ class OutcomeHandler:
     async def _judge_server(self, session: ServerSession, item: WorkItem, error: ServerError | SampleError) -> None:
         """What a failed prompt says about the server it was on."""
         now = time.monotonic()
-        self.last_error[session.name] = f"{error.doing}: {error.told}" if isinstance(error, ServerError) else str(error)
+        self.last_error[session.name] = (
+            f"{error.doing}: {error.with_remedy}" if isinstance(error, ServerError) else str(error)
+        )
         if isinstance(error, ServerError):
             await self._judge_front(session, item, error)
-        elif isinstance(error, Rejected):
+        elif isinstance(error, PromptRejected):
             if self._fleet.refused(session.name):
                 self._leave_out(session.name, f"it keeps refusing what others take: {error}")
             self._hopeless(error)
-        elif isinstance(error, Failed) and error.out_of_memory:
+        elif isinstance(error, ExecutionError) and error.out_of_memory:
             if session.name in item.tries.freed and item.request.batch > 1:
                 self._fleet.overflowed(session.name, item.request.batch)
             await self._is_sick(session)
-        elif isinstance(error, Failed) and self._raised(session.name, item):
+        elif isinstance(error, ExecutionError) and self._raised(session.name, item):
             why = "every prompt raises there while others make images, so it rests; see its console"
             text = f"{session.name}: {why}: {error}"
             self._tell(progress.Trouble(now, session.name, text))
@@ -219,16 +220,16 @@ class OutcomeHandler:
     async def _judge_front(self, session: ServerSession, item: WorkItem, error: ServerError) -> None:
         """A post was refused for good: where looks are answered, only posts are, and after a few it is left out."""
         if not is_permanent(error) or not await session.answers():
-            self._fleet.failed(session.name, time.monotonic(), error.wait if isinstance(error, Refused) else 0.0)
+            self._fleet.failed(session.name, time.monotonic(), error.retry_after)
             return
         if self._fleet.barred(session.name, _text(item)):
-            self._leave_out(session.name, f"{error.doing}: {error.told}")
+            self._leave_out(session.name, f"{error.doing}: {error.with_remedy}")
 
     def _leave_out(self, name: str, why: str) -> None:
         self.left_out[name] = why
         self._tell(progress.Trouble(time.monotonic(), name, f"{name} is left out of this run: {why}"))
 
-    def _hopeless(self, error: Rejected) -> None:
+    def _hopeless(self, error: PromptRejected) -> None:
         """When the first prompts are all refused, wherever they go, the job itself is wrong."""
         if not self._fleet.hopeless:
             return

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.protocol import choices_of, suggestion
-from reggen.errors import Refused, ServerError, Untrusted
+from reggen.errors import HttpStatusError, ServerError, UntrustedCertificate
 from reggen.workflow.template import Template
 
 _AT_ONCE = 64  # servers: more of them would take each other's time
@@ -94,7 +94,7 @@ async def _examine(client: Client, template: Template) -> ServerCheck:
     try:
         try:
             remaining = await _asked(client.remaining)
-        except Refused as refusal:
+        except HttpStatusError as refusal:
             if refusal.status in _UNKNOWN:
                 what = f"HTTP {refusal.status} to /prompt: no ComfyUI is there, or none yet (a pod that is starting)"
                 return ServerCheck(client.name, away=f"{what}; {refusal.remedy}" if refusal.remedy else what)
@@ -102,10 +102,10 @@ async def _examine(client: Client, template: Template) -> ServerCheck:
         await _asked(partial(client.history, NOBODY))
         version = await _asked(client.version)
         problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
-    except Untrusted as error:  # waiting makes no certificate right
-        return ServerCheck(client.name, problems=(error.told,))
+    except UntrustedCertificate as error:  # waiting makes no certificate right
+        return ServerCheck(client.name, problems=(error.with_remedy,))
     except ServerError as error:
-        return ServerCheck(client.name, away=error.told)
+        return ServerCheck(client.name, away=error.with_remedy)
     return ServerCheck(client.name, version, remaining, problems=tuple(problems))
 
 
@@ -115,13 +115,13 @@ async def _asked(ask: Callable[[], Awaitable[Answer]]) -> Answer:
     while True:
         try:
             return await ask()
-        except Refused as refusal:
+        except HttpStatusError as refusal:
             if refusal.status not in _BUSY:
                 raise
-            paused, waited = paused + pause, waited + refusal.wait
-            if waited > _LONGEST or (not refusal.wait and paused > _PAUSES[1]):
+            paused, waited = paused + pause, waited + refusal.retry_after
+            if waited > _LONGEST or (not refusal.retry_after and paused > _PAUSES[1]):
                 raise
-            await asyncio.sleep(max(pause, refusal.wait))
+            await asyncio.sleep(max(pause, refusal.retry_after))
             pause *= 1.5
 
 

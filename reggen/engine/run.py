@@ -20,8 +20,7 @@ from reggen.engine.summary import OUT_OF_TIME
 from reggen.engine.supervisor import Supervisor, named
 from reggen.engine.takeover import Takeover
 from reggen.errors import (
-    NoServers,
-    Refused,
+    NoUsableServer,
     SampleError,
     ServerError,
     StorageError,
@@ -119,7 +118,7 @@ class Run:
         self._changed.set()
 
     async def __call__(self) -> None:
-        """Run until nothing is missing, or stopped. Raises what ends a run: JobError, NoServers, StorageError."""
+        """Run until nothing is missing, or stopped. Raises what ends a run: JobError, NoUsableServer, StorageError."""
         try:
             async with asyncio.TaskGroup() as group:
                 talks = [talk for session in self._sessions.values() for talk in (session.listen(), session.watch())]
@@ -237,7 +236,7 @@ class Run:
         try:
             await session.client.remaining()
         except ServerError as error:
-            self._fleet.failed(session.name, time.monotonic(), error.wait if isinstance(error, Refused) else 0.0)
+            self._fleet.failed(session.name, time.monotonic(), error.retry_after)
         else:
             self._fleet.probed(session.name)
         self._changed.set()
@@ -274,8 +273,8 @@ class Run:
             return now
         return limit if self._told_away else min(limit, tell)
 
-    def _no_servers(self) -> NoServers:
-        return NoServers(tuple((name, self._why_not(name)) for name in self._sessions))
+    def _no_servers(self) -> NoUsableServer:
+        return NoUsableServer(tuple((name, self._why_not(name)) for name in self._sessions))
 
     def _why_not(self, name: str = "") -> str:
         """Why a server, or the first of all, cannot be used."""

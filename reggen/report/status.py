@@ -18,7 +18,7 @@ _SMALL = 32 << 20  # bytes of a ledger of some 40,000 images: a fifth of a secon
 
 
 def state_of(job: Job) -> dict[str, Any]:
-    """Counts of slots, the given up and rejected ones by name, and who is filling it now. Raises Damaged."""
+    """Counts of slots, the given up and rejected ones by name, and who is filling it now. Raises LedgerDamaged."""
     folder, count = Folder(job.dataset), job.dataset.count
     state: dict[str, Any] = {
         "dataset": str(folder.images),

@@ -4,18 +4,19 @@ By class and fields of the error, never by its text:
 
     ServerError           again, elsewhere first. Not the sample's fault: it has a generous count of its own,
                           but for HTTP 500, which some graphs cause for ever: that counts as an attempt; and but for
-                          a post that is refused for good while looks are answered: three times, then as Rejected
-    Lost, Interrupted     again. Bounded by limits.lost: somebody may be deleting it on purpose. What was on board
-                          when a server died is a suspect: it is tried alone from then on, so that the next death
+                          a post that is refused for good while looks are answered: three times, then as PromptRejected
+    PromptLost,           again. Bounded by limits.lost: somebody may be deleting it on purpose. What was on board
+    PromptInterrupted     when a server died is a suspect: it is tried alone from then on, so that the next death
                           has one culprit; a sample over which servers died twice is parked, not tried a third time
-    Forbidden             no more: it is never posted
-    Rejected              elsewhere, once for each server that has not refused it; the same server, never
-    Failed                again up to limits.attempts, elsewhere first; what raised on a server on which every prompt
+    ForbiddenWord         no more: it is never posted
+    PromptRejected        elsewhere, once for each server that has not refused it; the same server, never
+    ExecutionError        again up to limits.attempts, elsewhere first; what raised on a server on which every prompt
                           raises, while others make images, was no attempt
       out of memory       memory is freed and the same server tried once more; then a batch is made one by one;
                           then elsewhere; never on a server that lacked it twice. This ladder ends of itself, and
                           its rungs are no attempts
-    NoOutput, Unfetched,  again up to limits.attempts
+    MissingOutput,        again up to limits.attempts
+    NotDownloaded,
     torn image
     BadImage              again up to limits.attempts, with the next take's seed
 """
@@ -26,15 +27,15 @@ from dataclasses import dataclass, replace
 
 from reggen.errors import (
     BadImage,
-    Duplicate,
-    Failed,
-    Forbidden,
-    Interrupted,
-    Lost,
-    NoOutput,
+    DuplicateImage,
+    ExecutionError,
+    ForbiddenWord,
+    HttpStatusError,
+    MissingOutput,
     NotDownloaded,
-    Refused,
-    Rejected,
+    PromptInterrupted,
+    PromptLost,
+    PromptRejected,
     SampleError,
     ServerError,
 )
@@ -114,11 +115,11 @@ def decide(
     """
     tries = replace(tries, avoid=tries.avoid | {server}, for_good=tries.for_good + for_good)
     verdict: Verdict
-    if isinstance(error, Forbidden):
+    if isinstance(error, ForbiddenWord):
         verdict = GiveUp(str(error))
-    elif isinstance(error, Rejected) or (for_good and tries.for_good >= _FOR_GOOD):
+    elif isinstance(error, PromptRejected) or (for_good and tries.for_good >= _FOR_GOOD):
         verdict = _elsewhere(error, server, tries, usable)
-    elif isinstance(error, Failed) and error.out_of_memory:
+    elif isinstance(error, ExecutionError) and error.out_of_memory:
         verdict = _short_of_memory(error, server, tries, usable, batch)
     else:
         verdict = _anywhere(error, server, tries, limits, ailing)
@@ -129,19 +130,19 @@ def _anywhere(
     error: ServerError | SampleError, server: str, tries: AttemptCounts, limits: Limits, ailing: frozenset[str]
 ) -> Verdict:
     match error:
-        case Refused(status=500):
+        case HttpStatusError(status=500):
             pass
         case ServerError():
             tries = replace(tries, server_errors=tries.server_errors + 1)
             spent = tries.server_errors >= _SERVER_ERRORS
             return GiveUp(str(error)) if spent else Again(tries, pause(tries.server_errors))
-        case Lost(died=True) if tries.deaths and (error.running or tries.is_suspect):
+        case PromptLost(died=True) if tries.deaths and (error.running or tries.is_suspect):
             return GiveUp(f"{server} died over it, as a server did before; it is not tried a third time")
-        case Lost() | Interrupted():
-            tries = replace(tries, deaths=tries.deaths + (isinstance(error, Lost) and error.died))
+        case PromptLost() | PromptInterrupted():
+            tries = replace(tries, deaths=tries.deaths + (isinstance(error, PromptLost) and error.died))
             tries = replace(tries, lost=tries.lost + 1)
             return GiveUp(str(error)) if tries.lost >= limits.lost else Again(tries, pause(tries.lost))
-    raised = (*tries.raised, server) if isinstance(error, Failed) else tries.raised
+    raised = (*tries.raised, server) if isinstance(error, ExecutionError) else tries.raised
     tries = replace(tries, attempts=tries.attempts + 1, raised=raised)
     next_take = isinstance(error, BadImage) and not error.torn
     attempts = tries.attempts - sum(one in ailing for one in raised)
@@ -150,7 +151,9 @@ def _anywhere(
     return Again(tries, 0.0 if next_take else pause(max(1, attempts)), next_take)
 
 
-def _short_of_memory(error: Failed, server: str, tries: AttemptCounts, usable: frozenset[str], batch: int) -> Verdict:
+def _short_of_memory(
+    error: ExecutionError, server: str, tries: AttemptCounts, usable: frozenset[str], batch: int
+) -> Verdict:
     """Never the same thing unchanged for ever: freed, then smaller, then elsewhere."""
     if server not in tries.freed:
         again = replace(tries, freed=tries.freed | {server}, avoid=tries.avoid - {server})
@@ -169,23 +172,23 @@ def _elsewhere(error: ServerError | SampleError, server: str, tries: AttemptCoun
 def remedy(error: ServerError | SampleError) -> str:
     """What a person can do about it, as a sentence."""
     match error:
-        case Failed(out_of_memory=True):
+        case ExecutionError(out_of_memory=True):
             return "Make them smaller, lower sampling.batch, or start ComfyUI with --lowvram"
-        case Failed():
+        case ExecutionError():
             return "Run the workflow once in ComfyUI itself; its console says more than the message here"
-        case Forbidden():
+        case ForbiddenWord():
             return "Change the prompt, or what [guard] forbids"
-        case Rejected():
+        case PromptRejected():
             return "`check` says what the servers have and the job wants"
-        case Duplicate():
+        case DuplicateImage():
             return "Vary the prompts, or look at both: [checks] likeness and duplicates decide what is too near"
         case BadImage(torn=False):
             return "Look at one in ComfyUI: half precision may paint black (--fp32-vae); [checks] turns a check off"
-        case NoOutput():
+        case MissingOutput():
             return "Name the node that saves the images: [workflow.bindings] output"
         case NotDownloaded() | BadImage():
             return "Open the server's /view in a browser: something between it and here spoils the files"
-        case Lost() | Interrupted():
+        case PromptLost() | PromptInterrupted():
             return "Somebody or something takes prompts from the servers' queues, or they crash: see their consoles"
     return "See the console of that server"
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.protocol import ImageRef, PostAccepted, submission
-from reggen.errors import Nonsense, Refused, Rejected, Unreachable
+from reggen.errors import HttpStatusError, InvalidResponse, PromptRejected, Unreachable
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.workflow.graph import built_in
 from tests.answering import answering
@@ -61,13 +61,17 @@ async def test_a_refused_prompt_tells_why_and_what_exists(client: Client) -> Non
     """The node, the input, the value, and the nearest one."""
     posted = body()
     posted["prompt"]["4"]["inputs"]["ckpt_name"] = "AnythingXL.safetensors"  # type: ignore[index]
-    with pytest.raises(Rejected, match=r"CheckpointLoaderSimple \(node 4\): ckpt_name .* mean 'AnythingXL_inkBase"):
+    with pytest.raises(
+        PromptRejected, match=r"CheckpointLoaderSimple \(node 4\): ckpt_name .* mean 'AnythingXL_inkBase"
+    ):
         await client.post(posted)
 
 
 async def test_a_long_list_of_choices_is_only_counted_by_the_server(client: Client) -> None:
     """It does not send the 44 samplers along; its own words stand then, and the preflight names the nearest."""
-    with pytest.raises(Rejected, match=r"KSampler \(node 3\): Value not in list: .*'eular' not in \(list of length 44"):
+    with pytest.raises(
+        PromptRejected, match=r"KSampler \(node 3\): Value not in list: .*'eular' not in \(list of length 44"
+    ):
         await client.post(body(sampler_name="eular"))
 
 
@@ -77,7 +81,7 @@ async def test_a_prompt_that_lost_an_output_is_refused_and_taken_back(client: Cl
     graph = posted["prompt"]
     assert isinstance(graph, dict)
     graph["10"] = {"class_type": "SaveImage", "inputs": {"images": ["99", 0], "filename_prefix": "x"}}
-    with pytest.raises(Rejected):
+    with pytest.raises(PromptRejected):
         await client.post(posted)
     assert sim.count("POST", "/queue") == 1
 
@@ -85,9 +89,9 @@ async def test_a_prompt_that_lost_an_output_is_refused_and_taken_back(client: Cl
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        (Fault("status", on="post", status=500), Refused),
-        (Fault("status", on="post", status=503, retry_after=7), Refused),
-        (Fault("html", on="post"), Nonsense),
+        (Fault("status", on="post", status=500), HttpStatusError),
+        (Fault("status", on="post", status=503, retry_after=7), HttpStatusError),
+        (Fault("html", on="post"), InvalidResponse),
         (Fault("reset", on="post"), Unreachable),
         (Fault("silent", on="post"), Unreachable),
     ],
@@ -98,10 +102,10 @@ async def test_each_failure_becomes_one_of_three(fault: Fault, kind: type[Except
     async with serve(script=Script((fault,)), settings=Settings()) as sim, Client(sim.url, timeouts=BRIEF) as client:
         with pytest.raises(kind) as caught:
             await client.post(body())
-        if isinstance(caught.value, Refused):
-            assert caught.value.wait == (fault.retry_after or 0)
+        if isinstance(caught.value, HttpStatusError):
+            assert caught.value.retry_after == (fault.retry_after or 0)
         if isinstance(caught.value, Unreachable):
-            assert caught.value.arrived, "the prompt may be queued: look before you post again"
+            assert caught.value.may_have_arrived, "the prompt may be queued: look before you post again"
 
 
 async def test_a_refused_connection_is_known_not_to_have_arrived() -> None:
@@ -109,7 +113,7 @@ async def test_a_refused_connection_is_known_not_to_have_arrived() -> None:
     async with Client("http://127.0.0.1:9", timeouts=BRIEF) as client:
         with pytest.raises(Unreachable, match="is ComfyUI running there") as caught:
             await client.post(body())
-        assert not caught.value.arrived
+        assert not caught.value.may_have_arrived
         with pytest.raises(Unreachable):
             async with client.connect("me"):
                 pass
@@ -135,9 +139,9 @@ async def test_a_server_that_is_no_comfyui_is_nonsense() -> None:
 
     async with answering(page) as url, Client(url, timeouts=BRIEF) as client:
         for call in (client.remaining(), client.queue(), client.version(), client.post(body())):
-            with pytest.raises(Nonsense, match=r'a web page \("It works!"\); something in front of') as caught:
+            with pytest.raises(InvalidResponse, match=r'a web page \("It works!"\); something in front of') as caught:
                 await call
-            assert caught.value.page
+            assert caught.value.is_web_page
 
 
 async def test_a_refusal_s_page_is_its_status_and_title() -> None:
@@ -148,7 +152,7 @@ async def test_a_refusal_s_page_is_its_status_and_title() -> None:
         return web.Response(status=401, text=text, content_type="text/html")
 
     async with answering(page) as url, Client(url, name="here", timeouts=BRIEF) as client:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(HttpStatusError) as caught:
             await client.queue()
     expected = 'reading the queue at here: HTTP 401: a web page ("401 Authorization Required")'
     assert (caught.value.status, str(caught.value)) == (401, expected)
@@ -165,7 +169,7 @@ async def test_headers_go_with_every_request() -> None:
     headers = {"Authorization": "Bearer s3cret"}
     async with answering(page) as url, Client(url, headers=headers, timeouts=BRIEF) as client:
         await client.version()
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(HttpStatusError) as caught:
             async with client.connect("me"):
                 pass
         assert "s3cret" not in str(caught.value)
@@ -183,7 +187,7 @@ async def test_a_picture_is_streamed_with_its_promised_length(client: Client, si
     async with client.view(picture) as download:
         chunks = [chunk async for chunk in download]
     assert download.length == len(b"".join(chunks))
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(HttpStatusError) as caught:
         async with client.view(ImageRef("no_such.png", "", "output")):
             pass
     assert caught.value.status == 404

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from reggen.cli import app
 from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.reject import reject
-from reggen.errors import Damaged, JobError
+from reggen.errors import JobError, LedgerDamaged
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.report.closing import closing, report
@@ -146,11 +146,11 @@ async def test_no_command_ends_in_a_traceback(job: JobMaker, tmp_path: Path, har
     for words in (*looking, ["redo", "3"], ["reject", "2-4"]):
         result = CliRunner().invoke(app, [words[0], str(file), *words[1:]])
         error = result.exception
-        assert error is None or isinstance(error, SystemExit | Damaged), (words, error)
-        assert isinstance(error, Damaged) or words not in telling, (words, result.output)
+        assert error is None or isinstance(error, SystemExit | LedgerDamaged), (words, error)
+        assert isinstance(error, LedgerDamaged) or words not in telling, (words, result.output)
         if words == ["doctor"]:
-            assert isinstance(error, Damaged) or "a ledger that cannot be read" in result.output, result.output
-        if isinstance(error, Damaged):
+            assert isinstance(error, LedgerDamaged) or "a ledger that cannot be read" in result.output, result.output
+        if isinstance(error, LedgerDamaged):
             assert "python -m reggen run" in str(error), words
         if words in looking:
             assert (ledger.read_bytes() if ledger.is_file() else None) == before, words
@@ -200,12 +200,12 @@ async def test_a_disk_that_damages_every_ledger_ends_the_run(job: JobMaker, monk
     """Once is an accident; twice in one run is the disk, and exit 5 with what to do."""
 
     def verify(self: Ledger) -> None:
-        raise Damaged(str(self.path), "checking the ledger", "a page is torn")
+        raise LedgerDamaged(str(self.path), "checking the ledger", "a page is torn")
 
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         monkeypatch.setattr(Ledger, "verify", verify)
-        with pytest.raises(Damaged, match="sets this file aside"):
+        with pytest.raises(LedgerDamaged, match="sets this file aside"):
             await filled(one)
 
 

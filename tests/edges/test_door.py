@@ -15,7 +15,7 @@ from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.protocol import ImageRef, submission
-from reggen.errors import Failed, Nonsense, Refused, Rejected, SampleError, ServerError
+from reggen.errors import ExecutionError, HttpStatusError, InvalidResponse, PromptRejected, SampleError, ServerError
 from reggen.workflow.graph import built_in
 from tests.answering import Handler, answering
 
@@ -194,7 +194,7 @@ async def test_an_answer_without_measure_is_not_read_to_its_end(case: str) -> No
         quiet = True
         assert await client.remaining() == 3
     assert most < 40_000_000
-    assert isinstance(caught.value, Refused if "HTTP" in what else Nonsense)
+    assert isinstance(caught.value, HttpStatusError if "HTTP" in what else InvalidResponse)
     assert len(str(caught.value)) < 400
 
 
@@ -235,11 +235,11 @@ async def test_thirty_megabytes_of_a_message_are_a_few_kilobytes_here() -> None:
     many = {"node_errors": {str(one): {"errors": [{"message": "m" * 500}]} for one in range(2_000)}}
     async with answering(saying(json.dumps(failed).encode())) as url, Client(url, timeouts=TIMEOUTS) as client:
         outcome = await client.history(ID)
-    assert isinstance(outcome, Failed)
+    assert isinstance(outcome, ExecutionError)
     assert len(str(outcome)) < 2_000
     for body in (refused, many):
         async with answering(saying(json.dumps(body).encode(), 400)) as url, Client(url, timeouts=TIMEOUTS) as client:
-            with pytest.raises(Rejected) as caught:
+            with pytest.raises(PromptRejected) as caught:
                 await CALLS["post"](client)
             assert len(str(caught.value)) < 10_000
 

@@ -23,7 +23,7 @@ from reggen.engine import fill as filling
 from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER, Summary
-from reggen.errors import Busy, JobError, NoServers
+from reggen.errors import DatasetLocked, JobError, NoUsableServer
 from reggen.job.models import Job
 from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
@@ -364,7 +364,7 @@ async def test_one_server_without_the_checkpoint_is_left_out(job: JobMaker) -> N
 
 async def test_no_server_is_told_with_what_to_do(job: JobMaker) -> None:
     """Exit 4, every address with what happened there, and three ways on."""
-    with pytest.raises(NoServers) as caught:
+    with pytest.raises(NoUsableServer) as caught:
         await filled(job("http://127.0.0.1:9", "http://127.0.0.1:10"))
     assert caught.value.exit_code == 4
     for word in ("127.0.0.1:9", "127.0.0.1:10", "--server", "--wait", "--rehearse"):
@@ -387,7 +387,7 @@ async def test_two_runs_at_once_are_one_too_many(job: JobMaker) -> None:
     """The second says who holds the dataset."""
     async with serve(QUICK) as sim:
         one = job(sim.url)
-        with held(Folder(one.dataset)), pytest.raises(Busy) as caught:
+        with held(Folder(one.dataset)), pytest.raises(DatasetLocked) as caught:
             await filled(one)
         assert "process" in str(caught.value)
         assert (await filled(one)).summary.exit_code == 0
@@ -401,7 +401,7 @@ async def test_a_second_run_changes_nothing_though_the_lock_was_deleted(job: Job
         first = asyncio.create_task(filled(one))
         await eventually((one.dataset.folder / "reg_002.png").exists)
         (one.dataset.state / "lock").unlink()
-        with pytest.raises(Busy, match="process"):
+        with pytest.raises(DatasetLocked, match="process"):
             await filled(one)
         assert (await first).summary.exit_code == 0
         assert_sound(one)
@@ -604,7 +604,7 @@ async def test_another_server_on_the_port_is_called_so(job: JobMaker) -> None:
         return web.Response(status=404, text="<!DOCTYPE HTML><html>Error response</html>")
 
     async with proxied(page) as url:
-        with pytest.raises(NoServers, match="no ComfyUI is there, or none yet"):
+        with pytest.raises(NoUsableServer, match="no ComfyUI is there, or none yet"):
             await filled(job(url))
 
 
@@ -783,7 +783,7 @@ async def test_a_frozen_server_at_the_start_is_no_server_after_the_time_of_a_req
         frozen = asyncio.create_task(sim.freeze(2.5))
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
-            with pytest.raises(NoServers, match="no answer in time"):
+            with pytest.raises(NoUsableServer, match="no answer in time"):
                 await filled(job(sim.url, limits={"request": 1.0}))
         await frozen
 

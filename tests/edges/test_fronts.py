@@ -19,7 +19,7 @@ from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.protocol import ImageRef, Success
 from reggen.comfy.session import ServerSession
 from reggen.engine.supervisor import Supervisor
-from reggen.errors import NO_SERVER, Lost, Refused
+from reggen.errors import NO_SERVER, HttpStatusError, PromptLost
 from reggen.prepare.prepared_job import prepare
 from reggen.scheduler.fleet import Fleet
 from reggen.sim import Fault, Script, Settings, Sim, serve
@@ -100,7 +100,7 @@ async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply
         assert len(spoilt) > 3
         assert sim.executed == 7
         assert len(absences(told)) == away
-        assert "made the image and does not hand it out" in troubles(told)
+        assert "made the image, but it could not be downloaded" in troubles(told)
         assert_sound(wanted)
 
 
@@ -181,10 +181,10 @@ async def test_a_jobs_route_that_fails_is_not_said_to_be_missing(reply: HttpRepl
     """It is told as it is, so that it is waited for as long as it wants."""
     async with serve(QUICK, Script((Fault("status", "history", status=404),))) as sim, Client(sim.url) as client:
         spoil(sim, lambda ask: ask.path.startswith("/jobs/"), reply)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(HttpStatusError) as caught:
             await client.look()
         assert caught.value.status == reply.status
-        assert caught.value.wait == float(reply.headers.get("Retry-After", 0))
+        assert caught.value.retry_after == float(reply.headers.get("Retry-After", 0))
 
 
 # ---- a server that refuses, and what else happens to it
@@ -211,7 +211,9 @@ async def test_nothing_spins_while_a_worker_rests_and_its_server_refuses() -> No
             tasks += [group.create_task(lost(session, number)) for number in (1, 2)]
             await eventually(lambda: session.worker_is_dead)
             for _ in range(3):
-                session.withholds(ImageRef("a.png", "", "output"), Refused(sim.url, "downloading an image", 403, "no"))
+                session.withholds(
+                    ImageRef("a.png", "", "output"), HttpStatusError(sim.url, "downloading an image", 403, "no")
+                )
             assert session.refuses
             before = turns[0]
             sim.drop_sockets()  # as any proxy does: there is something to wake up for
@@ -223,7 +225,7 @@ async def test_nothing_spins_while_a_worker_rests_and_its_server_refuses() -> No
 
 
 async def lost(session: ServerSession, number: int) -> None:
-    with suppress(Lost):
+    with suppress(PromptLost):
         await run(session, number)
 
 
@@ -281,7 +283,7 @@ async def test_what_was_abandoned_while_a_server_refused_is_taken_back_when_it_d
         sim.lock(LAST, 401)
         assert not await session.answers()
         session.abandon("it has refused for 30 s")
-        assert all(isinstance(one, Lost) for one in await asyncio.gather(*prompts))
+        assert all(isinstance(one, PromptLost) for one in await asyncio.gather(*prompts))
         sim.lock(0, 401)
         await eventually(lambda: session.up)
         await eventually(lambda: sim.world.remaining == 0)

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from reggen.engine.summary import EmptySlot, Summary
-from reggen.errors import JobError, NoServers
+from reggen.errors import JobError, NoUsableServer
 from reggen.job.models import Notify
 from reggen.progress import RunPaused, ServersAwaited
 from reggen.report.notify import Notices
@@ -89,7 +89,7 @@ async def test_being_stuck_is_told_after_a_while_and_only_when_it_lasts(monkeypa
 async def test_a_run_that_could_not_begin_is_told_too() -> None:
     """Somebody went to bed believing that it runs."""
     async with mailbox() as (url, letters):
-        await notices(url).failed(NoServers((("a:1", "connection refused"),)))
+        await notices(url).failed(NoUsableServer((("a:1", "connection refused"),)))
     assert letters[0]["message"].startswith("failed: no ComfyUI server can be used")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reggen import progress
-from reggen.errors import NO_SERVER, NoServers
+from reggen.errors import NO_SERVER, NoUsableServer
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import HttpReply, HttpRequest, as_json
 from tests.conftest import JobMaker, Told, eventually, filled
@@ -109,7 +109,7 @@ async def test_a_server_where_no_prompt_can_be_followed_is_named_before_the_firs
     """An old ComfyUI behind a proxy that knows no /history has no /api/jobs either."""
     script = Script((Fault("status", "history", status=404),))
     async with serve(Settings(version="0.3.64"), script) as sim:
-        with pytest.raises(NoServers, match="neither /history nor /api/jobs"):
+        with pytest.raises(NoUsableServer, match="neither /history nor /api/jobs"):
             await filled(job(sim.url))
         assert sim.count("POST", "/prompt") == 0
 
@@ -203,7 +203,7 @@ async def test_one_unfit_server_and_one_that_is_off_are_both_named_while_waiting
     async with serve(Settings(checkpoints=("other.safetensors",))) as unfit:
         wanted = job(unfit.url, "http://127.0.0.1:9", limits={"give_up_after": 0.1})
         told = Told()
-        with pytest.raises(NoServers) as caught:
+        with pytest.raises(NoUsableServer) as caught:
             await filled(wanted, wait=True, told=told)
         for words in ("is not in the server's list", "connection refused"):
             assert words in str(caught.value)

@@ -12,7 +12,7 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.lock import held
 from reggen.dataset.reject import purge, reject, slots
-from reggen.errors import Busy, JobError, StorageError
+from reggen.errors import DatasetLocked, JobError, StorageError
 from reggen.prepare.prepared_job import prepare
 from reggen.report.status import state_of, words
 from reggen.sim import Settings, serve
@@ -129,7 +129,7 @@ async def test_set_aside_pictures_stay_until_they_are_purged(job: JobMaker) -> N
 def test_a_run_that_goes_on_is_not_disturbed(job: JobMaker) -> None:
     """It holds the dataset."""
     (prepared,) = prepare(job(), "test.toml")
-    with held(Folder(prepared.job.dataset)), pytest.raises(Busy):
+    with held(Folder(prepared.job.dataset)), pytest.raises(DatasetLocked):
         reject(prepared.job.dataset, prepared.plan, [0], "ugly")
 
 

@@ -12,7 +12,7 @@ import pytest
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.protocol import Outcome, Success
 from reggen.comfy.session import ServerSession
-from reggen.errors import Interrupted, Lost, Unreachable
+from reggen.errors import PromptInterrupted, PromptLost, Unreachable
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.workflow.graph import Graph, built_in
 from tests.conftest import PACE, eventually
@@ -108,7 +108,7 @@ async def test_a_restart_with_amnesia_loses_the_prompt_and_says_so() -> None:
         running = asyncio.create_task(run(session))
         await eventually(lambda: session.in_flight == 1)
         await sim.restart(down=0.2)
-        assert isinstance(await running, Lost)
+        assert isinstance(await running, PromptLost)
         await eventually(lambda: session.up)
 
 
@@ -128,7 +128,7 @@ async def test_somebody_s_interrupt_is_told_apart_from_a_failure() -> None:
         running = asyncio.create_task(run(session))
         await eventually(lambda: sim.world.running is not None)
         sim.interrupt()
-        assert isinstance(await running, Interrupted)
+        assert isinstance(await running, PromptInterrupted)
 
 
 @pytest.mark.parametrize("version", ["0.33.0", "0.3.64", "2024-10", "2024-07"])
@@ -154,7 +154,7 @@ async def test_letting_go_ends_every_prompt_as_lost_and_takes_it_back_later() ->
         running = [asyncio.create_task(run(session, seed)) for seed in (1, 2)]
         await eventually(lambda: session.in_flight == 2)
         session.abandon("tested")
-        assert [type(await one) for one in running] == [Lost, Lost]
+        assert [type(await one) for one in running] == [PromptLost, PromptLost]
         sim.drop_sockets()
         await eventually(lambda: not sim.world.pending)
 
@@ -190,14 +190,14 @@ async def test_a_post_to_a_dead_server_is_unreachable_at_once() -> None:
         await sim.stop()
         with pytest.raises(Unreachable) as caught:
             await run(session)
-        assert not caught.value.arrived
+        assert not caught.value.may_have_arrived
         await sim.start()
 
 
 async def drop_dead(session: ServerSession, running: asyncio.Task[Outcome]) -> None:
     """The prompt comes back as lost, and the link says what is wrong with the server."""
     ending = await running
-    assert isinstance(ending, Lost)
+    assert isinstance(ending, PromptLost)
     assert "its worker is dead" in ending.what
     assert not session.up
     assert "restart that ComfyUI" in session.why

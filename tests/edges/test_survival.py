@@ -17,7 +17,7 @@ from reggen.comfy.client import Client
 from reggen.dataset.ledger import Ledger, Row
 from reggen.engine.control import RunControl
 from reggen.engine.summary import OUT_OF_TIME
-from reggen.errors import NoServers, StorageError
+from reggen.errors import NoUsableServer, StorageError
 from reggen.job.models import Job
 from reggen.planning.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim, serve
@@ -105,7 +105,7 @@ async def test_a_server_that_takes_no_prompt_counts_as_none(job: JobMaker) -> No
     """It answers everything but a post: somebody is told, and the limit for having no server holds."""
     async with serve(QUICK, script=Script((Fault("status", on="post", status=503),))) as sim:
         told = await filled(job(sim.url, limits={"give_up_after": 2.0}), limit=30)
-        assert told.summary.exit_code == NoServers.exit_code
+        assert told.summary.exit_code == NoUsableServer.exit_code
         assert "503" in str(told.summary.error)
         assert len(said(told, progress.ServersAwaited)) == 1
 
@@ -113,7 +113,7 @@ async def test_a_server_that_takes_no_prompt_counts_as_none(job: JobMaker) -> No
 async def test_waiting_for_a_first_server_has_the_runs_limits(job: JobMaker) -> None:
     """--wait --for: at its end the run is over, server or not."""
     end = time.monotonic() + 0.5
-    with pytest.raises(NoServers):
+    with pytest.raises(NoUsableServer):
         await filled(job("http://127.0.0.1:9"), wait=True, left=lambda: end - time.monotonic(), limit=10)
 
 
@@ -408,6 +408,6 @@ async def test_a_secret_that_a_server_repeats_is_not_repeated_here(
     async with echoing(answer) as url:
         document = job(url).model_dump(by_alias=True)
         secret = [{"url": url, "headers": {"Authorization": "Bearer s3cret-word"}}]
-        with pytest.raises(NoServers) as caught:
+        with pytest.raises(NoUsableServer) as caught:
             await filled(Job.model_validate({**document, "servers": secret}))
         assert "s3cret-word" not in str(caught.value)

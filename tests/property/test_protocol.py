@@ -1,4 +1,4 @@
-"""What holds for every message: frames never raise, answers raise Nonsense or nothing."""
+"""What holds for every message: frames never raise, answers raise InvalidResponse or nothing."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ from reggen.comfy.protocol import (
     version,
 )
 from reggen.comfy.sanitize import NAME, SAID, Unacceptable, parsed
-from reggen.errors import Nonsense, Rejected, SampleError
+from reggen.errors import InvalidResponse, PromptRejected, SampleError
 
 EVENTS = (Started, Progressed, NodeDone, Ended, QueueDepth, Preview, Unknown)
 
@@ -231,13 +231,13 @@ def test_a_frame_speaks_of_the_prompt_it_names(kind, prompt_id, value, most):
 
 @given(st.sampled_from((200, 400)), values | submissions)
 def test_an_answer_to_a_post_is_taken_refused_or_nonsense(status, body):
-    """Whatever comes back from a post, nothing but Nonsense is raised, and a refusal has a reason."""
+    """Whatever comes back from a post, nothing but InvalidResponse is raised, and a refusal has a reason."""
     try:
         answer = read_submission("server", status, as_sent(body))
-    except Nonsense:
+    except InvalidResponse:
         return
-    assert isinstance(answer, PostAccepted | Rejected)
-    if isinstance(answer, Rejected):
+    assert isinstance(answer, PostAccepted | PromptRejected)
+    if isinstance(answer, PromptRejected):
         assert answer.reasons
         assert all(reason.strip() for reason in answer.reasons)
     else:
@@ -246,10 +246,10 @@ def test_an_answer_to_a_post_is_taken_refused_or_nonsense(status, body):
 
 @given(values | queues)
 def test_an_answer_about_the_queue_is_a_queue_or_nonsense(body):
-    """Whatever comes back, nothing but Nonsense is raised, and ids are text."""
+    """Whatever comes back, nothing but InvalidResponse is raised, and ids are text."""
     try:
         queue = read_queue("server", as_sent(body))
-    except Nonsense:
+    except InvalidResponse:
         return
     assert isinstance(queue, Queue)
     assert all(isinstance(name, str) for name in (*queue.running, *queue.pending, *queue.notes.values()))
@@ -257,11 +257,11 @@ def test_an_answer_about_the_queue_is_a_queue_or_nonsense(body):
 
 @given(values | histories | near_histories)
 def test_an_answer_about_a_prompt_is_an_outcome_or_nonsense(body):
-    """Whatever comes back, nothing but Nonsense is raised."""
+    """Whatever comes back, nothing but InvalidResponse is raised."""
     try:
         outcome = read_history("server", "p", as_sent(body))
         found = find_in_history("server", as_sent(body), "p")
-    except Nonsense:
+    except InvalidResponse:
         return
     assert outcome is None or isinstance(outcome, Success | SampleError)
     assert found is None or isinstance(found, str)
@@ -384,11 +384,11 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
 
 @given(st.sampled_from(sorted(DECODERS)), bodies | items | entries | frames | near_frames, st.booleans())
 def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_the_door: bool) -> None:
-    """Whatever JSON comes to whatever decoder: Nonsense or a value, and no text in it that could hurt."""
+    """Whatever JSON comes to whatever decoder: InvalidResponse or a value, and no text in it that could hurt."""
     sent = json.dumps(body)
     try:
         found = DECODERS[decoder](parsed(sent) if through_the_door else json.loads(sent))
-    except (Nonsense, Unacceptable) as error:
+    except (InvalidResponse, Unacceptable) as error:
         found = error
     assert all(map(is_clean, words(found))), found
 
@@ -396,7 +396,7 @@ def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_the_door: 
 @given(bodies)
 def test_a_node_class_has_tables_of_inputs_or_is_none(body: Any) -> None:
     """Whatever /object_info says, its groups of inputs can be gone through."""
-    with suppress(Nonsense):
+    with suppress(InvalidResponse):
         found = node_class("a", as_sent(body), "p")
         assert body == {} if found is None else all(isinstance(table, dict) for table in found["input"].values())
 
@@ -406,8 +406,8 @@ def test_numbers_that_come_out_can_be_reckoned_with(body: Any) -> None:
     """Neither infinite nor beyond what a database holds."""
     sent = as_sent(body)
     numbers = [memory_left(sent) or 0]
-    with suppress(Nonsense):
+    with suppress(InvalidResponse):
         numbers.append(remaining("a", sent))
-    with suppress(Nonsense):
+    with suppress(InvalidResponse):
         numbers += [number for one in orphans("a", sent, sent) for number in (one.index, one.seed, one.batch)]
     assert all(-(2**63) <= number < 2**63 for number in numbers)

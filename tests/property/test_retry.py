@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from reggen.errors import (
     BadImage,
-    Failed,
-    Interrupted,
-    Lost,
-    Nonsense,
-    NoOutput,
-    Refused,
-    Rejected,
+    ExecutionError,
+    HttpStatusError,
+    InvalidResponse,
+    MissingOutput,
+    PromptInterrupted,
+    PromptLost,
+    PromptRejected,
     SampleError,
     ServerError,
     Unreachable,
@@ -28,14 +28,14 @@ usable = st.frozensets(st.sampled_from(SERVERS))
 kinds = st.sampled_from(
     (
         lambda server: Unreachable(server, "posting", "no answer", True),
-        lambda server: Refused(server, "posting", 500, "sorry", 3.0),
-        lambda server: Nonsense(server, "posting", "HTML"),
-        Lost,
-        Interrupted,
-        lambda server: Rejected(server, ("no",)),
-        lambda server: Failed(server, "KSampler", "RuntimeError", "boom"),
-        lambda server: Failed(server, "KSampler", "OutOfMemoryError", "no room", True),
-        lambda server: NoOutput(server, 2, 1),
+        lambda server: HttpStatusError(server, "posting", 500, "sorry", 3.0),
+        lambda server: InvalidResponse(server, "posting", "HTML"),
+        PromptLost,
+        PromptInterrupted,
+        lambda server: PromptRejected(server, ("no",)),
+        lambda server: ExecutionError(server, "KSampler", "RuntimeError", "boom"),
+        lambda server: ExecutionError(server, "KSampler", "OutOfMemoryError", "no room", True),
+        lambda server: MissingOutput(server, 2, 1),
         lambda _: BadImage("reg_001", "is torn", True),
         lambda _: BadImage("reg_001", "is black"),
     )
@@ -44,7 +44,7 @@ errors = st.builds(lambda kind, server: (kind(server), server), kinds, st.sample
 
 
 def _lacks_memory(error: ServerError | SampleError) -> bool:
-    return isinstance(error, Failed) and error.out_of_memory
+    return isinstance(error, ExecutionError) and error.out_of_memory
 
 
 def most_tries(limit: Limits) -> int:
@@ -75,7 +75,7 @@ def test_every_sequence_of_failures_ends(data, limit):
     cycle = data.draw(st.lists(st.tuples(errors, usable), min_size=1, max_size=30))
     endless = cycle * (most + 1)
     count, given_up = played((one for one, _ in endless), limit, (up for _, up in endless))
-    refusing = {server for (error, server), _ in cycle if isinstance(error, Rejected) or _lacks_memory(error)}
+    refusing = {server for (error, server), _ in cycle if isinstance(error, PromptRejected) or _lacks_memory(error)}
     assert count <= most
     assert given_up or {server for (_, server), _ in cycle} <= refusing
 

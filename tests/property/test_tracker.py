@@ -15,7 +15,7 @@ import pytest
 
 from reggen.comfy.protocol import Certainty, Ended, Event, Outcome, QueueDepth, Started, Success
 from reggen.comfy.tracker import PromptTracker
-from reggen.errors import Lost
+from reggen.errors import PromptLost
 
 MOVES = ("work", "deliver", "lose", "double", "drop", "connect", "restart", "look", "wait")
 
@@ -141,7 +141,7 @@ class World:
         if ending is None:
             return
         assert name not in self.endings, "settled twice"
-        if isinstance(ending, Lost):
+        if isinstance(ending, PromptLost):
             assert name in self.forgotten, "called lost although the server has it"
         self.endings[name] = ending
 

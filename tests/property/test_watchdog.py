@@ -12,7 +12,7 @@ from reggen.comfy.protocol import Queue
 from reggen.comfy.refusals import FEW, Refusals
 from reggen.comfy.tracker import Timings
 from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog
-from reggen.errors import Refused
+from reggen.errors import HttpStatusError
 
 PACE = Timings(gap=45.0, stall=1200.0, mercy=60.0)
 GAPS = st.floats(0.0, 40.0)  # a healthy server's longest that was ever measured had 14 s
@@ -91,12 +91,12 @@ def test_only_wrong_answers_in_a_row_to_one_question_are_a_few(answers: list[tup
             in_a_row[question] = 0
         else:
             in_a_row[question] += 1
-            assert refusals.wrong(Refused("here", question, 401, "")) == (in_a_row[question] >= FEW)
-    refusals.refuse(Refused("here", "queue", 401, ""), 1e6)
+            assert refusals.wrong(HttpStatusError("here", question, 401, "")) == (in_a_row[question] >= FEW)
+    refusals.refuse(HttpStatusError("here", "queue", 401, ""), 1e6)
     assert "HTTP 401" in refusals.why
     refusals.healed()
     assert not refusals.why
-    assert not refusals.wrong(Refused("here", "queue", 401, ""))
+    assert not refusals.wrong(HttpStatusError("here", "queue", 401, ""))
 
 
 @given(st.lists(st.floats(0.0, 600.0), min_size=1, max_size=20))
@@ -104,6 +104,6 @@ def test_what_refuses_is_asked_again_ever_later_and_never_too_soon(waits: list[f
     """At least as late as it wants it, and of itself no later than half a minute."""
     refusals, now = Refusals(PACE), 0.0
     for wait in waits:
-        refusals.refuse(Refused("here", "queue", 429, "", wait), now)
+        refusals.refuse(HttpStatusError("here", "queue", 429, "", wait), now)
         assert now + max(wait, PACE.blind) <= refusals.ask_at <= now + max(wait, 30.0)
         now = refusals.ask_at

@@ -17,7 +17,7 @@ from reggen.dataset.folder import Folder, Part, storage
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
 from reggen.dataset.lock import held, is_held
 from reggen.dataset.reconcile import Comparison, Reconciled, Reconciliation, differing, missing
-from reggen.errors import BadImage, Busy, JobError, StorageError
+from reggen.errors import BadImage, DatasetLocked, JobError, StorageError
 from reggen.images.check import CheckSettings
 from reggen.job.models import Dataset
 from reggen.planning.plan import Plan
@@ -153,7 +153,7 @@ def test_one_run_holds_a_dataset(folder: Folder) -> None:
     assert is_held(folder) is None
     with held(folder):
         assert "process" in str(is_held(folder))
-        with pytest.raises(Busy, match=f"process {os.getpid()}"), held(folder):
+        with pytest.raises(DatasetLocked, match=f"process {os.getpid()}"), held(folder):
             pass
     assert is_held(folder) is None
 
@@ -166,7 +166,7 @@ def test_a_lock_that_is_deleted_is_held_all_the_same(folder: Folder, lost: tuple
         for name in lost:
             (folder.state / name).unlink()
         assert is_held(folder) is not None
-        with pytest.raises(Busy, match="process"), held(folder):
+        with pytest.raises(DatasetLocked, match="process"), held(folder):
             pass
         assert is_held(folder) is not None
     assert is_held(folder) is None

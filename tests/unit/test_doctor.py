@@ -26,7 +26,7 @@ from reggen.diagnosis.model import DoctorReport, TrainingStop
 from reggen.diagnosis.near_duplicates import NearDuplicates
 from reggen.diagnosis.scope import DoctorOptions
 from reggen.diagnosis.survey import Inspected
-from reggen.errors import Busy, JobError
+from reggen.errors import DatasetLocked, JobError
 from reggen.images import probe
 from reggen.job.loader import load
 from reggen.kohya.rules import Bucketing
@@ -587,7 +587,7 @@ def test_fix_waits_for_a_run(root: Path) -> None:
     state = root / "reg" / ".reggen" / "1_girl"
     state.mkdir(parents=True)
     write(root / GIRL / "x.part", b"")
-    with filelock.FileLock(state / "lock"), pytest.raises(Busy):
+    with filelock.FileLock(state / "lock"), pytest.raises(DatasetLocked):
         list(apply_fixes(examine(question(root))))
     assert (root / GIRL / "x.part").exists()
 

@@ -9,28 +9,28 @@ import pytest
 from reggen import errors
 from reggen.errors import (
     BadImage,
-    Busy,
-    Damaged,
-    Duplicate,
-    Failed,
-    Forbidden,
-    Full,
-    Interrupted,
+    DatasetLocked,
+    DuplicateImage,
+    ExecutionError,
+    ForbiddenWord,
+    HttpStatusError,
+    InvalidResponse,
     JobError,
-    Lost,
-    Nonsense,
-    NoOutput,
-    NoServers,
+    LedgerDamaged,
+    MissingOutput,
     NotDownloaded,
+    NoUsableServer,
     Problem,
-    Refused,
+    PromptInterrupted,
+    PromptLost,
+    PromptRejected,
     ReggenError,
-    Rejected,
     SampleError,
+    ServerDiskFull,
     ServerError,
     StorageError,
     Unreachable,
-    Untrusted,
+    UntrustedCertificate,
     WorkflowError,
 )
 
@@ -60,62 +60,66 @@ SENTENCES = [
         "queueing a prompt at 127.0.0.1:8188: no answer within 30 s",
     ),
     (
-        Untrusted(SERVER, "connecting", "its certificate is not trusted"),
+        UntrustedCertificate(SERVER, "connecting", "its certificate is not trusted"),
         4,
         "connecting at 127.0.0.1:8188: its certificate is not trusted",
     ),
     (
-        Refused(SERVER, "queueing a prompt", 503, "busy", 2.5),
+        HttpStatusError(SERVER, "queueing a prompt", 503, "busy", 2.5),
         4,
         "queueing a prompt at 127.0.0.1:8188: HTTP 503: busy",
     ),
-    (Refused(SERVER, "freeing memory", 404, ""), 4, "freeing memory at 127.0.0.1:8188: HTTP 404"),
+    (HttpStatusError(SERVER, "freeing memory", 404, ""), 4, "freeing memory at 127.0.0.1:8188: HTTP 404"),
     (
-        Nonsense(SERVER, "reading the queue", "the answer is no queue"),
+        InvalidResponse(SERVER, "reading the queue", "the answer is no queue"),
         4,
         "reading the queue at 127.0.0.1:8188: the answer is no queue",
     ),
-    (Full(SERVER, "saving an image", "its disk is full"), 4, "saving an image at 127.0.0.1:8188: its disk is full"),
+    (
+        ServerDiskFull(SERVER, "saving an image", "its disk is full"),
+        4,
+        "saving an image at 127.0.0.1:8188: its disk is full",
+    ),
     (SampleError("these images"), 1, "these images"),
     (
-        Rejected(SERVER, ("KSampler (node 3): bad", "VAE (node 8): worse"), True),
+        PromptRejected(SERVER, ("KSampler (node 3): bad", "VAE (node 8): worse")),
         1,
         "127.0.0.1:8188 refused the prompt: KSampler (node 3): bad; VAE (node 8): worse",
     ),
     (
-        Failed(SERVER, "KSampler (node 3)", "RuntimeError", "boom"),
+        ExecutionError(SERVER, "KSampler (node 3)", "RuntimeError", "boom"),
         1,
         "KSampler (node 3) raised RuntimeError on 127.0.0.1:8188: boom",
     ),
     (
-        Failed(SERVER, "KSampler (node 3)", "RuntimeError", "no room", True),
+        ExecutionError(SERVER, "KSampler (node 3)", "RuntimeError", "no room", True),
         1,
         "127.0.0.1:8188 ran out of memory in KSampler (node 3): no room",
     ),
     (
-        NoOutput(SERVER, 4, 2),
+        MissingOutput(SERVER, 4, 2),
         1,
-        "127.0.0.1:8188 reported success with 2 images where 4 were asked for",
+        "127.0.0.1:8188 reported success but made 2 of 4 images",
     ),
     (
-        Forbidden("reg_001", "'cape' stands at character 3"),
+        ForbiddenWord("reg_001", "'cape' stands at character 3"),
         1,
         "the prompt of reg_001 has a forbidden word: 'cape' stands at character 3",
     ),
-    (NotDownloaded("a:1", "HTTP 403"), 1, "a:1 made the image and does not hand it out: HTTP 403"),
+    (NotDownloaded("a:1", "HTTP 403"), 1, "a:1 made the image, but it could not be downloaded: HTTP 403"),
     (BadImage("reg_007", "is black"), 1, "the image for reg_007 is black"),
-    (Duplicate("reg_007", "looks like reg_004"), 1, "the image for reg_007 looks like reg_004"),
+    (DuplicateImage("reg_007", "looks like reg_004"), 1, "the image for reg_007 looks like reg_004"),
     (BadImage("reg_007", "ends before its last row", True), 1, "the image for reg_007 ends before its last row"),
-    (Interrupted(SERVER), 1, "the prompt was interrupted on 127.0.0.1:8188"),
-    (Lost(SERVER), 1, "the prompt vanished from 127.0.0.1:8188 (restarted, or somebody deleted it)"),
-    (Lost(SERVER, "it has been away"), 1, "the prompt vanished from 127.0.0.1:8188 (it has been away)"),
+    (PromptInterrupted(SERVER), 1, "the prompt was interrupted on 127.0.0.1:8188"),
+    (PromptLost(SERVER), 1, "the prompt vanished from 127.0.0.1:8188 (restarted, or somebody deleted it)"),
+    (PromptLost(SERVER, "it has been away"), 1, "the prompt vanished from 127.0.0.1:8188 (it has been away)"),
     (
         StorageError("/data/reg", "writing", "no space left"),
         5,
-        "writing /data/reg: no space left. Nothing is lost; run the same command again when it is mended",
+        "writing /data/reg: no space left. Nothing is lost: fix this and run the same command again",
     ),
     (
-        Damaged("/data/ledger.sqlite", "reading the ledger", "a row is odd"),
+        LedgerDamaged("/data/ledger.sqlite", "reading the ledger", "a row is odd"),
         5,
         (
             "reading the ledger /data/ledger.sqlite: it is damaged (a row is odd). The images are not touched: "
@@ -123,16 +127,16 @@ SENTENCES = [
         ),
     ),
     (
-        NoServers((("http://a:1", "no answer"), ("http://b:1", "HTTP 403"))),
+        NoUsableServer((("http://a:1", "no answer"), ("http://b:1", "HTTP 403"))),
         4,
         (
             "no ComfyUI server can be used:\n  http://a:1: no answer\n  http://b:1: HTTP 403\n"
-            "Start ComfyUI, name another with --server URL, wait for one with --wait, "
-            "or try the job without one: --rehearse"
+            "Start ComfyUI, name another server with --server URL, wait for one with --wait, "
+            "or try the job without a server: --rehearse"
         ),
     ),
     (
-        Busy("/data/reg", "process 12"),
+        DatasetLocked("/data/reg", "process 12"),
         2,
         "/data/reg is being filled by another run (process 12). Wait for it, or stop it first",
     ),
@@ -195,13 +199,13 @@ def test_every_error_is_made_of_its_positional_arguments_alone(error: ReggenErro
 def test_fields_given_by_name_survive_pickling_too():
     """Naming an argument at the raise loses nothing on the way to another process."""
     for error in (
-        Unreachable(SERVER, "posting", "timed out", arrived=True),
-        Refused(SERVER, "posting", 429, "slow down", wait=7.0),
-        Nonsense(SERVER, "posting", "it answered with a web page", page=True),
-        Rejected(SERVER, ("no",), stale_list=True),
-        Failed(SERVER, "KSampler", "RuntimeError", "boom", out_of_memory=True),
+        Unreachable(SERVER, "posting", "timed out", may_have_arrived=True),
+        HttpStatusError(SERVER, "posting", 429, "slow down", retry_after=7.0),
+        InvalidResponse(SERVER, "posting", "it answered with a web page", is_web_page=True),
+        PromptRejected(SERVER, ("no",)),
+        ExecutionError(SERVER, "KSampler", "RuntimeError", "boom", out_of_memory=True),
         BadImage("reg_001", "is torn", torn=True),
-        Lost(SERVER, what="gone"),
+        PromptLost(SERVER, what="gone"),
     ):
         assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
 

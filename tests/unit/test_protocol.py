@@ -33,7 +33,14 @@ from reggen.comfy.protocol import (
     submission,
     suggestion,
 )
-from reggen.errors import Failed, Full, Interrupted, Nonsense, NoOutput, Rejected
+from reggen.errors import (
+    ExecutionError,
+    InvalidResponse,
+    MissingOutput,
+    PromptInterrupted,
+    PromptRejected,
+    ServerDiskFull,
+)
 
 RECORDINGS = Path(__file__).parents[1] / "fixtures" / "recordings"
 SERVER = "127.0.0.1:8188"
@@ -237,7 +244,7 @@ def test_an_accepted_prompt_goes_by_the_id_of_the_answer():
 @pytest.mark.parametrize("body", [None, [], "ok", {}, {"prompt_id": None}, {"prompt_id": 5, "node_errors": {}}])
 def test_an_answer_without_an_id_is_nonsense(body: object):
     """A 200 that names no prompt, as a proxy may send, is no acceptance."""
-    with pytest.raises(Nonsense, match="queueing a prompt at 127"):
+    with pytest.raises(InvalidResponse, match="queueing a prompt at 127"):
         read_submission(SERVER, 200, body)
 
 
@@ -259,22 +266,21 @@ def test_an_unknown_checkpoint_is_refused_with_the_nearest_one():
     }
     assert read_submission(SERVER, 400, body) == _rejected(
         "CheckpointLoaderSimple (node 4): ckpt_name 'AnythingXL.safetensors' is not in the server's list; "
-        "did you mean 'AnythingXL_inkBase.safetensors'?",
-        stale_list=True,
+        "did you mean 'AnythingXL_inkBase.safetensors'?"
     )
 
 
-def _rejected(*reasons: str, stale_list: bool = False) -> Any:
-    """Equal to a Rejected with these reasons (exceptions have no equality of their own)."""
+def _rejected(*reasons: str) -> Any:
+    """Equal to a PromptRejected with these reasons (exceptions have no equality of their own)."""
 
     class Same:
         def __eq__(self, other: object) -> bool:
-            return isinstance(other, Rejected) and (other.reasons, other.stale_list) == (reasons, stale_list)
+            return isinstance(other, PromptRejected) and other.reasons == reasons
 
         __hash__ = None  # type: ignore[assignment]
 
         def __repr__(self) -> str:
-            return f"Rejected({reasons!r}, {stale_list!r})"
+            return f"PromptRejected({reasons!r})"
 
     return Same()
 
@@ -326,15 +332,8 @@ def test_a_refusal_of_the_whole_prompt_has_its_reason(body: dict[str, Any], reas
 def test_a_refusal_never_has_an_empty_reason(body: dict[str, Any], reason: str):
     """When the node errors say nothing the general message is told, and when that is empty, so much is said."""
     refused = read_submission(SERVER, 400, body)
-    assert isinstance(refused, Rejected)
+    assert isinstance(refused, PromptRejected)
     assert refused.reasons == (reason,)
-
-
-def test_only_a_list_of_values_can_be_stale():
-    """A refusal counts as a stale list only when there are node errors and each is a value not in its list."""
-    refused = read_submission(SERVER, 400, {"error": {"message": "m"}, "node_errors": {"3": {"errors": []}}})
-    assert isinstance(refused, Rejected)
-    assert not refused.stale_list
 
 
 @pytest.mark.parametrize(
@@ -345,7 +344,7 @@ def test_only_a_list_of_values_can_be_stale():
 def test_odd_node_errors_are_still_a_refusal(errors: object):
     """A fork that fills node_errors in its own way refuses the prompt all the same; nothing else is raised."""
     refused = read_submission(SERVER, 400, {"node_errors": {"3": {"class_type": "KSampler", "errors": errors}}})
-    assert isinstance(refused, Rejected)
+    assert isinstance(refused, PromptRejected)
 
 
 def test_a_prompt_that_lost_an_output_is_refused_and_can_be_taken_back():
@@ -369,7 +368,7 @@ def test_every_recorded_submission_is_understood(file: str):
             assert read_submission(SERVER, status, body) == PostAccepted(body["prompt_id"])
         elif status in {200, 400}:
             refused = read_submission(SERVER, status, body)
-            assert isinstance(refused, Rejected)
+            assert isinstance(refused, PromptRejected)
             assert all(reason.strip() for reason in refused.reasons)
             assert refused.reasons != ("it gave no reason",)
 
@@ -379,7 +378,7 @@ def test_the_recorded_refusals_say_what_is_wrong():
     refusals = [
         refused
         for _, status, body in answers("05_invalid_prompts.jsonl", "POST /prompt")
-        if status in {200, 400} and isinstance(refused := read_submission("it", status, body), Rejected)
+        if status in {200, 400} and isinstance(refused := read_submission("it", status, body), PromptRejected)
     ]
     told = {str(refused) for refused in refusals}
     assert {
@@ -390,7 +389,6 @@ def test_the_recorded_refusals_say_what_is_wrong():
         "it refused the prompt: KSampler (node 3): Dependency cycle detected: 3 (KSampler) -> 3 (KSampler)",
         "it refused the prompt: Prompt has no outputs",
     } <= told
-    assert sum(refused.stale_list for refused in refusals) == 2
 
 
 def test_the_servers_of_2024_refuse_in_the_same_words():
@@ -483,7 +481,7 @@ def test_a_queue_has_what_runs_and_what_waits():
 )
 def test_an_answer_that_is_no_queue_is_nonsense(body: object):
     """A proxy's page instead of a queue must not look like an empty one."""
-    with pytest.raises(Nonsense, match="the answer is no queue"):
+    with pytest.raises(InvalidResponse, match="the answer is no queue"):
         read_queue(SERVER, body)
 
 
@@ -499,7 +497,7 @@ def test_an_answer_that_is_no_queue_is_nonsense(body: object):
 )
 def test_a_queue_of_the_wrong_types_is_nonsense_too(body: object):
     """An empty string is not an empty queue, and a number no prompt id: a look must not call a prompt lost by it."""
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidResponse):
         read_queue(SERVER, body)
 
 
@@ -552,9 +550,9 @@ def test_a_prompt_without_an_entry_has_not_ended(body: object):
 @pytest.mark.parametrize("body", [None, [], "<html>"], ids=repr)
 def test_an_answer_that_is_no_history_is_nonsense(body: object):
     """A proxy's page says nothing about a prompt."""
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidResponse):
         read_history(SERVER, ID, body)
-    with pytest.raises(Nonsense):
+    with pytest.raises(InvalidResponse):
         find_in_history(SERVER, body, ID)
 
 
@@ -586,23 +584,23 @@ def failure(data: dict[str, Any]) -> Outcome | None:
 def test_a_failed_node_is_named_and_memory_told_apart(kind: str, message: str, out_of_memory: bool):
     """A failure names its node, kind and message, and whether it was for want of memory."""
     failed = failure({"node_id": "3", "node_type": "KSampler", "exception_type": kind, "exception_message": message})
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ExecutionError)
     assert failed.args == (SERVER, "KSampler (node 3)", kind, message, out_of_memory)
 
 
 def test_a_full_disk_over_there_is_the_servers_fault():
     """No graph is to blame, and trying again at once cannot help."""
     message = "[Errno 28] No space left on device: '/out/reg.png'"
-    assert isinstance(failure({"exception_type": "OSError", "exception_message": message}), Full)
+    assert isinstance(failure({"exception_type": "OSError", "exception_message": message}), ServerDiskFull)
 
 
 def test_the_tips_after_a_message_are_left_out():
     """ComfyUI appends lines of advice to its messages: only the first line is told, and not all of a long one."""
     failed = failure({"exception_message": "\nboom\n\nTIPS: allocate more memory\n", "exception_type": "E"})
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, ExecutionError)
     assert (failed.message, failed.out_of_memory) == ("boom", False)
     long = failure({"exception_message": "x" * 10_000})
-    assert isinstance(long, Failed)
+    assert isinstance(long, ExecutionError)
     assert len(long.message) == 500
 
 
@@ -616,7 +614,7 @@ def test_an_interruption_is_told_from_a_failure_by_its_last_message():
     """An interrupted prompt says "error" as its status; the message tells it apart."""
     messages = [["execution_start", {}], ["execution_interrupted", {"node_id": "3"}]]
     status = {"status_str": "error", "completed": False, "messages": messages}
-    assert isinstance(read_history(SERVER, ID, entry(status=status)), Interrupted)
+    assert isinstance(read_history(SERVER, ID, entry(status=status)), PromptInterrupted)
 
 
 def test_a_clock_that_went_backwards_gives_no_negative_time():
@@ -637,9 +635,9 @@ def test_pictures_are_taken_from_the_output_node_only():
     refs = (ImageRef("1", "", "output"), ImageRef("2", "", "output"))
     success = Success({"9": refs, "10": (ImageRef("t", "", "temp"),)}, None)
     assert success.take(SERVER, "9", 2) == refs
-    with pytest.raises(NoOutput, match="2 images where 3 were asked for"):
+    with pytest.raises(MissingOutput, match="made 2 of 3 images"):
         success.take(SERVER, "9", 3)
-    with pytest.raises(NoOutput, match="0 images where 1 were asked for"):
+    with pytest.raises(MissingOutput, match="made 0 of 1 images"):
         success.take(SERVER, "11", 1)
 
 
@@ -662,9 +660,9 @@ def test_every_recorded_history_is_understood(file: str):
         said = body[prompt_id]
         last = said["status"]["messages"][-1][0] if said["status"]["messages"] else None
         if last == "execution_interrupted":
-            assert isinstance(outcome, Interrupted)
+            assert isinstance(outcome, PromptInterrupted)
         elif said["status"]["status_str"] == "error":
-            assert isinstance(outcome, Failed)
+            assert isinstance(outcome, ExecutionError)
             assert outcome.kind == dict(said["status"]["messages"])["execution_error"]["exception_type"]
         else:
             listed = {
@@ -702,16 +700,16 @@ def test_the_recorded_times_are_the_servers_own():
 @pytest.mark.parametrize(
     ("file", "kinds"),
     [
-        ("30_old_2024-07-01.jsonl", ["Success", "Success", "Interrupted", "Failed"]),
-        ("30_old_2024-10.jsonl", ["Success", "Success", "Interrupted", "Failed"]),
-        ("30_old_2025-10_v0.3.64.jsonl", ["Success", "Success", "Success", "Failed"]),
+        ("30_old_2024-07-01.jsonl", ["Success", "Success", "PromptInterrupted", "ExecutionError"]),
+        ("30_old_2024-10.jsonl", ["Success", "Success", "PromptInterrupted", "ExecutionError"]),
+        ("30_old_2025-10_v0.3.64.jsonl", ["Success", "Success", "Success", "ExecutionError"]),
     ],
 )
 def test_the_recorded_outcomes_of_old_servers_are_told_apart(file: str, kinds: list[str]):
     """Two successes, the second cached; an interruption, where the server could; a node that raised."""
     found = outcomes(file)
     assert [type(outcome).__name__ for outcome in found] == kinds
-    assert isinstance(found[-1], Failed)
+    assert isinstance(found[-1], ExecutionError)
     assert (found[-1].node, found[-1].kind, found[-1].message) == ("LabRaise (node 3)", "RuntimeError", "x")
 
 

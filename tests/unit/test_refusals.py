@@ -6,16 +6,19 @@ import pytest
 
 from reggen.comfy.refusals import Refusals, is_missing, is_of_the_front, is_permanent
 from reggen.comfy.tracker import Timings
-from reggen.errors import Nonsense, Refused, ServerError, Unreachable
+from reggen.errors import HttpStatusError, InvalidResponse, ServerError, Unreachable
 
 DOING = "downloading an image"
 
 
-def refused(status: int, body: str = "") -> Refused:
-    return Refused("here", DOING, status, body)
+def refused(status: int, body: str = "") -> HttpStatusError:
+    return HttpStatusError("here", DOING, status, body)
 
 
-PAGE, SHORT = Nonsense("here", DOING, 'a web page ("Sign in")', page=True), Nonsense("here", DOING, "3 bytes came of 9")
+PAGE, SHORT = (
+    InvalidResponse("here", DOING, 'a web page ("Sign in")', is_web_page=True),
+    InvalidResponse("here", DOING, "3 bytes came of 9"),
+)
 GONE = Unreachable("here", DOING, "connection refused")
 
 

@@ -4,14 +4,14 @@ import pytest
 
 from reggen.errors import (
     BadImage,
-    Failed,
-    Interrupted,
-    Lost,
-    Nonsense,
-    NoOutput,
+    ExecutionError,
+    HttpStatusError,
+    InvalidResponse,
+    MissingOutput,
     NotDownloaded,
-    Refused,
-    Rejected,
+    PromptInterrupted,
+    PromptLost,
+    PromptRejected,
     SampleError,
     ServerError,
     Unreachable,
@@ -24,15 +24,15 @@ BOTH = frozenset({"a", "b"})
 
 SERVER_ERRORS = [
     Unreachable("a", "posting", "no answer"),
-    Refused("a", "posting", 503, "busy"),
-    Nonsense("a", "posting", "HTML"),
+    HttpStatusError("a", "posting", 503, "busy"),
+    InvalidResponse("a", "posting", "HTML"),
 ]
-GONE = [Lost("a"), Interrupted("a")]
-NO_MEMORY = Failed("a", "KSampler", "OutOfMemoryError", "no room", True)
+GONE = [PromptLost("a"), PromptInterrupted("a")]
+NO_MEMORY = ExecutionError("a", "KSampler", "OutOfMemoryError", "no room", True)
 OWN_FAULTS = [
-    Failed("a", "KSampler", "RuntimeError", "boom"),
+    ExecutionError("a", "KSampler", "RuntimeError", "boom"),
     NotDownloaded("a", "HTTP 403"),
-    NoOutput("a", 1, 0),
+    MissingOutput("a", 1, 0),
     BadImage("reg_001", "is torn", True),
     BadImage("reg_001", "is black"),
 ]
@@ -62,13 +62,13 @@ def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> in
 def test_a_first_failure_is_tried_again_elsewhere_first(error: ServerError | SampleError):
     """After one failure of any kind but a refusal by all, the sample is tried again and the server avoided."""
     verdict = again(decide(error, "a", AttemptCounts(), LIMITS, BOTH))
-    memory_first = isinstance(error, Failed) and error.out_of_memory
+    memory_first = isinstance(error, ExecutionError) and error.out_of_memory
     assert verdict.tries.avoid == (set() if memory_first else {"a"})
 
 
 def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
     """Never the same thing unchanged for ever."""
-    error = Failed("a", "KSampler (node 3)", "torch.OutOfMemoryError", "CUDA out of memory", out_of_memory=True)
+    error = ExecutionError("a", "KSampler (node 3)", "torch.OutOfMemoryError", "CUDA out of memory", out_of_memory=True)
     once = LIMITS.model_copy(update={"attempts": 1})
     first = again(decide(error, "a", AttemptCounts(), once, BOTH, batch=4))
     assert (first.free_memory, first.next_take, sorted(first.tries.avoid)) == (True, False, [])
@@ -87,9 +87,9 @@ def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
 
 def test_a_sample_over_which_servers_die_is_not_tried_a_third_time():
     """It vanished while it was running: the server died. Twice is no accident."""
-    death = Lost("a", running=True)
+    death = PromptLost("a", running=True)
     once = again(decide(death, "a", AttemptCounts(), LIMITS, BOTH))
-    assert again(decide(Lost("b"), "b", once.tries, LIMITS, BOTH)).tries.deaths == 1, "deleted while it waited"
+    assert again(decide(PromptLost("b"), "b", once.tries, LIMITS, BOTH)).tries.deaths == 1, "deleted while it waited"
     twice = decide(death, "b", once.tries, LIMITS, BOTH)
     assert isinstance(twice, GiveUp)
     assert "not tried a third time" in twice.reason
@@ -133,7 +133,9 @@ def test_the_reason_says_what_happened_and_how_often(attempts: int, reason: str)
     assert (verdict.reason, verdict.next_take) == (reason, True)
 
 
-@pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY, Rejected("a", ("no",))], ids=named)
+@pytest.mark.parametrize(
+    "error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY, PromptRejected("a", ("no",))], ids=named
+)
 def test_whatever_ends_a_sample_has_a_remedy(error: ServerError | SampleError):
     """A sentence with what a person can do about it."""
     tries = AttemptCounts(attempts=99, lost=99, server_errors=999, freed=BOTH, refused_by=BOTH)
@@ -144,17 +146,17 @@ def test_whatever_ends_a_sample_has_a_remedy(error: ServerError | SampleError):
 
 def test_a_refused_prompt_goes_once_to_each_other_server():
     """A refusal is deterministic on its server: the prompt goes elsewhere at once, and ends with the last refusal."""
-    first = again(decide(Rejected("a", ("no",)), "a", AttemptCounts(), LIMITS, BOTH))
+    first = again(decide(PromptRejected("a", ("no",)), "a", AttemptCounts(), LIMITS, BOTH))
     assert first.tries.refused_by == {"a"}
     assert first.ceiling == 0.0
-    last = decide(Rejected("b", ("no",)), "b", first.tries, LIMITS, BOTH)
+    last = decide(PromptRejected("b", ("no",)), "b", first.tries, LIMITS, BOTH)
     assert isinstance(last, GiveUp)
     assert last.reason == "b refused the prompt: no"
 
 
 def test_a_post_that_is_refused_for_good_is_tried_three_times():
     """It may be what is in front of a server that says no to its text: then that server is not asked again."""
-    error, tries = Refused("a", "queueing a prompt", 403, "blocked"), AttemptCounts()
+    error, tries = HttpStatusError("a", "queueing a prompt", 403, "blocked"), AttemptCounts()
     for _ in range(2):
         tries = again(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True)).tries
     assert isinstance(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True), GiveUp)
@@ -164,13 +166,13 @@ def test_a_post_that_is_refused_for_good_is_tried_three_times():
 
 def test_a_prompt_refused_by_the_only_server_is_given_up():
     """Where there is no elsewhere, one refusal is enough."""
-    assert isinstance(decide(Rejected("a", ("no",)), "a", AttemptCounts(), LIMITS, frozenset({"a"})), GiveUp)
+    assert isinstance(decide(PromptRejected("a", ("no",)), "a", AttemptCounts(), LIMITS, frozenset({"a"})), GiveUp)
 
 
 def test_a_refusal_by_every_usable_server_is_enough():
     """The order of the refusals does not matter, and neither does what was spent on other failures."""
     tries = AttemptCounts(posts=3, attempts=1, refused_by=frozenset({"b", "gone"}))
-    assert isinstance(decide(Rejected("a", ("no",)), "a", tries, LIMITS, frozenset({"a", "b"})), GiveUp)
+    assert isinstance(decide(PromptRejected("a", ("no",)), "a", tries, LIMITS, frozenset({"a", "b"})), GiveUp)
 
 
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
@@ -183,7 +185,7 @@ def test_only_a_bad_picture_asks_for_another_seed(error: ServerError | SampleErr
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_only_out_of_memory_frees_memory_first(error: ServerError | SampleError):
     """Before the next try after out of memory the server's memory is freed; otherwise it is left alone."""
-    out_of_memory = isinstance(error, Failed) and error.out_of_memory
+    out_of_memory = isinstance(error, ExecutionError) and error.out_of_memory
     assert again(decide(error, "a", AttemptCounts(), LIMITS, BOTH)).free_memory == out_of_memory
 
 
@@ -199,8 +201,8 @@ def test_given_up_after_bad_pictures_a_later_run_begins_with_another_seed():
 
 def test_servers_that_failed_stay_on_the_list_to_avoid():
     """Each failure adds its server to those tried only when there is no other."""
-    once = again(decide(Lost("a"), "a", AttemptCounts(), LIMITS, BOTH)).tries
-    twice = again(decide(NoOutput("b", 1, 0), "b", once, LIMITS, BOTH)).tries
+    once = again(decide(PromptLost("a"), "a", AttemptCounts(), LIMITS, BOTH)).tries
+    twice = again(decide(MissingOutput("b", 1, 0), "b", once, LIMITS, BOTH)).tries
     assert once.avoid == {"a"}
     assert twice.avoid == {"a", "b"}
 
@@ -208,12 +210,12 @@ def test_servers_that_failed_stay_on_the_list_to_avoid():
 def test_a_bad_picture_waits_for_nothing():
     """A new seed is no strain on a server: it is posted at once, while other failures pause."""
     assert again(decide(BadImage("x", "is black"), "a", AttemptCounts(), LIMITS, BOTH)).ceiling == 0.0
-    assert again(decide(NoOutput("a", 1, 0), "a", AttemptCounts(), LIMITS, BOTH)).ceiling == pause(1)
+    assert again(decide(MissingOutput("a", 1, 0), "a", AttemptCounts(), LIMITS, BOTH)).ceiling == pause(1)
 
 
 def test_the_decision_is_by_class_never_by_text():
     """An error whose text speaks of something else is judged by what it is."""
-    error = Failed("a", "KSampler", "RuntimeError", "CUDA out of memory, server restarted, connection refused")
+    error = ExecutionError("a", "KSampler", "RuntimeError", "CUDA out of memory, server restarted, connection refused")
     verdict = again(decide(error, "a", AttemptCounts(), LIMITS, BOTH))
     assert (verdict.free_memory, verdict.tries.attempts, verdict.tries.lost) == (False, 1, 0)
 

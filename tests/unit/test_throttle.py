@@ -7,11 +7,11 @@ from itertools import pairwise
 import pytest
 
 from reggen.comfy.throttle import Throttle, is_limit
-from reggen.errors import Refused
+from reggen.errors import HttpStatusError
 
 
-def limit(status: int = 429, wait: float = 0.0) -> Refused:
-    return Refused("here", "reading the queue", status, "", wait)
+def limit(status: int = 429, wait: float = 0.0) -> HttpStatusError:
+    return HttpStatusError("here", "reading the queue", status, "", wait)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from reggen.comfy.protocol import (
     Unknown,
 )
 from reggen.comfy.tracker import DuePolls, PromptTracker, Timings
-from reggen.errors import Interrupted, Lost
+from reggen.errors import PromptInterrupted, PromptLost
 
 PACE = Timings(silence=30, patience=300, canary=10, blind=2, grace=0.1, race=(0.05, 0.25, 1.0))
 DONE: Outcome = Success({}, 1.0)
@@ -129,14 +129,14 @@ def test_a_prompt_that_is_nowhere_is_lost() -> None:
     """Neither queued nor in the history, in this order: gone."""
     tracker = hearing("a")
     ending = tracker.looked("a", None, False, 30.0)
-    assert isinstance(ending, Lost)
+    assert isinstance(ending, PromptLost)
     assert tracker.in_flight == ()
 
 
 def test_history_wins_over_the_queue() -> None:
     """It left the queue between the two looks: the entry is the truth."""
     tracker = hearing("a")
-    interrupted = Interrupted("here")
+    interrupted = PromptInterrupted("here")
     assert tracker.looked("a", interrupted, False, 1.0) is interrupted
 
 
