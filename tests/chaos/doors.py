@@ -141,7 +141,7 @@ async def large(stage: Stage) -> None:
     posts = [one for one in _front(stage).asked if one.method == "POST" and one.path.endswith("/prompt")]
     stage.facts["posts"] = len(posts)
     assert posts, "nothing was posted"
-    assert len(posts) <= 6, f"posted {len(posts)} times"
+    assert len(posts) <= 10, f"posted {len(posts)} times"  # five refusals in a row, and what was under way
     assert stage.lines("client_max_body_size"), "nobody was told what to do"
 
 
