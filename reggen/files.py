@@ -1,4 +1,4 @@
-"""Files of a user's folders: reads with a bound, for a name may be a pipe or a disk image; writes that are whole."""
+"""A user's files: bounded reads, since a name may be a pipe or a disk image; whole writes; free names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import errno
 import itertools
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 MIB = 1 << 20
 _HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/")  # where a shell has the pipes of other programs
@@ -36,15 +38,18 @@ def text_of(file: Path, most: int, *, encoding: str = "utf-8-sig", piped: bool =
     return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def write_whole(file: Path, data: bytes, *, durable: bool = False) -> None:
-    """Replace a file so that a reader sees the old content or the new, never a part. Raises OSError.
+@contextmanager
+def replacing(file: Path, *, part: Path | None = None, durable: bool = False) -> Iterator[BinaryIO]:
+    """A stream whose bytes become ``file`` when the block ends: readers see the old content or the new, never a part.
 
-    ``durable``: the content is on the disk before the name points to it, so it survives a power cut.
+    Until then they are in ``part``, by default a hidden file beside it, which is deleted when the block raises.
+    ``durable``: the bytes reach the disk before the name points to them, so a power cut leaves no half file. Raises
+    OSError.
     """
-    part = file.with_name(f".{file.name}.part")
+    part = part or file.with_name(f".{file.name}.part")
     try:
         with part.open("wb") as stream:
-            stream.write(data)
+            yield stream
             if durable:
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -53,6 +58,29 @@ def write_whole(file: Path, data: bytes, *, durable: bool = False) -> None:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def write_whole(file: Path, data: bytes, *, part: Path | None = None, durable: bool = False) -> None:
+    """Replace a file in one step, as `replacing` does. Raises OSError."""
+    with replacing(file, part=part, durable=durable) as stream:
+        stream.write(data)
+
+
+def flush_folder(path: Path) -> None:
+    """Flush a folder's names to the disk, so that a rename survives a power cut. Raises OSError.
+
+    Windows does it by itself and cannot be asked.
+    """
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network filesystems
+            raise
+    finally:
+        os.close(handle)
 
 
 def free_name(folder: Path, name: str) -> Path:

@@ -6,8 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-from reggen.dataset.folder import Folder, storage
-from reggen.files import opened
+from reggen.dataset.folder import Folder
+from reggen.dataset.storage import storage_errors
+from reggen.files import opened, write_whole
 
 CAPTIONS = (".caption", ".txt")
 """What trainers read beside an image."""
@@ -33,7 +34,7 @@ class CaptionFiles:
         except FileNotFoundError:  # or a link to nowhere
             return False
         except OSError as error:
-            with storage("reading", Path(file)):
+            with storage_errors("reading", Path(file)):
                 raise error from None
         if not stat.S_ISREG(found.st_mode):  # a folder, which no trainer reads
             return False
@@ -42,7 +43,7 @@ class CaptionFiles:
     def text(self, name: str, extension: str) -> str:
         """What it says; empty where there is none, or what lies there is no file."""
         file = self.file(name, extension)
-        with storage("reading", file):
+        with storage_errors("reading", file):
             try:
                 if file.exists() and not file.is_file():
                     return ""
@@ -57,12 +58,8 @@ class CaptionFiles:
         if not text.strip():
             raise ValueError(f"the caption of {name} is empty, which would end a training")
         target, part = self.file(name, extension), self._folder.parts / f"{name}{extension}.part"
-        with storage("writing", target):
-            with part.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
+        with storage_errors("writing", target):
+            write_whole(target, text.encode(), part=part, durable=True)
 
     def clear_folder(self, name: str, extension: str) -> str:
         """Set aside what lies in a caption's place and is no file; its name, or nothing."""
@@ -74,7 +71,7 @@ class CaptionFiles:
 
     def move(self, name: str, old: str, new: str) -> None:
         """Give it another ending."""
-        with storage("renaming the caption of", self._folder.file(name)):
+        with storage_errors("renaming the caption of", self._folder.file(name)):
             self.file(name, old).replace(self.file(name, new))
 
     def clear(self, name: str, text: str = "", keep: str = "") -> list[str]:
@@ -91,6 +88,6 @@ class CaptionFiles:
                 self._folder.set_aside(file)
                 aside.append(file.name)
             elif extension != keep or not said:
-                with storage("removing the old caption", file):
+                with storage_errors("removing the old caption", file):
                     file.unlink(missing_ok=True)
         return aside

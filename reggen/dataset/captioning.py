@@ -13,7 +13,7 @@ from functools import partial
 from reggen.dataset.caption_files import CAPTIONS, CaptionFiles
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Row
-from reggen.dataset.lock import held
+from reggen.dataset.lock import locked
 from reggen.dataset.reconcile import demand_filled
 from reggen.job.models import Captions, Dataset
 from reggen.planning.plan import Plan
@@ -137,7 +137,7 @@ def rewrite(dataset: Dataset, plan: Plan, captions: Captions, guard: Guard) -> C
     """
     folder, done = Folder(dataset), Captioned()
     files, extension = CaptionFiles(folder), captions.extension
-    with held(folder):
+    with locked(folder):
         folder.prepare()
         demand_filled(folder)
         with Ledger.open(folder.state / LEDGER) as ledger:
@@ -154,7 +154,7 @@ def rewrite(dataset: Dataset, plan: Plan, captions: Captions, guard: Guard) -> C
                     files.write(row.name, text, extension)
                     done.written.add(row.name)
             ledger.keep_fact(FACT, captions.write)
-        folder.tidy()
+        folder.delete_parts()
     return done
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
+from reggen.dataset.slot_files import SlotFiles
 from reggen.errors import DuplicateImage
 from reggen.images.compare import match_of
 from reggen.images.phash import phash_of
@@ -38,7 +39,7 @@ class Duplicates:
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """``stopped`` ends a `load` that goes on, as `stop` does."""
-        self._folder, self._ledger, self._training = folder, ledger, tuple(training)
+        self._files, self._ledger, self._training = SlotFiles(folder), ledger, tuple(training)
         self._bits, self._stop, self._stopped = bits, threading.Event(), stopped
         self._known: tuple[PhashIndex, PhashIndex] | None = None  # the dataset's own, and the training set's
 
@@ -68,7 +69,7 @@ class Duplicates:
             return
         ours, theirs = self.load()
         trained = [self._training[number] for number in theirs.find(phashes)]
-        made = [there for other in ours.find(phashes) if other != index and (there := self._folder.lying(other))]
+        made = [there for other in ours.find(phashes) if other != index and (there := self._files.find(other))]
         if found := match_of(path, [*trained, *made]):
             known, verdict = found
             named = known.stem if known in made else f"the training image {'/'.join(known.parts[-3:])}"

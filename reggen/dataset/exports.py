@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from reggen.dataset.folder import flush_folder, storage
 from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.storage import storage_errors
+from reggen.files import flush_folder, replacing
 from reggen.job.models import Dataset
 
 _COLUMNS = ("file_name", "text", "negative", "seed", "width", "height", "checkpoint")
@@ -73,15 +74,10 @@ def _entries(dataset: Dataset, rows: Iterable[Row], below: str) -> Iterator[Entr
 def _replaced(dataset: Dataset, target: Path, write: Callable[[TextIO], None]) -> Path:
     """Write a part file in the state folder, where no trainer counts it, and move it over the list there was."""
     part = dataset.state / f"{target.name}.part"
-    with storage("writing", target):
-        try:
-            with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        except BaseException:  # cancelled or failed: half a list is never left
-            part.unlink(missing_ok=True)
-            raise
+    with storage_errors("writing", target):
+        with replacing(target, part=part, durable=True) as stream:
+            text = TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
+            write(text)
+            text.detach()  # flushes, and leaves the stream open
         flush_folder(target.parent)
     return target

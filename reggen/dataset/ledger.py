@@ -19,8 +19,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Self, get_type_hints
 
-from reggen.dataset.folder import AWAY, NO_FILE
 from reggen.dataset.schema import MORE, SCHEMA, VERSION, Column, fact
+from reggen.dataset.storage import FOLDER_FOR_FILE, MOVE_AWAY
 from reggen.errors import JobError, LedgerDamaged, Problem, StorageError
 from reggen.planning.plan import MAX_TAKES
 
@@ -489,7 +489,7 @@ def _connect(path: Path, uri: str) -> sqlite3.Connection:
         raise LedgerDamaged(str(path), "opening the ledger", "it is no file")
     for beside in (path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")):
         if beside.is_dir():  # SQLite only says "locking protocol"
-            raise StorageError(str(beside), "opening the ledger's", NO_FILE, remedy=AWAY)
+            raise StorageError(str(beside), "opening the ledger's", FOLDER_FOR_FILE, remedy=MOVE_AWAY)
     try:
         return sqlite3.connect(uri, uri=True, timeout=30.0, check_same_thread=False)
     except sqlite3.Error as error:

@@ -1,8 +1,8 @@
-"""Who fills a dataset: one run at a time, and the others are told which.
+"""The lock of a dataset: one run at a time, and another one is told which.
 
-Two locks are held. The one on ``.reggen/.../lock`` works on every system; but what lies there may be deleted by
-somebody who takes it for a leftover, and another run would then lock a new file. So where the system can, the image
-folder itself is locked, too: it is deleted by nobody whose images are in it.
+Two locks are held. The one on ``.reggen/.../lock`` works on every system; but somebody may delete that file, taking it
+for a leftover, and another run would then lock a new file. So where the system can, the image folder itself is locked,
+too: nobody deletes the folder their images are in.
 """
 
 from __future__ import annotations
@@ -16,53 +16,51 @@ from pathlib import Path
 
 import filelock
 
-from reggen.dataset.folder import Folder, storage
+from reggen.dataset.folder import Folder
+from reggen.dataset.storage import storage_errors
 from reggen.errors import DatasetLocked
 
 if sys.platform == "win32":
 
     def _lock(_: int, *, shared: bool) -> None:
-        """Windows deletes no file that is open, the one that is locked neither: that one is enough."""
+        """Do nothing: Windows deletes no file that is open, so the locked file is enough."""
 
 else:
     import fcntl
 
     def _lock(handle: int, *, shared: bool) -> None:
-        """Lock what is open. Raises OSError."""
+        """Lock an open file or folder. Raises OSError."""
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 @contextmanager
-def held(folder: Folder) -> Iterator[None]:
-    """Hold the dataset for one run. Raises DatasetLocked, naming the holder, when another run has it."""
-    with storage("making", folder.state):
-        folder.state.mkdir(parents=True, exist_ok=True)
-    with storage("making", folder.images):
-        folder.images.mkdir(parents=True, exist_ok=True)
-    holder = folder.state / "holder.txt"
+def locked(folder: Folder) -> Iterator[None]:
+    """Hold the dataset for one run. Raises DatasetLocked, naming the holder, when another run has it; StorageError."""
+    for needed in (folder.state, folder.images):
+        with storage_errors("making", needed):
+            needed.mkdir(parents=True, exist_ok=True)
+    note = folder.state / "holder.txt"
     with ExitStack() as stack:
-        try:
-            with storage("locking", folder.state):
+        with storage_errors("locking", folder.state):
+            try:
                 stack.enter_context(_folder_locked(folder.images))
                 stack.enter_context(filelock.FileLock(folder.state / "lock", timeout=0))
-        except filelock.Timeout:
-            raise DatasetLocked(str(folder.images), _holder(holder)) from None
+            except filelock.Timeout:  # an OSError by ancestry, and no error of the disk
+                raise DatasetLocked(str(folder.images), _holder(note)) from None
         try:
-            with storage("writing", holder):
-                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            with storage_errors("writing", note):
+                note.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
         finally:
             with suppress(OSError):
-                holder.unlink()
+                note.unlink()
 
 
-def is_held(folder: Folder) -> str | None:
-    """Who is filling the dataset now, in words; None when nobody is. Leaves no trace."""
-    return holder_of(folder.state)
+def lock_holder(state: Path) -> str | None:
+    """The process that fills the dataset with this state folder, in words; None when none does. Leaves no trace.
 
-
-def holder_of(state: Path) -> str | None:
-    """The same, of a state folder that may well be none of ours."""
+    The folder may be missing, or none of reggen's.
+    """
     images = state.parent.parent / state.name
     try:
         with _folder_locked(images, shared=True), ExitStack() as stack:
@@ -94,8 +92,8 @@ def _folder_locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
-def _holder(file: Path) -> str:
+def _holder(note: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return note.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return "a process that did not leave its name"

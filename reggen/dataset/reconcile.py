@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reggen.dataset.duplicates import Duplicates
-from reggen.dataset.folder import Folder, Part
+from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
+from reggen.dataset.part import Part
+from reggen.dataset.slot_files import SlotFiles
 from reggen.errors import BadImage, LedgerDamaged
 from reggen.images.check import CheckSettings, Inspection, inspect
 from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest
@@ -47,7 +49,7 @@ class Comparison:
         The ledger is read first: a run beside this writes a row when the file is there.
         """
         done = list(ledger.runs_done(count))
-        there, beyond = folder.slots(done[-1].stop if done else 0)
+        there, beyond = SlotFiles(folder).present(done[-1].stop if done else 0)
         gone: list[int] = []
         for run in done:
             if there.count(1, run.start, run.stop) < len(run):
@@ -120,7 +122,7 @@ class Reconciliation:
 
     def _files(self, indices: Iterable[int]) -> dict[int, Path]:
         """What lies in these slots, in order."""
-        return dict(sorted(self._folder.files(set(indices)).items()))
+        return dict(sorted(SlotFiles(self._folder).paths(set(indices)).items()))
 
     def _reject_deleted(self, indices: Sequence[int]) -> None:
         why, now = "the image was deleted", now_utc()
@@ -143,7 +145,7 @@ class Reconciliation:
             self._ledger.put([Row(index, "rejected", take, path.stem, at, error.reason)])
             self._ledger.reject([Rejection(index, take, error.reason, at)])
         else:
-            self._ledger.put([_adopt(self.plan, index, take, self._folder.measured(path), finding)])
+            self._ledger.put([_adopt(self.plan, index, take, Part.of(path), finding)])
             self.found.adopted.append(path.stem)
             if self._duplicates:
                 self._duplicates.add(index, finding.hash)
@@ -166,7 +168,7 @@ def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bo
             left.append(_UNKNOWN if size is None else size)
     finally:
         rows.close()
-    for number, (index, size) in enumerate(folder.sizes()):
+    for number, (index, size) in enumerate(SlotFiles(folder).sizes()):
         if number % _WINDOW == 0 and stopped():
             return []
         place = bisect_left(done, index)
@@ -179,7 +181,8 @@ def demand_filled(folder: Folder) -> None:
     """Raise LedgerDamaged for a ledger of 0 bytes beside images: its rows are lost. Nobody may be creating it now."""
     ledger = folder.state / LEDGER
     with suppress(OSError):
-        if ledger.is_file() and not ledger.stat().st_size and folder.images.is_dir() and folder.beyond(0):
+        emptied = ledger.is_file() and not ledger.stat().st_size
+        if emptied and folder.images.is_dir() and SlotFiles(folder).count_beyond(0):
             raise LedgerDamaged(str(ledger), "opening the ledger", "it has 0 bytes, and there are images")
 
 

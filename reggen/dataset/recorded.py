@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reggen.dataset.ledger import LEDGER, Ledger
-from reggen.dataset.lock import holder_of
+from reggen.dataset.lock import lock_holder
 from reggen.errors import LedgerDamaged, StorageError
 
 
@@ -35,7 +35,7 @@ class Recorded:
 def recorded(folder: Path) -> Recorded:
     """What is known of the images of a class folder. Raises StorageError for a disk that says no."""
     state = folder.parent / ".reggen" / folder.name
-    if holder_of(state):
+    if lock_holder(state):
         return Recorded()
     try:
         ledger = Ledger.read(state / LEDGER)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from reggen.comfy.sanitize import said
 from reggen.dataset.caption_files import CaptionFiles
-from reggen.dataset.folder import Folder, storage
+from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
-from reggen.dataset.lock import held
+from reggen.dataset.lock import locked
 from reggen.dataset.reconcile import demand_filled
+from reggen.dataset.slot_files import SlotFiles
+from reggen.dataset.storage import storage_errors
 from reggen.errors import JobError, Problem
 from reggen.job.models import Dataset
 from reggen.planning.plan import Plan
@@ -57,14 +59,14 @@ def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> Re
     folder, why = Folder(dataset), said(why)
     aside: list[str] = []
     empty: list[str] = []
-    with held(folder):
+    with locked(folder):
         folder.prepare()
         demand_filled(folder)
         ledger = Ledger.open(folder.state / LEDGER)
         try:
             ledger.verify()
             rehearsal = bool(ledger.conflicts({"rehearsal": False}))
-            files, known = folder.files(set(indices)), ledger.states(indices)
+            files, known = SlotFiles(folder).paths(set(indices)), ledger.states(indices)
             for index in indices:
                 state, take, was = known.get(index, ("", 0, ""))
                 file, sample = files.get(index), plan.sample(index, take)
@@ -76,7 +78,7 @@ def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> Re
                 ledger.put([Row(index, "rejected", take + spent, name, now_utc(), why)])
         finally:
             ledger.close()
-            folder.tidy()
+            folder.delete_parts()
     return RejectResult(tuple(aside), tuple(empty), rehearsal)
 
 
@@ -89,7 +91,7 @@ def _clear(folder: Folder, file: Path | None, names: set[str], caption: str) -> 
         folder.set_aside(file)
     for name in names | ({file.stem} if file else set()):
         CaptionFiles(folder).clear(name, caption)
-        folder.drop_caches(name)
+        folder.caches.drop(name)
 
 
 def _record(ledger: Ledger, index: int, state: str, take: int, why: str, *, found: bool) -> None:
@@ -103,7 +105,7 @@ def _record(ledger: Ledger, index: int, state: str, take: int, why: str, *, foun
 def purge(dataset: Dataset) -> int:
     """Delete the pictures that were set aside; how many. Raises DatasetLocked while a run goes on, and StorageError."""
     folder = Folder(dataset)
-    with held(folder), storage("purging", folder.rejected):
+    with locked(folder), storage_errors("purging", folder.rejected):
         if not folder.rejected.is_dir():
             return 0
         count = sum(1 for _ in folder.rejected.iterdir())

@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from reggen.dataset.folder import storage
 from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.storage import storage_errors
 from reggen.errors import StorageError
 
 _BESIDE = ("-wal", "-shm", "-journal", "")  # the file itself last: until then the next run finds it damaged again
@@ -37,7 +37,7 @@ def _remains(kept: Path) -> tuple[dict[str, Any], list[Row]]:
 
 
 def _set_aside(path: Path) -> Path:
-    with storage("setting aside", path):
+    with storage_errors("setting aside", path):
         for number in range(1, _MOST):
             kept = path.with_name(f"{path.name}.damaged-{number}")
             if not any(kept.with_name(kept.name + ending).exists() for ending in _BESIDE):

@@ -7,8 +7,8 @@ import glob
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from reggen.dataset.folder import storage
-from reggen.dataset.lock import holder_of
+from reggen.dataset.lock import lock_holder
+from reggen.dataset.storage import storage_errors
 from reggen.diagnosis.model import DoctorReport
 from reggen.errors import DatasetLocked, StorageError
 from reggen.kohya.rules import cache
@@ -25,7 +25,7 @@ def apply_fixes(examination: DoctorReport) -> Iterator[str]:
     """
     subsets = {report.subset.folder: report.subset for report in examination.folders}
     for folder in subsets:
-        if holder := holder_of(folder.parent / ".reggen" / folder.name):
+        if holder := lock_holder(folder.parent / ".reggen" / folder.name):
             raise DatasetLocked(str(folder), holder)
     for finding in examination.findings:
         way = _WAYS.get(finding.kind)
@@ -36,7 +36,7 @@ def apply_fixes(examination: DoctorReport) -> Iterator[str]:
 
 
 def _gone(file: Path, _: Subset) -> str:
-    with storage("removing", file):
+    with storage_errors("removing", file):
         file.unlink(missing_ok=True)
     return f"removed {file}"
 
@@ -49,7 +49,7 @@ def _empty_caption(file: Path, subset: Subset) -> str:
 
 def _unmarked(file: Path, _: Subset) -> str:
     new = file.with_name(f".{file.name}.part")
-    with storage("rewriting", file):
+    with storage_errors("rewriting", file):
         new.write_bytes(file.read_bytes().removeprefix(codecs.BOM_UTF8))
         new.replace(file)
     return f"took the byte order mark off {file}"
@@ -59,7 +59,7 @@ def _aside(file: Path, subset: Subset) -> str:
     rejected = file.parent.parent / ".reggen" / file.parent.name / "rejected"
     caches = [found for found in _like(file, "*.npz") if _stem(found) == file.stem]
     caption = file.with_name(file.stem + subset.reading.ending)
-    with storage("setting aside", file):
+    with storage_errors("setting aside", file):
         rejected.mkdir(parents=True, exist_ok=True)
         for found in caches:
             found.unlink()

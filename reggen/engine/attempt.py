@@ -13,8 +13,11 @@ from functools import partial
 from reggen.comfy.protocol import ImageRef, Outcome, Success
 from reggen.comfy.refusals import is_missing
 from reggen.comfy.session import ServerSession
-from reggen.dataset.folder import Folder, Part, storage
+from reggen.dataset.download import Downloads
+from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
+from reggen.dataset.part import Part
+from reggen.dataset.storage import storage_errors
 from reggen.engine.takeover import prompt_id
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.errors import (
@@ -83,7 +86,8 @@ class AttemptRunner:
     ) -> None:
         self.run_id, self.folder = run_id, folder
         self._ledger, self._writer, self.threads = ledger, writer, threads
-        self._template, self._check_settings, self._most_bytes = template, check_settings, most_bytes
+        self._downloads = Downloads(folder.parts, most_bytes, threads)
+        self._template, self._check_settings = template, check_settings
         self._recipe, self._versions, self._guard = recipe, versions, guard
 
     async def write(self, rows: list[Row]) -> None:
@@ -185,7 +189,7 @@ class AttemptRunner:
                 async with session.client.view(picture) as download:
                     session.hands_out(picture)
                     accept = partial(self._accept, sample, session.name, download.length)
-                    return await self.folder.receive(sample.name, download, self._most_bytes, accept, self.threads)
+                    return await self._downloads.save(sample.name, download, accept)
             except ServerError as error:
                 if is_missing(error) and trial > 1:
                     raise NotDownloaded(session.name, "the file is not there") from error  # a cached prompt names it
@@ -213,10 +217,10 @@ class AttemptRunner:
         settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)
         size = finding.width, finding.height
         text = formats.parameters_text(*self._template.words(sample), sample.seed, size, settings)
-        with storage("converting", part.path):
+        with storage_errors("converting", part.path):
             converted = formats.written(part.path, self.folder.form, text)
             part.path.unlink()
-        return self.folder.measured(converted)
+        return Part.of(converted)
 
     def _row(self, sample: Sample, part: Part, finding: Inspection, origin: _Origin) -> Row:
         positive, negative = self._template.words(sample)

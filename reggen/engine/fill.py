@@ -31,9 +31,10 @@ from reggen.dataset.captioning import caption
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, now_utc
-from reggen.dataset.lock import held
+from reggen.dataset.lock import locked
 from reggen.dataset.reconcile import Reconciliation, demand_filled, differing, missing
 from reggen.dataset.salvage import replaced
+from reggen.dataset.slot_files import SlotFiles
 from reggen.engine.attempt import AttemptRunner
 from reggen.engine.auto_batch import fastest_batch, sizes_for
 from reggen.engine.control import Observers, RunControl, RunOptions
@@ -106,7 +107,7 @@ async def _set_aside(folder: Folder) -> str:
     """Begin another ledger; the name under which the damaged one is kept."""
 
     def begin() -> str:
-        with held(folder):
+        with locked(folder):
             return replaced(folder.state / LEDGER).name
 
     thread = Threads(1, "reggen-dataset", folder.images)
@@ -144,14 +145,14 @@ class _Opening:
         job, plan, folder, left = self.prepared.job, self.prepared.plan, self.folder, thread.leaving.is_set
         training = [image.path for image in self.prepared.training.images] if self.prepared.training else []
         made_of = template(job)
-        stack.enter_context(held(folder))
-        stack.callback(folder.tidy)
+        stack.enter_context(locked(folder))
+        stack.callback(folder.delete_parts)
         folder.prepare()
         demand_filled(folder)
         ledger = stack.enter_context(Ledger.open(folder.state / LEDGER))
         ledger.claim(self.job_file, lasting(job, rehearsal=self.rehearsal))
         demand_room(job, folder, len(plan) - ledger.counts(len(plan)).get("done", 0))
-        folder.forget_report()
+        folder.delete_report()
         duplicates = duplicates_of(job, folder, ledger, training, left)
         check_settings = check_settings_of(job)
         reconciling = Reconciliation(folder, ledger, plan, check_settings, duplicates, stopped=left, looked=self.looked)
@@ -424,8 +425,8 @@ class _Filling:
             before=before,
             made=done - before,
             given_up=tuple(given_up),
-            strangers=tuple(self.folder.strangers()),
-            beyond=self.folder.beyond(total),
+            strangers=tuple(SlotFiles(self.folder).foreign_images()),
+            beyond=SlotFiles(self.folder).count_beyond(total),
             values=settings_of(self.prepared, self.ledger.done(0, min(total, _COUNTED))),
             other_recipes=tuple(self.ledger.other_recipes(recipe(self.job, self.template), total)),
             error=error,

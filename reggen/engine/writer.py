@@ -17,8 +17,9 @@ from typing import TypeVar
 
 from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.duplicates import Duplicates
-from reggen.dataset.folder import Folder, Part
+from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.part import Part
 from reggen.engine.threads import LIMIT, Threads
 from reggen.errors import BadImage, StorageError
 from reggen.images.check import Inspection

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from reggen.dataset.folder import storage
+from reggen.dataset.storage import storage_errors
 from reggen.engine.summary import EmptySlot, Summary
 from reggen.errors import STOPPED
 from reggen.progress import ServerView
@@ -152,7 +152,7 @@ def report(summary: Summary) -> dict[str, Any]:
 def write_report(summary: Summary, file: Path) -> None:
     """Write report.json whole or not at all. Raises StorageError."""
     part = file.with_suffix(".part")
-    with storage("writing", file):
+    with storage_errors("writing", file):
         text = json.dumps(report(summary), indent=2, ensure_ascii=False) + "\n"
         part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file name may be no text
         part.replace(file)

@@ -8,7 +8,7 @@ from typing import Any
 from reggen.comfy.sanitize import said
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger
-from reggen.dataset.lock import is_held
+from reggen.dataset.lock import lock_holder
 from reggen.dataset.reconcile import Comparison, demand_filled
 from reggen.errors import Problem, StorageError
 from reggen.job.models import Job
@@ -28,7 +28,7 @@ def state_of(job: Job) -> dict[str, Any]:
         "given_up": {},
         "rejected": {},
         "deleted": [],
-        "filled_by": is_held(folder),
+        "filled_by": lock_holder(folder.state),
     }
     if not state["filled_by"]:
         demand_filled(folder)

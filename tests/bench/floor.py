@@ -37,9 +37,9 @@ import aiohttp
 from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 
-from reggen.dataset.folder import flush_folder
 from reggen.engine.control import Observers
 from reggen.engine.fill import fill_dataset
+from reggen.files import flush_folder
 from reggen.job.models import Job
 from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare

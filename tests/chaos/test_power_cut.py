@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from reggen.dataset.folder import Folder, Part
+from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, now_utc
+from reggen.dataset.part import Part
 from reggen.dataset.reconcile import Reconciliation, differing, missing
 from reggen.engine.requirements import check_settings_of, lasting
 from reggen.engine.writer import AcceptedImage, DatasetWriter

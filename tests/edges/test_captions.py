@@ -44,7 +44,7 @@ async def test_a_caption_without_an_image_is_set_aside_when_its_slot_is_filled(
         one = job(sim.url, captions=captions)
         write(one.dataset.folder / "reg_002.txt", "my own words")
         told = await filled(one)
-        assert aside(one) == {"reg_002.0.txt": "my own words"}
+        assert aside(one) == {"reg_002.txt": "my own words"}
         assert [note for note in told.notes if "reg_002.txt" in note and "rejected" in note]
         assert "reg_002.txt" in closing(told.summary)
         assert report(told.summary)["files_set_aside"] == ["reg_002.txt"]
@@ -92,7 +92,7 @@ async def test_a_rejected_image_keeps_the_caption_that_somebody_wrote(job: JobMa
         write(one.dataset.folder / "reg_002.txt", "a dog that sleeps")
         (prepared,) = prepare(one, "test.toml")
         reject(prepared.job.dataset, prepared.plan, [1, 2], "ugly")
-        assert aside(one) == {"reg_002.0.txt": "a dog that sleeps"}
+        assert aside(one) == {"reg_002.txt": "a dog that sleeps"}
         assert not (one.dataset.folder / "reg_002.txt").exists()
         assert not (one.dataset.folder / "reg_003.txt").exists()
 

@@ -18,7 +18,7 @@ from PIL import Image
 from reggen import progress
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
-from reggen.dataset.lock import held
+from reggen.dataset.lock import locked
 from reggen.engine import fill as filling
 from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.fill import fill_dataset
@@ -387,7 +387,7 @@ async def test_two_runs_at_once_are_one_too_many(job: JobMaker) -> None:
     """The second says who holds the dataset."""
     async with serve(QUICK) as sim:
         one = job(sim.url)
-        with held(Folder(one.dataset)), pytest.raises(DatasetLocked) as caught:
+        with locked(Folder(one.dataset)), pytest.raises(DatasetLocked) as caught:
             await filled(one)
         assert "process" in str(caught.value)
         assert (await filled(one)).summary.exit_code == 0

@@ -10,7 +10,7 @@ import pytest
 from reggen.dataset.captioning import rewrite
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Row
-from reggen.dataset.lock import held
+from reggen.dataset.lock import locked
 from reggen.dataset.reject import purge, reject, slots
 from reggen.errors import DatasetLocked, JobError, StorageError
 from reggen.prepare.prepared_job import prepare
@@ -129,7 +129,7 @@ async def test_set_aside_pictures_stay_until_they_are_purged(job: JobMaker) -> N
 def test_a_run_that_goes_on_is_not_disturbed(job: JobMaker) -> None:
     """It holds the dataset."""
     (prepared,) = prepare(job(), "test.toml")
-    with held(Folder(prepared.job.dataset)), pytest.raises(DatasetLocked):
+    with locked(Folder(prepared.job.dataset)), pytest.raises(DatasetLocked):
         reject(prepared.job.dataset, prepared.plan, [0], "ugly")
 
 

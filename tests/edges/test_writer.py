@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from reggen.dataset.folder import Folder, Part
+from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.part import Part
 from reggen.engine.threads import Threads
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.errors import StorageError

@@ -6,17 +6,23 @@ import errno
 import hashlib
 import os
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncIterator, Collection
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reggen.dataset.download import Downloads
 from reggen.dataset.duplicates import Duplicates
-from reggen.dataset.folder import Folder, Part, storage
+from reggen.dataset.folder import Folder
+from reggen.dataset.latent_caches import LatentCaches
 from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
-from reggen.dataset.lock import held, is_held
+from reggen.dataset.lock import lock_holder, locked
+from reggen.dataset.part import Part
 from reggen.dataset.reconcile import Comparison, Reconciled, Reconciliation, differing, missing
+from reggen.dataset.slot_files import SlotFiles
+from reggen.dataset.storage import storage_errors
 from reggen.errors import BadImage, DatasetLocked, JobError, StorageError
 from reggen.images.check import CheckSettings
 from reggen.job.models import Dataset
@@ -64,7 +70,7 @@ def reconciled(
 
 async def test_a_download_becomes_a_part_file_and_then_the_image(folder: Folder) -> None:
     """Size and hash are those of the bytes; nothing is in the image folder before the commit."""
-    part = await folder.receive("reg_001", bytes_of(b"ab", b"c"), 10, itself)
+    part = await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"ab", b"c"), itself)
     assert (part.size, part.sha256) == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     assert list(folder.images.iterdir()) == []
     commit(folder, part, "reg_001")
@@ -75,7 +81,7 @@ async def test_a_download_becomes_a_part_file_and_then_the_image(folder: Folder)
 async def test_a_body_without_end_is_cut_off_and_leaves_nothing(folder: Folder) -> None:
     """The cap holds for what arrives, whatever length was promised."""
     with pytest.raises(BadImage, match="megabytes"):
-        await folder.receive("reg_001", bytes_of(b"a" * 8, b"b" * 8), 10, itself)
+        await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"a" * 8, b"b" * 8), itself)
     assert list(folder.parts.iterdir()) == []
 
 
@@ -87,7 +93,7 @@ async def test_a_download_that_breaks_leaves_nothing(folder: Folder) -> None:
         raise ConnectionResetError
 
     with pytest.raises((ConnectionResetError, StorageError)):
-        await folder.receive("reg_001", broken(), 10, itself)
+        await Downloads(folder.parts, 10).save("reg_001", broken(), itself)
     assert list(folder.parts.iterdir()) == []
 
 
@@ -98,16 +104,17 @@ async def test_a_picture_is_handed_on_before_it_is_anybody_s(folder: Folder) -> 
         assert part.path.read_bytes() == b"abc"
         raise BadImage("reg_001", "is ugly")
 
-    assert await folder.receive("reg_001", bytes_of(b"abc"), 10, lambda part: part.size) == 3
+    downloads = Downloads(folder.parts, 10)
+    assert await downloads.save("reg_001", bytes_of(b"abc"), lambda part: part.size) == 3
     with pytest.raises(BadImage, match="ugly"):
-        await folder.receive("reg_001", bytes_of(b"a", b"bc"), 10, refused)
+        await downloads.save("reg_001", bytes_of(b"a", b"bc"), refused)
     assert len(list(folder.parts.iterdir())) == 1, "the one that was not refused"
 
 
 async def test_a_large_picture_is_written_piece_by_piece(folder: Folder) -> None:
     """It never stands in memory whole; size and hash are those of all of it."""
     chunks = [bytes([number]) * 700_000 for number in range(5)]
-    part = await folder.receive("reg_001", bytes_of(*chunks), 1 << 23, itself)
+    part = await Downloads(folder.parts, 1 << 23).save("reg_001", bytes_of(*chunks), itself)
     assert part.path.read_bytes() == b"".join(chunks)
     assert (part.size, part.sha256) == (3_500_000, hashlib.sha256(b"".join(chunks)).hexdigest())
 
@@ -115,7 +122,7 @@ async def test_a_large_picture_is_written_piece_by_piece(folder: Folder) -> None
 async def test_a_commit_overwrites_nothing(folder: Folder) -> None:
     """Somebody put a file there meanwhile: it is set aside, not lost."""
     (folder.images / "reg_001.png").write_bytes(b"somebody's")
-    commit(folder, await folder.receive("reg_001", bytes_of(b"ours"), 10, itself), "reg_001")
+    commit(folder, await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"ours"), itself), "reg_001")
     assert (folder.images / "reg_001.png").read_bytes() == b"ours"
     assert [file.read_bytes() for file in folder.rejected.iterdir()] == [b"somebody's"]
 
@@ -125,7 +132,7 @@ async def test_a_commit_removes_the_caches_of_the_slot_and_of_no_other(folder: F
     for name in ("reg_001.npz", "reg_001_0064x0064_sd.npz", "reg_0010.npz", "reg_002_0064x0064_sd.npz"):
         (folder.images / name).touch()
     folder.prepare()
-    commit(folder, await folder.receive("reg_001", bytes_of(b"ours"), 10, itself), "reg_001")
+    commit(folder, await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"ours"), itself), "reg_001")
     assert sorted(file.name for file in folder.images.glob("*.npz")) == ["reg_0010.npz", "reg_002_0064x0064_sd.npz"]
 
 
@@ -134,43 +141,43 @@ def test_slots_are_seen_by_numbers_of_any_width_and_no_strangers(folder: Folder)
     for name in ("reg_001.png", "reg_0003.png", "reg_099.png", "reg_004.png.part", "img_005.png", "reg_000.png"):
         (folder.images / name).write_bytes(b"x")
     (folder.images / "reg_002.png").touch()
-    assert folder.slots(0) == (bytearray(), {-1, 0, 1, 2, 98})
-    assert folder.slots(4) == (bytearray((1, 1, 1, 0)), {-1, 98})
-    assert sorted(folder.sizes()) == [(-1, 1), (0, 1), (1, 0), (2, 1), (98, 1)]
-    assert folder.beyond(9) == 1
-    assert folder.strangers() == ["img_005.png"]
+    assert SlotFiles(folder).present(0) == (bytearray(), {-1, 0, 1, 2, 98})
+    assert SlotFiles(folder).present(4) == (bytearray((1, 1, 1, 0)), {-1, 98})
+    assert sorted(SlotFiles(folder).sizes()) == [(-1, 1), (0, 1), (1, 0), (2, 1), (98, 1)]
+    assert SlotFiles(folder).count_beyond(9) == 1
+    assert SlotFiles(folder).foreign_images() == ["img_005.png"]
 
 
 def test_the_disk_s_refusal_is_a_sentence() -> None:
     """Full, read-only: in words, with what was being done to what."""
-    with pytest.raises(StorageError) as caught, storage("saving", Path("reg_001.png")):
+    with pytest.raises(StorageError) as caught, storage_errors("saving", Path("reg_001.png")):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert str(caught.value).startswith("saving reg_001.png: the disk is full")
 
 
 def test_one_run_holds_a_dataset(folder: Folder) -> None:
     """The second is told by whom; when the first is over, the way is free."""
-    assert is_held(folder) is None
-    with held(folder):
-        assert "process" in str(is_held(folder))
-        with pytest.raises(DatasetLocked, match=f"process {os.getpid()}"), held(folder):
+    assert lock_holder(folder.state) is None
+    with locked(folder):
+        assert "process" in str(lock_holder(folder.state))
+        with pytest.raises(DatasetLocked, match=f"process {os.getpid()}"), locked(folder):
             pass
-    assert is_held(folder) is None
+    assert lock_holder(folder.state) is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows deletes no file that is open")
 @pytest.mark.parametrize("lost", [("lock",), ("lock", "holder.txt")])
 def test_a_lock_that_is_deleted_is_held_all_the_same(folder: Folder, lost: tuple[str, ...]) -> None:
     """Somebody took it for a leftover: the second run is refused, and status knows."""
-    with held(folder):
+    with locked(folder):
         for name in lost:
             (folder.state / name).unlink()
-        assert is_held(folder) is not None
-        with pytest.raises(DatasetLocked, match="process"), held(folder):
+        assert lock_holder(folder.state) is not None
+        with pytest.raises(DatasetLocked, match="process"), locked(folder):
             pass
-        assert is_held(folder) is not None
-    assert is_held(folder) is None
-    with held(folder):
+        assert lock_holder(folder.state) is not None
+    assert lock_holder(folder.state) is None
+    with locked(folder):
         pass
 
 
@@ -452,9 +459,9 @@ def test_a_file_that_is_there_twice_is_adopted_once(job: JobMaker, tmp_path: Pat
 @pytest.mark.parametrize("name", ["reg_2.png", "reg_002.png", "reg_00002.png"])
 def test_an_image_is_found_whatever_the_width_of_its_number(folder: Folder, name: str) -> None:
     """A count that was raised leaves narrower names behind."""
-    assert folder.lying(1) is None
+    assert SlotFiles(folder).find(1) is None
     (folder.images / name).write_bytes(b"x")
-    assert folder.lying(1) == folder.images / name
+    assert SlotFiles(folder).find(1) == folder.images / name
 
 
 @pytest.mark.parametrize("gaps", [(), (0,), (5000,), (1023, 1024, 1025), range(0, 5000, 7), range(4999), range(5000)])
@@ -468,3 +475,18 @@ def test_done_slots_are_told_as_runs(tmp_path: Path, gaps: Collection[int]) -> N
     assert all(runs)
     assert len(runs) <= len(set(gaps)) + 64
     ledger.close()
+
+
+def test_latent_caches_take_no_memory_for_each_image(tmp_path: Path) -> None:
+    """A trained set of a million images has a million caches; their names differ in the number alone."""
+    for number in range(1, 1001):
+        (tmp_path / f"reg_{number:04d}_0064x0064_sd.npz").touch()
+    caches = LatentCaches(tmp_path, "reg")
+    tracemalloc.start()
+    try:
+        caches.scan()
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
+    caches.drop("reg_0500")
+    assert len(list(tmp_path.iterdir())) == 999

@@ -48,7 +48,7 @@ KNOWS = {
     "aiohappyeyeballs": {"comfy.websocket"},
     "aiohttp": {"comfy.client", "sim.http.server"},
     "apprise": {"report.notify"},
-    "filelock": {"dataset.folder", "dataset.lock"},
+    "filelock": {"dataset.lock"},
     "numpy": {"images.phash", "images.phash_index"},
     "PIL": {
         "images.check",
