@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from datetime import date, time
 from itertools import islice
 
 CUTOFF = 0.5
@@ -41,3 +42,20 @@ def listed(names: Collection[str], last: str = "and") -> str:
     """Names as a sentence lists them: "a", "a and b", "a, b and c"."""
     *head, tail = names or ("",)
     return f"{', '.join(head)} {last} {tail}" if head else tail
+
+
+def cut(text: str, most: int = 80) -> str:
+    """A text of at most so many letters, with dots for what is left out."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def shown(value: object) -> str:
+    """A value of a file as a sentence shows it: as TOML writes it where that differs, and never longer than a line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, date | time):  # a date with a time is a date, too
+        return value.isoformat()
+    try:
+        return cut(repr(value))
+    except (ValueError, RecursionError):  # a number of thousands of digits, written in hex; tables in tables in tables
+        return "what it says"

@@ -1,207 +1,303 @@
-"""A kohya ``--dataset_config`` as the folders and options it names. Blocking; no image is read here."""
+"""A kohya ``--dataset_config`` as the folders and options it names. Blocking; no image is read here.
+
+One model for each level of the file, with the keys and the types of kohya's own schema for the DreamBooth method
+(config_util.py, ConfigSanitizer). An option that a level does not name is None there.
+"""
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
+from reggen.geometry import Size
 from reggen.kohya.rules import Bucketing, dotted
 from reggen.training.captions import CaptionRules
 from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, once
+from reggen.wording import did_you_mean, shown
 
 _LARGEST = 16 * MIB
-_Kinds = dict[str, type | tuple[type, ...]]
-_Layers = tuple[tuple[Mapping[str, Any], str], ...]  # a table and its name; the first that has a key decides
-
-_SUBSET: _Kinds = {
-    "num_repeats": int,
-    "class_tokens": str,
-    "caption_extension": str,
-    "enable_wildcard": bool,
-    "cache_info": bool,
-}
-_DATASET: _Kinds = {
-    "resolution": (int, list),
-    "enable_bucket": bool,
-    "min_bucket_reso": int,
-    "max_bucket_reso": int,
-    "bucket_reso_steps": int,
-    "bucket_no_upscale": bool,
-}
-_OWN: _Kinds = {"image_dir": str, "is_reg": bool}
-_UNREAD = frozenset(
-    [
-        "batch_size",
-        "caption_dropout_every_n_epochs",
-        "caption_dropout_rate",
-        "caption_prefix",
-        "caption_separator",
-        "caption_suffix",
-        "caption_tag_dropout_rate",
-        "color_aug",
-        "custom_attributes",
-        "face_crop_aug_range",
-        "flip_aug",
-        "keep_tokens",
-        "keep_tokens_separator",
-        "network_multiplier",
-        "random_crop",
-        "resize_interpolation",
-        "secondary_separator",
-        "shuffle_caption",
-        "token_warmup_min",
-        "token_warmup_step",
-        "validation_seed",
-        "validation_split",
-        "alpha_mask",
-    ]
-)
-_FIELDS = {
+_COMMAND_LINE = "the command line or kohya's default"
+_BUCKETING = {
+    "resolution": "resolution",
     "enable_bucket": "enabled",
     "min_bucket_reso": "min_reso",
     "max_bucket_reso": "max_reso",
     "bucket_reso_steps": "steps",
     "bucket_no_upscale": "no_upscale",
 }
+"""kohya's options that decide on buckets, and the fields of `Bucketing` that hold them."""
 
 
 def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[DatasetEntry, ...]:
     """The entries of a kohya ``--dataset_config``, TOML or JSON.
 
-    ``bucketing`` and ``ending`` are the command line's and stand where the file says nothing: config_util.py,
-    BlueprintGenerator.generate, takes an option from the subset, else the dataset, else general, else there.
+    ``bucketing`` and ``ending`` are the command line's and hold where the file says nothing.
     A relative image_dir is relative to where the trainer is started, here: to the working folder.
     Raises JobError with every problem of the file.
     """
-    document = _parsed(file)
-    reader = _ConfigReader(bucketing, dotted(ending))
-    entries = reader.entries(document)
-    if reader.problems:
-        raise JobError(str(file), tuple(reader.problems))
+    config = _validated(file, _parsed(file))
+    entries = tuple(_entry(levels, bucketing, dotted(ending)) for levels in config.levels())
+    problems = [
+        Problem(f"datasets[{number}]", f"kohya does not start: {problem}")
+        for number, entry in enumerate(entries)
+        for problem in entry.bucketing.problems()
+    ]
+    if problems:
+        raise JobError(str(file), tuple(problems))
     return entries
+
+
+# ---- the levels of the file
+
+
+def _size(value: Any) -> Size:
+    """A resolution: one number for a square, or a list of width and height."""
+    if isinstance(value, bool):
+        raise ValueError(f"{shown(value)} is not a resolution")  # noqa: TRY004 - pydantic takes ValueError
+    sides = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise ValueError(f"{shown(value)} is neither a number nor [width, height]")
+    return tuple(sides)
+
+
+_Fraction = InstanceOf[float]  # kohya refuses 1 where it wants 1.0
+
+
+class _Level(BaseModel):
+    """Options that every level may name. ``true`` is not taken for 1, nor a text for a number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    num_repeats: int | None = None
+    class_tokens: str | None = None
+    caption_extension: str | None = None
+    cache_info: bool | None = None
+    enable_wildcard: bool | None = None
+    caption_prefix: str | None = None
+    caption_suffix: str | None = None
+    caption_separator: str | None = None
+    keep_tokens: int | None = None
+    keep_tokens_separator: str | None = None
+    secondary_separator: str | None = None
+    shuffle_caption: bool | None = None
+    caption_dropout_rate: float | None = None
+    caption_dropout_every_n_epochs: int | None = None
+    caption_tag_dropout_rate: float | None = None
+    token_warmup_min: int | None = None
+    token_warmup_step: float | None = None
+    color_aug: bool | None = None
+    flip_aug: bool | None = None
+    random_crop: bool | None = None
+    face_crop_aug_range: Annotated[list[_Fraction], Field(min_length=2, max_length=2)] | None = None
+    resize_interpolation: str | None = None
+    custom_attributes: dict[str, Any] | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_null(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("null is not a value: leave the key out")
+        return value
+
+
+class GeneralTable(_Level):
+    """``[general]``: the options that hold for all datasets."""
+
+    resolution: Annotated[Size, BeforeValidator(_size)] | None = None
+    enable_bucket: bool | None = None
+    min_bucket_reso: int | None = None
+    max_bucket_reso: int | None = None
+    bucket_reso_steps: int | None = None
+    bucket_no_upscale: bool | None = None
+    batch_size: int | None = None
+    network_multiplier: _Fraction | None = None
+    validation_seed: int | None = None
+    validation_split: _Fraction | None = None
+
+
+class SubsetTable(_Level):
+    """``[[datasets.subsets]]``: one folder of images."""
+
+    image_dir: str
+    is_reg: bool = False
+    alpha_mask: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_dreambooth(cls, table: object) -> object:
+        if isinstance(table, dict) and table.keys() & {"metadata_file", "conditioning_data_dir"}:
+            raise ValueError("it is a subset of the fine-tuning or ControlNet method")
+        return table
+
+
+class DatasetTable(GeneralTable):
+    """``[[datasets]]``: its subsets, and the options that hold for them."""
+
+    subsets: Annotated[list[SubsetTable], Field(min_length=1)]
+
+
+class ConfigFile(BaseModel):
+    """A whole config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    general: GeneralTable = GeneralTable()
+    datasets: Annotated[list[DatasetTable], Field(min_length=1)]
+
+    def levels(self) -> Iterator[_DatasetLevels]:
+        """Each dataset with the levels around it."""
+        for number, dataset in enumerate(self.datasets):
+            yield _DatasetLevels(dataset, self.general, f"datasets[{number}]")
+
+
+class _Setting(NamedTuple):
+    """The value of an option, and where it was said."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class _DatasetLevels:
+    """A dataset within its file. An option is taken from the subset, else the dataset, else general, else a default.
+
+    So does config_util.py, BlueprintGenerator.generate.
+    """
+
+    dataset: DatasetTable
+    general: GeneralTable
+    key: str
+
+    def setting(self, name: str, default: object, subset: SubsetTable | None = None) -> _Setting:
+        """The value in force, of this subset or of the dataset itself."""
+        for table, origin in ((subset, ""), (self.dataset, self.key), (self.general, "general")):
+            if (value := getattr(table, name, None)) is not None:
+                return _Setting(value, origin)
+        return _Setting(default, _COMMAND_LINE)
+
+
+# ---- what the levels come to
+
+
+def _entry(levels: _DatasetLevels, bucketing: Bucketing, ending: str) -> DatasetEntry:
+    found = {option: levels.setting(option, getattr(bucketing, field)) for option, field in _BUCKETING.items()}
+    options = tuple(OptionInForce(name, _text(setting.value), setting.origin) for name, setting in found.items())
+    made = Bucketing(**{field: found[option].value for option, field in _BUCKETING.items()})
+    return DatasetEntry(made, once(_subset(levels, subset, ending) for subset in levels.dataset.subsets), options)
+
+
+def _subset(levels: _DatasetLevels, subset: SubsetTable, ending: str) -> Subset:
+    def value(name: str, default: object) -> Any:
+        return levels.setting(name, default, subset).value
+
+    reading = CaptionRules(
+        dotted(value("caption_extension", ending)),
+        value("class_tokens", None),
+        wildcard=value("enable_wildcard", False),
+    )
+    return Subset(
+        Path(subset.image_dir), value("num_repeats", 1), subset.is_reg, reading, cached=value("cache_info", False)
+    )
+
+
+def _text(value: object) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+# ---- what is wrong with it
 
 
 def _parsed(file: Path) -> dict[str, Any]:
     try:
-        text = text_of(file, _LARGEST, encoding="utf-8")  # as kohya does: a mark is no TOML
+        text = text_of(file, _LARGEST, encoding="utf-8")  # as kohya does: a byte order mark is not TOML
         document = json.loads(text) if file.name.lower().endswith(".json") else tomllib.loads(text)
     except OSError as error:
         raise JobError(str(file), (Problem("", f"it cannot be read: {error.strerror}"),)) from None
     except RecursionError:
-        raise JobError(str(file), (Problem("", "it is no dataset config: it is nested too deeply"),)) from None
-    except ValueError as error:  # no UTF-8, no TOML, no JSON
-        raise JobError(str(file), (Problem("", f"it is no dataset config: {error}"),)) from None
+        raise JobError(str(file), (Problem("", "it is not a dataset config: it is nested too deeply"),)) from None
+    except ValueError as error:  # neither UTF-8, TOML nor JSON
+        raise JobError(str(file), (Problem("", f"it is not a dataset config: {error}"),)) from None
     if not isinstance(document, dict):
-        raise JobError(str(file), (Problem("", "it is no dataset config: it holds no tables"),))
+        raise JobError(str(file), (Problem("", "it is not a dataset config: it holds no tables"),))
     return document
 
 
-@dataclass(slots=True)
-class _ConfigReader:
-    """Goes through a config once and keeps what is wrong with it."""
-
-    bucketing: Bucketing
-    ending: str
-    problems: list[Problem] = field(default_factory=list)
-
-    def entries(self, document: Mapping[str, Any]) -> tuple[DatasetEntry, ...]:
-        self._keys(document, "", {"general": dict, "datasets": list}, frozenset())
-        general = self._table(document.get("general", {}), "general")
-        self._keys(general, "general", _SUBSET | _DATASET, _UNREAD)
-        datasets = self._tables(document.get("datasets"), "datasets")
-        if not datasets:
-            self.problems.append(Problem("datasets", "there are none", "write [[datasets]] and its subsets below"))
-        return tuple(self._entry(dataset, general, f"datasets[{n}]") for n, dataset in enumerate(datasets))
-
-    def _entry(self, dataset: Mapping[str, Any], general: Mapping[str, Any], key: str) -> DatasetEntry:
-        self._keys(dataset, key, {**_SUBSET, **_DATASET, "subsets": list}, _UNREAD)
-        if dataset.get("validation_split", general.get("validation_split", 0)):
-            cure = "reggen cannot say which images it sets aside by chance; leave it out"
-            self.problems.append(Problem(f"{key}.validation_split", "is used", cure))
-        layers = ((dataset, key), (general, "general"))
-        bucketing, settings = self._bucketing(layers, key)
-        tables = self._tables(dataset.get("subsets"), f"{key}.subsets")
-        if not tables:
-            self.problems.append(Problem(f"{key}.subsets", "there are none"))
-        subsets = (
-            self._subset(((table, f"{key}.subsets[{n}]"), *layers), table, f"{key}.subsets[{n}]")
-            for n, table in enumerate(tables)
-        )
-        return DatasetEntry(bucketing, once(found for found in subsets if found), settings)
-
-    def _subset(self, layers: _Layers, table: Mapping[str, Any], key: str) -> Subset | None:
-        if "metadata_file" in table or "conditioning_data_dir" in table:
-            cure = "reg images belong to the DreamBooth method: image_dir without metadata_file"
-            self.problems.append(Problem(key, "is of the fine-tuning or ControlNet method", cure))
-            return None
-        self._keys(table, key, _SUBSET | _OWN, _UNREAD)
-        if not isinstance(table.get("image_dir"), str):
-            self.problems.append(
-                Problem(f"{key}.image_dir", "is missing" if "image_dir" not in table else "is no text")
-            )
-            return None
-        reading = CaptionRules(
-            dotted(str(_found(layers, "caption_extension", self.ending)[0])),
-            _found(layers, "class_tokens", None)[0],
-            wildcard=bool(_found(layers, "enable_wildcard", False)[0]),
-        )
-        repeats, cached = _found(layers, "num_repeats", 1)[0], _found(layers, "cache_info", False)[0]
-        whole = repeats if isinstance(repeats, int) else 0
-        return Subset(Path(table["image_dir"]), whole, bool(table.get("is_reg")), reading, bool(cached))
-
-    def _bucketing(self, layers: _Layers, key: str) -> tuple[Bucketing, tuple[OptionInForce, ...]]:
-        made, settings = self.bucketing, []
-        for name in _DATASET:
-            attribute = _FIELDS.get(name, name)
-            value, origin = _found(layers, name, getattr(self.bucketing, attribute))
-            if name == "resolution":
-                value = self._resolution(value, origin)
-            made = replace(made, **{attribute: value})
-            settings.append(
-                OptionInForce(name, "x".join(map(str, value)) if name == "resolution" else str(value), origin)
-            )
-        if not self.problems:
-            self.problems.extend(Problem(key, problem) for problem in made.problems())
-        return made, tuple(settings)
-
-    def _resolution(self, value: Any, origin: str) -> tuple[int, int]:
-        sides = [value, value] if isinstance(value, int) else list(value) if isinstance(value, list | tuple) else []
-        if len(sides) != 2 or not all(type(side) is int for side in sides):
-            self.problems.append(Problem(f"{origin}.resolution", "is neither a number nor [width, height]"))
-            return self.bucketing.resolution
-        return sides[0], sides[1]
-
-    def _keys(self, table: Mapping[str, Any], key: str, known: _Kinds, unread: frozenset[str]) -> None:
-        for name, value in table.items():
-            where = f"{key}.{name}" if key else name
-            if name in known:
-                if not isinstance(value, known[name]) or (isinstance(value, bool) and known[name] is not bool):
-                    self.problems.append(Problem(where, f"{value!r} is no value for it"))
-            elif name not in unread:
-                near = difflib.get_close_matches(name, [*known, *unread], n=1)
-                hint = f"did you mean {near[0]}?" if near else ""
-                self.problems.append(Problem(where, "is not a key that kohya knows here", hint))
-
-    def _table(self, value: Any, key: str) -> Mapping[str, Any]:
-        if isinstance(value, dict):
-            return value
-        self.problems.append(Problem(key, "is no table"))
-        return {}
-
-    def _tables(self, value: Any, key: str) -> Sequence[Mapping[str, Any]]:
-        return [self._table(item, f"{key}[{n}]") for n, item in enumerate(value)] if isinstance(value, list) else []
+def _validated(file: Path, document: dict[str, Any]) -> ConfigFile:
+    problems = list(_validation_splits(document))
+    try:
+        config = ConfigFile.model_validate(document)
+    except ValidationError as error:
+        problems = [*map(_problem, error.errors(include_url=False)), *problems]
+    if problems:
+        raise JobError(str(file), tuple(problems))
+    return config
 
 
-def _found(layers: _Layers, name: str, otherwise: Any) -> tuple[Any, str]:
-    """A value and where it was said: the first of the layers that has it."""
-    for table, origin in layers:
-        if (value := table.get(name)) is not None:
-            return value, origin
-    return otherwise, "the command line or kohya's default"
+def _validation_splits(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """The datasets that set images aside by chance, also in a document that is wrong elsewhere."""
+    general, datasets = document.get("general"), document.get("datasets")
+    default = general.get("validation_split") if isinstance(general, dict) else None
+    for number, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
+        if isinstance(dataset, dict) and dataset.get("validation_split", default):
+            hint = "reggen cannot tell which images kohya then sets aside at random; leave it out"
+            yield Problem(f"datasets[{number}].validation_split", "is used", hint)
+
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "a table",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "is_instance_of": "a number with a decimal point, such as 1.0",
+    "list_type": "a list",
+    "model_type": "a table",
+    "string_type": "a text",
+}
+"""By pydantic's types of errors: the form a value must have."""
+
+
+def _problem(item: Any) -> Problem:
+    """What pydantic found, in the words of the file's author."""
+    *levels, name = item["loc"]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).removeprefix(".")
+    match item["type"]:
+        case "extra_forbidden":
+            return Problem(key, "kohya does not know this key here", _elsewhere(str(name), levels))
+        case "missing" | "too_short" if name in {"datasets", "subsets"}:
+            return Problem(key, "there is none", "write [[datasets]], and [[datasets.subsets]] below it")
+        case "missing":
+            return Problem(key, "is missing", "write the folder with the images of this subset")
+        case "value_error":
+            hint = "reg images belong to the DreamBooth method: image_dir without metadata_file"
+            return Problem(key, str(item["ctx"]["error"]), hint if levels and levels[-1] == "subsets" else "")
+        case kind if kind in _EXPECTED:
+            return Problem(key, f"{shown(item['input'])} is not {_EXPECTED[kind]}")
+    return Problem(key, item["msg"][:1].lower() + item["msg"][1:])
+
+
+def _elsewhere(name: str, levels: list[int | str]) -> str:
+    """Where a key belongs that its own level does not take: another level, or another spelling."""
+    if name in GeneralTable.model_fields:
+        return "write it under [[datasets]] or [general]"
+    if name in SubsetTable.model_fields:
+        return "write it under [[datasets.subsets]]"
+    tables = [part for part in levels if isinstance(part, str)]
+    models: dict[str, type[BaseModel]] = {"general": GeneralTable, "datasets": DatasetTable, "subsets": SubsetTable}
+    return did_you_mean(name, models[tables[-1]].model_fields if tables else ConfigFile.model_fields)

@@ -2,8 +2,9 @@
 
     python kohya_loader.py SD_SCRIPTS QUESTIONS.json ANSWERS.json
 
-QUESTIONS holds ``layouts``, each a list of command line options as of train_network.py, and ``buckets``, each
-[options of BucketManager, width, height]. Nothing is trained and no model is loaded.
+QUESTIONS holds ``layouts``, each a list of command line options as of train_network.py, ``buckets``, each
+[options of BucketManager, width, height], and ``configs``, each the document of a dataset config. Nothing is trained
+and no model is loaded.
 """
 
 from __future__ import annotations
@@ -69,6 +70,15 @@ def bucket(tu: Any, options: dict[str, Any], width: int, height: int) -> list[in
         return type(error).__name__
 
 
+def is_taken(cu: Any, document: dict[str, Any]) -> bool:
+    """Whether a dataset config passes the schema."""
+    try:
+        cu.ConfigSanitizer(True, True, False, True).sanitize_user_config(document)
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
 def main(scripts: str, questions: str, answers: str) -> None:
     os.environ.update(HF_HUB_OFFLINE="1", NO_ALBUMENTATIONS_UPDATE="1", CUDA_VISIBLE_DEVICES="")
     sys.path.insert(0, scripts)
@@ -76,7 +86,8 @@ def main(scripts: str, questions: str, answers: str) -> None:
     asked = json.loads(Path(questions).read_text(encoding="utf-8"))
     made = {
         "layouts": [answer(tu, cu, options) for options in asked["layouts"]],
-        "buckets": [bucket(tu, *one) for one in asked["buckets"]],
+        "buckets": [bucket(tu, *one) for one in asked.get("buckets", ())],
+        "configs": [is_taken(cu, document) for document in asked.get("configs", ())],
     }
     Path(answers).write_text(json.dumps(made), encoding="utf-8")
 

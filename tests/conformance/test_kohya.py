@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.findings import Severity
@@ -27,6 +28,7 @@ from reggen.job.models import Training
 from reggen.kohya.rules import Bucketing, NoBucket
 from reggen.report.trainer import section
 from reggen.report.trainer_input import ClassFolder, TrainerInput, quoted
+from reggen.training.dataset_config import ConfigFile, DatasetTable, SubsetTable
 from reggen.training.training_set import read_training
 from tests.conformance.kohya_layouts import LAYOUTS, Layout
 from tests.pictures import paint, write
@@ -68,6 +70,7 @@ def said(roots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> An
     asked = {
         "layouts": [layout.options(roots[layout.name]) for layout in LAYOUTS],
         "buckets": [(as_asked(options), *size) for options, size in some_buckets()],
+        "configs": documents(),
     }
     return answered(asked, tmp_path_factory.mktemp("kohya"))
 
@@ -164,6 +167,39 @@ def chosen(options: Bucketing, size: Size) -> list[int] | str | None:
         return "ZeroDivisionError" if error.at_start else None
 
 
+# ---- the schema of a config
+
+VALUES: tuple[object, ...] = (None, True, 3, 0.5, "x", [], [1, 2], [0.5, 1.5], [1, 2, 3], ["x", "y"], {"a": 1})
+
+
+def documents() -> list[dict[str, Any]]:
+    """Configs with one option more: every key of kohya's, and one of nobody's, at every level with every value."""
+    keys = sorted({*DatasetTable.model_fields, *SubsetTable.model_fields, "prior_loss_weight"})
+    keys = [key for key in keys if key not in {"subsets", "metadata_file"}]
+    found = []
+    for key in keys:
+        for value in VALUES:
+            for level in range(3):
+                tables: list[dict[str, Any]] = [{}, {}, {"image_dir": "a"}]
+                tables[level][key] = value
+                general, dataset, subset = tables
+                found.append({"general": general, "datasets": [{**dataset, "subsets": [subset]}]})
+    return found
+
+
+def test_a_config_is_taken_where_kohya_takes_it(said: Answer) -> None:
+    """By key, level and type; but true is taken for no number, which Python takes for 1."""
+    for document, theirs in zip(documents(), said["configs"], strict=True):
+        try:
+            ConfigFile.model_validate(document)
+            mine = True
+        except ValidationError as error:
+            mine = False
+            if error.errors()[0]["input"] is True:
+                continue
+        assert mine == theirs, document
+
+
 # ---- what `reggen config` prints
 
 
@@ -200,7 +236,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Any
         "whole": ["--dataset_config", str(whole)],
         "part": ["--dataset_config", str(part)],
     }
-    answer = answered({"layouts": list(options.values()), "buckets": []}, tmp_path_factory.mktemp("kohya"))
+    answer = answered({"layouts": list(options.values())}, tmp_path_factory.mktemp("kohya"))
     assert [one["start"] for one in answer["layouts"]] == [None] * 3
     return {name: sorted(one["images"]) for name, one in zip(options, answer["layouts"], strict=True)}
 
@@ -240,7 +276,7 @@ def test_kohya_keeps_class_tokens_where_no_captions_are_written(tmp_path: Path) 
     )
     write(tmp_path / "dataset.toml", section("kohya-toml", told).text)
     line = [*shlex.split(section("kohya", told).text), "--train_data_dir", str(tmp_path / "train")]
-    asked = {"layouts": [line, ["--dataset_config", str(tmp_path / "dataset.toml")]], "buckets": []}
+    asked = {"layouts": [line, ["--dataset_config", str(tmp_path / "dataset.toml")]]}
     by_line, by_config = (sorted(one["images"]) for one in answered(asked, tmp_path)["layouts"])
     assert by_line == by_config
     assert [image[4] for image in by_line if image[2]] == ["anime girl's"]

@@ -61,7 +61,7 @@ KNOWS = {
         "workflow.graph",
     },
     "psutil": {"launch.process"},
-    "pydantic": {"job.loader", "job.models"},
+    "pydantic": {"job.loader", "job.models", "training.dataset_config"},
     "rich": {"cli.review", "cli.run", "report.console"},
     "sqlite3": {"dataset.ledger"},
     "typer": {"cli", "cli.inspect", "cli.options", "cli.review", "cli.run", "cli.standin"},

@@ -113,19 +113,24 @@ def test_folders_that_count_for_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("[[datasets]", "it is no dataset config"),
-        pytest.param("x = " + "[" * 100_000, "it is no dataset config", id="nested"),
-        ("", "datasets: there are none"),
-        ("[[datasets]]", "datasets[0].subsets: there are none"),
-        ("[general]\nnum_repeat = 3", "did you mean num_repeats?"),
-        ("[general]\nnum_repeats = 'x'", "general.num_repeats: 'x' is no value"),
-        ("[general]\nresolution = true", "general.resolution: True is no value"),
-        ("[[datasets]]\nresolution = [1, 2, 3]", "datasets[0].resolution: is neither"),
+        ("[[datasets]", "it is not a dataset config"),
+        pytest.param("x = " + "[" * 100_000, "it is not a dataset config", id="nested"),
+        ("", "datasets: there is none (write [[datasets]]"),
+        ("[[datasets]]", "datasets[0].subsets: there is none"),
+        ("datasets = 3", "datasets: 3 is not a list"),
+        ("datasets = [3]", "datasets[0]: 3 is not a table"),
+        ("general = 3", "general: 3 is not a table"),
+        ("[general]\nnum_repeat = 3", "did you mean 'num_repeats'?"),
+        ("[generals]\nnum_repeats = 3", "generals: kohya does not know this key here (did you mean 'general'?)"),
+        ("[general]\nnum_repeats = 'x'", "general.num_repeats: 'x' is not a whole number"),
+        ("[general]\nnum_repeats = true", "general.num_repeats: true is not a whole number"),
+        ("[general]\nresolution = true", "general.resolution: true is not a resolution"),
+        ("[[datasets]]\nresolution = [1, 2, 3]", "datasets[0].resolution: [1, 2, 3] is neither"),
         (
             "[[datasets]]\nenable_bucket = true\nresolution = 2048\n[[datasets.subsets]]\nimage_dir='a'",
             "AssertionError",
         ),
-        ("[[datasets]]\n[[datasets.subsets]]\nmetadata_file = 'm.json'", "is of the fine-tuning"),
+        ("[[datasets]]\n[[datasets.subsets]]\nmetadata_file = 'm.json'", "it is a subset of the fine-tuning"),
         ("[[datasets]]\n[[datasets.subsets]]\nis_reg = true", "image_dir: is missing"),
         ("[[datasets]]\nvalidation_split = 0.2", "validation_split: is used"),
         ("[[datasets]]\n[[datasets.subsets]]\nimage_dir='nowhere'", "there is no such folder"),
@@ -136,6 +141,43 @@ def test_a_wrong_config_is_told_in_words(tmp_path: Path, text: str, word: str) -
     with pytest.raises(JobError) as error:
         of_config(tmp_path, text)
     assert word in problems(error)
+
+
+@pytest.mark.parametrize(
+    ("level", "option", "word"),
+    [
+        ("[general]", "alpha_mask = true", "write it under [[datasets.subsets]]"),
+        ("[[datasets.subsets]]", "batch_size = 2", "write it under [[datasets]] or [general]"),
+        ("[[datasets.subsets]]", "color_aug = 1", "1 is not true or false"),
+        ("[[datasets.subsets]]", "flip_aug = 'true'", "'true' is not true or false"),
+        ("[[datasets.subsets]]", "keep_tokens = 1.0", "1.0 is not a whole number"),
+        ("[[datasets.subsets]]", "caption_dropout_rate = '0.1'", "'0.1' is not a number"),
+        ("[[datasets.subsets]]", "face_crop_aug_range = [1, 2]", "1 is not a number with a decimal point"),
+        ("[[datasets.subsets]]", "custom_attributes = 'x'", "'x' is not a table"),
+        ("[general]", "network_multiplier = 1", "1 is not a number with a decimal point"),
+    ],
+)
+def test_options_at_which_kohya_stops_are_told(tmp_path: Path, level: str, option: str, word: str) -> None:
+    """By their level and their type, as its schema has them."""
+    dataset = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\n"
+    text = f"{dataset}{option}" if "subsets" in level else f"{level}\n{option}\n{dataset}"
+    with pytest.raises(JobError) as error:
+        of_config(tmp_path, text)
+    assert word in problems(error)
+
+
+def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
+    """Of every level, by their places."""
+    text = "[general]\nflip = 1\n[[datasets]]\nvalidation_split = 0.1\nbatch_size = 'x'\n[[datasets.subsets]]\nn = 1"
+    with pytest.raises(JobError) as error:
+        of_config(tmp_path, text)
+    assert {problem.key for problem in error.value.problems} == {
+        "general.flip",
+        "datasets[0].batch_size",
+        "datasets[0].subsets[0].image_dir",
+        "datasets[0].subsets[0].n",
+        "datasets[0].validation_split",
+    }
 
 
 def test_a_missing_config_is_told(tmp_path: Path) -> None:

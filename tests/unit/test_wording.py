@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from reggen.backoff import Backoff, full_jitter
 from reggen.files import free_name, write_whole
-from reggen.wording import did_you_mean, first_few, listed, nearest, plural
+from reggen.wording import cut, did_you_mean, first_few, listed, nearest, plural, shown
 
 
 def test_near_names_are_found_whatever_their_case() -> None:
@@ -25,6 +27,14 @@ def test_lists_are_cut_and_say_how_much_is_left() -> None:
     assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert [plural(count, "image") for count in (0, 1, 2_000)] == ["0 images", "1 image", "2,000 images"]
     assert plural(2, "entry", "entries") == "2 entries"
+
+
+def test_values_are_shown_as_their_author_wrote_them() -> None:
+    """In TOML's words, cut to a line; a value that Python cannot print is named without it."""
+    assert [shown(value) for value in (True, 3, "a", date(2026, 5, 1))] == ["true", "3", "'a'", "2026-05-01"]
+    assert shown("x" * 100) == "'" + "x" * 79 + "..."
+    assert shown(1 << 20_000) == "what it says"
+    assert (cut("abc", 3), cut("abcd", 3)) == ("abc", "abc...")
 
 
 def test_pauses_double_up_to_the_longest() -> None:
