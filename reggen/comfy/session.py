@@ -23,7 +23,7 @@ from reggen.comfy.disconnects import Disconnects
 from reggen.comfy.refusals import Refusals, is_of_the_front
 from reggen.comfy.tracker import PromptTracker, Timings
 from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog
-from reggen.errors import HttpStatusError, NotDownloaded, PromptLost, ServerError, Unreachable
+from reggen.errors import HttpStatusError, InvalidResponse, NotDownloaded, PromptLost, ServerError, Unreachable
 
 _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
@@ -315,6 +315,8 @@ class ServerSession:
     async def _hear(self) -> None:
         client_id = uuid.uuid4().hex
         async with self.client.connect(client_id) as socket:
+            if not self.up:
+                await self._demand_an_answer()
             self._client_id = client_id
             self._tracker.connected(self._clock())
             self._wake.set()
@@ -330,6 +332,13 @@ class ServerSession:
                     self._worker.works()
                 if not isinstance(event, _PUTS_OFF) and self._tracker.wake_at() < self._sleeps_until:
                     self._wake.set()
+
+    async def _demand_an_answer(self) -> None:
+        """Raise Unreachable unless the server answers HTTP: a socket can be opened to one that takes no prompt."""
+        try:
+            await self.client.remaining()
+        except (HttpStatusError, InvalidResponse):
+            pass  # an answer all the same; `Refusals` counts those that are not what was asked for
 
     async def _judge(self) -> None:
         """No socket: a server that answers HTTP can still work, by looking."""

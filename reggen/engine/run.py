@@ -95,6 +95,7 @@ class Run:
         self._takeover, self._expected = takeover, set(ready) & set(self._sessions)
         self._away_since: float | None = None  # since when no server can be used
         self._told_away = False
+        self._up: set[str] = set()  # sessions whose last event was that they are up
 
     def stop(self, why: str) -> None:
         """Post nothing more; what is in flight is finished."""
@@ -113,7 +114,9 @@ class Run:
         now = time.monotonic()
         self._expected.discard(session.name)
         self._fleet.server_is(session.name, session.up, now)
-        self._tell(progress.ServerChanged(now, session.name, session.up, session.why))
+        if session.up or session.name in self._up:  # an absence is one event, however often it comes up
+            self._tell(progress.ServerChanged(now, session.name, session.up, session.why))
+        (self._up.add if session.up else self._up.discard)(session.name)
         self._adopt(session, now)
         self._changed.set()
 

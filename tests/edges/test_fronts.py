@@ -353,6 +353,24 @@ async def test_frames_of_a_node_pack_do_not_bring_a_server_up_whose_http_is_rese
         assert len(absences(told)) == 1
 
 
+async def test_new_sockets_do_not_bring_a_server_up_whose_http_is_reset(job: JobMaker) -> None:
+    """Each of them can be opened and speaks; what is needed is an answer, so the server is away once."""
+    async with serve(QUICK) as sim:
+        told = Told()
+        wanted = job(sim.url, dataset={"count": 30}, limits={"give_up_after": 0.7})
+        running = asyncio.create_task(filled(wanted, told=told))
+        await eventually(lambda: sim.executed >= 3)
+        for stream in ("post", "view", "history", "queue", "other"):
+            sim.add(Fault("reset", stream, queued=False))
+        await eventually(lambda: bool(absences(told)))
+        while not running.done():
+            sim.drop_sockets()
+            await asyncio.wait([running], timeout=0.1)
+        await running
+        assert told.summary.exit_code == NO_SERVER
+        assert len(absences(told)) == 1
+
+
 # ---- posts
 
 

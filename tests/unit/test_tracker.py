@@ -133,6 +133,30 @@ def test_a_prompt_that_is_nowhere_is_lost() -> None:
     assert tracker.in_flight == ()
 
 
+@pytest.mark.parametrize(("breaks", "died"), [("", False), ("cut", True), ("replaced", True)])
+def test_a_prompt_whose_socket_broke_may_have_gone_down_with_its_server(breaks: str, died: bool) -> None:
+    """PromptLost under the socket it was posted under, it was taken out of the queue; otherwise the server may have died."""
+    tracker = hearing("a")
+    if breaks:
+        tracker.disconnected()
+    if breaks == "replaced":
+        tracker.connected(5.0)
+    ending = tracker.looked("a", None, False, 30.0)
+    assert isinstance(ending, PromptLost)
+    assert ending.died is died
+
+
+def test_a_prompt_posted_after_a_reconnect_did_not_go_down_with_the_server_before() -> None:
+    """What counts is the socket of this prompt, not whether there ever was another."""
+    tracker = hearing("a")
+    tracker.disconnected()
+    tracker.connected(5.0)
+    tracker.posting("b", 6.0)
+    tracker.accepted("b", "b", 6.0)
+    endings = [tracker.looked(prompt, None, False, 30.0) for prompt in ("a", "b")]
+    assert [isinstance(ending, PromptLost) and ending.died for ending in endings] == [True, False]
+
+
 def test_history_wins_over_the_queue() -> None:
     """It left the queue between the two looks: the entry is the truth."""
     tracker = hearing("a")
