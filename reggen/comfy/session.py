@@ -335,10 +335,8 @@ class ServerSession:
 
     async def _demand_an_answer(self) -> None:
         """Raise Unreachable unless the server answers HTTP: a socket can be opened to one that takes no prompt."""
-        try:
+        with suppress(HttpStatusError, InvalidResponse):  # these are answers; `Refusals` counts them
             await self.client.remaining()
-        except (HttpStatusError, InvalidResponse):
-            pass  # an answer all the same; `Refusals` counts those that are not what was asked for
 
     async def _judge(self) -> None:
         """No socket: a server that answers HTTP can still work, by looking."""

@@ -135,7 +135,7 @@ def test_a_prompt_that_is_nowhere_is_lost() -> None:
 
 @pytest.mark.parametrize(("breaks", "died"), [("", False), ("cut", True), ("replaced", True)])
 def test_a_prompt_whose_socket_broke_may_have_gone_down_with_its_server(breaks: str, died: bool) -> None:
-    """PromptLost under the socket it was posted under, it was taken out of the queue; otherwise the server may have died."""
+    """Under the socket it was posted under somebody deleted it; otherwise the server may have died and lost it."""
     tracker = hearing("a")
     if breaks:
         tracker.disconnected()
