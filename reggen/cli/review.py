@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reggen.diagnosis.model import DoctorReport
     from reggen.diagnosis.scope import DoctorOptions
     from reggen.job.models import Job
-    from reggen.kohya.rules import Bucketing
+    from reggen.kohya.buckets import Bucketing
     from reggen.prepare.prepared_job import PreparedJob
 
 Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER ...]", help="Such as 17 42-45.")]
@@ -197,7 +197,7 @@ def _refill(taken: int, job_file: str, output: Path | None, found: DoctorReport)
 
 def _buckets(config: Path | None) -> Bucketing:
     """What the trainer's command line says of buckets where nothing else is known."""
-    from reggen.kohya.rules import Bucketing
+    from reggen.kohya.buckets import Bucketing
 
     return Bucketing((512, 512), enabled=config is None)
 

@@ -21,7 +21,8 @@ from reggen.diagnosis.scope import DoctorOptions, Scope, pointed
 from reggen.diagnosis.survey import Inspected, Listing, alike, looked_at, survey
 from reggen.geometry import Size
 from reggen.images.probe import ImageFlaw
-from reggen.kohya.rules import Bucketing, NoBucket, uses
+from reggen.kohya.buckets import Bucketing, NoBucket
+from reggen.kohya.reg_use import reg_uses
 from reggen.training.captions import Caption, CaptionSource, read_caption
 
 _PASTED = 50  # numbers of one command line
@@ -114,7 +115,7 @@ class _Doctor:
     def _places(self, number: int, entry: EntryReport, listings: dict[Path, Listing]) -> Iterator[_Place]:
         subsets = self._at.entries[number].reg
         counts = [(len(listings[subset.folder].images), subset.repeats) for subset in subsets]
-        every = uses(entry.total, counts) if entry.total is not None else [[once] * count for count, once in counts]
+        every = reg_uses(entry.total, counts) if entry.total is not None else [[once] * count for count, once in counts]
         for subset, (images, _), times in zip(subsets, counts, every, strict=True):
             used, most, least = sum(map(bool, times)), max(times, default=0), min(times, default=0)
             unused = [image.name for image, n in zip(listings[subset.folder].images, times, strict=True) if not n]
@@ -122,7 +123,7 @@ class _Doctor:
             yield _Place(report, times, entry.bucketing)
 
     def _class_words(self, report: FolderReport) -> None:
-        tokens = report.subset.reading.class_tokens
+        tokens = report.subset.caption_rules.class_tokens
         if report.images and self._forbidden and tokens and (word := self._forbidden(tokens)):
             self._add("forbidden", report.subset.folder, f"{word!r} in the class words {tokens!r}")
 
@@ -194,7 +195,7 @@ class _Doctor:
 
     def _judge(self, path: Path, looked: Inspected, place: _Place, times: int) -> None:
         report = place.report
-        caption = read_caption(path, report.subset.reading)
+        caption = read_caption(path, report.subset.caption_rules)
         self._caption(caption, path)
         bucket = self._bucket(path, looked.picture.seen, place.bucketing, used=times > 0)
         report.sources[path.name] = caption.source
@@ -217,14 +218,14 @@ class _Doctor:
     def _caption(self, caption: Caption, image: Path) -> None:
         if caption.fault:
             self._add(caption.fault, caption.file or image)
-            if caption.fault.fatal:
+            if caption.fault.stops_training:
                 self._stops(TrainingStop.START)
-        if caption.source is CaptionSource.OTHER and caption.file:
+        if caption.source is CaptionSource.OTHER_FILE and caption.file:
             self._lent.add(caption.file)
             self._add("caption-other", image, f"it is read from {caption.file}")
         if caption.file is None and not caption.text:
             self._add("caption-none", image)
-        named = caption.source is CaptionSource.WORDS  # for all of its images, once
+        named = caption.source is CaptionSource.CLASS_TOKENS  # for all of its images, once
         if self._forbidden and not named and (word := self._forbidden(caption.text)):
             self._add("forbidden", caption.file or image, f"{word!r} in {caption.text!r}")
 

@@ -11,7 +11,7 @@ from reggen.dataset.lock import lock_holder
 from reggen.dataset.storage import storage_errors
 from reggen.diagnosis.model import DoctorReport
 from reggen.errors import DatasetLocked, StorageError
-from reggen.kohya.rules import cache
+from reggen.kohya.caches import cache_name
 from reggen.training.subsets import Subset
 
 
@@ -42,9 +42,9 @@ def _gone(file: Path, _: Subset) -> str:
 
 
 def _empty_caption(file: Path, subset: Subset) -> str:
-    if not subset.reading.class_tokens:
+    if not subset.caption_rules.class_tokens:
         return ""  # without it the image would be trained with an empty caption: a person decides
-    return f"{_gone(file, subset)}: the class tokens {subset.reading.class_tokens!r} apply"
+    return f"{_gone(file, subset)}: the class tokens {subset.caption_rules.class_tokens!r} apply"
 
 
 def _unmarked(file: Path, _: Subset) -> str:
@@ -58,14 +58,14 @@ def _unmarked(file: Path, _: Subset) -> str:
 def _aside(file: Path, subset: Subset) -> str:
     rejected = file.parent.parent / ".reggen" / file.parent.name / "rejected"
     caches = [found for found in _like(file, "*.npz") if _stem(found) == file.stem]
-    caption = file.with_name(file.stem + subset.reading.ending)
+    caption = file.with_name(file.stem + subset.caption_rules.ending)
     with storage_errors("setting aside", file):
         rejected.mkdir(parents=True, exist_ok=True)
         for found in caches:
             found.unlink()
         target = _free(rejected, file)
-        if subset.reading.ending and caption.is_file():
-            caption.replace(target.with_name(target.stem + subset.reading.ending))
+        if subset.caption_rules.ending and caption.is_file():
+            caption.replace(target.with_name(target.stem + subset.caption_rules.ending))
         file.replace(target)
     return f"moved {file} to {target}"
 
@@ -75,7 +75,7 @@ def _like(file: Path, ending: str) -> list[Path]:
 
 
 def _stem(found: Path) -> str:
-    named = cache(found.name)
+    named = cache_name(found.name)
     return named.stems[0] if named else ""
 
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from reggen.diagnosis.survey import FileEntry, Listing
 from reggen.geometry import Size
-from reggen.kohya.rules import LatentCache, cache, folder_name
-from reggen.training.captions import CaptionRules
-from reggen.training.subsets import Subset, names_of_images
+from reggen.kohya.caches import CacheName, cache_name
+from reggen.kohya.captions import CaptionRules
+from reggen.kohya.folders import folder_name
+from reggen.training.subsets import Subset, image_names
 
 _SLACK = 2.0  # seconds: some filesystems keep time no finer
 _CAPTIONS = (".txt", ".caption")
@@ -35,9 +36,9 @@ def within(listing: Listing, subset: Subset, sizes: Mapping[str, Size], lent: fr
     ``sizes`` are its images' by stem; ``lent`` are caption files that images of other names are read with.
     """
     folder = listing.folder
-    yield from _caches(listing, subset.reading, sizes)
-    yield from _captions(listing, subset.reading, lent)
-    if subset.cached and "metadata_cache.json" in listing.others:
+    yield from _caches(listing, subset.caption_rules, sizes)
+    yield from _captions(listing, subset.caption_rules, lent)
+    if subset.cache_info and "metadata_cache.json" in listing.others:
         yield StrayFile("metadata-cache", folder / "metadata_cache.json")
     for kind, names in (("unlisted", listing.unlisted), ("parts", listing.parts), ("nested", listing.below)):
         yield from (StrayFile(kind, folder / name) for name in names)
@@ -46,7 +47,7 @@ def within(listing: Listing, subset: Subset, sizes: Mapping[str, Size], lent: fr
 def _caches(listing: Listing, reading: CaptionRules, sizes: Mapping[str, Size]) -> Iterator[StrayFile]:
     stems = listing.stems() if listing.caches else {}
     for file in listing.caches:
-        named = cache(file.name)
+        named = cache_name(file.name)
         assert named is not None, "listings sort by the same ending"
         stem = next((stem for stem in named.stems if stem in stems), None)
         if stem is None:
@@ -55,7 +56,7 @@ def _caches(listing: Listing, reading: CaptionRules, sizes: Mapping[str, Size]) 
             yield StrayFile("cache-stale", listing.folder / file.name, why)
 
 
-def _stale(file: FileEntry, named: LatentCache, image: FileEntry, caption: FileEntry | None, size: Size | None) -> str:
+def _stale(file: FileEntry, named: CacheName, image: FileEntry, caption: FileEntry | None, size: Size | None) -> str:
     made_of = caption if named.of_text else image
     if made_of and made_of.changed > file.changed + _SLACK:
         return f"{made_of.name} is newer"
@@ -84,7 +85,7 @@ def beside(root: Path, read: Mapping[str, bool], expected: frozenset[str] | None
     ``read`` are the names of the class folders in it and whether they hold images. ``expected`` are those that
     a job makes, where one is known: others are strays then, unless reggen keeps a ledger for them.
     """
-    for name in names_of_images(root):
+    for name in image_names(root):
         yield StrayFile("loose", root / name)
     classes = {tuple(_parts(name)) for name, holds in read.items() if holds}
     for folder in sorted(_folders(root)):
@@ -93,7 +94,7 @@ def beside(root: Path, read: Mapping[str, bool], expected: frozenset[str] | None
                 yield StrayFile("folder-empty", folder)
             elif why := _stray(folder, expected, classes):
                 yield StrayFile("folder-stray", folder, why)
-        elif names_of_images(folder):
+        elif image_names(folder):
             yield StrayFile("folder-skipped", folder)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reggen.diagnosis.findings import Finding, Severity
 from reggen.geometry import Size
-from reggen.kohya.rules import Bucketing
+from reggen.kohya.buckets import Bucketing
 from reggen.training.captions import Caption, CaptionSource
 from reggen.training.subsets import Subset
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from reggen.diagnosis.findings import Finding
 from reggen.errors import JobError, Problem
-from reggen.kohya.rules import Bucketing, dotted, folder_name
-from reggen.training.captions import CaptionRules
+from reggen.kohya.buckets import Bucketing
+from reggen.kohya.captions import CaptionRules, with_dot
+from reggen.kohya.folders import folder_name
 from reggen.training.dataset_config import read_config
-from reggen.training.subsets import DatasetEntry, Subset, advice, listed, names_of_images, once
-from reggen.training.training_set import TrainingSet, read_training, training_of
+from reggen.training.subsets import DatasetEntry, Subset, effective, image_names, level_hint, subsets_in
+from reggen.training.training_set import TrainingSet, read_entries, read_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +67,35 @@ def _by_folder(question: DoctorOptions) -> Scope:
     training, train = None, tuple[Subset, ...]()
     if question.train:
         training = read_training(question.train, None, bucketing=question.bucketing, caption_ending=question.ending)
-        train = listed(question.train, question.ending, is_reg=False)
-    return Scope(root, (DatasetEntry(question.bucketing, once((*train, *reg))),), training, findings, by_name)
+        train = subsets_in(question.train, question.ending, is_reg=False)
+    return Scope(root, (DatasetEntry(question.bucketing, effective((*train, *reg))),), training, findings, by_name)
 
 
 def _by_config(question: DoctorOptions, config: Path) -> Scope:
     entries = read_config(config, question.bucketing, question.ending)
-    training, here = training_of(entries, str(config)), question.folder.resolve()
+    training, here = read_entries(entries, str(config)), question.folder.resolve()
     named = [subset.folder.resolve() for entry in entries for subset in entry.reg]
     if any(here in {folder, *folder.parents} for folder in named):
         return Scope(question.folder, entries, training, by_name=False)
     root, reg, _ = _level(question.folder, question.ending)
-    joined = replace(entries[0], subsets=once((*entries[0].subsets, *reg)))
+    joined = replace(entries[0], subsets=effective((*entries[0].subsets, *reg)))
     missing = Finding("not-in-config", (question.folder,))
     return Scope(root, (joined, *entries[1:]), training, (missing,), by_name=False)
 
 
 def _level(folder: Path, ending: str) -> tuple[Path, tuple[Subset, ...], tuple[Finding, ...]]:
     """The folder that is --reg_data_dir and its class folders, from one that may be a level too low or too high."""
-    reg = listed(folder, ending, is_reg=True)
-    if any(names_of_images(subset.folder) for subset in reg):
+    reg = subsets_in(folder, ending, is_reg=True)
+    if any(image_names(subset.folder) for subset in reg):
         return folder, reg, ()
-    finding = (Finding("level", (folder,), cure=advice(folder)),)
-    if names_of_images(folder):
+    finding = (Finding("level", (folder,), cure=level_hint(folder)),)
+    if image_names(folder):
         if folder_name(folder.resolve().name):
             above = folder.parent if folder.name else folder.resolve().parent
-            return above, listed(above, ending, is_reg=True), finding
-        return folder, (Subset(folder, 1, True, CaptionRules(dotted(ending), folder.resolve().name)),), finding
+            return above, subsets_in(above, ending, is_reg=True), finding
+        return folder, (Subset(folder, 1, True, CaptionRules(with_dot(ending), folder.resolve().name)),), finding
     for below in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        inner = listed(below, ending, is_reg=True)
-        if any(names_of_images(subset.folder) for subset in inner):
+        inner = subsets_in(below, ending, is_reg=True)
+        if any(image_names(subset.folder) for subset in inner):
             return below, inner, finding
     return folder, reg, finding

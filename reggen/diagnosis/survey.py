@@ -19,7 +19,7 @@ from typing import NamedTuple
 from reggen.dataset.recorded import FileSum
 from reggen.files import opened
 from reggen.images.probe import ImageInfo, digest, glance, look, quietly
-from reggen.kohya.rules import is_image
+from reggen.kohya.folders import is_image
 
 _CHUNK = 8  # images for one errand of a thread
 _MORE_ENDINGS = frozenset({"png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "avif", "jxl", "heic"})

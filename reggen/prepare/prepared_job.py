@@ -21,7 +21,7 @@ from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.errors import JobError, Problem
 from reggen.geometry import Size
 from reggen.job.models import SEED_LIMIT, ClassBlock, Job, Sampling, Training
-from reggen.kohya.rules import Bucketing
+from reggen.kohya.buckets import Bucketing
 from reggen.planning.plan import CLASS, Plan
 from reggen.planning.prompt_source import PromptSource, TrainingExample, WorkflowDefaults
 from reggen.prepare.wildcard_files import WildcardFolder

@@ -12,7 +12,7 @@ from typing import Any
 from reggen.diagnosis.findings import Finding, Severity
 from reggen.diagnosis.model import DoctorReport, EntryReport, FolderReport, TrainingStop
 from reggen.geometry import Size
-from reggen.kohya.rules import Bucketing
+from reggen.kohya.buckets import Bucketing
 
 _SHOWN = 5  # files of one finding, buckets of one folder
 _STOPS = {
@@ -50,12 +50,12 @@ def _slots(entry: EntryReport) -> str:
 
 def _folder(folder: FolderReport, entry: EntryReport) -> Iterator[str]:
     subset = folder.subset
-    tokens = subset.reading.class_tokens
+    tokens = subset.caption_rules.class_tokens
     named = f"class tokens {tokens!r}" if tokens is not None else "no class tokens"
     count = f"{folder.images:,} image{'s' if folder.images != 1 else ''}"
     yield f"  {subset.folder}: {count}, repeats {subset.repeats}, {named}"
     yield f"    used      {_used(folder)}"
-    yield f"    captions  {', '.join(_captions(folder)) or 'none'} (the trainer reads {subset.reading.ending})"
+    yield f"    captions  {', '.join(_captions(folder)) or 'none'} (the trainer reads {subset.caption_rules.ending})"
     yield f"    buckets   {_buckets(folder, entry)}"
 
 
@@ -158,8 +158,8 @@ def _folder_json(folder: FolderReport) -> dict[str, Any]:
         "folder": str(folder.subset.folder),
         "dataset": folder.entry,
         "repeats": folder.subset.repeats,
-        "class_tokens": folder.subset.reading.class_tokens,
-        "caption_extension": folder.subset.reading.ending,
+        "class_tokens": folder.subset.caption_rules.class_tokens,
+        "caption_extension": folder.subset.caption_rules.ending,
         "images": folder.images,
         "used": folder.used,
         "not_used": folder.images - folder.used,

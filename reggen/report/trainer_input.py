@@ -13,7 +13,7 @@ from typing import Any
 
 from reggen.job.models import Training
 from reggen.prepare.prepared_job import PreparedJob
-from reggen.training.subsets import listed, once
+from reggen.training.subsets import effective, subsets_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ def asked(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
 
 def _trained(training: Training) -> Iterator[ClassFolder]:
     if training.folder is not None:
-        found = once(listed(training.folder.absolute(), training.caption_extension, is_reg=False))
+        found = effective(subsets_in(training.folder.absolute(), training.caption_extension, is_reg=False))
         for subset in sorted(found, key=lambda one: one.folder):
-            yield ClassFolder(subset.folder, subset.reading.class_tokens or "", subset.repeats, 0)
+            yield ClassFolder(subset.folder, subset.caption_rules.class_tokens or "", subset.repeats, 0)
 
 
 # ---- quoting

@@ -1,4 +1,4 @@
-"""The caption of an image, as kohya reads it. Blocking."""
+"""The caption of an image, read as kohya reads it. Blocking."""
 
 from __future__ import annotations
 
@@ -8,46 +8,37 @@ from enum import StrEnum
 from pathlib import Path
 
 from reggen.files import opened
-from reggen.kohya.rules import caption_names, caption_of
+from reggen.kohya.captions import CaptionRules, caption_of, caption_paths
 
 
 class CaptionSource(StrEnum):
-    """Where a caption came from."""
+    """The place a caption comes from."""
 
     FILE = "caption file"
-    OTHER = "a file of another name"  # the five-part quirk: see kohya.caption_names
-    WORDS = "class tokens"
-    NONE = "nothing"
+    OTHER_FILE = "a file of another name"  # see kohya.captions.caption_paths
+    CLASS_TOKENS = "class tokens"
+    NOTHING = "nothing"
 
 
 class CaptionFault(StrEnum):
-    """What is wrong with a caption file. The first two end the training."""
+    """A fault of a caption file, by the kind of finding that reports it."""
 
     EMPTY = "caption-empty"
-    NOT_TEXT = "caption-not-utf8"
+    NOT_UTF8 = "caption-not-utf8"
     BLANK = "caption-blank"
-    MARKED = "caption-bom"
+    BOM = "caption-bom"
 
     @property
-    def fatal(self) -> bool:
-        """Does kohya stop on it?"""
-        return self in {CaptionFault.EMPTY, CaptionFault.NOT_TEXT}
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionRules:
-    """How captions are sought: the ending with its dot, the class tokens if any, ``enable_wildcard``."""
-
-    ending: str = ".caption"
-    class_tokens: str | None = None
-    wildcard: bool = False
+    def stops_training(self) -> bool:
+        """True where kohya stops when it reads the file."""
+        return self in {CaptionFault.EMPTY, CaptionFault.NOT_UTF8}
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What an image is trained with; ``file`` is where it was read, None for class tokens.
+    """The text an image is trained with; ``file`` is where it was read, None for class tokens.
 
-    A byte order mark is kept in ``text``, as kohya keeps it. With a fatal fault the text is empty.
+    A byte order mark is kept in ``text``, as kohya keeps it. With a fault that stops the training the text is empty.
     """
 
     text: str
@@ -56,15 +47,17 @@ class Caption:
     fault: CaptionFault | None = None
 
 
-def read_caption(image: Path, reading: CaptionRules) -> Caption:
-    """The caption of an image. ``image`` is its path as the trainer is given it: the quirk counts its ``_``."""
-    own, *other = (Path(name) for name in caption_names(str(image), reading.ending))
-    for file, source in ((own, CaptionSource.FILE), *((file, CaptionSource.OTHER) for file in other)):
-        if file.is_file():
-            return _read(file, source, wildcard=reading.wildcard)
-    if reading.class_tokens is not None:
-        return Caption(reading.class_tokens, CaptionSource.WORDS)
-    return Caption("", CaptionSource.NONE)
+def read_caption(image: Path, rules: CaptionRules) -> Caption:
+    """The caption of an image. ``image`` is its path as the trainer is given it: kohya counts its ``_``."""
+    own, *others = (Path(path) for path in caption_paths(str(image), rules.ending))
+    if own.is_file():
+        return _read(own, CaptionSource.FILE, wildcard=rules.wildcard)
+    for other in others:
+        if other.is_file():
+            return _read(other, CaptionSource.OTHER_FILE, wildcard=rules.wildcard)
+    if rules.class_tokens is not None:
+        return Caption(rules.class_tokens, CaptionSource.CLASS_TOKENS)
+    return Caption("", CaptionSource.NOTHING)
 
 
 def _read(file: Path, source: CaptionSource, *, wildcard: bool) -> Caption:
@@ -72,9 +65,10 @@ def _read(file: Path, source: CaptionSource, *, wildcard: bool) -> Caption:
         with opened(file) as stream:
             content = stream.read()
         text = caption_of(content.decode("utf-8"), wildcard=wildcard)
-    except (UnicodeDecodeError, OSError):  # one that may not be opened ends the training all the same
-        return Caption("", source, file, CaptionFault.NOT_TEXT)
+    except (UnicodeDecodeError, OSError):  # a file that may not be opened stops the training, too
+        return Caption("", source, file, CaptionFault.NOT_UTF8)
     if text is None:
         return Caption("", source, file, CaptionFault.EMPTY)
-    fault = CaptionFault.MARKED if content.startswith(codecs.BOM_UTF8) else CaptionFault.BLANK if not text else None
-    return Caption(text, source, file, fault)
+    if content.startswith(codecs.BOM_UTF8):
+        return Caption(text, source, file, CaptionFault.BOM)
+    return Caption(text, source, file, None if text else CaptionFault.BLANK)

@@ -26,10 +26,10 @@ from pydantic import (
 
 from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
-from reggen.geometry import Size
-from reggen.kohya.rules import Bucketing, dotted
-from reggen.training.captions import CaptionRules
-from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, once
+from reggen.geometry import Size, size_text
+from reggen.kohya.buckets import Bucketing
+from reggen.kohya.captions import CaptionRules, with_dot
+from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, effective
 from reggen.wording import did_you_mean, shown
 
 _LARGEST = 16 * MIB
@@ -53,7 +53,7 @@ def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[DatasetE
     Raises JobError with every problem of the file.
     """
     config = _validated(file, _parsed(file))
-    entries = tuple(_entry(levels, bucketing, dotted(ending)) for levels in config.levels())
+    entries = tuple(_entry(levels, bucketing, with_dot(ending)) for levels in config.levels())
     problems = [
         Problem(f"datasets[{number}]", f"kohya does not start: {problem}")
         for number, entry in enumerate(entries)
@@ -200,25 +200,24 @@ def _entry(levels: _DatasetLevels, bucketing: Bucketing, ending: str) -> Dataset
     found = {option: levels.setting(option, getattr(bucketing, field)) for option, field in _BUCKETING.items()}
     options = tuple(OptionInForce(name, _text(setting.value), setting.origin) for name, setting in found.items())
     made = Bucketing(**{field: found[option].value for option, field in _BUCKETING.items()})
-    return DatasetEntry(made, once(_subset(levels, subset, ending) for subset in levels.dataset.subsets), options)
+    return DatasetEntry(made, effective(_subset(levels, subset, ending) for subset in levels.dataset.subsets), options)
 
 
 def _subset(levels: _DatasetLevels, subset: SubsetTable, ending: str) -> Subset:
     def value(name: str, default: object) -> Any:
         return levels.setting(name, default, subset).value
 
-    reading = CaptionRules(
-        dotted(value("caption_extension", ending)),
+    rules = CaptionRules(
+        with_dot(value("caption_extension", ending)),
         value("class_tokens", None),
         wildcard=value("enable_wildcard", False),
     )
-    return Subset(
-        Path(subset.image_dir), value("num_repeats", 1), subset.is_reg, reading, cached=value("cache_info", False)
-    )
+    folder, repeats = Path(subset.image_dir), value("num_repeats", 1)
+    return Subset(folder, repeats, subset.is_reg, rules, cache_info=value("cache_info", False))
 
 
 def _text(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return size_text((value[0], value[1])) if isinstance(value, tuple) else str(value)
 
 
 # ---- what is wrong with it
@@ -274,7 +273,7 @@ _EXPECTED = {
 
 
 def _problem(item: Any) -> Problem:
-    """What pydantic found, in the words of the file's author."""
+    """An error of pydantic in the words of the file's author."""
     *levels, name = item["loc"]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).removeprefix(".")
     match item["type"]:

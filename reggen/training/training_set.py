@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reggen.errors import JobError, Problem
-from reggen.geometry import Size
+from reggen.geometry import Size, size_text
 from reggen.images.probe import ImageFlaw, ImageInfo, glance, quietly
-from reggen.kohya.rules import Bucketing, NoBucket
+from reggen.kohya.buckets import Bucketing, NoBucket
 from reggen.training.captions import Caption, CaptionFault, read_caption
 from reggen.training.dataset_config import read_config
-from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, advice, listed, names_of_images
+from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, image_names, level_hint, subsets_in
 
-_MANY = 20  # problems of one kind that are named; of more, the count
+_NAMED = 20  # problems that are named; of more, the count
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class TrainingImage:
 class TrainingSet:
     """All train images in the trainer's order, and the options that hold for them.
 
-    ``bucketings`` and ``settings`` have one item for each ``[[datasets]]`` entry, which is one for a folder;
-    ``with_reg`` counts the entries that name reg folders.
+    ``bucketings`` and ``options`` have one item for each ``[[datasets]]`` entry, which is one for a folder;
+    ``with_reg`` are the numbers of the entries that name reg folders.
     """
 
     images: tuple[TrainingImage, ...]
     bucketings: tuple[Bucketing, ...]
-    settings: tuple[tuple[OptionInForce, ...], ...] = ()
+    options: tuple[tuple[OptionInForce, ...], ...] = ()
     with_reg: tuple[int, ...] = ()
 
     @property
@@ -52,7 +52,7 @@ class TrainingSet:
         return sum(image.repeats for image in self.images)
 
     def total_of(self, entry: int) -> int:
-        """T of one ``[[datasets]]`` entry; kohya matches reg images entry by entry."""
+        """The same of one ``[[datasets]]`` entry: kohya uses as many of the entry's reg images."""
         return sum(image.repeats for image in self.images if image.entry == entry)
 
     @property
@@ -77,26 +77,27 @@ def read_training(
     if (folder is None) == (config is None):
         raise JobError(str(folder or config or "training"), (Problem("", "give either a folder or a config"),))
     if config is not None:
-        return training_of(read_config(config, bucketing, caption_ending), str(config))
+        return read_entries(read_config(config, bucketing, caption_ending), str(config))
     assert folder is not None
-    if problem := _misplaced(folder, bucketing):
-        raise JobError(str(folder), problem)
-    settings = (OptionInForce("resolution", "x".join(map(str, bucketing.resolution)), "as given"),)
-    return training_of((DatasetEntry(bucketing, listed(folder, caption_ending, is_reg=False), settings),), str(folder))
+    if problems := _folder_problems(folder, bucketing):
+        raise JobError(str(folder), problems)
+    options = (OptionInForce("resolution", size_text(bucketing.resolution), "as given"),)
+    entry = DatasetEntry(bucketing, subsets_in(folder, caption_ending, is_reg=False), options)
+    return read_entries((entry,), str(folder))
 
 
-def _misplaced(folder: Path, bucketing: Bucketing) -> tuple[Problem, ...]:
-    problems = [Problem("", problem) for problem in bucketing.problems()]
+def _folder_problems(folder: Path, bucketing: Bucketing) -> tuple[Problem, ...]:
+    problems = [Problem("", f"kohya does not start: {problem}") for problem in bucketing.problems()]
     if not folder.is_dir():
         problems.append(Problem("", "there is no such folder"))
-    elif not any(names_of_images(subset.folder) for subset in listed(folder, "", is_reg=False)):
-        problems.append(Problem("", "kohya finds no images in it", advice(folder)))
+    elif not any(image_names(subset.folder) for subset in subsets_in(folder, "", is_reg=False)):
+        problems.append(Problem("", "kohya finds no images in it", level_hint(folder)))
     return tuple(problems)
 
 
-def training_of(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
-    """The train images of these entries; ``name`` is what problems are told of. Raises JobError."""
-    reader = _TrainingReader()
+def read_entries(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
+    """Read the train images of these entries. Raises JobError, under ``name``, with every problem at once."""
+    reader = _ImageReader()
     with quietly():
         images = tuple(
             image
@@ -105,55 +106,53 @@ def training_of(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
             for image in reader.images(subset, entry.bucketing, number)
         )
     if not images and not reader.problems:
-        reader.problems.append(Problem("", "no folder of it that is not is_reg holds an image"))
+        reader.problems.append(Problem("", "no folder of it without is_reg holds an image"))
     if reader.problems:
-        more = [Problem("", f"and {reader.left_out} more like these")] if reader.left_out else []
-        raise JobError(name, (*reader.problems, *more))
+        raise JobError(name, tuple(reader.first_problems()))
     with_reg = tuple(number for number, entry in enumerate(entries) if entry.reg)
-    return TrainingSet(images, tuple(e.bucketing for e in entries), tuple(e.settings for e in entries), with_reg)
+    return TrainingSet(images, tuple(e.bucketing for e in entries), tuple(e.options for e in entries), with_reg)
 
 
 @dataclass(slots=True)
-class _TrainingReader:
-    """Reads folders one after another, each file once, and keeps what is wrong with them."""
+class _ImageReader:
+    """Reads folders one after another, each file once, and keeps their problems."""
 
     problems: list[Problem] = field(default_factory=list)
-    left_out: int = 0
-    seen: dict[Path, ImageInfo] = field(default_factory=dict)  # one folder may stand in several entries
+    known: dict[Path, ImageInfo] = field(default_factory=dict)  # a folder may be named by several entries
 
     def images(self, subset: Subset, bucketing: Bucketing, entry: int) -> Iterator[TrainingImage]:
         if not subset.folder.is_dir():
-            hint = "a relative image_dir is relative to where the trainer is started"
-            self._wrong(str(subset.folder), "there is no such folder", hint)
+            hint = "a relative image_dir is relative to the folder where the trainer is started"
+            self.problems.append(Problem(str(subset.folder), "there is no such folder", hint))
             return
-        for name in names_of_images(subset.folder):
+        for name in image_names(subset.folder):
             path = subset.folder / name
-            picture = self.seen.get(path) or self.seen.setdefault(path, glance(path))
-            caption = self._caption(read_caption(path, subset.reading), path)
-            bucket = self._bucket(picture, bucketing, path)
-            if picture.size and bucket:
-                yield TrainingImage(path, picture.size, subset.repeats, caption, bucket, entry)
+            info = self.known.get(path) or self.known.setdefault(path, glance(path))
+            caption = self._caption(read_caption(path, subset.caption_rules), path)
+            bucket = self._bucket(info, bucketing, path)
+            if info.size and bucket:
+                yield TrainingImage(path, info.size, subset.repeats, caption, bucket, entry)
 
-    def _bucket(self, picture: ImageInfo, bucketing: Bucketing, path: Path) -> Size | None:
-        if picture.size is None or picture.seen is None:
-            what = "is empty" if ImageFlaw.EMPTY in picture.flaws else "is no image"
-            self._wrong(str(path), what, picture.details)
+    def first_problems(self) -> Iterator[Problem]:
+        """The problems that are named, and the number of the others."""
+        yield from self.problems[:_NAMED]
+        if len(self.problems) > _NAMED:
+            yield Problem("", f"and {len(self.problems) - _NAMED:,} more like these")
+
+    def _bucket(self, info: ImageInfo, bucketing: Bucketing, path: Path) -> Size | None:
+        if info.size is None or info.seen is None:
+            what = "is empty" if ImageFlaw.EMPTY in info.flaws else "is not an image"
+            self.problems.append(Problem(str(path), what, info.details))
             return None
         try:
-            return bucketing.bucket(*picture.seen)
+            return bucketing.bucket(*info.seen)
         except NoBucket as error:
-            self._wrong(str(path), "has no bucket", str(error))
+            self.problems.append(Problem(str(path), "has no bucket", str(error)))
             return None
 
     def _caption(self, caption: Caption, image: Path) -> str:
-        if caption.fault and caption.fault.fatal:
-            empty = caption.fault is CaptionFault.EMPTY
-            what = "is empty, which ends the training" if empty else "is not UTF-8, which ends the training"
-            self._wrong(str(caption.file), what, f"the caption of {image.name}")
+        if caption.fault and caption.fault.stops_training:
+            what = "is empty" if caption.fault is CaptionFault.EMPTY else "is not UTF-8"
+            problem = f"{what}, which stops the training"
+            self.problems.append(Problem(str(caption.file), problem, f"the caption of {image.name}"))
         return caption.text.removeprefix("\ufeff")
-
-    def _wrong(self, key: str, problem: str, hint: str) -> None:
-        if len(self.problems) < _MANY:
-            self.problems.append(Problem(key, problem, hint))
-        else:
-            self.left_out += 1

@@ -10,7 +10,7 @@ from PIL import Image
 
 from reggen.diagnosis.scope import DoctorOptions
 from reggen.geometry import Size
-from reggen.kohya.rules import Bucketing
+from reggen.kohya.buckets import Bucketing
 from tests.pictures import paint, plain, tear, write
 
 

@@ -25,7 +25,7 @@ from reggen.diagnosis.model import DoctorReport, ImageUse, TrainingStop
 from reggen.errors import JobError
 from reggen.geometry import Size
 from reggen.job.models import Training
-from reggen.kohya.rules import Bucketing, NoBucket
+from reggen.kohya.buckets import Bucketing, NoBucket
 from reggen.report.trainer import section
 from reggen.report.trainer_input import ClassFolder, TrainerInput, quoted
 from reggen.training.dataset_config import ConfigFile, DatasetTable, SubsetTable

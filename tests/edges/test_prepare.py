@@ -17,7 +17,7 @@ from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.scope import DoctorOptions
 from reggen.errors import JobError
 from reggen.job.models import Job
-from reggen.kohya.rules import uses
+from reggen.kohya.reg_use import reg_uses
 from reggen.prepare.prepared_job import PreparedJob, bucketing_of, prepare, settings_of
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
@@ -568,4 +568,4 @@ def test_classes_are_used_whole_in_whatever_order_the_trainer_lists_their_folder
     folders = [(len(prepared.plan), prepared.job.dataset.repeats) for prepared in prepared_jobs]
     assert [count for count, _ in folders] == [40, 20]
     for order in (folders, folders[::-1]):
-        assert [set(used) for used in uses(60, order)] == [{1}, {1}]
+        assert [set(used) for used in reg_uses(60, order)] == [{1}, {1}]

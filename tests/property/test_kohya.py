@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.geometry import Size
-from reggen.kohya import rules
-from reggen.kohya.rules import Bucketing
+from reggen.kohya.buckets import Bucketing
+from reggen.kohya.caches import CacheName, cache_name
+from reggen.kohya.captions import caption_of, caption_paths
+from reggen.kohya.folders import folder_name, is_image
+from reggen.kohya.reg_use import reg_uses
 
 SIDES = st.integers(1, 5000)
 FOLDERS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9)), max_size=4)
@@ -43,16 +46,16 @@ def slots_filled(total: int, folders: list[Size]) -> list[list[int]]:
 @given(st.integers(0, 400), FOLDERS)
 def test_reg_images_fill_the_slots_one_after_another(total: int, folders: list[Size]) -> None:
     """The closed form and the loop agree on every image."""
-    assert rules.uses(total, folders) == slots_filled(total, folders)
+    assert reg_uses(total, folders) == slots_filled(total, folders)
 
 
 def test_the_examples_of_the_rule() -> None:
     """300 images at 200: the last 100 are dropped. 120: all, once or twice. 100 at 230: two or three times."""
-    assert sum(n == 0 for n in rules.uses(200, [(300, 1)])[0]) == 100
-    assert rules.uses(200, [(150, 1), (150, 1)])[1] == [1] * 50 + [0] * 100
-    assert sorted(set(rules.uses(200, [(120, 1)])[0])) == [1, 2]
-    assert sorted(set(rules.uses(230, [(100, 1)])[0])) == [2, 3]
-    assert rules.uses(5, [(4, 3)]) == [[3, 3, 0, 0]]
+    assert sum(n == 0 for n in reg_uses(200, [(300, 1)])[0]) == 100
+    assert reg_uses(200, [(150, 1), (150, 1)])[1] == [1] * 50 + [0] * 100
+    assert sorted(set(reg_uses(200, [(120, 1)])[0])) == [1, 2]
+    assert sorted(set(reg_uses(230, [(100, 1)])[0])) == [2, 3]
+    assert reg_uses(5, [(4, 3)]) == [[3, 3, 0, 0]]
 
 
 def grid(options: Bucketing) -> set[Size]:
@@ -168,13 +171,13 @@ def test_a_smallest_bucket_just_below_the_resolution_is_rounded_down() -> None:
 )
 def test_what_a_folder_s_name_means(name: str, meaning: tuple[int, str] | None) -> None:
     """Repeats and class tokens, or nothing."""
-    assert rules.folder_name(name) == meaning
+    assert folder_name(name) == meaning
 
 
 @given(st.integers(1, 999), st.text(max_size=12))
 def test_a_written_folder_name_reads_back(repeats: int, words: str) -> None:
     """N_words, whatever the words."""
-    assert rules.folder_name(f"{repeats}_{words}") == (repeats, words)
+    assert folder_name(f"{repeats}_{words}") == (repeats, words)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +186,14 @@ def test_a_written_folder_name_reads_back(repeats: int, words: str) -> None:
 )
 def test_which_files_are_images(name: str, listed: bool) -> None:
     """By the ending alone, in lower or in upper case."""
-    assert rules.is_image(name) is listed
+    assert is_image(name) is listed
 
 
 @given(st.lists(st.text("ab./-", min_size=1, max_size=5), min_size=1, max_size=8))
 def test_the_caption_is_sought_beside_the_image_first(parts: list[str]) -> None:
     """And, where the path has five parts, under a name without the last four."""
     path = "/data/" + "_".join(parts) + "/x.png"
-    names = rules.caption_names(path, ".txt")
+    names = caption_paths(path, ".txt")
     assert names[0] == str(PurePosixPath(path).with_suffix(".txt")) or "//" in path or "/." in path
     assert names[0].removesuffix(".txt") + ".png" == path
     if len(parts) < 5:
@@ -212,24 +215,25 @@ def test_the_caption_is_sought_beside_the_image_first(parts: list[str]) -> None:
 )
 def test_what_is_read_of_a_caption(text: str, caption: str | None, lines: str | None) -> None:
     """The first line, or with wildcards all that are not blank; a byte order mark stays; nothing is an error."""
-    assert rules.caption_of(text) == caption
-    assert (rules.caption_of(text, wildcard=True) if text else None) == lines
+    assert caption_of(text) == caption
+    assert (caption_of(text, wildcard=True) if text else None) == lines
 
 
 def test_names_of_caches() -> None:
     """Latents of old and of now, and what a text encoder made; the size stands in the name."""
-    assert rules.cache("reg_001.npz") == rules.LatentCache(("reg_001",))
-    named = rules.cache("reg_001_0512x0768_sdxl.npz")
+    assert cache_name("reg_001.npz") == CacheName(("reg_001",))
+    named = cache_name("reg_001_0512x0768_sdxl.npz")
     assert named is not None
     assert (named.stems[0], named.size, named.of_text) == ("reg_001", (512, 768), False)
-    text = rules.cache("reg_001_te_outputs.npz")
+    text = cache_name("reg_001_te_outputs.npz")
     assert text is not None
     assert (text.stems[0], text.of_text) == ("reg_001", True)
-    assert rules.cache("reg_001.png") is None
+    assert cache_name("reg_001.png") is None
 
 
 @given(st.text("a[_0*", min_size=1, max_size=6), st.sampled_from([".npz", "_0512x0768_sd.npz", "_10240x0064_flux.npz"]))
-def test_the_patterns_find_every_cache_of_an_image(stem: str, rest: str) -> None:
-    """Also under names that hold glob's own letters."""
-    name = PurePosixPath(stem + rest)
-    assert any(name.match(pattern) for pattern in rules.latent_caches(stem))
+def test_a_cache_s_name_tells_its_image(stem: str, rest: str) -> None:
+    """Whatever the image is called; the likeliest comes first."""
+    named = cache_name(stem + rest)
+    assert named is not None
+    assert named.stems[0] == stem

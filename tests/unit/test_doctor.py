@@ -29,7 +29,7 @@ from reggen.diagnosis.survey import Inspected
 from reggen.errors import DatasetLocked, JobError
 from reggen.images import probe
 from reggen.job.loader import load
-from reggen.kohya.rules import Bucketing
+from reggen.kohya.buckets import Bucketing
 from reggen.prepare.prepared_job import prepare
 from reggen.report.examination import as_json, words
 from reggen.training.captions import CaptionSource
@@ -76,7 +76,7 @@ def test_a_sound_set_is_well(root: Path) -> None:
     assert (found.findings, found.well, found.stop) == ((), True, None)
     (folder,) = found.folders
     assert (folder.images, folder.used, folder.slots, folder.most) == (4, 4, 4, 1)
-    assert folder.captions == {CaptionSource.WORDS: 4}
+    assert folder.captions == {CaptionSource.CLASS_TOKENS: 4}
     assert folder.buckets == {(64, 64): 4}
     assert "All is well." in words(found)
 

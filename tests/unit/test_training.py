@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from reggen.errors import JobError
-from reggen.kohya.rules import Bucketing
+from reggen.kohya.buckets import Bucketing
 from reggen.training.training_set import TrainingSet, read_training
 from tests.pictures import paint, tear, write
 
@@ -88,7 +88,7 @@ def test_a_config_s_options_go_from_the_inside_out(tmp_path: Path) -> None:
     assert (second.resolution, second.enabled) == ((512, 640), False)
     assert found.images[0].bucket == first.bucket(512, 768)
     assert found.images[2].bucket == (512, 640)
-    origins = {setting.name: setting.origin for setting in found.settings[0]}
+    origins = {setting.name: setting.origin for setting in found.options[0]}
     assert origins["resolution"] == "datasets[0]"
     assert origins["enable_bucket"] == "general"
     assert "command line" in origins["bucket_reso_steps"]
@@ -230,7 +230,7 @@ def test_everything_that_would_end_the_training_is_told_at_once(tmp_path: Path) 
     with pytest.raises(JobError) as error:
         of_folder(tmp_path)
     told = problems(error)
-    for words in ("a.caption: is empty", "b.caption: is not UTF-8", "empty.png: is empty", "page.png: is no image"):
+    for words in ("a.caption: is empty", "b.caption: is not UTF-8", "empty.png: is empty", "page.png: is not an image"):
         assert words in told
 
 
