@@ -81,10 +81,10 @@ def config(
 ) -> None:
     """Print what a trainer is to be told of the images, ready to be pasted. Hints that cannot be comments: stderr."""
     from reggen.prepare.prepared_job import prepare
-    from reggen.report.trainer import section
-    from reggen.report.trainer_input import asked
+    from reggen.report.trainer_input import trainer_input
+    from reggen.report.trainers import trainer_settings
 
-    found = section(trainer, asked(prepare(load(job_file, count, output, None), job_file)))
+    found = trainer_settings(trainer, trainer_input(prepare(load(job_file, count, output, None), job_file)))
     sys.stdout.write(found.text)
     for hint in found.hints:
         print(hint, file=sys.stderr)

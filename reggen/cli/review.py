@@ -65,11 +65,11 @@ def _run_again(job_file: str, output: Path | None, *, rehearsal: bool) -> str:
 
 def _command(name: str, job_file: str, output: Path | None) -> str:
     """A command line about this dataset, for a shell."""
-    from reggen.report.trainer_input import word
+    from reggen.report.shell import shell_word
 
     windows = os.name == "nt"
-    words = [f"python -m reggen {name}", word(job_file, windows=windows)]
-    return " ".join([*words, "--output", word(str(output), windows=windows)] if output else words)
+    words = [f"python -m reggen {name}", shell_word(job_file, windows=windows)]
+    return " ".join([*words, "--output", shell_word(str(output), windows=windows)] if output else words)
 
 
 def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:

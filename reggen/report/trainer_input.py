@@ -1,12 +1,10 @@
-"""What trainers are told, as plain values: folders, class tokens, captions, buckets; and the quoting of each syntax."""
+"""The values that every trainer's settings are made of: folders, class tokens, captions, buckets."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -18,33 +16,34 @@ from reggen.training.subsets import effective, subsets_in
 
 @dataclass(frozen=True, slots=True)
 class ClassFolder:
-    """One class folder as a trainer is to read it: its absolute path, class tokens, repeats, images when finished."""
+    """A class folder for a trainer: absolute path, class tokens, repeats, number of images when complete."""
 
     folder: PurePath
-    words: str
+    class_tokens: str
     repeats: int
-    count: int
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
 class TrainerInput:
-    """What there is to tell. All of ``served`` lie in one folder, and there is at least one.
+    """Everything that a trainer's settings depend on.
 
-    ``captions`` is the ending of the caption files beside the images, None where there are none; ``listed`` says
-    that a metadata.jsonl is among them. ``train`` are the folders of a ``--train_data_dir``. ``windows`` decides
-    how a shell's words are quoted.
+    ``classes`` has at least one folder, and all of them are in one parent. ``caption_extension`` is that of the
+    caption files beside the images, None where there are none. ``training_folders`` are the folders below a
+    ``--train_data_dir``. ``has_metadata_file``: a metadata.jsonl is among the images. ``windows`` decides how command
+    lines are quoted.
     """
 
-    served: tuple[ClassFolder, ...]
-    captions: str | None = None
+    classes: tuple[ClassFolder, ...]
+    caption_extension: str | None = None
     training: Training | None = None
-    train: tuple[ClassFolder, ...] = ()
-    listed: bool = False
+    training_folders: tuple[ClassFolder, ...] = ()
+    has_metadata_file: bool = False
     windows: bool = os.name == "nt"
 
     @property
-    def options(self) -> dict[str, Any]:
-        """Resolution and bucket options by kohya's names; none where a --dataset_config has them, or nobody."""
+    def bucket_options(self) -> dict[str, Any]:
+        """Resolution and bucket options by kohya's names; empty where they are not known or in a --dataset_config."""
         if self.training is None or self.training.folder is None:
             return {}
         resolution, buckets = self.training.resolution, self.training.enable_bucket
@@ -55,58 +54,28 @@ class TrainerInput:
         return options
 
     @property
-    def side(self) -> int | None:
-        """The side of the square that has as many pixels as the resolution, in pixels; None where it is not known."""
-        return round(math.sqrt(math.prod(self.training.pixels))) if self.training and self.options else None
+    def square_side(self) -> int | None:
+        """Side in pixels of the square that has as many pixels as the resolution; None where that is not known."""
+        pixels = self.training.pixels if self.training and self.bucket_options else None
+        return round(math.sqrt(math.prod(pixels))) if pixels else None
 
 
-def asked(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
-    """What the classes of one job have to tell."""
+def trainer_input(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
+    """The trainer's values for all classes of one job."""
     job = prepared_jobs[0].job
-    served = [
-        ClassFolder(one.folder.absolute(), one.class_words, one.repeats, one.count)
-        for one in (prepared.job.dataset for prepared in prepared_jobs)
-    ]
+    datasets = [prepared.job.dataset for prepared in prepared_jobs]
+    classes = (ClassFolder(one.folder.absolute(), one.class_words, one.repeats, one.count) for one in datasets)
     return TrainerInput(
-        tuple(served),
+        tuple(classes),
         None if job.captions.write == "none" else job.captions.extension,
         job.training,
-        tuple(_trained(job.training)) if job.training else (),
+        tuple(_training_folders(job.training)) if job.training else (),
         "jsonl" in job.dataset.listings,
     )
 
 
-def _trained(training: Training) -> Iterator[ClassFolder]:
+def _training_folders(training: Training) -> Iterator[ClassFolder]:
     if training.folder is not None:
         found = effective(subsets_in(training.folder.absolute(), training.caption_extension, is_reg=False))
         for subset in sorted(found, key=lambda one: one.folder):
             yield ClassFolder(subset.folder, subset.caption_rules.class_tokens or "", subset.repeats, 0)
-
-
-# ---- quoting
-
-
-def word(text: str, *, windows: bool) -> str:
-    """One word for a shell: POSIX, or one of Windows', where a path cannot hold a double quote."""
-    if not windows:
-        return shlex.quote(text)
-    tail = "\\" * (len(text) - len(text.rstrip("\\")))
-    return f'"{text}{tail}"'  # a backslash before the closing quote would take it away
-
-
-def quoted(text: str) -> str:
-    """A basic string of TOML, which is a double-quoted one of YAML too; what cannot be seen is escaped."""
-    return '"' + "".join(map(_escaped, text)) + '"'
-
-
-def _escaped(letter: str) -> str:
-    if letter in '"\\':
-        return f"\\{letter}"
-    if letter.isprintable():
-        return letter
-    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
-
-
-def as_json(entries: Iterable[dict[str, Any]]) -> str:
-    """In ASCII: on Windows trainers read JSON in the system's own code page."""
-    return json.dumps(list(entries), indent=4) + "\n"

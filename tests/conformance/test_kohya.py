@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from pydantic import ValidationError
 
 from reggen.diagnosis.doctor import examine
@@ -26,8 +27,8 @@ from reggen.errors import JobError
 from reggen.geometry import Size
 from reggen.job.models import Training
 from reggen.kohya.buckets import Bucketing, NoBucket
-from reggen.report.trainer import section
-from reggen.report.trainer_input import ClassFolder, TrainerInput, quoted
+from reggen.report.trainer_input import ClassFolder, TrainerInput
+from reggen.report.trainers import trainer_settings
 from reggen.training.dataset_config import ConfigFile, DatasetTable, SubsetTable
 from reggen.training.training_set import read_training
 from tests.conformance.kohya_layouts import LAYOUTS, Layout
@@ -221,16 +222,16 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Any
     served = tuple(ClassFolder(reg / f"2_{words}", words, 2, 3) for words in ("girl's [1]", "boy # 2"))
     trained = (ClassFolder(train / "4_sks girl", "sks girl", 4, 0), ClassFolder(train / "3_sks boy", "sks boy", 3, 0))
     told = TrainerInput(served, ".txt", training, trained, windows=False)
-    line = shlex.split(section("kohya", told).text)
+    line = shlex.split(trainer_settings("kohya", told).text)
     whole, part = root / "whole.toml", root / "part.toml"
-    write(whole, section("kohya-toml", told).text)
+    write(whole, trainer_settings("kohya-toml", told).text)
     own = "".join(
-        f"[[datasets.subsets]]\nimage_dir = {quoted(str(one.folder))}\nnum_repeats = {one.repeats}\n"
-        f"class_tokens = {quoted(one.words)}\ncaption_extension = '.txt'\n"
+        f"[[datasets.subsets]]\nnum_repeats = {one.repeats}\ncaption_extension = '.txt'\n"
+        + tomli_w.dumps({"image_dir": str(one.folder), "class_tokens": one.class_tokens})
         for one in trained
     )
     head = "[[datasets]]\nresolution = 256\nenable_bucket = true\nmin_bucket_reso = 128\n"
-    write(part, head + own + section("kohya-toml", replace(told, training=None)).text)
+    write(part, head + own + trainer_settings("kohya-toml", replace(told, training=None)).text)
     options = {
         "line": [*line, "--train_data_dir", str(train)],
         "whole": ["--dataset_config", str(whole)],
@@ -274,8 +275,8 @@ def test_kohya_keeps_class_tokens_where_no_captions_are_written(tmp_path: Path) 
     told = TrainerInput(
         (served,), None, training, (ClassFolder(tmp_path / "train" / "1_sks", "sks", 1, 0),), windows=False
     )
-    write(tmp_path / "dataset.toml", section("kohya-toml", told).text)
-    line = [*shlex.split(section("kohya", told).text), "--train_data_dir", str(tmp_path / "train")]
+    write(tmp_path / "dataset.toml", trainer_settings("kohya-toml", told).text)
+    line = [*shlex.split(trainer_settings("kohya", told).text), "--train_data_dir", str(tmp_path / "train")]
     asked = {"layouts": [line, ["--dataset_config", str(tmp_path / "dataset.toml")]]}
     by_line, by_config = (sorted(one["images"]) for one in answered(asked, tmp_path)["layouts"])
     assert by_line == by_config

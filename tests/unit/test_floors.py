@@ -64,9 +64,11 @@ KNOWS = {
     "pydantic": {"job.loader", "job.models", "training.dataset_config"},
     "rich": {"cli.review", "cli.run", "report.console"},
     "sqlite3": {"dataset.ledger"},
+    "tomli_w": {"report.trainers.kohya"},
     "typer": {"cli", "cli.inspect", "cli.options", "cli.review", "cli.run", "cli.standin"},
     "wakepy": {"cli.run"},
     "websockets": {"comfy.websocket"},
+    "yaml": {"report.trainers.ai_toolkit"},
     "yarl": {"comfy.client"},
 }
 
