@@ -1,7 +1,7 @@
 """The ComfyUI stand-in: a server that paints marked pictures, for rehearsals and for tests.
 
-It speaks ComfyUI's protocol as measured, in the dialect of several years, and makes things go wrong
-on request. It shares no code with the client that it serves to try out.
+It speaks ComfyUI's protocol as measured, in the versions of several years, and makes things go wrong
+on request. It shares no code with the client that is tested against it.
 
     async with serve(Settings(seconds=0.1)) as sim:
         print(sim.url)

@@ -1,6 +1,6 @@
-"""What a rehearsal server is told before it starts, and what its version implies.
+"""Settings of a stand-in, and what follows from its version.
 
-`Settings` is the user's part: how long an image takes, which models exist, which server it plays.
+`Settings` is the user's part: how long an image takes, which models exist, which server it imitates.
 `Traits` is what follows from the version: the facts in which ComfyUI servers of different years
 differ, one field each, so that no other module compares version strings.
 """
@@ -19,15 +19,15 @@ class Settings:
     seconds: float = 0.05
     """Busy time of one sampled picture, spread over the sampler's steps; a batch of n costs n times that."""
     prompt_seconds: float = 0.0
-    """Busy time that every sampled prompt has on top, however many pictures it makes."""
+    """Busy time that every sampled prompt takes in addition, however many pictures it makes."""
     trivial_seconds: float = 0.005
     """Busy time of a prompt that runs nodes but no sampler (EmptyImage graphs)."""
     gap: float = 0.0
-    """Time before each prompt in which none runs, though some wait: what collecting garbage takes."""
+    """Idle time before each prompt, though prompts wait: ComfyUI collects garbage there."""
     largest_batch: int | None = None
-    """Pictures of one prompt that fit into its memory; more end in a lack of it."""
+    """Pictures of one prompt that fit into memory; more end in an out-of-memory error."""
     history_lag: float = 0.001
-    """Time between `execution_success` and the history entry: the race a client must survive."""
+    """Time between `execution_success` and the history entry, a race that clients must survive."""
     checkpoints: tuple[str, ...] = ("AnythingXL_inkBase.safetensors",)
     loras: tuple[str, ...] = ()
     vaes: tuple[str, ...] = ("pixel_space",)
@@ -37,14 +37,14 @@ class Settings:
     version: str = "0.33.0"
     """One of `VERSIONS`."""
     history_limit: int = 10_001
-    """Entries kept; the oldest goes first."""
+    """History entries kept; the oldest goes first."""
     cache_lru: int = 0
-    """Node results kept across prompts; 0 keeps only what the previous prompt shares with this one."""
+    """Node results kept across prompts; 0 keeps only those that the previous prompt shares with this one."""
     previews: bool = False
     """Send preview pictures while sampling, as a server started with a preview method does."""
 
     same_every: int = 0
-    """Seeds divisible by it all give one picture: a model that has a single idea. 0: every seed its own."""
+    """Seeds divisible by this give one and the same picture, like a model that repeats itself. 0: none do."""
 
     def __post_init__(self) -> None:
         if self.version not in VERSIONS:
@@ -57,20 +57,20 @@ class Settings:
 
     @property
     def traits(self) -> Traits:
-        """What a server of this version does and does not do."""
+        """The behaviour of a server of this version."""
         return VERSIONS[self.version]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """Where server versions differ on the wire."""
+    """The differences between server versions on the wire."""
 
     reported: str | None
     """`system.comfyui_version`; None where the field does not exist."""
     prompt_ids: Literal["uuid", "any", "ignored"]
-    """What becomes of a prompt id chosen by the client."""
+    """Prompt ids chosen by the client: only UUIDs accepted, any accepted, or all ignored."""
     aimed_interrupt: bool = True
-    """Whether /interrupt looks at `prompt_id`; without it whatever runs is interrupted."""
+    """/interrupt obeys `prompt_id`; without this it interrupts whatever runs."""
     timestamps: bool = True
     """`execution_success`, and timestamps on the execution messages."""
     display_nodes: bool = True
@@ -82,13 +82,13 @@ class Traits:
     """Progress at most every 100 ms, instead of at every step."""
     create_time: bool = True
     preview_method: bool = True
-    """Whether `extra_data.preview_method` is obeyed."""
+    """`extra_data.preview_method` is obeyed."""
     jobs: bool = True
-    """/api/jobs and the cancel routes."""
+    """/api/jobs and the cancel routes exist."""
     missing_node_type: bool = True
     """The error type of an unknown class; older servers say `invalid_prompt`."""
     errors_as_list: bool = False
-    """`node_errors` is `[]` where there are none to tell."""
+    """`node_errors` is `[]` where there are none."""
     cycle_check: bool = True
     origin_check: bool = True
 
@@ -122,4 +122,4 @@ VERSIONS: dict[str, Traits] = {
         **_OLDER,
     ),
 }
-"""The servers that can be played: the newest measured one, October 2025, October 2024, July 2024."""
+"""The servers that can be imitated: the newest measured one, October 2025, October 2024, July 2024."""

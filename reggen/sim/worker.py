@@ -1,7 +1,7 @@
-"""The worker: takes one prompt after another and lives through its execution in real time.
+"""The worker: takes one prompt after another and executes it in real time.
 
-There is one per life of a server. It decides nothing: the world says what happens and how long it
-takes, the faults say what goes wrong.
+Each process has one. It decides nothing: the world says what happens and how long it takes, the faults say what
+goes wrong.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from reggen.sim.state.world import World
 
 @dataclass(slots=True)
 class Worker:
-    """Runs what the world has to run, for ever, while the gate is open."""
+    """Runs the prompts of the world, one at a time, while the gate is open."""
 
     world: World
     gate: asyncio.Event
     flush: Callable[[], None]
     """Send the frames that the world has produced."""
     begin: Callable[[], list[Fault]]
-    """A prompt's turn has come: carry out the faults that can happen anywhere, and hand back all."""
+    """Called when a prompt's turn has come: carries out the faults that can happen anywhere, and returns all."""
     ended: Callable[[Ending], None]
     gap: float = 0.0
-    """Seconds before each prompt in which none runs."""
+    """Idle seconds before each prompt."""
     awake: asyncio.Event = field(default_factory=asyncio.Event)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def nudge(self) -> None:
-        """Something has been asked of the world: look whether it concerns the worker."""
+        """Wake up if the last request left work or an interrupt."""
         if self.world.interrupted:
             self.stop.set()
         if self.world.has_work:

@@ -143,19 +143,19 @@ class Booked(Sim):
         if not self.listening and self._down_since is not None:
             self.books.down.append((self._down_since, time.monotonic()))
         struck: Counter[str] = Counter()
-        for armed in self._director.armed:
+        for armed in self.director.armed:
             struck[armed.fault.do] += armed.fired
         self.books.struck = dict(struck)
         return self.books
 
-    def _at_start(self) -> list[Fault]:
-        faults = super()._at_start()
+    def prompt_begins(self) -> list[Fault]:
+        faults = super().prompt_begins()
         self._spoilt = next((fault.do for fault in faults if fault.do in ("fail", "black")), "")
         self.busy_since = time.monotonic()
         return faults
 
-    def _ended(self, ending: Ending) -> None:
-        super()._ended(ending)
+    def prompt_ended(self, ending: Ending) -> None:
+        super().prompt_ended(ending)
         self._close(ending.messages[0][1]["prompt_id"], self._spoilt)
 
     def _close(self, prompt_id: str, spoilt: str) -> None:

@@ -94,6 +94,6 @@ def struck(sims: Sequence[Sim]) -> Counter[Any]:
     """How often each fault has struck."""
     found: Counter[Any] = Counter()
     for sim in sims:
-        for armed in sim._director.armed:
+        for armed in sim.director.armed:
             found[armed.fault] += armed.fired
     return +found

@@ -23,7 +23,7 @@ from reggen.errors import NO_SERVER, HttpStatusError, PromptLost
 from reggen.prepare.prepared_job import prepare
 from reggen.scheduler.fleet import Fleet
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from reggen.sim.http.reply import TROUBLE, HttpReply, HttpRequest, as_json, as_text
+from reggen.sim.http.reply import SERVER_ERROR, HttpReply, HttpRequest, as_json, as_text
 from reggen.workflow.graph import Graph
 from tests.answering import answering
 from tests.conftest import PACE, JobMaker, Told, eventually, filled
@@ -81,7 +81,7 @@ def posts_of(text: str) -> Callable[[HttpRequest], bool]:
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     ("reply", "away"),
-    [(TROUBLE, 0), (PAGE, 0), (as_json({"error": "no such file"}, 404), 0), (BLOCKED, 1)],
+    [(SERVER_ERROR, 0), (PAGE, 0), (as_json({"error": "no such file"}, 404), 0), (BLOCKED, 1)],
     ids=["500", "404 page", "404 words", "403"],
 )
 async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply: HttpReply, away: int) -> None:
@@ -112,7 +112,7 @@ async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply
 async def test_a_prompt_whose_own_history_cannot_be_read_is_made_anew(job: JobMaker, limits: dict[str, float]) -> None:
     """Others are followed to their ends meanwhile: the server is not away, and nothing else is paid twice."""
     async with serve(QUICK) as sim:
-        spoilt = spoil(sim, first_history(sim), TROUBLE)
+        spoilt = spoil(sim, first_history(sim), SERVER_ERROR)
         told = await filled(wanted := job(sim.url, limits=limits))
         assert told.summary.exit_code == 0
         assert sim.executed == 7
@@ -126,7 +126,7 @@ async def test_a_prompt_whose_own_history_cannot_be_read_is_made_anew(job: JobMa
 async def test_prompts_whose_histories_can_never_be_read_end_the_run(job: JobMaker) -> None:
     """Each counts as an attempt, though nothing is wrong with what is asked of an id that nobody knows."""
     async with serve(QUICK) as sim:
-        spoil(sim, lambda ask: ask.path.startswith("/history/") and NOBODY not in ask.path, TROUBLE)
+        spoil(sim, lambda ask: ask.path.startswith("/history/") and NOBODY not in ask.path, SERVER_ERROR)
         told = await filled(job(sim.url, dataset={"count": 1}, limits={"attempts": 2}))
         assert told.summary.exit_code == 1
         assert sim.executed == 2
@@ -207,7 +207,7 @@ async def test_nothing_spins_while_a_worker_rests_and_its_server_refuses() -> No
                 group.create_task(session.watch()),
             ]
             await eventually(lambda: session.up)
-            sim.zombie()
+            sim.process.zombie()
             tasks += [group.create_task(lost(session, number)) for number in (1, 2)]
             await eventually(lambda: session.worker_is_dead)
             for _ in range(3):

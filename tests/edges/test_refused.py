@@ -283,7 +283,7 @@ async def test_wrong_answers_now_and_then_are_no_absence(job: JobMaker, stream: 
     async with serve(QUICK, Script((Fault("status", stream, nth=wrong, status=500),))) as sim:
         if stream == "queue":  # without events every look is at the queue
             sim.refuse_sockets(60)
-            sim.answer = unseen(sim)  # type: ignore[method-assign, assignment]
+            sim.answer = unseen(sim)  # type: ignore[method-assign]
         told = await filled(job(sim.url, dataset={"count": 8}), limit=60)
         assert told.summary.exit_code == 0
         assert not absences(told)

@@ -127,7 +127,7 @@ async def test_somebody_s_interrupt_is_told_apart_from_a_failure() -> None:
     async with linked(Settings(seconds=2.0)) as (sim, session):
         running = asyncio.create_task(run(session))
         await eventually(lambda: sim.world.running is not None)
-        sim.interrupt()
+        sim.process.interrupt()
         assert isinstance(await running, PromptInterrupted)
 
 

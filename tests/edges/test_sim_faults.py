@@ -305,10 +305,10 @@ async def test_failing_node(fault: Fault, node: str, kind: str):
     assert (data["node_id"], data["exception_type"]) == (node, kind)
 
 
-@pytest.mark.parametrize("look", ["black", "flat", "noise", "wrong"])
-async def test_picture_that_is_not_right(look: str):
+@pytest.mark.parametrize("appearance", ["black", "flat", "noise", "wrong"])
+async def test_picture_that_is_not_right(appearance: str):
     """Everything says success, only the picture is not what it should be."""
-    async with troubled(Fault(look)) as (_, comfy):
+    async with troubled(Fault(appearance)) as (_, comfy):
         prompt_id = await comfy.submit(txt2img(5))
         (image,) = await comfy.images(prompt_id, "9")
         png = await comfy.view(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -24,6 +25,16 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 def port_of(sim: Sim) -> int:
     """The port in a server's address."""
     return int(sim.url.rsplit(":", 1)[1])
+
+
+def free_neighbours() -> int:
+    """The first of two consecutive ports that nobody has."""
+    while True:
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError, OverflowError):
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            other.bind(("127.0.0.1", port + 1))
+            return port
 
 
 async def test_everything_ends_with_the_context(http: aiohttp.ClientSession):
@@ -157,7 +168,7 @@ async def test_vanished_prompt_leaves_no_trace(http: aiohttp.ClientSession):
         comfy = Comfy(sim.url, http)
         await comfy.submit(txt2img(1))
         waiting = await comfy.submit(plain(1))
-        sim.vanish(waiting)
+        sim.process.vanish(waiting)
         queue = await comfy.get("/queue")
         assert (len(queue["queue_running"]), queue["queue_pending"]) == (1, [])
 
@@ -169,7 +180,7 @@ async def test_zombie_accepts_and_never_runs(http: aiohttp.ClientSession):
         running = await comfy.submit(txt2img(1))
         await comfy.submit(plain(1))
         await eventually(lambda: sim.world.running is not None)
-        sim.zombie()
+        sim.process.zombie()
         assert await comfy.post(f"/api/jobs/{running}/cancel", b"") == (200, {"cancelled": True})
         await comfy.submit(plain(2))
         queue = await comfy.get("/queue")
@@ -185,7 +196,7 @@ async def test_interrupt_by_somebody_else(http: aiohttp.ClientSession):
             prompt_id = await comfy.submit(txt2img(1), client_id=ear.client_id)
             await ear.until(lambda frame: frame == {"type": "executing", "data": frame["data"]})
             await eventually(lambda: sim.world.running is not None)
-            sim.interrupt()
+            sim.process.interrupt()
             frames = await ear.until_done(prompt_id)
     assert "execution_interrupted" in {frame["type"] for frame in frames}
 
@@ -193,9 +204,7 @@ async def test_interrupt_by_somebody_else(http: aiohttp.ClientSession):
 async def test_run_forever_serves_several_ports_until_cancelled(http: aiohttp.ClientSession):
     """It reports its addresses when all of them answer, and closes them when cancelled."""
     ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = probe.getsockname()[1]
+    free = free_neighbours()
     settings = Settings(version="2024-10")
     task = asyncio.create_task(
         run_forever(settings, host="127.0.0.1", port=free, count=2, script=Script(), on_ready=ready.set_result)

@@ -283,7 +283,7 @@ async def test_the_image_over_which_a_server_dies_twice_is_parked(job: JobMaker,
         assert [given.name for given in told.summary.given_up] == ["reg_003"]
         assert "died over it" in told.summary.given_up[0].reason
         assert told.summary.made == 5
-        started = [fault.fired for fault in sim._director.armed]
+        started = [fault.fired for fault in sim.director.armed]
         assert started == [2], "never a third time"
         assert_sound(one)
 

@@ -15,10 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.style.figures import read, table
+from tests.style.figures import ROOT, read, table
 from tests.style.limits import breaches
-
-ROOT = Path(__file__).parents[2]
 
 
 def main(words: Sequence[str] | None = None) -> int:

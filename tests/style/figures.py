@@ -10,13 +10,15 @@ from tests.style import rooms
 from tests.style.limits import BODY_LINES, METHODS, MODULE_LINES, NESTING, PARAMETERS, asks, names_twice
 from tests.style.source import Function, Module, measure
 
+ROOT = Path(__file__).parents[2]
 _WORST = 5
 
 
 def read(folder: Path) -> list[Module]:
-    """Measure every Python file below a folder; paths begin with the folder's own name."""
+    """Measure every Python file below a folder; paths are relative to the repository or to the folder's parent."""
+    base = ROOT if folder.is_relative_to(ROOT) else folder.parent
     return [
-        measure(file.relative_to(folder.parent).as_posix(), file.read_text(encoding="utf-8"))
+        measure(file.relative_to(base).as_posix(), file.read_text(encoding="utf-8"))
         for file in sorted(folder.rglob("*.py"))
     ]
 

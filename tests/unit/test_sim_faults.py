@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from reggen.sim.faults.hostile import flood
-from reggen.sim.faults.script import Director, Fault, Script, ScriptError
+from reggen.sim.faults.script import ANYWHERE, Director, Fault, Script, ScriptError
 from reggen.sim.faults.spoil import mishap_of, replacement, stream_of
 from reggen.sim.http.reply import HttpReply, HttpRequest
+from reggen.sim.machine import _ACTIONS
 
 
 def strikes(fault: Fault, happenings: int, stream: str, event: str = "", seed: int = 0) -> list[int]:
@@ -35,6 +36,11 @@ def strikes(fault: Fault, happenings: int, stream: str, event: str = "", seed: i
 def test_counting(fault: Fault, expected: list[int]):
     """A fault counts the happenings on its own stream, from 1."""
     assert strikes(fault, 6, "post") == expected
+
+
+def test_every_fault_that_can_happen_anywhere_has_an_action():
+    """A server can carry out each of them, and no others."""
+    assert set(_ACTIONS) == set(ANYWHERE)
 
 
 def test_chance_is_decided_by_the_seed():

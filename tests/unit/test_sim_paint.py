@@ -79,13 +79,13 @@ def test_pictures_are_neither_flat_nor_black():
         assert stat.stddev[0] > 10
 
 
-def test_looks_that_a_check_must_notice():
+def test_appearances_that_a_check_must_notice():
     """Black is black, flat is flat, noise has a seed too, and wrong is marked as another picture."""
-    black, flat = (opened(paint("a", 1, 64, 64, look=look)) for look in ("black", "flat"))
+    black, flat = (opened(paint("a", 1, 64, 64, appearance=name)) for name in ("black", "flat"))
     assert black.getextrema() == ((0, 0),) * 3
     assert flat.getextrema() == ((127, 127),) * 3
-    assert paint("a", 1, 64, 64, look="noise") != paint("a", 2, 64, 64, look="noise")
-    assert read_mark(paint("a", 1, 64, 64, look="wrong")) != Mark.of("a", 1, 64, 64)
+    assert paint("a", 1, 64, 64, appearance="noise") != paint("a", 2, 64, 64, appearance="noise")
+    assert read_mark(paint("a", 1, 64, 64, appearance="wrong")) != Mark.of("a", 1, 64, 64)
 
 
 def test_text_chunks_are_kept():

@@ -12,7 +12,7 @@ from reggen.sim.http import routes
 from reggen.sim.http.reply import HttpReply, HttpRequest
 from reggen.sim.state import jobs
 from reggen.sim.state.disk import Disk, File
-from reggen.sim.state.model import Ending, Frame, Mishap, Pause, Shown
+from reggen.sim.state.model import Ending, Frame, Mishap, Pause, PictureFrame
 from reggen.sim.state.world import World
 
 Graph = dict[str, Any]
@@ -398,9 +398,9 @@ def test_failure_named_after_a_cached_node_strikes_what_runs():
 def test_looks_are_saved_with_the_file():
     """A black picture is black in the file, under an ordinary name."""
     one = world()
-    entry = done(one, txt2img(), Mishap("look", look="black"))
+    entry = done(one, txt2img(), Mishap("appearance", appearance="black"))
     assert filenames(entry) == ["reg_00001_.png"]
-    assert [file.picture.look for file in one.disk.files.values()] == ["black"]
+    assert [file.picture.appearance for file in one.disk.files.values()] == ["black"]
 
 
 def test_poisonous_extra_info_spoils_the_jobs_page():
@@ -487,10 +487,10 @@ def test_previews_only_where_they_are_wanted():
     """A server with previews sends them, unless the prompt says none."""
     one = world(previews=True)
     done(one, txt2img(1))
-    assert any(isinstance(frame, Shown) for frame in one.outbox)
+    assert any(isinstance(frame, PictureFrame) for frame in one.outbox)
     one.outbox.clear()
     done(one, txt2img(2), extra_data={"preview_method": "none"})
-    assert not any(isinstance(frame, Shown) for frame in one.outbox)
+    assert not any(isinstance(frame, PictureFrame) for frame in one.outbox)
 
 
 def test_view_is_located_without_a_disk():

@@ -9,8 +9,8 @@ from textwrap import dedent
 import pytest
 
 from tests.style import rooms
-from tests.style.__main__ import ROOT, main
-from tests.style.figures import read, table
+from tests.style.__main__ import main
+from tests.style.figures import ROOT, read, table
 from tests.style.limits import asks, breaches, names_twice
 from tests.style.source import Function, Module, measure
 

@@ -1,1 +1,1 @@
-"""What the stand-in does wrong, as a script says."""
+"""Faults: what a script may order, and how each changes an answer or an execution."""

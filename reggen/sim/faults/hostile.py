@@ -1,4 +1,4 @@
-"""Answers that no ComfyUI gives, and that a client must survive: without measure, or not what they seem. No I/O."""
+"""Answers that no ComfyUI gives, and that a client must survive: endless, malformed or misleading. No I/O."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ ODD: dict[str, tuple[bytes, str]] = {
     "bytes": (b"\xff\xfe\xfa", "application/json"),
     "empty": (b"", "application/json"),
 }
-"""Bodies and their types, by what is odd about them."""
+"""Malformed bodies and their content types, by name."""
 
 
 def odd(name: str) -> HttpReply:
-    """A body that is odd in this way."""
+    """The answer with this malformed body."""
     body, content_type = ODD[name]
     return HttpReply(200, body, content_type)
 
 
 def flood(megabytes: int, *, packed: bool) -> Iterator[bytes]:
-    """The pieces of a body that begins as an answer and goes on for so long; ``packed``: as gzip."""
+    """The pieces of a body that begins like an answer and is so many megabytes long; `packed`: as gzip."""
     packer = zlib.compressobj(1, wbits=31) if packed else None
     for piece in (_HEAD, *(_PIECE for _ in range(megabytes)), b'"}'):
         yield packer.compress(piece) if packer else piece

@@ -1,6 +1,6 @@
-"""Fault scripts: what shall go wrong, and when, as data.
+"""Fault scripts: what goes wrong, and when, as data.
 
-A fault says what it does and on which stream of happenings it counts:
+A fault says what it does, and which stream of events it counts:
 
     post      POST /prompt                      view     GET /view
     history   GET /history or /history/{id}     queue    GET /queue, GET /prompt, /api/jobs
@@ -11,7 +11,7 @@ A fault says what it does and on which stream of happenings it counts:
 and which of them it strikes: the `nth` (one or several, counted from 1), `every` k-th, each with a
 `chance`, or all; at most `times` times. On `time` it strikes `at` so many seconds, or `every` so many.
 
-What there is to do:
+The actions, and the streams they may be on:
 
     anywhere      drop, deafen, refuse, lock, garbage, huge, restart, freeze, zombie
     any request   status, html, slow, silent, reset, redirect
@@ -95,12 +95,12 @@ _WHEN = ("nth", "every", "chance", "times", "at", "event", "seed")
 
 
 class ScriptError(ValueError):
-    """A fault that makes no sense; the message says which and why."""
+    """A fault whose parts do not fit together; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. ScriptError at once if its parts do not fit together."""
+    """One thing that goes wrong. Raises ScriptError if its parts do not fit together."""
 
     do: str
     on: str = ""
@@ -114,32 +114,31 @@ class Fault:
     seed: int | None = None
     """Count only prompts with this seed (`on="start"`): the poison among them."""
     seconds: float = 1.0
-    """How long: a delay, a gap, a freeze, a refusal, a lock, the time a server is down."""
+    """Duration of a delay, gap, freeze, refusal or lock, or of the time a server is down."""
     status: int = 503
-    """Of an answer; of a lock 200 is a login page, and 401 a token that is not accepted for a while."""
+    """HTTP status of an answer. For a lock, 200 is a login page and 401 a token that is not accepted for a while."""
     retry_after: int | None = None
     queued: bool | None = None
-    """Whether the request is carried out before it is answered wrongly: by default yes for
-    `silent` and `reset`, no for the others."""
+    """Carry the request out before it is answered wrongly. None: yes for `silent` and `reset`, no for the others."""
     abrupt: bool = True
     """Drop sockets without a close frame."""
     code: int = 1001
     share: float = 0.5
-    """The part of the body that is sent before it is cut."""
+    """Share of the body that is sent before it is cut."""
     exception: str = "RuntimeError"
     message: str = "rehearsed failure"
     node: str = ""
     """The node (id or class) that fails; by default the sampler."""
     face: str = "running"
-    """A zombie's face: `running` (the prompt never ends) or `idle` (none is ever taken)."""
+    """State of a zombie: `running` (its prompt never ends) or `idle` (it never takes one)."""
     to: str = ""
-    """Where a redirect leads, with a status of 300 to 399 or 302; the path and query asked for are put behind it."""
+    """Address that a redirect leads to, with the path and query appended; its status is `status` if 3xx, else 302."""
     megabytes: int = 100
-    """How much a flood sends: an answer that begins like one, with status 200 unless `status` says otherwise."""
+    """Size of a flood. It begins like an answer, with status 200 unless `status` says otherwise."""
     packed: bool = False
-    """Send the flood as gzip: a hundredth of it travels."""
+    """Send the flood as gzip: a hundredth of its size on the wire."""
     body: str = "surrogate"
-    """What an odd answer has: surrogate, infinity, digits, deep, lists, escapes, bytes or empty."""
+    """Content of an odd answer: surrogate, infinity, digits, deep, lists, escapes, bytes or empty."""
 
     def __post_init__(self) -> None:
         if self.do not in _KINDS:
@@ -182,22 +181,22 @@ class Fault:
 
     @property
     def carried_out(self) -> bool:
-        """Whether the server does what the request asks for before it misbehaves."""
+        """True if the server does what the request asks for before it misbehaves."""
         return self.do in ("silent", "reset") if self.queued is None else self.queued
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Faults, and the seed that decides the ones left to chance."""
+    """Faults, and the seed of the ones left to chance."""
 
     faults: tuple[Fault, ...] = ()
     seed: int = 0
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Script:
-        """A script out of plain data: `{"seed": 1, "fault": [{"do": "drop", "nth": 2}, ...]}`.
+        """Make a script from plain data: `{"seed": 1, "fault": [{"do": "drop", "nth": 2}, ...]}`.
 
-        ScriptError names the fault, counted from 1, and what is wrong with it.
+        Raises ScriptError, which names the fault, counted from 1, and what is wrong with it.
         """
         unknown = set(data) - {"seed", "fault"}
         if unknown:
@@ -209,7 +208,7 @@ class Script:
 
     @classmethod
     def from_toml(cls, text: str) -> Script:
-        """A script out of the text of a TOML file."""
+        """Parse the text of a TOML file. Raises ScriptError."""
         try:
             return cls.parse(tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
@@ -217,7 +216,7 @@ class Script:
 
     @classmethod
     def from_json(cls, text: str) -> Script:
-        """A script out of the text of a JSON file."""
+        """Parse the text of a JSON file. Raises ScriptError."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
@@ -252,8 +251,8 @@ def _fits(value: Any, declared: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Armed:
-    """A fault that counts."""
+class ArmedFault:
+    """A fault, and how often its event has been seen and it has struck."""
 
     fault: Fault
     rng: random.Random
@@ -262,7 +261,7 @@ class _Armed:
     fired: int = 0
 
     def strikes(self) -> bool:
-        """Count one happening; whether the fault strikes at it."""
+        """Count one event; True if the fault strikes at it."""
         fault = self.fault
         self.seen += 1
         if fault.times is not None and self.fired >= fault.times:
@@ -277,7 +276,7 @@ class _Armed:
         return hit
 
     def next_time(self) -> float | None:
-        """When a fault on `time` strikes next; None if never again."""
+        """Time at which a fault on `time` strikes next; None if never again."""
         fault = self.fault
         if fault.times is not None and self.fired >= fault.times:
             return None
@@ -289,23 +288,23 @@ class _Armed:
 
 @dataclass(slots=True)
 class Director:
-    """The script being played: counts what happens and says which faults strike."""
+    """A script being played: counts events and says which faults strike."""
 
     script: Script
     began: float
-    armed: list[_Armed] = field(default_factory=list)
+    armed: list[ArmedFault] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for fault in self.script.faults:
             self.add(fault, self.began)
 
     def add(self, fault: Fault, now: float) -> None:
-        """Arm one more fault; it counts from now on."""
+        """Arm one more fault, which counts from now on."""
         rng = random.Random(f"{self.script.seed}/{len(self.armed)}")
-        self.armed.append(_Armed(fault, rng, now))
+        self.armed.append(ArmedFault(fault, rng, now))
 
     def due(self, stream: str, event: str = "", seeds: Collection[int] = ()) -> list[Fault]:
-        """Something happened on a stream, of this event or with a prompt of these seeds: the faults that strike."""
+        """Count an event on a stream, with its type or the seeds of its prompt, and return the faults that strike."""
         listening = (
             one
             for one in self.armed
@@ -314,15 +313,15 @@ class Director:
         return [one.fault for one in listening if one.strikes()]
 
     def next_time(self) -> float | None:
-        """When the next fault on `time` is due."""
+        """Time at which the next fault on `time` is due; None if there is none."""
         return min((t for one in self._timed() if (t := one.next_time()) is not None), default=None)
 
     def due_by(self, now: float) -> list[Fault]:
-        """The faults on `time` that are due, each once."""
+        """The faults on `time` that are due, each once; they count as having struck."""
         struck = [one for one in self._timed() if (t := one.next_time()) is not None and t <= now]
         for one in struck:
             one.fired += 1
         return [one.fault for one in struck]
 
-    def _timed(self) -> list[_Armed]:
+    def _timed(self) -> list[ArmedFault]:
         return [one for one in self.armed if one.fault.on == "time"]

@@ -1,4 +1,4 @@
-"""What a fault turns an answer or an execution into. Pure: the server only carries it out."""
+"""The answer or execution that a fault makes out of a right one. Pure: the server carries it out."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ _LOGIN = b"<!doctype html><html><head><title>Sign in</title></head><body>Who are
 _HTML = b"<html><head><title>Bad gateway</title></head><body><h1>Something else lives here</h1></body></html>"
 
 
-def stream_of(ask: HttpRequest) -> str:
-    """The fault stream that a request belongs to."""
-    first = ask.parts[0]
-    if ask.method == "POST":
-        return "post" if ask.path == "/prompt" else "other"
+def stream_of(request: HttpRequest) -> str:
+    """The fault stream that counts this request."""
+    first = request.parts[0]
+    if request.method == "POST":
+        return "post" if request.path == "/prompt" else "other"
     if first in ("queue", "prompt", "jobs"):
         return "queue"
     return first if first in ("view", "history") else "other"
 
 
 def locked(status: int) -> HttpReply:
-    """What a server says to everything while somebody in front of it lets nobody in."""
+    """The answer to every request while a proxy in front of the server refuses them all."""
     if status == 200:
         return HttpReply(200, _LOGIN, "text/html")
     return HttpReply(status, f"{status}: you may not".encode(), "text/plain")
 
 
-def replacement(fault: Fault, reply: HttpReply, asked: str = "") -> HttpReply:
-    """The answer that takes the place of the right one to a request for this path and query."""
+def replacement(fault: Fault, reply: HttpReply, target: str = "") -> HttpReply:
+    """The answer that is sent in place of `reply` to a request for this path and query."""
     if fault.do == "status":
         headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
         text = f"{fault.status}: no answer from upstream".encode()
         return HttpReply(fault.status, text, "text/plain", headers, reply.prompt_id)
     if fault.do == "redirect":
         status = fault.status if 300 <= fault.status < 400 else 302
-        return HttpReply(status, b"", "", {"Location": fault.to + asked}, reply.prompt_id)
+        return HttpReply(status, b"", "", {"Location": fault.to + target}, reply.prompt_id)
     if fault.do == "odd":
         return hostile.odd(fault.body)
     if fault.do == "html":
@@ -55,7 +55,7 @@ def replacement(fault: Fault, reply: HttpReply, asked: str = "") -> HttpReply:
 
 
 def mishap_of(faults: Iterable[Fault]) -> Mishap | None:
-    """What goes wrong inside an execution; the first fault that says so decides."""
+    """The mishap of an execution: that of the first fault which has one."""
     return next((found for fault in faults if (found := _mishap(fault)) is not None), None)
 
 
@@ -67,7 +67,7 @@ def _mishap(fault: Fault) -> Mishap | None:
             message = "CUDA out of memory. Tried to allocate 2.00 GiB. (rehearsed)"
             return Mishap("fail", "torch.OutOfMemoryError", message, fault.node)
         case "black" | "flat" | "noise" | "wrong":
-            return Mishap("look", look=fault.do)
+            return Mishap("appearance", appearance=fault.do)
         case "blank":
             return Mishap("blank")
         case "blocked":

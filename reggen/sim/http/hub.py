@@ -1,4 +1,4 @@
-"""Who hears what: the registry of sockets, and the one task that sends everything in order.
+"""The registry of sockets, and the one task that sends every frame in order.
 
 Like the server's, it sends one frame after another and waits for each, so that a client that stops
 reading holds up all the others; and it knows sockets by client id only, so that a handler that ends
@@ -11,13 +11,14 @@ import asyncio
 import json
 import struct
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from reggen.sim.faults.script import Fault
-from reggen.sim.state.model import Frame, Shown
+from reggen.sim.http.connections import ClientSocket
+from reggen.sim.state.model import Frame, PictureFrame
 
-Draw = Callable[[Shown], Awaitable[bytes]]
-Due = Callable[[str], list[Fault]]
+Draw = Callable[[PictureFrame], Awaitable[bytes]]
+Strikes = Callable[[str], list[Fault]]
 
 GARBAGE: tuple[str | bytes, ...] = (
     "{not json",
@@ -36,48 +37,38 @@ GARBAGE: tuple[str | bytes, ...] = (
 """Frames that a client must survive."""
 
 
-class ClientSocket(Protocol):
-    """What the hub needs of a web socket."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing can be sent any more."""
-
-    async def send_str(self, data: str) -> None:
-        """Send a text frame."""
-
-    async def send_bytes(self, data: bytes) -> None:
-        """Send a binary frame."""
-
-
 class Hub:
     """The sockets of one server, and the frames on their way to them."""
 
-    def __init__(self, draw: Draw, due: Due) -> None:
+    def __init__(self, draw: Draw, strikes: Strikes) -> None:
         self._draw = draw
-        self._due = due
+        self._strikes = strikes
+        self.open: dict[ClientSocket, asyncio.BaseTransport | None] = {}
+        """Every socket that is open, deaf ones included, and its connection."""
         self._registered: dict[str, ClientSocket] = {}
         self._with_metadata: set[str] = set()
-        self._queue: asyncio.Queue[Frame | Shown | str | bytes] = asyncio.Queue()
+        self._queue: asyncio.Queue[Frame | PictureFrame | str | bytes] = asyncio.Queue()
 
-    def join(self, sid: str, socket: ClientSocket) -> None:
-        """A socket has opened under this client id; an older one of the same id hears no more."""
+    def join(self, sid: str, socket: ClientSocket, transport: asyncio.BaseTransport | None) -> None:
+        """Register an opened socket under its client id; an older one of the same id is sent nothing more."""
+        self.open[socket] = transport
         self._registered[sid] = socket
 
-    def leave(self, sid: str) -> None:
-        """A handler for this client id has ended."""
+    def leave(self, sid: str, socket: ClientSocket) -> None:
+        """Forget a socket whose handler ends, and whatever is registered under its client id."""
         self._registered.pop(sid, None)
         self._with_metadata.discard(sid)
+        self.open.pop(socket, None)
 
     def wants_metadata(self, sid: str) -> None:
-        """This client has asked for previews of type 4."""
+        """Send previews of type 4 to this client, as it has asked for."""
         self._with_metadata.add(sid)
 
     def deafen(self) -> None:
-        """From now on the sockets that are open hear nothing, though they stay open."""
+        """Send nothing more to the sockets that are open now; they stay open."""
         self._registered.clear()
 
-    def put(self, frame: Frame | Shown | str | bytes) -> None:
+    def put(self, frame: Frame | PictureFrame | str | bytes) -> None:
         """Queue a frame; a plain string or bytes go to every socket as they are."""
         self._queue.put_nowait(frame)
 
@@ -86,35 +77,35 @@ class Hub:
         await self._deliver(json.dumps({"type": event, "data": data}), self._targets(sid))
 
     async def publish(self, gate: asyncio.Event) -> None:
-        """Send what is queued, for ever, while the gate is open."""
+        """Send the queued frames until cancelled, while the gate is open."""
         while True:
             frame = await self._queue.get()
             await gate.wait()
             for _ in range(await self._copies(frame)):
                 await self._send(frame)
 
-    async def _copies(self, frame: Frame | Shown | str | bytes) -> int:
-        """How often to send a frame, after the delay that a fault may want."""
+    async def _copies(self, frame: Frame | PictureFrame | str | bytes) -> int:
+        """The number of times to send a frame, after the delay that a fault may ask for."""
         if not isinstance(frame, Frame):
             return 1
         copies = 1
-        for fault in self._due(frame.event):
+        for fault in self._strikes(frame.event):
             if fault.do == "delay":
                 await asyncio.sleep(fault.seconds)
             else:
                 copies = 0 if fault.do == "lose" else copies + 1
         return copies
 
-    async def _send(self, frame: Frame | Shown | str | bytes) -> None:
+    async def _send(self, frame: Frame | PictureFrame | str | bytes) -> None:
         if isinstance(frame, Frame):
             text = json.dumps({"type": frame.event, "data": frame.data})
             await self._deliver(text, self._targets(frame.to))
-        elif isinstance(frame, Shown):
+        elif isinstance(frame, PictureFrame):
             await self._show(frame)
         else:
             await self._deliver(frame, self._targets(None))
 
-    async def _show(self, shown: Shown) -> None:
+    async def _show(self, shown: PictureFrame) -> None:
         targets = self._targets(shown.to)
         if not targets:
             return
@@ -150,7 +141,7 @@ def huge_preview(size: int = 3_000_000) -> bytes:
     return struct.pack(">II", 1, 1) + b"\xff\xd8\xff\xe0" + b"\x00" * size
 
 
-def _metadata(shown: Shown) -> dict[str, Any]:
+def _metadata(shown: PictureFrame) -> dict[str, Any]:
     return {
         "node_id": shown.node_id,
         "prompt_id": shown.prompt_id,

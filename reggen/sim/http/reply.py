@@ -20,7 +20,7 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     at: float = 0.0
-    """When it arrived, by the clock on the wall."""
+    """Time of arrival, in seconds since the epoch."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -29,11 +29,11 @@ class HttpRequest:
 
     @property
     def target(self) -> str:
-        """Path and query, as they stand behind an address."""
+        """Path and query, as appended to an address."""
         return self.path + (f"?{urlencode(self.query)}" if self.query else "")
 
     def json(self) -> Any:
-        """The body as JSON, whatever the content type says. ValueError if it is none."""
+        """The body as JSON, whatever the content type says. Raises ValueError if it is none."""
         return json.loads(self.body.decode("utf-8"))
 
 
@@ -58,5 +58,5 @@ def as_text(text: str, status: int) -> HttpReply:
     return HttpReply(status, text.encode(), "text/plain")
 
 
-TROUBLE = as_text("500 Internal Server Error\n\nServer got itself in trouble", 500)
-"""What the server says when a handler raised."""
+SERVER_ERROR = as_text("500 Internal Server Error\n\nServer got itself in trouble", 500)
+"""The answer of a server whose handler raised."""

@@ -1,6 +1,6 @@
 """Every route but the socket: a request and the world in, an answer out. No I/O.
 
-`answer` is the whole interface. Requests for pictures come back as the `File` to be painted.
+`answer` is the interface. A request for a picture is answered with the `File` to be painted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reggen.sim.http import view
-from reggen.sim.http.reply import TROUBLE, HttpReply, HttpRequest, as_json, as_text
+from reggen.sim.http.reply import SERVER_ERROR, HttpReply, HttpRequest, as_json, as_text
 from reggen.sim.state import jobs
 from reggen.sim.state.disk import File
 from reggen.sim.state.specs import FOLDERS
@@ -30,64 +30,64 @@ FEATURES: dict[str, Any] = {
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def answer(world: World, ask: HttpRequest) -> HttpReply | File:
-    """What the server says to a request, and does about it."""
-    if world.traits.origin_check and is_foreign(ask):
+def answer(world: World, request: HttpRequest) -> HttpReply | File:
+    """Do what a request asks for, and return the answer, or the file whose picture is the answer."""
+    if world.traits.origin_check and is_foreign(request):
         return HttpReply(403)
-    if ask.method in ("GET", "HEAD") and ask.path == "/view":
-        found = view.locate(world.disk, ask.query)
+    if request.method in ("GET", "HEAD") and request.path == "/view":
+        found = view.locate(world.disk, request.query)
         return HttpReply(found) if isinstance(found, int) else found
     try:
-        return _dispatch(world, ask)
+        return _dispatch(world, request)
     except jobs.BadQueryError as error:
         return as_json({"error": str(error)}, 400)
     except (LookupError, TypeError, ValueError, AttributeError):
-        return TROUBLE  # ComfyUI's handlers do not check what they are sent
+        return SERVER_ERROR  # ComfyUI's handlers do not check what they are sent
 
 
-def _dispatch(world: World, ask: HttpRequest) -> HttpReply:
-    method = "GET" if ask.method == "HEAD" else ask.method
-    table = _TABLE | _JOBS if ask.api and world.traits.jobs else _TABLE
-    keys = (ask.path, *_patterns(ask.parts))
+def _dispatch(world: World, request: HttpRequest) -> HttpReply:
+    method = "GET" if request.method == "HEAD" else request.method
+    table = _TABLE | _JOBS if request.api and world.traits.jobs else _TABLE
+    keys = (request.path, *_patterns(request.parts))
     for key in keys:
         if (method, key) in table:
-            return table[method, key](world, ask)
+            return table[method, key](world, request)
     if any((other, key) in table for other in ("GET", "POST") for key in keys):
         return as_text("405: Method Not Allowed", 405)
     return HttpReply(404)
 
 
 def _patterns(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """The path with its second segment left open, which is where names and ids stand."""
+    """The path with its second segment, a name or an id, replaced by a star."""
     if len(parts) < 2:
         return ()
     return ("/".join(("", parts[0], "*", *parts[2:])),)
 
 
-def is_foreign(ask: HttpRequest) -> bool:
-    """Whether a browser page from elsewhere is talking to a loopback server."""
-    origin, host = ask.headers.get("origin"), ask.headers.get("host", "")
+def is_foreign(request: HttpRequest) -> bool:
+    """True if a browser page of another origin is talking to a loopback server."""
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
     if not origin or urlsplit(f"//{host}").hostname not in _LOOPBACK:
         return False
     return urlsplit(origin).netloc.lower() != host.lower()
 
 
-def _post_prompt(world: World, ask: HttpRequest) -> HttpReply:
-    status, body = world.submit(ask.json(), ask.at)
+def _post_prompt(world: World, request: HttpRequest) -> HttpReply:
+    status, body = world.submit(request.json(), request.at)
     return as_json(body, status, body.get("prompt_id"))
 
 
-def _get_prompt(world: World, _ask: HttpRequest) -> HttpReply:
+def _get_prompt(world: World, _request: HttpRequest) -> HttpReply:
     return as_json(world.status)
 
 
-def _get_queue(world: World, _ask: HttpRequest) -> HttpReply:
+def _get_queue(world: World, _request: HttpRequest) -> HttpReply:
     running = [] if world.running is None else [world.running.as_list()]
-    return as_json({"queue_running": running, "queue_pending": [item.as_list() for item in world.pending]})
+    return as_json({"queue_running": running, "queue_pending": [prompt.as_list() for prompt in world.pending]})
 
 
-def _post_queue(world: World, ask: HttpRequest) -> HttpReply:
-    body = ask.json()
+def _post_queue(world: World, request: HttpRequest) -> HttpReply:
+    body = request.json()
     if body.get("clear"):
         world.clear()
     for prompt_id in body.get("delete", ()):
@@ -95,20 +95,20 @@ def _post_queue(world: World, ask: HttpRequest) -> HttpReply:
     return HttpReply(200)
 
 
-def _get_history(world: World, ask: HttpRequest) -> HttpReply:
-    max_items = int(ask.query["max_items"]) if "max_items" in ask.query else None
-    offset = int(ask.query["offset"]) if "offset" in ask.query and world.traits.history_offset else -1
-    return as_json(world.page(max_items, offset))
+def _get_history(world: World, request: HttpRequest) -> HttpReply:
+    max_items = int(request.query["max_items"]) if "max_items" in request.query else None
+    offset = int(request.query["offset"]) if "offset" in request.query and world.traits.history_offset else -1
+    return as_json(world.history.page(max_items, offset))
 
 
-def _get_history_of(world: World, ask: HttpRequest) -> HttpReply:
-    prompt_id = ask.parts[1]
+def _get_history_of(world: World, request: HttpRequest) -> HttpReply:
+    prompt_id = request.parts[1]
     entry = world.history.get(prompt_id)
     return as_json({} if entry is None else {prompt_id: entry}, prompt_id=prompt_id)
 
 
-def _post_history(world: World, ask: HttpRequest) -> HttpReply:
-    body = ask.json()
+def _post_history(world: World, request: HttpRequest) -> HttpReply:
+    body = request.json()
     if body.get("clear"):
         world.history.clear()
     for prompt_id in body.get("delete", ()):
@@ -116,9 +116,9 @@ def _post_history(world: World, ask: HttpRequest) -> HttpReply:
     return HttpReply(200)
 
 
-def _post_interrupt(world: World, ask: HttpRequest) -> HttpReply:
+def _post_interrupt(world: World, request: HttpRequest) -> HttpReply:
     try:
-        body = ask.json()
+        body = request.json()
     except json.JSONDecodeError:
         body = {}
     prompt_id = body.get("prompt_id")
@@ -126,35 +126,35 @@ def _post_interrupt(world: World, ask: HttpRequest) -> HttpReply:
     return HttpReply(200, prompt_id=prompt_id)
 
 
-def _post_free(world: World, ask: HttpRequest) -> HttpReply:
-    world.free(ask.json())
+def _post_free(world: World, request: HttpRequest) -> HttpReply:
+    world.free(request.json())
     return HttpReply(200)
 
 
-def _get_object_info(world: World, _ask: HttpRequest) -> HttpReply:
+def _get_object_info(world: World, _request: HttpRequest) -> HttpReply:
     return as_json(world.specs.classes)
 
 
-def _get_object_info_of(world: World, ask: HttpRequest) -> HttpReply:
-    name = ask.parts[1]
+def _get_object_info_of(world: World, request: HttpRequest) -> HttpReply:
+    name = request.parts[1]
     described = world.specs.described(name)
     return as_json({name: described} if described else {})
 
 
-def _get_models(_world: World, _ask: HttpRequest) -> HttpReply:
+def _get_models(_world: World, _request: HttpRequest) -> HttpReply:
     return as_json(list(FOLDERS))
 
 
-def _get_models_in(world: World, ask: HttpRequest) -> HttpReply:
-    names = world.specs.models(ask.parts[1])
+def _get_models_in(world: World, request: HttpRequest) -> HttpReply:
+    names = world.specs.models(request.parts[1])
     return HttpReply(404) if names is None else as_json(names)
 
 
-def _get_features(world: World, _ask: HttpRequest) -> HttpReply:
+def _get_features(world: World, _request: HttpRequest) -> HttpReply:
     return as_json(FEATURES) if world.traits.progress_state else HttpReply(404)
 
 
-def _get_system_stats(world: World, _ask: HttpRequest) -> HttpReply:
+def _get_system_stats(world: World, _request: HttpRequest) -> HttpReply:
     system: dict[str, Any] = {"os": "linux", "ram_total": 2**34, "ram_free": 2**33}
     if world.traits.reported is not None:
         system["comfyui_version"] = world.traits.reported
@@ -164,25 +164,25 @@ def _get_system_stats(world: World, _ask: HttpRequest) -> HttpReply:
     return as_json({"system": {**system, "argv": ["main.py", "--cpu"]}, "devices": [device]})
 
 
-def _get_jobs(world: World, ask: HttpRequest) -> HttpReply:
-    return as_json(jobs.listing(world, ask.query))
+def _get_jobs(world: World, request: HttpRequest) -> HttpReply:
+    return as_json(jobs.listing(world, request.query))
 
 
-def _get_job(world: World, ask: HttpRequest) -> HttpReply:
-    prompt_id = ask.parts[1]
+def _get_job(world: World, request: HttpRequest) -> HttpReply:
+    prompt_id = request.parts[1]
     job = jobs.find(world, prompt_id)
     found = as_json({"error": "Job not found"}, 404) if job is None else as_json(job)
     return HttpReply(found.status, found.body, found.content_type, prompt_id=prompt_id)
 
 
-def _cancel_job(world: World, ask: HttpRequest) -> HttpReply:
-    prompt_id = ask.parts[1]
+def _cancel_job(world: World, request: HttpRequest) -> HttpReply:
+    prompt_id = request.parts[1]
     return as_json({"cancelled": jobs.cancel(world, prompt_id)}, prompt_id=prompt_id)
 
 
-def _cancel_jobs(world: World, ask: HttpRequest) -> HttpReply:
+def _cancel_jobs(world: World, request: HttpRequest) -> HttpReply:
     try:
-        body = ask.json()
+        body = request.json()
     except json.JSONDecodeError:
         return as_json({"error": "Request body must be valid JSON"}, 400)
     wanted = body.get("job_ids") if isinstance(body, dict) else None

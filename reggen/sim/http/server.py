@@ -1,6 +1,6 @@
-"""The stand-in on a real port. Moves bytes between aiohttp and `Sim`; everything is decided there.
+"""The stand-in on a real port. Moves bytes between aiohttp and `Sim`, which decides everything.
 
-What `serve` has started has ended when it returns: no task, no socket, no thread is left over.
+When `serve` returns, all that it has started has ended: no task, socket or thread is left.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LARGEST_REQUEST = 100 * 2**20
 
 
 class WebPort:
-    """A TCP port with aiohttp behind it. With port 0 the first opening chooses one, to be kept."""
+    """A TCP port with aiohttp behind it. With port 0 the first opening chooses one, which is kept."""
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._host, self._port, self._tls = host, port, tls
@@ -41,7 +41,7 @@ class WebPort:
         return f"{'https' if self._tls else 'http'}://{host}:{self._port}"
 
     async def open(self, sim: Sim) -> None:
-        """Listen on behalf of `sim`. OSError if the port is taken."""
+        """Listen on behalf of `sim`. Raises OSError if the port is taken."""
         self._sim = sim
         app = web.Application(client_max_size=_LARGEST_REQUEST)
         app.router.add_route("*", "/{tail:.*}", self._handle)
@@ -72,15 +72,15 @@ class WebPort:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         task = asyncio.current_task()
         if task is not None:
-            self._sim.own(task)
-        ask = await _ask(request)
-        if ask.path == "/ws" and ask.method == "GET":
-            return await self._socket(request, ask)
-        reply, fault = await self._sim.answer(ask)
+            self._sim.tasks.own(task)
+        read = await _read(request)
+        if read.path == "/ws" and read.method == "GET":
+            return await self._socket(request, read)
+        reply, fault = await self._sim.answer(read)
         return await _respond(request, reply, fault)
 
-    async def _socket(self, request: web.Request, ask: HttpRequest) -> web.StreamResponse:
-        reply, fault = await self._sim.admit(ask)
+    async def _socket(self, request: web.Request, read: HttpRequest) -> web.StreamResponse:
+        reply, fault = await self._sim.admit(read)
         if reply.status != 101:
             return await _respond(request, reply, fault)
         ws = web.WebSocketResponse(max_msg_size=0)
@@ -88,12 +88,12 @@ class WebPort:
             await ws.prepare(request)
         except ConnectionError:
             return web.Response()  # the client has gone; aiohttp finds that out once more
-        sid = ask.query.get("clientId") or uuid.uuid4().hex
+        sid = read.query.get("clientId") or uuid.uuid4().hex
         try:
-            await self._sim.greet(sid, ws, request.transport)
+            await self._sim.process.greet(sid, ws, request.transport)
             await self._listen(sid, ws)
         finally:
-            self._sim.leave(sid, ws)
+            self._sim.process.hub.leave(sid, ws)
         return ws
 
     async def _listen(self, sid: str, ws: web.WebSocketResponse) -> None:
@@ -101,10 +101,11 @@ class WebPort:
         async for message in ws:
             if message.type is WSMsgType.TEXT and first:
                 first = False
-                await self._sim.hear(sid, message.data)
+                await self._sim.process.hear(sid, message.data)
 
 
-async def _ask(request: web.Request) -> HttpRequest:
+async def _read(request: web.Request) -> HttpRequest:
+    """The whole of a request as a plain value."""
     api = request.path.startswith("/api/")
     return HttpRequest(
         method=request.method,
@@ -118,14 +119,14 @@ async def _ask(request: web.Request) -> HttpRequest:
 
 
 async def _respond(request: web.Request, reply: HttpReply, fault: Fault | None) -> web.StreamResponse:
-    what = "" if fault is None else fault.do
-    if what == "reset" and request.transport is not None:
+    action = "" if fault is None else fault.do
+    if action == "reset" and request.transport is not None:
         reset(request.transport)
-    if what == "silent":
+    if action == "silent":
         await _gone(request)
-    if fault is not None and what == "flood":
+    if fault is not None and action == "flood":
         return await _flood(request, fault)
-    if fault is not None and what in ("cut", "trickle", "endless") and reply.status == 200:
+    if fault is not None and action in ("cut", "trickle", "endless") and reply.status == 200:
         return await _bad_body(request, reply, fault)
     textual = reply.content_type.startswith(("text", "application/json"))
     return web.Response(
@@ -144,7 +145,7 @@ async def _gone(request: web.Request) -> None:
 
 
 async def _flood(request: web.Request, fault: Fault) -> web.StreamResponse:
-    """An answer without measure, for as long as the client reads it."""
+    """An endless answer, for as long as the client reads it."""
     response = web.StreamResponse(status=200 if fault.status == 503 else fault.status)
     response.content_type = "application/json"
     if fault.packed:
@@ -157,7 +158,7 @@ async def _flood(request: web.Request, fault: Fault) -> web.StreamResponse:
 
 
 async def _bad_body(request: web.Request, reply: HttpReply, fault: Fault) -> web.StreamResponse:
-    """A body that is too short for its length, comes slowly, or never ends."""
+    """A body that is shorter than its declared length, comes slowly, or never ends."""
     response = web.StreamResponse(headers={**reply.headers, "Content-Type": reply.content_type})
     if fault.do != "endless":
         response.content_length = len(reply.body)
@@ -204,14 +205,14 @@ async def run_forever(
     script: Script,
     on_ready: Callable[[list[str]], None],
 ) -> None:
-    """Serve on `count` consecutive ports, tell `on_ready` their URLs, and go on until cancelled.
+    """Serve on `count` consecutive ports, hand `on_ready` their URLs, and go on until cancelled.
 
-    OSError if a port is taken. With port 0 each server chooses its own.
+    Raises OSError if a port is taken. With port 0 each server chooses its own.
     """
     async with AsyncExitStack() as stack:
         sims = []
         for number in range(count):
-            # Each server has accidents of its own.
+            # each server has chances of its own
             own = replace(script, seed=script.seed + number)
             one = serve(settings, own, host, port + number if port else 0)
             sims.append(await stack.enter_async_context(one))

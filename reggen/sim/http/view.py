@@ -1,6 +1,6 @@
-"""/view: which file a query means, and the bytes it is answered with. No I/O.
+"""/view: the file that a query means, and the answer with its bytes. No I/O.
 
-Files are painted elsewhere; `locate` says which one, `serve` makes the answer out of its bytes.
+Files are painted elsewhere: `locate` finds one, `serve` makes the answer from its bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 
 
 def locate(disk: Disk, query: Mapping[str, str]) -> File | int:
-    """The file that is asked for, or the status that refuses it."""
+    """The requested file, or the HTTP status that refuses it."""
     if "filename" not in query:
         return 404
     name, folder = query["filename"], query.get("type", "output")

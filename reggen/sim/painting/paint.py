@@ -18,7 +18,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from reggen.sim.state.graph import Look, PaintedPicture
+from reggen.sim.state.graph import Appearance, PaintedPicture
 
 _FIELDS = (64, 16, 16, 32, 16)  # seed, width, height, prompt checksum, index in the batch
 _PAYLOAD_BITS = sum(_FIELDS)
@@ -29,7 +29,7 @@ _SMALLEST_MARKED = 16
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the strip of cells says about a picture."""
+    """The content of the strip of cells."""
 
     seed: int
     width: int
@@ -39,12 +39,12 @@ class Mark:
 
     @classmethod
     def of(cls, text: str, seed: int, width: int, height: int, index: int = 0) -> Mark:
-        """The mark that `paint` would leave with these arguments."""
+        """The mark that `paint` leaves with these arguments."""
         crc = zlib.crc32(text.encode("utf-8", "replace"))
         return cls(seed % 2**64, width % 2**16, height % 2**16, crc, index % 2**16)
 
 
-def paint(
+def paint(  # wide: everything that a picture shows
     text: str,
     seed: int,
     width: int,
@@ -52,18 +52,18 @@ def paint(
     *,
     index: int = 0,
     color: int | None = None,
-    look: Look = "plain",
+    appearance: Appearance = "plain",
     chunks: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A PNG of exactly `width` x `height`, the same bytes for the same arguments.
+    """Paint a PNG of exactly `width` x `height`; the same bytes for the same arguments.
 
-    `color` (0xRRGGBB) gives a plain surface without a mark, as do the looks "black" and "flat";
-    so is the look "noise"; "wrong" paints another picture than the one asked for. `chunks` become PNG text.
+    `color` (0xRRGGBB) gives a plain surface, as do the appearances "black" and "flat"; like "noise", it has no mark.
+    "wrong" paints another picture than the one asked for. `chunks` become PNG text.
     """
-    if look == "wrong":
+    if appearance == "wrong":
         text, seed = f"not {text}", seed ^ 0x5A5A5A5A
-    plain = {"black": 0, "flat": 0x7F7F7F}.get(look, color)
-    if look == "noise":
+    plain = {"black": 0, "flat": 0x7F7F7F}.get(appearance, color)
+    if appearance == "noise":
         image = Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(3 * width * height))
     elif plain is not None:
         image = Image.new("RGB", (width, height), (plain >> 16 & 255, plain >> 8 & 255, plain & 255))
@@ -76,7 +76,7 @@ def paint(
 
 @lru_cache(maxsize=32)
 def paint_file(picture: PaintedPicture, chunks: tuple[tuple[str, str], ...]) -> bytes:
-    """The PNG that shows this picture. The last few are remembered, for those who ask in pieces."""
+    """The PNG that shows this picture. The last few are remembered, for clients that fetch ranges."""
     return paint(
         picture.text,
         picture.seed,
@@ -84,13 +84,13 @@ def paint_file(picture: PaintedPicture, chunks: tuple[tuple[str, str], ...]) -> 
         picture.height,
         index=picture.index,
         color=picture.color,
-        look=picture.look,
+        appearance=picture.appearance,
         chunks=dict(chunks),
     )
 
 
 def paint_preview(seed: int, width: int, height: int, share: float) -> bytes:
-    """A JPEG of the unfinished picture, scaled to 512 pixels as ComfyUI scales its previews."""
+    """Paint a JPEG of the unfinished picture, scaled to 512 pixels as ComfyUI scales its previews."""
     scale = 512 / max(width, height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     haze = Image.effect_noise((64, 64), 90).convert("RGB").resize(size)
@@ -100,7 +100,7 @@ def paint_preview(seed: int, width: int, height: int, share: float) -> bytes:
 
 
 def reencode(png: bytes, form: str, quality: int, channel: str) -> bytes:
-    """The picture in another format ("webp", "jpeg", "png"), or only its alpha channel; no text."""
+    """Convert a picture to another format ("webp", "jpeg", "png"), or to its alpha channel; without text chunks."""
     with Image.open(io.BytesIO(png), formats=["PNG", "WEBP", "JPEG"]) as opened:
         image = opened.convert("RGB")
     if channel == "a":
@@ -111,7 +111,7 @@ def reencode(png: bytes, form: str, quality: int, channel: str) -> bytes:
 
 
 def read_mark(png: bytes) -> Mark:
-    """The mark in a PNG that `paint` made; ValueError if it holds none, or a damaged one."""
+    """Read the mark in a picture that `paint` made. Raises ValueError if there is none, or a damaged one."""
     with Image.open(io.BytesIO(png), formats=["PNG", "WEBP", "JPEG"]) as opened:
         image = opened.convert("RGB")
     if min(image.size) < _SMALLEST_MARKED:

@@ -1,4 +1,4 @@
-"""What a server remembers of the nodes it has run, by signature.
+"""The results of nodes that a server remembers, by signature.
 
 By default a result survives only into a prompt that contains the same node again. With a size, that
 many results are kept, the ones longest unused going first.
@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 Result = dict[str, Any] | None
-"""What an output node reported (`{"images": [...]}`), or None from a node that reports nothing."""
+"""The report of an output node (`{"images": [...]}`), or None for a node that reports nothing."""
 
 
 class ExecutionCache:
-    """Results by node signature. A prompt begins, looks up, and puts in what it ran."""
+    """Results by node signature. A prompt begins, looks results up, and puts in those of the nodes it ran."""
 
     def __init__(self, size: int = 0) -> None:
         self._size = size
@@ -24,7 +24,7 @@ class ExecutionCache:
         return key in self._kept
 
     def begin(self, keys: Iterable[str]) -> None:
-        """A prompt with these nodes starts: forget what it gives no reason to keep."""
+        """Start a prompt with these nodes: forget the results that neither it nor the size keeps."""
         wanted = {key: self._kept[key] for key in keys if key in self._kept}
         rest = {key: result for key, result in self._kept.items() if key not in wanted}
         room = max(0, self._size - len(wanted))
@@ -36,7 +36,7 @@ class ExecutionCache:
         return self._kept[key]
 
     def put(self, key: str, result: Result) -> None:
-        """Remember what a node gave."""
+        """Remember the result of a node."""
         self._kept[key] = result
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""The output and temp folders: names, counters, and what each file shows. No real files.
+"""The output and temp folders: names, counters, and the picture of each file. No real files.
 
 A file is kept as the picture it shows and is painted when somebody asks for it, so that a night's
 worth of them costs no memory. Painting is deterministic: the same file has the same bytes each time.
@@ -45,9 +45,9 @@ class Disk:
         text: tuple[tuple[str, str], ...],
         now: float,
     ) -> list[dict[str, str]]:
-        """Save pictures under `prefix` with consecutive numbers; what `images` says about them.
+        """Save pictures under `prefix` with consecutive numbers; return their entries in `images`.
 
-        The first number is the highest one in use plus one. OutsideError if the prefix leads out.
+        The first number is the highest one in use plus one. Raises OutsideError if the prefix leads out.
         """
         pictures = list(pictures)
         subfolder, name = self._place(_filled(prefix, pictures[0], now))
@@ -61,13 +61,13 @@ class Disk:
         return entries
 
     def find(self, folder: str, subfolder: str, name: str) -> File | None:
-        """The file under that name, if there is one."""
+        """The file of that name, or None."""
         return self.files.get((folder, "" if subfolder == "." else subfolder, name))
 
     def another(self, file: File) -> File:
-        """A file of another prompt: the newest, or one that somebody else has left here.
+        """A file of another prompt: the newest, or else one that another client seems to have saved.
 
-        Not of the same seed: two pictures of one batch carry the same note, and nobody could tell them apart.
+        Not of the same seed: two pictures of one batch carry the same note and could not be told apart.
         """
         others = [other for other in self.files.values() if other.picture.seed != file.picture.seed]
         if others:
@@ -76,12 +76,12 @@ class Disk:
         return File("ComfyUI_00001_.png", picture, (("prompt", "{}"),), file.saved_at)
 
     def delete(self, folder: str, subfolder: str, name: str) -> None:
-        """Remove a file; its number comes back into use if it was the highest."""
+        """Remove a file; its number is used again if it was the highest."""
         del self.files[folder, subfolder, name]
         self._highest.clear()
 
     def wipe_temp(self) -> None:
-        """What a server does to its temp folder when it starts."""
+        """Empty the temp folder, as a server does when it starts."""
         self.files = {key: file for key, file in self.files.items() if key[0] != "temp"}
         self._highest.clear()
 
@@ -111,7 +111,7 @@ def _number(filename: str, name: str) -> int:
 
 
 def _filled(prefix: str, picture: PaintedPicture, now: float) -> str:
-    """The prefix with %width%, %height% and the parts of the date put in."""
+    """The prefix with %width%, %height% and the parts of the date replaced."""
     if "%" not in prefix:
         return prefix
     day = time.localtime(now)

@@ -1,4 +1,4 @@
-"""Reading a prompt graph: links, order, signatures, and what picture a save node would give.
+"""Reading a prompt graph: links, order, signatures, and the picture that arrives at a save node.
 
 A graph is `{node id: {"class_type": name, "inputs": {name: value or [node id, slot]}}}`. Everything
 here reads it and changes nothing.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 Graph = dict[str, dict[str, Any]]
-Look = Literal["plain", "black", "flat", "noise", "wrong"]
+Appearance = Literal["plain", "black", "flat", "noise", "wrong"]
 T = TypeVar("T")
 
 SEEDS = ("seed", "noise_seed")
@@ -23,7 +23,7 @@ VALUES = ("value", "int", "number", "float", "string", "text", "seed")
 
 @dataclass(frozen=True, slots=True)
 class PaintedPicture:
-    """What one saved file shows: enough to paint it, the same each time."""
+    """The content of a saved file: all that is needed to paint it, the same each time."""
 
     text: str = ""
     seed: int = 0
@@ -31,11 +31,11 @@ class PaintedPicture:
     height: int = 512
     index: int = 0
     color: int | None = None
-    look: Look = "plain"
+    appearance: Appearance = "plain"
 
 
 def is_link(value: Any) -> bool:
-    """Whether an input's value names another node's output."""
+    """True if an input's value names another node's output."""
     return isinstance(value, list) and len(value) == 2
 
 
@@ -73,7 +73,7 @@ def upstream(graph: Graph, start: str) -> Iterator[str]:
 
 
 def signatures(graph: Graph) -> dict[str, str]:
-    """For each node a key that changes when it, or anything it reads from, changes.
+    """A key for each node that changes when the node, or anything it reads from, changes.
 
     Nodes in a loop, or reading from one, have no signature.
     """
@@ -97,7 +97,7 @@ def _signature(node: dict[str, Any], keys: dict[str, str]) -> str:
 
 
 def is_sampler(graph: Graph, node_id: str) -> bool:
-    """Whether running this node is what takes the time."""
+    """True if this node is one that takes the time."""
     node = graph[node_id]
     inputs = node.get("inputs", {})
     if "steps" in inputs and any(name in inputs for name in SEEDS):
@@ -106,7 +106,7 @@ def is_sampler(graph: Graph, node_id: str) -> bool:
 
 
 def steps(graph: Graph, node_id: str) -> int:
-    """How many steps a sampler takes: its own number, or the nearest upstream one; else 20."""
+    """The number of a sampler's steps: its own, or the nearest upstream one; else 20."""
     found = _nearest(graph, node_id, ("steps",), int)
     return max(1, found) if found is not None else 20
 
@@ -120,7 +120,7 @@ def describe(graph: Graph, save_id: str) -> list[PaintedPicture]:
 
 
 def pictures(graph: Graph, start: str) -> list[PaintedPicture]:
-    """The pictures that a node has to do with: a batch of them, equal but for the index."""
+    """The pictures at a node: a batch of them, equal but for the index."""
     width, height, batch, color = _canvas(graph, start)
     seed = _nearest(graph, start, SEEDS, int) or 0
     text = "" if color is not None else _prompt(graph, start)
@@ -166,7 +166,7 @@ def _nearest(graph: Graph, start: str, names: tuple[str, ...], kind: type[T]) ->
 
 
 def _value(graph: Graph, value: Any, kind: type[T], depth: int = 8) -> T | None:
-    """A value given in place, or through nodes that only hand a value on."""
+    """A value given in place, or by a link to nodes that only pass a value on."""
     if isinstance(value, kind) and not isinstance(value, bool):
         return value
     if not is_link(value) or value[0] not in graph or depth == 0:

@@ -1,11 +1,11 @@
-"""/api/jobs: the same prompts once more, seen as jobs with a status each."""
+"""/api/jobs: the prompts of queue and history as jobs, each with a status."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from reggen.sim.state.model import Item
+from reggen.sim.state.model import QueuedPrompt
 from reggen.sim.state.world import World
 
 STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")
@@ -24,7 +24,7 @@ class BadQueryError(ValueError):
 
 
 def find(world: World, prompt_id: str) -> Job | None:
-    """One job with everything known about it; None if the server knows no such prompt."""
+    """One job with all its details; None if the server knows no such prompt."""
     if prompt_id in world.history:
         entry = world.history[prompt_id]
         details = {
@@ -37,7 +37,7 @@ def find(world: World, prompt_id: str) -> Job | None:
 
 
 def listing(world: World, query: Mapping[str, str]) -> dict[str, Any]:
-    """The jobs that match a query, sorted and cut to a page. BadQueryError for a query that cannot be."""
+    """The jobs that match a query, sorted and cut to a page. Raises BadQueryError."""
     wanted = _statuses(query)
     limit = _number(query, "limit", least=1)
     offset = _number(query, "offset") or 0
@@ -54,7 +54,7 @@ def listing(world: World, query: Mapping[str, str]) -> dict[str, Any]:
 
 
 def cancel(world: World, prompt_id: str) -> bool:
-    """Stop or dequeue a prompt; whether there was anything to signal."""
+    """Stop or dequeue a prompt; False if it neither runs nor waits."""
     return world.interrupt_if_running(prompt_id) or world.delete(prompt_id)
 
 
@@ -101,7 +101,7 @@ def _waiting(world: World) -> list[Job]:
     return [_queued(item, "pending") for item in world.pending] + running
 
 
-def _queued(item: Item, status: str) -> Job:
+def _queued(item: QueuedPrompt, status: str) -> Job:
     job = _base(item.prompt_id, status, item.number, item.extra)
     job |= {"outputs_count": 0, "previewable_outputs_count": 0}
     return job | _workflow(item.extra)

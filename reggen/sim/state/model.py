@@ -1,11 +1,11 @@
-"""The nouns of an execution: what waits, what leaves, what goes wrong, how it ends."""
+"""The values of an execution: prompts, frames, pauses, mishaps and endings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reggen.sim.state.graph import Graph, Look, PaintedPicture
+from reggen.sim.state.graph import Appearance, Graph, PaintedPicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture to be sent as a binary frame: a preview, or the whole of it."""
+class PictureFrame:
+    """A picture to be sent as a binary frame: a preview, or the whole picture."""
 
     picture: PaintedPicture
     share: float
@@ -31,14 +31,14 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Time passes. `interruptible` ones end early when somebody interrupts."""
+    """A time to wait. An interruptible one ends early at an interrupt."""
 
     seconds: float
     interruptible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class QueuedPrompt:
     """A prompt that was accepted."""
 
     number: float
@@ -54,19 +54,19 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Mishap:
-    """What goes wrong in one execution on purpose."""
+    """A failure of one execution that a fault orders."""
 
-    kind: Literal["fail", "blocked", "blank", "interrupt", "look", "die"]
+    kind: Literal["fail", "blocked", "blank", "interrupt", "appearance", "die"]
     exception_type: str = "RuntimeError"
     message: str = "rehearsed failure"
     node: str = ""
     """A node id or class name; empty: the first sampler, or else the first node that runs."""
-    look: Look = "plain"
+    appearance: Appearance = "plain"
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an execution ended: what its history entry will say."""
+    """The end of an execution, as its history entry will show it."""
 
     success: bool
     outputs: dict[str, Any]
@@ -77,7 +77,7 @@ class Ending:
 
 
 class NodeError(Exception):
-    """A node that raised: the type and the message that the frame will name."""
+    """A node that raised: the exception type and message that the frame will name."""
 
     def __init__(self, exception_type: str, message: str) -> None:
         super().__init__(exception_type, message)
@@ -86,8 +86,8 @@ class NodeError(Exception):
 
 
 class WorkerDiedError(Exception):
-    """The worker thread ended in the middle: nothing will ever run again."""
+    """The worker thread has ended in the middle: nothing will run any more."""
 
 
 class InterruptError(Exception):
-    """Somebody has asked the running prompt to stop, and it has noticed."""
+    """The running prompt has noticed that it was interrupted."""

@@ -20,7 +20,7 @@ _MODEL_LISTS = {
     ("VAELoader", "vae_name"): "vaes",
     ("UNETLoader", "unet_name"): "unets",
 }
-"""Which input of which class lists which folder of models."""
+"""The input of a class that lists a kind of models."""
 
 FOLDERS = {"checkpoints": "checkpoints", "loras": "loras", "vae": "vaes", "diffusion_models": "unets"}
 """Names under /models, and the settings that fill them."""
@@ -46,7 +46,7 @@ class Specs:
             self.classes[class_type] = spec
 
     def described(self, class_type: str) -> dict[str, Any] | None:
-        """A class as /object_info gives it; a lenient server has every class, and names no choices."""
+        """A class as /object_info gives it, or None; a lenient server has every class, without choices."""
         if not self.lenient:
             return self.classes.get(class_type)
         return {"input": {"required": {}}, "name": class_type, "output_node": self.saves(class_type)}
@@ -66,7 +66,7 @@ class Specs:
         }
 
     def saves(self, class_type: str) -> bool:
-        """Whether a node of this class is an output; unknown ones are judged by their name."""
+        """True if a node of this class is an output; an unknown class is judged by its name."""
         if class_type in self.classes:
             return bool(self.classes[class_type]["output_node"])
         return self.lenient and any(word in class_type.lower() for word in ("save", "preview"))

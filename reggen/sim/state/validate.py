@@ -1,6 +1,6 @@
-"""Which prompts a server refuses, and in which words.
+"""Validation of prompts, with the words in which a server refuses them.
 
-`check` is the whole of it: it coerces values in the graph in place ("5" becomes 5 for an INT, as the
+`check` is the interface: it coerces values in the graph in place ("5" becomes 5 for an INT, as the
 server does) and says which outputs can run and what is wrong with the others.
 """
 
@@ -21,7 +21,7 @@ PLAIN: dict[str, Any] = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": b
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What validation found. With an `error` the prompt is refused; without, `outputs` will run."""
+    """The result of a validation. With an `error` the prompt is refused; without, `outputs` will run."""
 
     error: Error | None
     outputs: list[str]
@@ -29,7 +29,7 @@ class Validation:
 
 
 def check(graph: Graph, specs: Specs, traits: Traits, targets: list[str] | None = None) -> Validation:
-    """Judge a prompt. Raises what the server would (a 500) on a graph that is no graph at all."""
+    """Validate a prompt. Raises what the server would (a 500) on a value that is not a graph."""
     nothing: Any = [] if traits.errors_as_list else {}
     error, outputs = _outputs(graph, specs, traits, targets)
     if error is not None:
@@ -80,7 +80,7 @@ def _missing_class(node_id: str, node: dict[str, Any], traits: Traits) -> Error:
 
 @dataclass(slots=True)
 class _Checker:
-    """One validation: walks up from each output, judging every node once."""
+    """One validation: walks up from each output and judges every node once."""
 
     graph: Graph
     specs: Specs
@@ -91,7 +91,7 @@ class _Checker:
     reasons: list[Error] = field(default_factory=list)
 
     def accepts(self, output: str) -> bool:
-        """Whether an output can run; what stands against it goes into `node_errors` and `reasons`."""
+        """True if an output can run; the errors against it go into `node_errors` and `reasons`."""
         try:
             valid, reasons = self.judge(output)
         except (LookupError, TypeError, AttributeError) as error:
@@ -105,7 +105,7 @@ class _Checker:
         return valid
 
     def judge(self, node_id: str) -> tuple[bool, list[Error]]:
-        """Whether a node and all it reads from are valid, and this node's own errors."""
+        """Validity of a node and all it reads from, and this node's own errors."""
         if node_id in self.judged:
             return self.judged[node_id]
         if node_id in self.path:
