@@ -22,8 +22,21 @@ from urllib.parse import quote, urljoin
 import aiohttp
 from yarl import URL
 
-from reggen.comfy import describe, protocol, sanitize, tls, websocket
+from reggen.comfy import describe, sanitize, tls, websocket
+from reggen.comfy.history import ImageRef, Outcome, is_unknown_job, read_history, read_job
 from reggen.comfy.json_stream import ItemReader
+from reggen.comfy.listings import (
+    OrphanedPrompt,
+    Queue,
+    find_in_history,
+    read_orphans,
+    read_queue,
+    slim_entry,
+    slim_item,
+)
+from reggen.comfy.node_classes import read_node_class
+from reggen.comfy.server_info import read_free_memory, read_queue_depth, read_version
+from reggen.comfy.submission import PostAccepted, read_partly_queued, read_submission
 from reggen.comfy.throttle import Throttle, is_limit
 from reggen.comfy.websocket import EventSocket
 from reggen.errors import HttpStatusError, InvalidResponse, ReggenError, ServerError, Unreachable, UntrustedCertificate
@@ -83,7 +96,7 @@ class Client:
     ) -> None:
         self.url, self.name = url.rstrip("/"), name or url
         self._headers, self._timeouts = dict(headers or {}), timeouts or Timeouts()
-        self._secrets = sanitize.words_of(self._headers.values())
+        self._secrets = sanitize.secret_forms(self._headers.values())
         self._pin, self._origin = pin, _origin(URL(self.url))
         self._throttle = Throttle()
         self._largest = 0  # characters of the largest graph that was posted: a history entry repeats it
@@ -109,38 +122,38 @@ class Client:
 
     # ---- prompts
 
-    async def post(self, body: Mapping[str, Any]) -> protocol.PostAccepted:
+    async def post(self, body: Mapping[str, Any]) -> PostAccepted:
         """POST /prompt. Raises PromptRejected too; nothing is left queued then."""
         doing = "queueing a prompt"
         self._largest = max(self._largest, len(json.dumps(body["prompt"])))
         status, answer = await self._json("POST", "/prompt", doing, body=body, allowed=(200, 400))
-        result = protocol.read_submission(self.name, status, answer)
+        result = read_submission(self.name, status, answer)
         result = self._quiet(result) if isinstance(result, ReggenError) else result
-        if isinstance(result, protocol.PostAccepted):
+        if isinstance(result, PostAccepted):
             return result
-        if status == 200 and (queued := protocol.dropped_prompt(answer)):
+        if status == 200 and (queued := read_partly_queued(answer)):
             await self.take_back([queued])
         raise result
 
-    async def queue(self) -> protocol.Queue:
+    async def queue(self) -> Queue:
         """GET /queue."""
-        return protocol.read_queue(self.name, await self._queue("reading the queue"))
+        return read_queue(self.name, await self._queue("reading the queue"))
 
-    async def history(self, prompt_id: str) -> protocol.Outcome | None:
+    async def history(self, prompt_id: str) -> Outcome | None:
         """GET /history/{id}: how the prompt ended, or None while it has not (or is unknown)."""
         no_history: HttpStatusError | None = None
         if not self._by_jobs:
             try:
-                most = sanitize.ANSWER + _ECHOES * min(self._largest, sanitize.LISTING)
+                most = sanitize.LARGEST_ANSWER + _ECHOES * min(self._largest, sanitize.LARGEST_LISTING)
                 _, body = await self._json("GET", f"/history/{quote(prompt_id, safe='')}", _HISTORY, most=most)
-                return self._outcome(protocol.read_history(self.name, prompt_id, body))
+                return self._outcome(read_history(self.name, prompt_id, body))
             except HttpStatusError as refusal:
                 if refusal.status != 404:
                     raise
                 no_history = refusal
         return await self._job(prompt_id, no_history)
 
-    async def _job(self, prompt_id: str, no_history: HttpStatusError | None) -> protocol.Outcome | None:
+    async def _job(self, prompt_id: str, no_history: HttpStatusError | None) -> Outcome | None:
         """GET /api/jobs/{id}: the same of servers whose proxy knows no /history, where 404 is no unknown id."""
         path = f"/api/jobs/{quote(prompt_id, safe='')}"
         try:
@@ -152,12 +165,12 @@ class Client:
             if no_history and gone:
                 raise _no_way_to_look(self.name) from None
             raise
-        if status == 404 and not protocol.is_unknown_job(body):
+        if status == 404 and not is_unknown_job(body):
             raise _no_way_to_look(self.name)
         self._by_jobs = True
-        return None if status == 404 else self._outcome(protocol.read_job(self.name, prompt_id, body))
+        return None if status == 404 else self._outcome(read_job(self.name, prompt_id, body))
 
-    def _outcome(self, outcome: protocol.Outcome | None) -> protocol.Outcome | None:
+    def _outcome(self, outcome: Outcome | None) -> Outcome | None:
         return self._quiet(outcome) if isinstance(outcome, ReggenError) else outcome
 
     async def find(self, prompt_id: str) -> str | None:
@@ -169,13 +182,13 @@ class Client:
         if self._by_jobs:  # such a server keeps the id that it is given
             return None
         newest = await self._newest(100, _HISTORY)
-        return protocol.find_in_history(self.name, newest, prompt_id)
+        return find_in_history(self.name, newest, prompt_id)
 
-    async def orphans(self) -> list[protocol.OrphanedPrompt]:
+    async def orphans(self) -> list[OrphanedPrompt]:
         """Prompts of reggen's that the server holds, from whichever run: queued, or among its newest done ones."""
         doing = "looking for prompts of an earlier run"
         queue = await self._queue(doing)  # first: what leaves it enters the history
-        return protocol.orphans(self.name, queue, await self._newest(_NEWEST, doing))
+        return read_orphans(self.name, queue, await self._newest(_NEWEST, doing))
 
     async def delete(self, prompt_ids: Iterable[str]) -> None:
         """Take prompts out of the queue, by id. Running and unknown ones are left as they are."""
@@ -215,17 +228,17 @@ class Client:
     async def remaining(self) -> int:
         """Prompts running and waiting, everybody's. The cheapest sign of life."""
         _, body = await self._json("GET", "/prompt", "asking for a sign of life")
-        return protocol.remaining(self.name, body)
+        return read_queue_depth(self.name, body)
 
     async def version(self) -> str:
         """ComfyUI's version as it names it, or "unknown"."""
         _, body = await self._json("GET", "/system_stats", "asking for the version")
-        return self.hushed(protocol.version(body))
+        return self.hushed(read_version(body))
 
     async def memory_left(self) -> float | None:
         """The part of its devices' memory that is free, of the fullest; None when it does not say."""
         _, body = await self._json("GET", "/system_stats", "asking for its memory")
-        return protocol.memory_left(body)
+        return read_free_memory(body)
 
     async def aims_interrupts(self) -> bool:
         """Whether an interrupt by prompt id spares other prompts. Told by a route that came later."""
@@ -238,13 +251,13 @@ class Client:
     async def node_class(self, name: str) -> dict[str, Any] | None:
         """A node class as /object_info describes it; None when the server does not have it."""
         path = f"/object_info/{quote(name, safe='')}"
-        _, body = await self._json("GET", path, "asking for its nodes", most=sanitize.NODE_CLASS)
-        return protocol.node_class(self.name, body, name)
+        _, body = await self._json("GET", path, "asking for its nodes", most=sanitize.LARGEST_NODE_CLASS)
+        return read_node_class(self.name, body, name)
 
     # ---- pictures and frames
 
     @asynccontextmanager
-    async def view(self, image: protocol.ImageRef) -> AsyncIterator[Download]:
+    async def view(self, image: ImageRef) -> AsyncIterator[Download]:
         """GET /view, streamed."""
         doing = "downloading an image"
         await self._turn()
@@ -259,7 +272,7 @@ class Client:
             raise
 
     @asynccontextmanager
-    async def _picture(self, image: protocol.ImageRef, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _picture(self, image: ImageRef, doing: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer to GET /view. A store answers with the picture's address: followed, without the job's headers."""
         params = {"filename": image.filename, "subfolder": image.subfolder, "type": image.kind}
         url, plain = URL(f"{self.url}/view").with_query(params), {"Accept-Encoding": "identity"}
@@ -271,7 +284,9 @@ class Client:
                 if response.status not in _MOVED or not elsewhere:
                     await self._refuse(response, doing, "/view", (200,), "" if own else f"{url.host} says")
                     if describe.is_page("", kind := _kind(response)):
-                        raise self._no_json(doing, sanitize.decoded(await _beginning(response)), kind, sanitize.NO_JSON)
+                        raise self._no_json(
+                            doing, sanitize.decode_text(await _beginning(response)), kind, sanitize.NOT_JSON
+                        )
                     yield response
                     return
                 url = self._next(url, elsewhere, response.status, doing)
@@ -385,7 +400,7 @@ class Client:
     async def _said(self, method: str, path: str, doing: str, body: Mapping[str, Any]) -> None:
         """Ask for something whose answer says nothing."""
         async with self._asked(method, path, doing, body=body) as response:
-            await _read(response, sanitize.ANSWER)
+            await _read(response, sanitize.LARGEST_ANSWER)
 
     async def _json(
         self,
@@ -395,38 +410,38 @@ class Client:
         *,
         body: Mapping[str, Any] | None = None,
         allowed: tuple[int, ...] = (200,),
-        most: int = sanitize.ANSWER,
+        most: int = sanitize.LARGEST_ANSWER,
     ) -> tuple[int, Any]:
         async with self._asked(method, path, doing, body=body, allowed=allowed) as response:
-            text = sanitize.decoded(await _read(response, most))
+            text = sanitize.decode_text(await _read(response, most))
             try:
-                return response.status, sanitize.parsed(text)
+                return response.status, sanitize.parse_json(text)
             except sanitize.Unacceptable as closed:
                 raise self._no_json(doing, text, _kind(response), closed.what) from None
 
     async def _queue(self, doing: str) -> dict[str, Any]:
-        return await self._listing("/queue", doing, protocol.slim_item, lists=True)
+        return await self._listing("/queue", doing, slim_item, lists=True)
 
     async def _newest(self, count: int, doing: str) -> dict[str, Any]:
-        return await self._listing(f"/history?max_items={count}", doing, protocol.slim_entry, lists=False)
+        return await self._listing(f"/history?max_items={count}", doing, slim_entry, lists=False)
 
     async def _listing(self, path: str, doing: str, slim: Callable[[Any], Any], *, lists: bool) -> dict[str, Any]:
         """A listing that can be long, read item by item."""
         skimmer, head = ItemReader(slim, lists=lists), b""
         async with self._asked("GET", path, doing) as response:
             try:
-                async for chunk in _unpacked(response, sanitize.LISTING):
+                async for chunk in _unpacked(response, sanitize.LARGEST_LISTING):
                     head = head or chunk
                     skimmer.feed(chunk)
                 return skimmer.end()
             except sanitize.Unacceptable as closed:
-                raise self._no_json(doing, sanitize.decoded(head), _kind(response), closed.what) from None
+                raise self._no_json(doing, sanitize.decode_text(head), _kind(response), closed.what) from None
 
     def _no_json(self, doing: str, text: str, kind: str, what: str) -> InvalidResponse:
         if describe.is_page(text, kind):
             front = f"it answered with {describe.page(text)}; something in front of ComfyUI answers, a login or a proxy"
             return InvalidResponse(self.name, doing, self.hushed(front), True)
-        if what == sanitize.NO_JSON:
+        if what == sanitize.NOT_JSON:
             what = f"{what} but {self.hushed(describe.excerpt(text))!r}"
         return InvalidResponse(self.name, doing, what)
 
@@ -444,7 +459,7 @@ class Client:
         if (elsewhere := response.headers.get("Location")) and response.status in _MOVED:
             what = self.hushed(describe.moved(self.url, route, elsewhere))
             raise HttpStatusError(self.name, doing, response.status, what, wait)
-        said = describe.in_short(sanitize.decoded(await _beginning(response)), _kind(response))
+        said = describe.in_short(sanitize.decode_text(await _beginning(response)), _kind(response))
         told = f"{whose} {said or 'nothing more'}" if whose else said
         raise HttpStatusError(self.name, doing, response.status, self.hushed(told), wait)
 
@@ -490,7 +505,7 @@ async def _beginning(response: aiohttp.ClientResponse) -> bytes:
     try:
         async for chunk in _unpacked(response):
             content += chunk
-            if len(content) > sanitize.REFUSAL:
+            if len(content) > sanitize.LARGEST_ERROR_BODY:
                 break
     except sanitize.Unacceptable:
         pass  # the status says enough

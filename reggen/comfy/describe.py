@@ -8,7 +8,7 @@ import ssl
 from urllib.parse import urljoin, urlsplit
 
 from reggen.comfy import tls
-from reggen.comfy.sanitize import LINE, said
+from reggen.comfy.sanitize import LINE, cleaned
 
 _HEAD = 20_000  # characters of a page within which its title is looked for
 _FIRST_TAGS = ("<!doctype html", "<html", "<head", "<body", "<title", "<h1", "<center")
@@ -80,5 +80,5 @@ def happened(error: BaseException) -> str:
 
 def excerpt(text: str, most: int = LINE) -> str:
     """The beginning of a text, on one line."""
-    flat = " ".join(said(text[: 10 * most]).split())
+    flat = " ".join(cleaned(text[: 10 * most]).split())
     return flat if len(flat) <= most and len(text) <= 10 * most else flat[: most - 1] + "…"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import Any
 
-from reggen.comfy.sanitize import DECODER, NAME, NO_JSON, Unacceptable, demand_few_values
+from reggen.comfy.sanitize import DECODER, NAME, NOT_JSON, Unacceptable, demand_few_values
 
 ITEM = 8 << 20  # characters of one item; a workflow with pictures in it, written as text, has some millions
 ITEMS = 20_000  # ComfyUI itself keeps half as many in its history
@@ -45,7 +45,7 @@ class ItemReader:
         self._whole = True
         self.feed(b"")
         if not self._ended:
-            raise Unacceptable(NO_JSON)
+            raise Unacceptable(NOT_JSON)
         return self._body
 
     def _read(self) -> Generator[None, None, None]:
@@ -53,7 +53,7 @@ class ItemReader:
         while (yield from self._next()) != "}":
             key = yield from self._value()
             if not isinstance(key, str):
-                raise Unacceptable(NO_JSON)
+                raise Unacceptable(NOT_JSON)
             yield from self._pass(":")
             if not self._lists:
                 self._put(key, self._slim((yield from self._value())))
@@ -69,7 +69,7 @@ class ItemReader:
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text):
-                raise Unacceptable(NO_JSON)
+                raise Unacceptable(NOT_JSON)
             yield
 
     def _list(self) -> Generator[None, None, list[Any]]:
@@ -103,7 +103,7 @@ class ItemReader:
 
     def _pass(self, expected: str) -> Generator[None, None, None]:
         if (yield from self._next()) != expected:
-            raise Unacceptable(NO_JSON)
+            raise Unacceptable(NOT_JSON)
         self._at += 1
 
     def _value(self) -> Generator[None, None, Any]:
@@ -115,9 +115,9 @@ class ItemReader:
                 value, end = DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 if self._whole:
-                    raise Unacceptable(NO_JSON) from None
+                    raise Unacceptable(NOT_JSON) from None
             except (ValueError, RecursionError):
-                raise Unacceptable(NO_JSON) from None
+                raise Unacceptable(NOT_JSON) from None
             else:
                 if self._whole or self._text[end : end + 1] in _AFTER:  # otherwise a number goes on
                     self._at = end
@@ -129,6 +129,6 @@ class ItemReader:
 
     def _more(self, needs: int) -> Generator[None, None, None]:
         if self._whole:
-            raise Unacceptable(NO_JSON)
+            raise Unacceptable(NOT_JSON)
         self._needs = needs
         yield

@@ -17,10 +17,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from reggen.comfy import protocol
 from reggen.comfy.client import Client, EventSocket
 from reggen.comfy.disconnects import Disconnects
+from reggen.comfy.frames import SIGNS_OF_WORK, Ended, NodeDone, Preview, Progressed, Unknown, read_frame
+from reggen.comfy.history import ImageRef, Outcome, Success
+from reggen.comfy.listings import OrphanedPrompt, Queue
 from reggen.comfy.refusals import Refusals, is_of_the_front
+from reggen.comfy.submission import submission
 from reggen.comfy.tracker import PromptTracker, Timings
 from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog
 from reggen.errors import HttpStatusError, InvalidResponse, NotDownloaded, PromptLost, ServerError, Unreachable
@@ -29,10 +32,10 @@ _RECONNECT = (0.2, 30.0)  # seconds: the first pause and the longest
 _LASTING = 5.0  # a socket that lived so long was a good one
 _ASKING = (0.2, 1.0, 0.0)  # seconds after each failure to ask for prompts of an earlier run, before it is left
 _PUTS_OFF = (
-    protocol.NodeDone,
-    protocol.Progressed,
-    protocol.Preview,
-    protocol.Unknown,
+    NodeDone,
+    Progressed,
+    Preview,
+    Unknown,
 )  # signs of life: by far the most, and they make nothing due
 _READING, _VIEWING = "reading the history", "downloading an image"
 _UNREAD = 6  # looks in a row at one prompt's history, before just that one is not to be had
@@ -55,7 +58,7 @@ class ServerSession:
         *,
         timings: Timings | None = None,
         on_change: Callable[[ServerSession], None] = lambda _session: None,
-        ours: Callable[[protocol.OrphanedPrompt], bool] | None = None,
+        ours: Callable[[OrphanedPrompt], bool] | None = None,
         keeps_history: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,7 +70,7 @@ class ServerSession:
         self.on_change, self._clock = on_change, clock
         self._client_id = ""
         self._socket: EventSocket | None = None
-        self._endings: dict[str, asyncio.Future[protocol.Outcome]] = {}
+        self._endings: dict[str, asyncio.Future[Outcome]] = {}
         self._blocked: dict[str, str] = {}  # what a node said that let nothing through: only a frame tells
         self._orphans: set[str] = set()  # posted, given up on, perhaps still queued there
         self._ours = ours
@@ -75,13 +78,13 @@ class ServerSession:
         self._in_doubt: set[str] = set()  # posted, and nobody says yet whether they arrived
         self._over: list[str] = []  # prompts whose history entries nobody needs
         self._named: dict[str, str] = {}  # our ids of ended prompts to those that the server chose
-        self.left_behind: tuple[protocol.OrphanedPrompt, ...] = ()
+        self.left_behind: tuple[OrphanedPrompt, ...] = ()
         self._worker = WorkerWatchdog(self._timings)
         self._refusals = Refusals(self._timings)
-        self._withheld: protocol.ImageRef | None = None  # the picture that was refused, where that is why it is away
-        self._handed_out: protocol.ImageRef | None = None  # the last one that was not
+        self._withheld: ImageRef | None = None  # the picture that was refused, where that is why it is away
+        self._handed_out: ImageRef | None = None  # the last one that was not
         self._unread: Counter[str] = Counter()  # looks in a row at the history of one prompt that went wrong
-        self._spoilt: protocol.ImageRef | None = None  # one that was refused while others were not
+        self._spoilt: ImageRef | None = None  # one that was refused while others were not
         self._cuts = Disconnects()
         self._wake, self._sleeps_until = asyncio.Event(), math.inf
         self._back = asyncio.Event()
@@ -103,12 +106,12 @@ class ServerSession:
 
     # ---- prompts
 
-    async def execute(self, graph: Mapping[str, Any], prompt_id: str, note: Mapping[str, Any]) -> protocol.Outcome:
+    async def execute(self, graph: Mapping[str, Any], prompt_id: str, note: Mapping[str, Any]) -> Outcome:
         """Post a prompt and follow it to its end. Raises PromptRejected; ServerError when it could not be posted."""
         known_as = prompt_id
         self._tracker.posting(prompt_id, self._clock())
         try:
-            known_as = await self._post(protocol.submission(graph, self._client_id, prompt_id, note))
+            known_as = await self._post(submission(graph, self._client_id, prompt_id, note))
             self._expect(known_as)
             self._tracker.accepted(prompt_id, known_as, self._clock())
             return await self._ending(known_as, prompt_id)
@@ -138,7 +141,7 @@ class ServerSession:
         self._refusals.refuse(error, self._clock())
         self._is_away(self._refusals.why)
 
-    def withholds(self, picture: protocol.ImageRef, error: ServerError) -> bool:
+    def withholds(self, picture: ImageRef, error: ServerError) -> bool:
         """A picture was not handed out. True when the server is away for that: then until it hands out this one.
 
         Or the last one that it did hand out: then just this one is refused, and is no reason to be away.
@@ -149,7 +152,7 @@ class ServerSession:
         self._is_refused(error)
         return True
 
-    def hands_out(self, picture: protocol.ImageRef) -> None:
+    def hands_out(self, picture: ImageRef) -> None:
         """A picture is being handed out."""
         self._handed_out = picture
         self._refusals.right(_VIEWING)
@@ -160,13 +163,13 @@ class ServerSession:
         with suppress(ServerError):
             await self.client.free()
 
-    def take_over(self, orphan: protocol.OrphanedPrompt) -> None:
+    def take_over(self, orphan: OrphanedPrompt) -> None:
         """A prompt in ``left_behind`` is ours from here on; `resume` says how it ends."""
         self._orphans.discard(orphan.known_as)
         self._tracker.took_over(orphan.known_as, self._clock())
         self._expect(orphan.known_as)
 
-    async def resume(self, orphan: protocol.OrphanedPrompt) -> protocol.Outcome:
+    async def resume(self, orphan: OrphanedPrompt) -> Outcome:
         """Follow a prompt that was taken over to its end."""
         try:
             return await self._ending(orphan.known_as, orphan.id)
@@ -198,16 +201,16 @@ class ServerSession:
         self._endings[known_as] = asyncio.get_running_loop().create_future()
         self._wake.set()
 
-    async def _ending(self, known_as: str, prompt_id: str) -> protocol.Outcome:
+    async def _ending(self, known_as: str, prompt_id: str) -> Outcome:
         """Wait for the look that settles a prompt."""
         try:
             outcome = await self._endings[known_as]
         finally:
             self._endings.pop(known_as, None)
             blocked = self._blocked.pop(known_as, "")
-        if isinstance(outcome, protocol.Success) and blocked:
+        if isinstance(outcome, Success) and blocked:
             outcome = replace(outcome, blocked=blocked)
-        if isinstance(outcome, protocol.Success) and known_as != prompt_id and not self._keeps_history:
+        if isinstance(outcome, Success) and known_as != prompt_id and not self._keeps_history:
             self._named[prompt_id] = known_as
         return outcome
 
@@ -324,11 +327,11 @@ class ServerSession:
             await self._greet(self._cuts.why(self._clock()))
             self._socket = socket
             async for frame in socket:  # dispatches only: nothing in here may wait
-                event = protocol.read_frame(frame)
+                event = read_frame(frame)
                 self._tracker.frame(event, self._clock())
-                if isinstance(event, protocol.Ended) and event.blocked and event.prompt_id in self._endings:
+                if isinstance(event, Ended) and event.blocked and event.prompt_id in self._endings:
                     self._blocked[event.prompt_id] = self.client.hushed(event.blocked)
-                if isinstance(event, protocol.WORK):
+                if isinstance(event, SIGNS_OF_WORK):
                     self._worker.works()
                 if not isinstance(event, _PUTS_OFF) and self._tracker.wake_at() < self._sleeps_until:
                     self._wake.set()
@@ -364,7 +367,7 @@ class ServerSession:
         self.left_behind = ()
         await self._sweep()
 
-    async def _ask(self, ours: Callable[[protocol.OrphanedPrompt], bool]) -> tuple[protocol.OrphanedPrompt, ...]:
+    async def _ask(self, ours: Callable[[OrphanedPrompt], bool]) -> tuple[OrphanedPrompt, ...]:
         for pause in _ASKING:
             try:
                 return tuple(orphan for orphan in await self.client.orphans() if ours(orphan))
@@ -441,7 +444,7 @@ class ServerSession:
                 self._spoilt = self._withheld
         self._withheld = None
 
-    async def _view(self, picture: protocol.ImageRef) -> None:
+    async def _view(self, picture: ImageRef) -> None:
         async with self.client.view(picture):
             pass
 
@@ -506,7 +509,7 @@ class ServerSession:
         await self._examine_worker(queue)
         await self._look_at([prompt_id for prompt_id in prompt_ids if prompt_id not in here], queued=False)
 
-    async def _examine_worker(self, queue: protocol.Queue) -> None:
+    async def _examine_worker(self, queue: Queue) -> None:
         """A worker thread that died leaves a server that answers everything and does nothing."""
         now = self._clock()
         ours = [prompt_id for prompt_id in queue.running if prompt_id in self._endings]
@@ -551,7 +554,7 @@ class ServerSession:
         self._refusals.right(_READING)
         self._unread.pop(prompt_id, None)
         self._came_back()
-        if isinstance(seen, protocol.Success):
+        if isinstance(seen, Success):
             self._worker.made()
         elif seen is not None:
             self._worker.works()
@@ -569,7 +572,7 @@ class ServerSession:
         if self._unread[prompt_id] >= _UNREAD:
             self._settle(prompt_id, NotDownloaded(self.name, f"{_READING}: {error.with_remedy}"))
 
-    def _settle(self, prompt_id: str, outcome: protocol.Outcome) -> None:
+    def _settle(self, prompt_id: str, outcome: Outcome) -> None:
         self._tracker.forget(prompt_id)
         self._unread.pop(prompt_id, None)
         ending = self._endings.get(prompt_id)

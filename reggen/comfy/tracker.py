@@ -24,7 +24,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from reggen.comfy.protocol import Certainty, Ended, Event, NodeDone, Outcome, Progressed, QueueDepth, Started
+from reggen.comfy.frames import Ended, EndSignal, Event, NodeDone, Progressed, QueueDepth, Started
+from reggen.comfy.history import Outcome
 from reggen.errors import PromptLost
 
 _NEVER = math.inf
@@ -175,13 +176,13 @@ class PromptTracker:
                 self._doubt(other, now + self._timings.grace)
         self._alive(prompt_id, now)
 
-    def _ended(self, prompt_id: str, how: Certainty, now: float) -> None:
+    def _ended(self, prompt_id: str, how: EndSignal, now: float) -> None:
         flight = self._flights.get(prompt_id)
         if flight is None:
             self._early_ends[prompt_id] = now
             while len(self._early_ends) > 64:
                 del self._early_ends[next(iter(self._early_ends))]
-        elif how is Certainty.OVER:
+        elif how is EndSignal.OVER:
             self._end(flight, now)
         elif not flight.ended:
             self._doubt(flight, now + 2 * self._timings.grace)

@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from reggen.comfy import protocol
+from reggen.comfy.listings import Queue
 from reggen.comfy.tracker import Timings
 
 LOOKS = 6  # in a gap, at least, before the worker is called dead
@@ -86,7 +86,7 @@ class WorkerWatchdog:
         self._forget()
         self.resting, self.rests_until = False, -math.inf
 
-    def seen(self, queue: protocol.Queue, heard: float | None, now: float) -> WorkerVerdict:
+    def seen(self, queue: Queue, heard: float | None, now: float) -> WorkerVerdict:
         """One look: ``heard`` is the last sign of life of our running prompt, None when none of ours runs."""
         running = queue.running[0] if queue.running else ""
         if running != self._running[0]:

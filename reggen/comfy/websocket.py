@@ -112,5 +112,5 @@ def _refusal(server: str, url: str, error: InvalidStatus) -> HttpStatusError:
         return HttpStatusError(server, _DOING, status, describe.moved(url, "/ws", elsewhere[0]))
     kind = "".join(response.headers.get_all("Content-Type")[:1]).partition(";")[0].strip().lower()
     return HttpStatusError(
-        server, _DOING, status, describe.in_short(sanitize.decoded(bytes(response.body or b"")), kind)
+        server, _DOING, status, describe.in_short(sanitize.decode_text(bytes(response.body or b"")), kind)
     )

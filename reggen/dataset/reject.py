@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reggen.comfy.sanitize import said
+from reggen.comfy.sanitize import cleaned
 from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
@@ -56,7 +56,7 @@ def slots(words: Sequence[str], count: int) -> list[int]:
 
 def reject(dataset: Dataset, plan: Plan, indices: Sequence[int], why: str) -> RejectResult:
     """Put these slots into their next take. Raises DatasetLocked while a run goes on, and StorageError."""
-    folder, why = Folder(dataset), said(why)
+    folder, why = Folder(dataset), cleaned(why)
     aside: list[str] = []
     empty: list[str] = []
     with locked(folder):

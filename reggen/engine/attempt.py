@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
-from reggen.comfy.protocol import ImageRef, Outcome, Success
+from reggen.comfy.history import ImageRef, Outcome, Success
 from reggen.comfy.refusals import is_missing
 from reggen.comfy.session import ServerSession
 from reggen.dataset.download import Downloads
@@ -114,7 +114,7 @@ class AttemptRunner:
             left()
         request, busy = item.request, made.outcome.seconds
         busy = busy / request.batch if busy is not None else None
-        pictures = made.outcome.take(session.name, self._template.output, request.batch)
+        pictures = made.outcome.images_of(session.name, self._template.output, request.batch)
         origin = _Origin(session.name, made, item.tries.posts + 1, busy, time.monotonic())
         receipts: list[SavedImage] = []
         failures: list[tuple[Sample, ServerError | SampleError]] = []

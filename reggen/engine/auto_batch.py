@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from reggen.comfy import protocol
 from reggen.comfy.client import Client
+from reggen.comfy.history import Outcome, Success
+from reggen.comfy.submission import submission
 from reggen.errors import ExecutionError, SampleError, ServerError
 from reggen.job.models import SEED_LIMIT
 from reggen.planning.plan import Plan, PromptRequest
@@ -94,7 +95,7 @@ async def _seconds(client: Client, template: Template, plan: Plan, size: int) ->
     sample = replace(plan[0], seed=random.randrange(SEED_LIMIT), batch=size)
     graph = template.bind(PromptRequest((sample,)), f"reggen/gauge/{uuid.uuid4().hex}")
     begun = time.monotonic()
-    known_as = (await client.post(protocol.submission(graph, "", str(uuid.uuid4()), {}))).prompt_id
+    known_as = (await client.post(submission(graph, "", str(uuid.uuid4()), {}))).prompt_id
     try:
         async with asyncio.timeout(_LONGEST):
             outcome = await _ended(client, known_as)
@@ -103,14 +104,14 @@ async def _seconds(client: Client, template: Template, plan: Plan, size: int) ->
             async with asyncio.timeout(5.0):
                 await client.take_back([known_as])
         raise
-    if isinstance(outcome, protocol.Success):
+    if isinstance(outcome, Success):
         return outcome.seconds or time.monotonic() - begun
     if isinstance(outcome, ExecutionError) and outcome.out_of_memory:
         await client.free()
     raise outcome
 
 
-async def _ended(client: Client, prompt_id: str) -> protocol.Outcome:
+async def _ended(client: Client, prompt_id: str) -> Outcome:
     pause, longest = _LOOKS
     while True:
         outcome = await client.history(prompt_id)

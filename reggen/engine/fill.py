@@ -23,7 +23,7 @@ from functools import partial
 from reggen import progress
 from reggen.backoff import full_jitter
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.protocol import OrphanedPrompt
+from reggen.comfy.listings import OrphanedPrompt
 from reggen.comfy.session import ServerSession
 from reggen.comfy.tls import HOW_TO_COPY, fingerprint
 from reggen.comfy.tracker import Timings

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from reggen.comfy.client import NOBODY, Client
-from reggen.comfy.protocol import choices_of, suggestion
+from reggen.comfy.node_classes import choices_of, suggestion
 from reggen.errors import HttpStatusError, ServerError, UntrustedCertificate
 from reggen.workflow.template import Template
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 
-from reggen.comfy.protocol import OrphanedPrompt
+from reggen.comfy.listings import OrphanedPrompt
 from reggen.dataset.ledger import Ledger
 from reggen.errors import StorageError
 from reggen.planning.plan import Plan, PromptRequest

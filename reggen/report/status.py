@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from reggen.comfy.sanitize import said
+from reggen.comfy.sanitize import cleaned
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.lock import lock_holder
@@ -83,7 +83,7 @@ def words(state: dict[str, Any]) -> str:
     lines = [f"{state['dataset']}: {state['done']:,} of {state['wanted']:,} done, {state['missing']:,} missing"]
     for kind, label in (("given_up", "given up"), ("rejected", "rejected")):
         named = list(state[kind].items())
-        lines.extend(f"  {label:<9} {name}: {said(reason or '')}" for name, reason in named[:_SHOWN])
+        lines.extend(f"  {label:<9} {name}: {cleaned(reason or '')}" for name, reason in named[:_SHOWN])
         if len(named) > _SHOWN:
             lines.append(f"  {label:<9} {len(named) - _SHOWN} more")
     lines.extend(f"  {'deleted':<9} {name}: the next run makes another" for name in state["deleted"][:_SHOWN])

@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reggen.comfy.protocol import OrphanedPrompt, Success
+from reggen.comfy.history import Success
+from reggen.comfy.listings import OrphanedPrompt
 from reggen.planning.plan import PromptRequest
 from reggen.scheduler.circuit_breaker import CircuitBreaker, ServerCare
 from reggen.scheduler.order_queue import NEAR, OrderQueue

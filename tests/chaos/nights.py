@@ -26,7 +26,7 @@ from reggen.sim.faults.script import (
 )
 
 Kind = Literal["inprocess", "cli"]
-Certainty = Literal["cancel", "once", "twice", "terminate", "kill"]
+EndSignal = Literal["cancel", "once", "twice", "terminate", "kill"]
 
 VERSIONS = ("0.33.0", "0.3.64", "2024-10", "2024-07")
 STREAMS_OF = {
@@ -48,7 +48,7 @@ EXCLUDED = {
 
 _EVENTS = ("", "", "status", "executing", "executed", "execution_start", "execution_success", "progress")
 _STATUSES = (400, 404, 408, 413, 429, 500, 500, 502, 503, 504)
-_BREAKS: dict[Kind, tuple[Certainty, ...]] = {
+_BREAKS: dict[Kind, tuple[EndSignal, ...]] = {
     "inprocess": ("cancel", "once", "twice"),
     "cli": ("kill", "kill", "once", "twice", "terminate"),
 }
@@ -72,7 +72,7 @@ class Break:
     not. ``cancel`` ends the task, ``once`` and ``twice`` are Ctrl-C, ``terminate`` and ``kill`` the signals.
     """
 
-    how: Certainty
+    how: EndSignal
     happenings: int
     seconds: float
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -17,8 +16,8 @@ import pytest
 
 from reggen.sim import Settings, serve
 from tests.conformance.harness import Comfy, Ear
+from tests.recordings import RECORDINGS, records
 
-HERE = Path(__file__).parent.parent / "fixtures" / "recordings"
 VERSIONS = {"2024-07-01": "2024-07", "2024-10": "2024-10", "0.3.64": "0.3.64"}
 SKIPPED = ("input_config", "traceback", "prompt", "extra_data", "linked_node", "current_inputs", "nodes")
 """Trimmed in the recordings, or compared elsewhere."""
@@ -27,9 +26,9 @@ FRAMES = (
     "01_txt2img_success",
     "03_identical_cached",
     "04_save_vs_preview",
-    *(path.stem for path in sorted(HERE.glob("30_*"))),
+    *(path.stem for path in sorted(RECORDINGS.glob("30_*"))),
 )
-ANSWERS = sorted(path.stem for path in HERE.glob("*.jsonl"))
+ANSWERS = sorted(path.stem for path in RECORDINGS.glob("*.jsonl"))
 
 
 @dataclass
@@ -59,18 +58,13 @@ def version_of(stem: str) -> str:
     return next((version for mark, version in VERSIONS.items() if mark in stem), "0.33.0")
 
 
-def lines(stem: str) -> list[dict[str, Any]]:
-    """A recording's lines."""
-    return [json.loads(line) for line in (HERE / f"{stem}.jsonl").read_text().splitlines()]
-
-
 def exchanges(stem: str) -> list[Exchange]:
     """The prompts of a recording, in order."""
     found: list[Exchange] = []
     base: dict[str, Any] = {}
     sent: list[Any] = []
     socket = ""
-    for line in lines(stem):
+    for line in records(f"{stem}.jsonl"):
         base = line.get("base_graph", base)
         if line.get("endpoint") == "WS open":
             socket = socket or line["sock"]
@@ -196,7 +190,7 @@ async def test_bodies_that_are_no_prompt_get_the_recorded_status():
     }
     note, compared = "", 0
     async with serve() as sim, aiohttp.ClientSession() as http:
-        for line in lines("05b_invalid_http"):
+        for line in records("05b_invalid_http.jsonl"):
             note = line.get("note", note)
             if line.get("endpoint") == "POST /prompt" and line["dir"] == "s>c" and note in bodies:
                 status, answer = await Comfy(sim.url, http).post("/prompt", bodies[note])

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.protocol import ImageRef, PostAccepted, submission
+from reggen.comfy.history import ImageRef
+from reggen.comfy.submission import PostAccepted, submission
 from reggen.errors import HttpStatusError, InvalidResponse, PromptRejected, Unreachable
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.workflow.graph import built_in
@@ -183,7 +184,7 @@ async def test_a_picture_is_streamed_with_its_promised_length(client: Client, si
         while (outcome := await client.history(ID)) is None:
             await asyncio.sleep(0.01)
     assert not isinstance(outcome, Exception)
-    [picture] = outcome.take("here", "9", 1)
+    [picture] = outcome.images_of("here", "9", 1)
     async with client.view(picture) as download:
         chunks = [chunk async for chunk in download]
     assert download.length == len(b"".join(chunks))
@@ -203,7 +204,7 @@ async def test_a_body_that_breaks_off_is_unreachable(do: str) -> None:
             while (outcome := await client.history(ID)) is None:
                 await asyncio.sleep(0.01)
         assert not isinstance(outcome, Exception)
-        [picture] = outcome.take("here", "9", 1)
+        [picture] = outcome.images_of("here", "9", 1)
         with pytest.raises(Unreachable):
             await drained(client, picture)
 

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.protocol import ImageRef, submission
+from reggen.comfy.history import ImageRef
+from reggen.comfy.submission import submission
 from reggen.errors import ExecutionError, HttpStatusError, InvalidResponse, PromptRejected, SampleError, ServerError
 from reggen.workflow.graph import built_in
 from tests.answering import Handler, answering

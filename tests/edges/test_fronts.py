@@ -16,7 +16,7 @@ from aiohttp import web
 from reggen import progress
 from reggen.backoff import full_jitter
 from reggen.comfy.client import NOBODY, Client
-from reggen.comfy.protocol import ImageRef, Success
+from reggen.comfy.history import ImageRef, Success
 from reggen.comfy.session import ServerSession
 from reggen.engine.supervisor import Supervisor
 from reggen.errors import NO_SERVER, HttpStatusError, PromptLost

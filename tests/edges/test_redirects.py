@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.protocol import ImageRef
+from reggen.comfy.history import ImageRef
 from reggen.comfy.tls import fingerprint
 from reggen.engine.fill import connected
 from reggen.errors import HttpStatusError, JobError, ServerError, Unreachable, UntrustedCertificate

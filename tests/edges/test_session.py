@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from reggen.comfy.client import Client, Timeouts
-from reggen.comfy.protocol import Outcome, Success
+from reggen.comfy.history import Outcome, Success
 from reggen.comfy.session import ServerSession
 from reggen.errors import PromptInterrupted, PromptLost, Unreachable
 from reggen.sim import Fault, Script, Settings, Sim, serve

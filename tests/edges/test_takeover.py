@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from reggen.comfy.protocol import OrphanedPrompt
+from reggen.comfy.listings import OrphanedPrompt
 from reggen.job.models import Job
 from reggen.planning.plan import PromptRequest
 from reggen.progress import PromptsTakenOver

@@ -11,36 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.comfy.describe import in_short
-from reggen.comfy.protocol import (
-    Ended,
-    NodeDone,
-    PostAccepted,
-    Preview,
-    Progressed,
-    Queue,
-    QueueDepth,
-    Started,
-    Success,
-    Unknown,
-    choices_of,
-    dropped_prompt,
-    find_in_history,
-    is_unknown_job,
-    memory_left,
-    node_class,
-    orphans,
-    read_frame,
-    read_history,
-    read_job,
-    read_queue,
-    read_submission,
-    remaining,
-    slim_entry,
-    slim_item,
-    suggestion,
-    version,
-)
-from reggen.comfy.sanitize import NAME, SAID, Unacceptable, parsed
+from reggen.comfy.frames import Ended, NodeDone, Preview, Progressed, QueueDepth, Started, Unknown, read_frame
+from reggen.comfy.history import Success, is_unknown_job, read_history, read_job
+from reggen.comfy.listings import Queue, find_in_history, read_orphans, read_queue, slim_entry, slim_item
+from reggen.comfy.node_classes import choices_of, read_node_class, suggestion
+from reggen.comfy.sanitize import NAME, TEXT, Unacceptable, parse_json
+from reggen.comfy.server_info import read_free_memory, read_queue_depth, read_version
+from reggen.comfy.submission import PostAccepted, read_partly_queued, read_submission
 from reggen.errors import InvalidResponse, PromptRejected, SampleError
 
 EVENTS = (Started, Progressed, NodeDone, Ended, QueueDepth, Preview, Unknown)
@@ -354,7 +331,7 @@ def words(value: Any) -> Iterator[str]:
 def is_clean(text: str) -> bool:
     """No half of a character, nothing that a terminal obeys, no line end, and a few kB at most."""
     turning = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-    return len(text) <= max(NAME, SAID) + 200 and not any(
+    return len(text) <= max(NAME, TEXT) + 200 and not any(
         letter in turning or unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in text
     )
 
@@ -362,7 +339,7 @@ def is_clean(text: str) -> bool:
 DECODERS: dict[str, Callable[[Any], Any]] = {
     "post accepted": lambda body: read_submission("a", 200, body),
     "post refused": lambda body: read_submission("a", 400, body),
-    "post dropped": dropped_prompt,
+    "post dropped": read_partly_queued,
     "queue": lambda body: read_queue("a", body),
     "queue item": slim_item,
     "history": lambda body: read_history("a", "p", body),
@@ -370,12 +347,12 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "unknown job": is_unknown_job,
     "history find": lambda body: find_in_history("a", body, "p"),
     "history entry": slim_entry,
-    "traces": lambda body: orphans("a", body, body),
-    "traces queued": lambda body: orphans("a", {"queue_running": [body], "queue_pending": body}, {}),
-    "traces done": lambda body: orphans("a", {}, {"p": body}),
-    "depth": lambda body: remaining("a", body),
-    "version": version,
-    "memory": memory_left,
+    "traces": lambda body: read_orphans("a", body, body),
+    "traces queued": lambda body: read_orphans("a", {"queue_running": [body], "queue_pending": body}, {}),
+    "traces done": lambda body: read_orphans("a", {}, {"p": body}),
+    "depth": lambda body: read_queue_depth("a", body),
+    "version": read_version,
+    "memory": read_free_memory,
     "suggestion": lambda body: suggestion("p", choices_of(body)),
     "frame": lambda body: read_frame(json.dumps(body)),
     "text": lambda body: in_short(json.dumps(body, ensure_ascii=False)),
@@ -387,7 +364,7 @@ def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_the_door: 
     """Whatever JSON comes to whatever decoder: InvalidResponse or a value, and no text in it that could hurt."""
     sent = json.dumps(body)
     try:
-        found = DECODERS[decoder](parsed(sent) if through_the_door else json.loads(sent))
+        found = DECODERS[decoder](parse_json(sent) if through_the_door else json.loads(sent))
     except (InvalidResponse, Unacceptable) as error:
         found = error
     assert all(map(is_clean, words(found))), found
@@ -397,7 +374,7 @@ def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_the_door: 
 def test_a_node_class_has_tables_of_inputs_or_is_none(body: Any) -> None:
     """Whatever /object_info says, its groups of inputs can be gone through."""
     with suppress(InvalidResponse):
-        found = node_class("a", as_sent(body), "p")
+        found = read_node_class("a", as_sent(body), "p")
         assert body == {} if found is None else all(isinstance(table, dict) for table in found["input"].values())
 
 
@@ -405,9 +382,9 @@ def test_a_node_class_has_tables_of_inputs_or_is_none(body: Any) -> None:
 def test_numbers_that_come_out_can_be_reckoned_with(body: Any) -> None:
     """Neither infinite nor beyond what a database holds."""
     sent = as_sent(body)
-    numbers = [memory_left(sent) or 0]
+    numbers = [read_free_memory(sent) or 0]
     with suppress(InvalidResponse):
-        numbers.append(remaining("a", sent))
+        numbers.append(read_queue_depth("a", sent))
     with suppress(InvalidResponse):
-        numbers += [number for one in orphans("a", sent, sent) for number in (one.index, one.seed, one.batch)]
+        numbers += [number for one in read_orphans("a", sent, sent) for number in (one.index, one.seed, one.batch)]
     assert all(-(2**63) <= number < 2**63 for number in numbers)

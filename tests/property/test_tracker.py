@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from reggen.comfy.protocol import Certainty, Ended, Event, Outcome, QueueDepth, Started, Success
+from reggen.comfy.frames import Ended, EndSignal, Event, QueueDepth, Started
+from reggen.comfy.history import Outcome, Success
 from reggen.comfy.tracker import PromptTracker
 from reggen.errors import PromptLost
 
@@ -111,9 +112,9 @@ class World:
             self.say(Started(self.running))
         else:
             name, self.running = self.running, None
-            self.say(Ended(name, Certainty.SUCCESS))
+            self.say(Ended(name, EndSignal.SUCCESS))
             self.history.add(name)
-            self.say(QueueDepth(self.depth), Ended(name, Certainty.OVER))
+            self.say(QueueDepth(self.depth), Ended(name, EndSignal.OVER))
 
     def drop(self) -> None:
         self.is_open = False

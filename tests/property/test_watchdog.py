@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reggen.comfy.protocol import Queue
+from reggen.comfy.listings import Queue
 from reggen.comfy.refusals import FEW, Refusals
 from reggen.comfy.tracker import Timings
 from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from reggen.comfy.protocol import Success
+from reggen.comfy.history import Success
 from reggen.planning.plan import PromptRequest, Sample
 from reggen.scheduler.fleet import Completed, Fleet, WorkItem
 from reggen.scheduler.order_queue import NEAR

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from reggen.comfy.client import Client
-from reggen.comfy.protocol import Outcome
+from reggen.comfy.history import Outcome
 from reggen.engine.preflight import examine
 from reggen.workflow.template import template
 from tests.conftest import JobMaker

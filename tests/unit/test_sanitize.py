@@ -10,24 +10,24 @@ import pytest
 
 from reggen.comfy.sanitize import (
     NAME,
-    SAID,
+    TEXT,
     Unacceptable,
     Unpacker,
+    cleaned,
     is_choice,
     is_name,
     is_number,
-    parsed,
-    said,
-    words_of,
+    parse_json,
+    secret_forms,
 )
 
 
 def test_a_text_is_cut_and_loses_what_a_terminal_obeys() -> None:
     """Escapes, other control characters, reversed writing, half characters: none of it reaches a screen or a file."""
-    assert said("\x1b[2J red\x07\x9b \u202egnp.exe \ud800 ok\u2069") == " [2J red    gnp.exe   ok "
-    assert said("x" * (SAID + 1)) == "x" * (SAID - 1) + "…"
-    said("Grüße, 日本語 👩‍👩‍👧").encode()
-    assert said("Grüße, 日本語 👩‍👩‍👧") == "Grüße, 日本語 👩‍👩‍👧"
+    assert cleaned("\x1b[2J red\x07\x9b \u202egnp.exe \ud800 ok\u2069") == " [2J red    gnp.exe   ok "
+    assert cleaned("x" * (TEXT + 1)) == "x" * (TEXT - 1) + "…"
+    cleaned("Grüße, 日本語 👩‍👩‍👧").encode()
+    assert cleaned("Grüße, 日本語 👩‍👩‍👧") == "Grüße, 日本語 👩‍👩‍👧"
 
 
 def test_what_is_no_text_is_shown_as_one() -> None:
@@ -35,8 +35,8 @@ def test_what_is_no_text_is_shown_as_one() -> None:
     nested: list[object] = []
     for _ in range(5_000):
         nested = [nested]
-    assert said({"a": [1, None]}) == "{'a': [1, None]}"
-    assert said(10**5_000) == said(nested) == "something unreadable"
+    assert cleaned({"a": [1, None]}) == "{'a': [1, None]}"
+    assert cleaned(10**5_000) == cleaned(nested) == "something unreadable"
 
 
 @pytest.mark.parametrize("odd", ["a\nb", "\x1b[0m", "\ud800", "\u202eb", "x" * (NAME + 1), 5, None, ["a"]], ids=ascii)
@@ -61,7 +61,7 @@ def test_numbers_are_finite_and_of_a_size() -> None:
 def test_what_is_no_number_is_nothing() -> None:
     """Python reads and writes NaN and Infinity as if they were JSON, and numbers of any length."""
     text = "[NaN, Infinity, -Infinity, 1e999, -1e999, 1.5, 7, 1" + "0" * 4_999 + "]"
-    assert parsed(text) == [None, None, None, None, None, 1.5, 7, None]
+    assert parse_json(text) == [None, None, None, None, None, 1.5, 7, None]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_no_number_is_nothing() -> None:
 def test_what_cannot_be_read_is_said(text: str) -> None:
     """In words, and as one kind of error."""
     with pytest.raises(Unacceptable) as caught:
-        parsed(text)
+        parse_json(text)
     assert caught.value.what in {"the answer is not JSON", "the answer has more than 1,000,000 values"}
 
 
@@ -103,7 +103,7 @@ def test_a_body_that_cannot_be_unpacked_is_said() -> None:
 
 def test_a_secret_is_known_in_every_form_it_is_quoted_in() -> None:
     """Whole, its words, and as JSON writes it; short words are none."""
-    words = words_of(['Bearer s3c"ret', "on"])
+    words = secret_forms(['Bearer s3c"ret', "on"])
     assert words[0] == json.dumps('Bearer s3c"ret')[1:-1]
     assert {"Bearer", 's3c"ret', 's3c\\"ret', 'Bearer s3c"ret'} <= set(words)
     assert "on" not in words

@@ -6,19 +6,8 @@ import math
 
 import pytest
 
-from reggen.comfy.protocol import (
-    Certainty,
-    Ended,
-    Event,
-    NodeDone,
-    Outcome,
-    Preview,
-    Progressed,
-    QueueDepth,
-    Started,
-    Success,
-    Unknown,
-)
+from reggen.comfy.frames import Ended, EndSignal, Event, NodeDone, Preview, Progressed, QueueDepth, Started, Unknown
+from reggen.comfy.history import Outcome, Success
 from reggen.comfy.tracker import DuePolls, PromptTracker, Timings
 from reggen.errors import PromptInterrupted, PromptLost
 
@@ -45,13 +34,13 @@ def test_a_prompt_that_ends_costs_one_look() -> None:
         Started("a"),
         NodeDone("a"),
         Progressed("a", 1, 20),
-        Ended("a", Certainty.SUCCESS),
+        Ended("a", EndSignal.SUCCESS),
         QueueDepth(0),
     )
     for step, frame in enumerate(frames):
         tracker.frame(frame, 1.0 + step / 1000)
         assert not tracker.due(1.0 + step / 1000)
-    tracker.frame(Ended("a", Certainty.OVER), 1.006)
+    tracker.frame(Ended("a", EndSignal.OVER), 1.006)
     assert tracker.due(1.006) == DuePolls(quick=("a",))
     assert tracker.looked("a", DONE, None, 1.008) is DONE
     assert tracker.in_flight == ()
@@ -71,7 +60,7 @@ def test_success_without_the_final_frame_is_looked_at_after_a_moment() -> None:
     """When `executing null` is lost, `execution_success` alone leads to a look."""
     tracker = hearing("a")
     tracker.frame(Started("a"), 1.0)
-    tracker.frame(Ended("a", Certainty.SUCCESS), 2.0)
+    tracker.frame(Ended("a", EndSignal.SUCCESS), 2.0)
     assert not tracker.due(2.1)
     assert tracker.due(2.2) == DuePolls(full=("a",))
 
@@ -79,7 +68,7 @@ def test_success_without_the_final_frame_is_looked_at_after_a_moment() -> None:
 def test_an_ending_without_an_entry_is_looked_at_again_and_then_doubted() -> None:
     """The entry may come late: after three more looks the queue is read too."""
     tracker = hearing("a")
-    tracker.frame(Ended("a", Certainty.OVER), 1.0)
+    tracker.frame(Ended("a", EndSignal.OVER), 1.0)
     now = 1.0
     for wait in PACE.race:
         assert tracker.due(now).quick == ("a",)
@@ -254,7 +243,7 @@ def test_a_server_that_chooses_its_own_ids_is_followed_under_them() -> None:
     """Old servers ignore the id we chose; an ending that came before the answer is remembered."""
     tracker = hearing()
     tracker.posting("ours", 1.0)
-    tracker.frame(Ended("theirs", Certainty.OVER), 1.1)
+    tracker.frame(Ended("theirs", EndSignal.OVER), 1.1)
     tracker.accepted("ours", "theirs", 1.2)
     assert tracker.due(1.2) == DuePolls(quick=("theirs",))
     assert tracker.looked("theirs", DONE, None, 1.3) is DONE
@@ -269,7 +258,7 @@ def test_a_prompt_that_is_not_accepted_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [Preview(), Unknown("x"), Started("other"), Ended("other", Certainty.OVER), NodeDone("other")]
+    "event", [Preview(), Unknown("x"), Started("other"), Ended("other", EndSignal.OVER), NodeDone("other")]
 )
 def test_other_peoples_frames_change_nothing(event: Preview | Unknown | Started | Ended | NodeDone) -> None:
     """Frames of prompts that are not ours, and frames of no meaning, lead to no look."""
@@ -283,7 +272,7 @@ def test_endings_of_strangers_are_not_hoarded() -> None:
     """A busy shared server does not fill our memory."""
     tracker = hearing()
     for number in range(10_000):
-        tracker.frame(Ended(str(number), Certainty.OVER), 1.0)
+        tracker.frame(Ended(str(number), EndSignal.OVER), 1.0)
     assert len(tracker._early_ends) <= 64
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reggen.comfy.protocol import Queue
+from reggen.comfy.listings import Queue
 from reggen.comfy.tracker import Timings
 from reggen.comfy.watchdog import WorkerVerdict, WorkerWatchdog
 
