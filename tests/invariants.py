@@ -10,16 +10,18 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.job.models import Job
 from reggen.planning.plan import Plan
+from reggen.prepare.prepared_job import PreparedJob
 from reggen.sim import Mark, read_mark
+from tests.preparing import plan_of
 
 
-def assert_sound(job: Job, plan: Plan | None = None, *, complete: bool = True) -> None:
+def assert_sound(job: Job | PreparedJob, plan: Plan | None = None, *, complete: bool = True) -> None:
     """Hold a dataset that the stand-in painted against every promise.
 
     Each slot is done or given up, once; files and ledger agree; every hash matches; every picture is the
     right one for its slot and take; nothing half-written is left.
     """
-    folder, plan = Folder(job.dataset), plan or Plan(job)
+    folder, plan = Folder(job.dataset), plan or (plan_of(job) if isinstance(job, Job) else job.plan)
     ledger = Ledger.read(folder.state / "ledger.sqlite")
     assert ledger is not None
     try:
@@ -49,6 +51,6 @@ def assert_sound(job: Job, plan: Plan | None = None, *, complete: bool = True) -
     assert parts(job) == []
 
 
-def parts(job: Job) -> list[Path]:
+def parts(job: Job | PreparedJob) -> list[Path]:
     """Files that are no longer or not yet images."""
     return [*job.dataset.state.glob("parts/*"), *job.dataset.folder.glob("*.part")]

@@ -25,29 +25,28 @@ def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
 
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
     """Look whether the job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing."""
+    from reggen.dataset.folder import Folder
     from reggen.engine.fill import connected, unfit
     from reggen.engine.preflight import ServerCheck, examine
     from reggen.engine.supervisor import in_the_way
     from reggen.prepare.prepared_job import prepare
     from reggen.report.notify import Notices
     from reggen.report.preview import checked
-    from reggen.workflow.template import template
 
     prepared_jobs = prepare(load(job_file, count, output, server), job_file)
-    job = prepared_jobs[0].job
-    made_of = template(job)
-    Notices(job.notify, job_file, os.environ)  # as a run would find out: whom it could not tell
+    first = prepared_jobs[0]
+    Notices(first.notify, job_file, os.environ)  # as a run would find out: whom it could not tell
 
     async def ask() -> tuple[list[ServerCheck], dict[str, str]]:
-        async with connected(job, job_file) as clients:
-            return await examine(clients, made_of), await in_the_way(job)
+        async with connected(first.servers, first.limits, job_file) as clients:
+            return await examine(clients, first.template), await in_the_way(first.servers, Folder(first.dataset))
 
     examined, unstartable = asyncio.run(ask())
     text, room = checked(prepared_jobs, job_file, examined, unstartable)
     print(text)
-    if unstartable and len(job.servers) == 1:  # a run would not even ask it
+    if unstartable and len(first.servers) == 1:  # a run would not even ask it
         raise typer.Exit(NO_SERVER)
-    started_here = {server.name for server in job.servers if server.launch} - set(unstartable)
+    started_here = {server.name for server in first.servers if server.launch} - set(unstartable)
     if not any(one.ready or (one.away and one.server in started_here) for one in examined):
         raise typer.Exit(BAD_JOB if unfit(examined) else NO_SERVER)
     raise typer.Exit(COMPLETE if room else STORAGE)
@@ -63,7 +62,7 @@ def status(
     from reggen.prepare.prepared_job import prepare
     from reggen.report.status import state_of, words
 
-    states = [state_of(prepared.job) for prepared in prepare(load(job_file, count, output, None), job_file)]
+    states = [state_of(prepared.dataset) for prepared in prepare(load(job_file, count, output, None), job_file)]
     told = states[0] if len(states) == 1 else states
     print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(map(words, states)))
 

@@ -45,7 +45,7 @@ def reject(
         raise JobError("the command line", (Problem("NUMBER", "is missing", "write 17, or 42-45"),))
     prepared = _one_class(prepare(load(job_file, None, output, None), job_file), of_class)
     if numbers:
-        done = rejecting.reject(prepared.job.dataset, prepared.plan, rejecting.slots(numbers, len(prepared.plan)), why)
+        done = rejecting.reject(prepared.dataset, prepared.plan, rejecting.slots(numbers, len(prepared.plan)), why)
         if done.aside:
             print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside)}")
         if done.empty:
@@ -55,7 +55,7 @@ def reject(
         print(f"The next run makes {others}:")
         print(f"  {_run_again(job_file, output, rehearsal=done.rehearsal)}")
     if purge:
-        print(f"{rejecting.purge(prepared.job.dataset)} files deleted for good")
+        print(f"{rejecting.purge(prepared.dataset)} files deleted for good")
 
 
 def _run_again(job_file: str, output: Path | None, *, rehearsal: bool) -> str:
@@ -84,7 +84,7 @@ def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None
     from reggen.prepare.prepared_job import prepare
 
     prepared = _one_class(prepare(load(job_file, None, output, None), job_file), of_class)
-    done = rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard)
+    done = rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
     print(f"{done.written.count:,} captions written")
     if done.aside:
         print(f"{done.aside.count:,} that said something else are kept in .reggen: {done.aside}")
@@ -94,7 +94,7 @@ def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None
 
 def _one_class(prepared_jobs: Sequence[PreparedJob], of_class: str | None) -> PreparedJob:
     """The class that was named, or the only one."""
-    words = [prepared.job.dataset.class_words for prepared in prepared_jobs]
+    words = [prepared.dataset.class_words for prepared in prepared_jobs]
     if of_class is None and len(prepared_jobs) == 1:
         return prepared_jobs[0]
     if of_class not in words:
@@ -205,7 +205,6 @@ def _buckets(config: Path | None) -> Bucketing:
 def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     """What a job says of its trainer; a training set that the command line names takes the place of the job's."""
     from reggen.diagnosis.scope import DoctorOptions
-    from reggen.prepare.prepared_job import bucketing_of
 
     dataset, training = job.dataset, job.training
     words = [block.words for block in job.classes] or [dataset.class_words]
@@ -220,7 +219,7 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     )
     if training is None:
         return question
-    question = replace(question, bucketing=bucketing_of(training), ending=training.caption_extension)
+    question = replace(question, bucketing=training.bucketing, ending=training.caption_extension)
     if (train and not training.folder) or (config and not training.config):  # whether it has buckets is another matter
         return replace(question, bucketing=replace(question.bucketing, enabled=config is None))
     return question if train or config else replace(question, train=training.folder, config=training.config)
@@ -234,7 +233,7 @@ def _finder(job: Job | None, job_file: str, forbidden: tuple[str, ...]) -> Calla
     allow = job.guard.allow if job else ()
     source = job_file
     try:
-        guards = [guard_of(job)] if job else []
+        guards = [guard_of(job.guard, job.trigger)] if job else []
         source = "the command line"
         guards.append(Guard(forbidden, allow=allow, key="--forbid"))
     except JobError as error:

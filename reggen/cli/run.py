@@ -22,7 +22,7 @@ from reggen.errors import COMPLETE, STOPPED, TIME_UP, JobError, Problem, ReggenE
 if TYPE_CHECKING:
     from reggen.engine.control import RunControl
     from reggen.engine.summary import Summary
-    from reggen.job.models import Dataset, Job
+    from reggen.job.models import ClassDataset, Dataset
     from reggen.prepare.prepared_job import PreparedJob
     from reggen.progress import RunEvent
 
@@ -67,7 +67,7 @@ def run(
             plain=plain,
             left=left,
             heeded=handled,
-            following=[one.job for one in prepared_jobs[number:]],
+            following=[one.dataset for one in prepared_jobs[number:]],
         )
         summary = asyncio.run(filling)
         if summary is None:
@@ -89,7 +89,7 @@ async def _fill(
     plain: bool,
     left: Callable[[], float] | None,
     heeded: Collection[int],
-    following: Sequence[Job],
+    following: Sequence[ClassDataset],
 ) -> Summary | None:
     from rich.console import Console
     from wakepy import keep
@@ -103,24 +103,24 @@ async def _fill(
     from reggen.report.notify import Notices
     from reggen.report.status import missing
 
-    job = prepared.job
-    collect_seldom(len(job.servers))
-    console = Console(force_terminal=False) if plain else Console()
+    dataset, console = prepared.dataset, Console(force_terminal=False) if plain else Console()
+    collect_seldom(len(prepared.servers))
     async with AsyncExitStack() as stack:
         if rehearse:
-            job = await stand_ins_for(job, stack)
+            checkpoints = prepared.template.checkpoints
+            prepared = replace(prepared, servers=await stand_ins_for(prepared.servers, checkpoints, stack))
         else:
             stack.enter_context(keep.running(on_fail="pass"))
-        title = f"{Path(job_file).stem}: {job.dataset.class_words}{' (rehearsal)' if rehearse else ''}"
-        display = Display(console, title, open_log(job.dataset.state / "run.log"), sum(map(missing, following)))
-        notices = Notices(Notify() if rehearse else job.notify, job_file, os.environ)
+        title = f"{Path(job_file).stem}: {dataset.class_words}{' (rehearsal)' if rehearse else ''}"
+        display = Display(console, title, open_log(dataset.state / "run.log"), sum(map(missing, following)))
+        notices = Notices(Notify() if rehearse else prepared.notify, job_file, os.environ)
 
         def tell(event: RunEvent) -> None:
             display.tell(event)
             notices.tell(event)
 
         filling = fill_dataset(
-            replace(prepared, job=job),
+            prepared,
             job_file,
             Observers(tell, display.note),
             control,
@@ -139,15 +139,15 @@ async def _fill(
                 except ReggenError as error:
                     await notices.failed(error)
                     raise
-            then = f"Now: {following[0].dataset.class_words}" if following else ""
+            then = f"Now: {following[0].class_words}" if following else ""
             goes_on = not (control.asked or summary.error)
             display.close(closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
             try:
-                await _in_time(partial(write_report, summary, file := job.dataset.state / "report.json"), file)
+                await _in_time(partial(write_report, summary, file := dataset.state / "report.json"), file)
             except StorageError as error:
                 display.close(f"The images are there, but their report is not: {error}")
             try:
-                await asyncio.to_thread(_list, job.dataset, summary.total)
+                await asyncio.to_thread(_list, dataset, summary.total)
             except StorageError as error:
                 display.close(f"The images are there, but a list of them is not: {error}")
         await notices.finished(summary)

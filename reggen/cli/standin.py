@@ -6,6 +6,7 @@ import asyncio
 import errno
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,10 +17,11 @@ from reggen.cli.process_limits import allow_many_files
 from reggen.errors import JobError, Problem
 
 if TYPE_CHECKING:
-    from reggen.job.models import Job
+    from reggen.job.models import Server
 
 
 _PORTS = 65_536
+_MOST = 8  # stand-ins of a rehearsal
 
 
 def stand_in(
@@ -87,17 +89,15 @@ def _why(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-async def stand_ins_for(job: Job, stack: AsyncExitStack) -> Job:
-    """The same job with every server replaced by a stand-in of its own."""
+async def stand_ins_for(
+    servers: Sequence[Server], checkpoints: tuple[str, ...], stack: AsyncExitStack
+) -> tuple[Server, ...]:
+    """The first servers, each replaced by a stand-in with these checkpoints that serves until the stack closes."""
     from reggen import sim
 
-    named = (job.sampling.checkpoint, *job.matrix.checkpoint)
-    servers = []
-    for server in job.servers[:8]:
-        checkpoints = tuple(name for name in named if name)
+    found = []
+    for server in servers[:_MOST]:
         settings = sim.Settings(seconds=0.05, checkpoints=checkpoints, lenient=True)
         served = await stack.enter_async_context(sim.serve(settings))
-        servers.append(
-            server.model_copy(update={"url": served.url, "headers": {}, "launch": None, "certificate": None})
-        )
-    return job.model_copy(update={"servers": tuple(servers)})
+        found.append(server.model_copy(update={"url": served.url, "headers": {}, "launch": None, "certificate": None}))
+    return tuple(found)

@@ -39,7 +39,7 @@ from reggen.engine.attempt import AttemptRunner
 from reggen.engine.auto_batch import fastest_batch, sizes_for
 from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.preflight import ServerCheck, examine
-from reggen.engine.requirements import bytes_needed, check_settings_of, demand_room, duplicates_of, lasting, mib, recipe
+from reggen.engine.requirements import demand_room, duplicates_of, lasting, mib
 from reggen.engine.run import Run
 from reggen.engine.scan_progress import ScanProgress
 from reggen.engine.summary import EmptySlot, Summary
@@ -48,15 +48,15 @@ from reggen.engine.takeover import Takeover
 from reggen.engine.threads import ReadAhead, Threads
 from reggen.engine.writer import DatasetWriter
 from reggen.errors import JobError, LedgerDamaged, NoUsableServer, Problem, ReggenError, StorageError
-from reggen.job.models import Job
+from reggen.job.models import Dataset, Limits, Server
 from reggen.launch.launcher import Launched
-from reggen.planning.plan import Plan, Sample
-from reggen.prepare.prepared_job import BATCH, PreparedJob, settings_of, with_batch
+from reggen.planning.plan import Plan, Sample, choice_counts
+from reggen.prepare.prepared_job import BATCH, PreparedJob
 from reggen.progress import Progress, RunEvent
 from reggen.scheduler.fleet import Fleet
 from reggen.scheduler.order_queue import FAR, NEAR
 from reggen.scheduler.stop_rules import StopRules
-from reggen.workflow.template import Template, template
+from reggen.workflow.template import Template
 
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
@@ -80,8 +80,8 @@ async def fill_dataset(
     later is in the summary, beside what was made until then. No image may look like a training image.
     """
     control, options = control or RunControl(), options or RunOptions()
-    folder, kept = Folder(prepared.job.dataset), ""
-    stop_rules = StopRules(prepared.job.limits, options.seconds_left)
+    folder, kept = Folder(prepared.dataset), ""
+    stop_rules = StopRules(prepared.limits, options.seconds_left)
     while True:
         looked = ScanProgress(observers.tell, asyncio.get_running_loop())
         opening = _Opening(prepared, job_file, folder, options.rehearsal, kept, looked)
@@ -142,37 +142,38 @@ class _Opening:
 
     def _open(self, thread: Threads, stack: ExitStack) -> _Filling:
         """Bring the ledger and the folder to agree. Blocking; what is to be closed goes on the stack."""
-        job, plan, folder, left = self.prepared.job, self.prepared.plan, self.folder, thread.leaving.is_set
-        training = [image.path for image in self.prepared.training.images] if self.prepared.training else []
-        made_of = template(job)
+        prepared, plan, folder, left = self.prepared, self.prepared.plan, self.folder, thread.leaving.is_set
+        training = [image.path for image in prepared.training_set.images] if prepared.training_set else []
         stack.enter_context(locked(folder))
         stack.callback(folder.delete_parts)
         folder.prepare()
         demand_filled(folder)
         ledger = stack.enter_context(Ledger.open(folder.state / LEDGER))
-        ledger.claim(self.job_file, lasting(job, rehearsal=self.rehearsal))
-        demand_room(job, folder, len(plan) - ledger.counts(len(plan)).get("done", 0))
+        ledger.claim(self.job_file, lasting(prepared.dataset, rehearsal=self.rehearsal))
+        missing_now = len(plan) - ledger.counts(len(plan)).get("done", 0)
+        demand_room(folder, missing_now, prepared.bytes_needed(missing_now))
         folder.delete_report()
-        duplicates = duplicates_of(job, folder, ledger, training, left)
-        check_settings = check_settings_of(job)
-        reconciling = Reconciliation(folder, ledger, plan, check_settings, duplicates, stopped=left, looked=self.looked)
+        duplicates = duplicates_of(prepared.checks, folder, ledger, training, left)
+        reconciling = Reconciliation(
+            folder, ledger, plan, prepared.check_settings, duplicates, stopped=left, looked=self.looked
+        )
         reconciling.found.ledger = self.kept
         reconciling.by_name()
         there = ledger.counts(len(plan)).get("done", 0)
         if there <= _FEW or there == len(plan):
             reconciling.by_size(differing(folder, ledger.path, len(plan), left))
         warnings = self.prepared.warnings
-        captioned = caption(folder, ledger, plan, job.captions, self.prepared.guard, stopped=left)
-        warnings += (*captioned.words(job.captions, _rewriting(self.job_file, job)),)
+        captioned = caption(folder, ledger, plan, prepared.captions, prepared.guard, stopped=left)
+        warnings += (*captioned.words(prepared.captions, _rewriting(self.job_file, prepared.dataset)),)
         return _Filling(
-            self.prepared, self.job_file, made_of, folder, ledger, thread, reconciling, duplicates, warnings
+            prepared, self.job_file, prepared.template, folder, ledger, thread, reconciling, duplicates, warnings
         )
 
 
-def _rewriting(job_file: str, job: Job) -> str:
+def _rewriting(job_file: str, dataset: Dataset) -> str:
     """The command that writes the captions of this dataset anew, for a shell."""
-    words = ["python", "-m", "reggen", "recaption", job_file, "--output", str(job.dataset.root)]
-    words += ["--class", job.dataset.class_words]
+    words = ["python", "-m", "reggen", "recaption", job_file, "--output", str(dataset.root)]
+    words += ["--class", dataset.class_words]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
@@ -205,11 +206,6 @@ class _Filling:
     versions: dict[str, str | None] = field(default_factory=dict)
 
     @property
-    def job(self) -> Job:
-        """Of one class, its count known."""
-        return self.prepared.job
-
-    @property
     def plan(self) -> Plan:
         """Its slots."""
         return self.prepared.plan
@@ -226,18 +222,21 @@ class _Filling:
         for warning in self.warnings:
             faces.note(warning)
         total, before = len(self.plan), await self.thread.do(self._done)
-        servers = tuple(server.name for server in self.job.servers)
-        self.tell(progress.RunStarted(self.begun, total, before, servers))
+        servers = self.prepared.servers
+        self.tell(progress.RunStarted(self.begun, total, before, tuple(server.name for server in servers)))
         if before == total:
             return await self.thread.do(self._summary)
         if warning := await self.thread.do(partial(self._room, total - before)):
             faces.note(warning)
-        async with started(self.job, self.folder, faces.note) as running, connected(self.job, self.job_file) as clients:
+        async with (
+            started(servers, self.folder, faces.note) as running,
+            connected(servers, self.prepared.limits, self.job_file) as clients,
+        ):
             examined = {one.server: one for one in await self._preflight(clients, wait)}
             self.versions = {name: one.version for name, one in examined.items()}
             fit = [client for client in clients if not examined[client.name].problems]
             ready = [name for name, one in examined.items() if one.ready]
-            if self.job.sampling.gauged:
+            if self.prepared.batch is None:
                 await self._gauge([client for client in fit if client.name in ready], total - before)
             fatal = await self._run(control, fit, ready, running, timings)
             return await self.thread.do(partial(self._summary, fatal))
@@ -255,14 +254,14 @@ class _Filling:
 
     def _room(self, images: int) -> str:
         """What there is to say of the room on the disk. Blocking. Raises StorageError where it cannot be enough."""
-        demand_room(self.job, self.folder, images)
-        need, free = bytes_needed(self.job, images), self.folder.free_bytes()
+        need, free = self.prepared.bytes_needed(images), self.folder.free_bytes()
+        demand_room(self.folder, images, need)
         return f"the disk may become full: {images} images need about {mib(need)}, {mib(free)} are free" * (free < need)
 
     @property
     def _patience(self) -> float:
         """Seconds to wait for a first server."""
-        return self.job.limits.give_up_after or math.inf
+        return self.prepared.limits.give_up_after or math.inf
 
     async def _preflight(self, clients: Sequence[Client], wait: bool) -> list[ServerCheck]:
         pause, told = _WAIT[0], False
@@ -302,8 +301,7 @@ class _Filling:
         for one in found:
             self.faces.note(str(one))
         self.faces.note(f"batch = {batch} from here on, for this dataset")
-        job = with_batch(self.job, batch)
-        self.prepared = replace(self.prepared, job=job, plan=Plan(job, self.plan.source))
+        self.prepared = self.prepared.with_batch(batch)
         self.reconciling.plan = self.plan
 
     async def _run(
@@ -321,14 +319,14 @@ class _Filling:
             reader, earlier = await self.thread.do(partial(self._begin, run_id))
             stack.push_async_callback(readers.close, reader.close)
             takeover = Takeover(self.plan, reader, earlier, self.template)
-            window = FAR if self.job.matrix.checkpoint else NEAR
+            window = FAR if "checkpoint" in self.template.axes else NEAR
             requests = await ReadAhead(missing(reader, self.plan), readers, window).begin()
             images = len(self.plan) - await self.thread.do(self._done)
             names = {client.name for client in clients}
-            depths = {server.name: server.depth for server in self.job.servers if server.name in names}
-            limits = self.job.limits
+            depths = {server.name: server.depth for server in self.prepared.servers if server.name in names}
+            limits = self.prepared.limits
             timings = timings or Timings(silence=limits.silence, stall=limits.stall, gap=limits.gap)
-            extension = self.job.captions.extension
+            extension = self.prepared.captions.extension
             writer = DatasetWriter(
                 self.folder, self.ledger, extension, self.thread, self.duplicates, moved=self._was_there
             )
@@ -344,18 +342,18 @@ class _Filling:
                     depths,
                     requests,
                     full_jitter,
-                    patience=self.job.limits.away,
+                    patience=self.prepared.limits.away,
                     images=images,
                     window=window,
                     one_text=self.plan.has_one_text,
                 ),
                 sessions=sessions,
-                limits=self.job.limits,
+                limits=self.prepared.limits,
                 running=running,
                 sick_rest=timings.sick,
                 stop_rules=self.stop_rules,
-                free_every={server.name: server.free_every for server in self.job.servers if server.free_every},
-                room=bytes_needed(self.job, sum(depth or 2 for depth in depths.values())) + _SPARE,
+                free_every={server.name: server.free_every for server in self.prepared.servers if server.free_every},
+                room=self.prepared.bytes_needed(sum(depth or 2 for depth in depths.values())) + _SPARE,
                 takeover=takeover,
                 ready=ready,
                 undone=partial(self._undone, readers),
@@ -395,7 +393,7 @@ class _Filling:
     def _sessions(
         self, clients: Sequence[Client], timings: Timings, ours: Callable[[OrphanedPrompt], bool] | None
     ) -> list[ServerSession]:
-        keeps = {server.name: server.keep_history for server in self.job.servers}
+        keeps = {server.name: server.keep_history for server in self.prepared.servers}
         return [
             ServerSession(client, timings=timings, ours=ours, keeps_history=keeps[client.name]) for client in clients
         ]
@@ -408,10 +406,10 @@ class _Filling:
             ledger=self.ledger,
             writer=writer,
             threads=threads,
-            check_settings=check_settings_of(self.job),
+            check_settings=self.prepared.check_settings,
             guard=self.prepared.guard,
-            most_bytes=self.job.limits.megabytes << 20,
-            recipe=recipe(self.job, self.template),
+            most_bytes=self.prepared.limits.megabytes << 20,
+            recipe=self.prepared.recipe,
             versions=self.versions,
         )
 
@@ -427,8 +425,8 @@ class _Filling:
             given_up=tuple(given_up),
             strangers=tuple(SlotFiles(self.folder).foreign_images()),
             beyond=SlotFiles(self.folder).count_beyond(total),
-            values=settings_of(self.prepared, self.ledger.done(0, min(total, _COUNTED))),
-            other_recipes=tuple(self.ledger.other_recipes(recipe(self.job, self.template), total)),
+            values=choice_counts(self.plan, self.ledger.done(0, min(total, _COUNTED))),
+            other_recipes=tuple(self.ledger.other_recipes(self.prepared.recipe, total)),
             error=error,
         )
 
@@ -446,16 +444,16 @@ class _Filling:
             servers=self.state.servers,
             versions=self.versions,
             resumed=self.reconciling.found,
-            captions=self.job.read_as,
+            captions=self.prepared.caption_extension,
             stopped=self.state.stopping,
         )
 
 
 @asynccontextmanager
-async def connected(job: Job, job_file: str) -> AsyncIterator[list[Client]]:
+async def connected(servers: Sequence[Server], limits: Limits, job_file: str) -> AsyncIterator[list[Client]]:
     """A client for each of the job's servers. Raises JobError when a header or a certificate cannot be had."""
     problems, headers, pins = [], [], []
-    for number, server in enumerate(job.servers):
+    for number, server in enumerate(servers):
         try:
             headers.append(server.resolved_headers())
             if any(set(value) & set("\r\n\0") for value in headers[-1].values()):
@@ -470,14 +468,13 @@ async def connected(job: Job, job_file: str) -> AsyncIterator[list[Client]]:
             problems.append(Problem(f"servers[{number}].certificate", what, HOW_TO_COPY.format(server.netloc)))
     if problems:
         raise JobError(job_file, tuple(problems))
-    limits = job.limits
     timeouts = Timeouts(limits.connect, limits.request, limits.download)
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
                 Client(server.url, name=server.name, headers=header, timeouts=timeouts, pin=pin)
             )
-            for server, header, pin in zip(job.servers, headers, pins, strict=True)
+            for server, header, pin in zip(servers, headers, pins, strict=True)
         ]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from reggen.comfy.session import ServerSession
 from reggen.dataset.folder import Folder
-from reggen.job.models import Job, Server
+from reggen.job.models import Server
 from reggen.launch.launcher import Launch, Launched, LaunchError
 from reggen.scheduler.fleet import Fleet
 
@@ -20,12 +20,14 @@ _GIB = 1 << 30
 
 
 @asynccontextmanager
-async def started(job: Job, folder: Folder, tell: Callable[[str], None]) -> AsyncIterator[dict[str, Launched]]:
+async def started(
+    servers: Sequence[Server], folder: Folder, tell: Callable[[str], None]
+) -> AsyncIterator[dict[str, Launched]]:
     """Start what the job says is to be started, by server name; end just that when the block is left.
 
     One that cannot be started is told of and left out, unless there is no other server: then LaunchError.
     """
-    wanted = {server.name: Launched(_launch(server, folder), tell=tell) for server in job.servers if server.launch}
+    wanted = {server.name: Launched(_launch(server, folder), tell=tell) for server in servers if server.launch}
     running: dict[str, Launched] = {}
     refused: list[LaunchError] = []
 
@@ -42,7 +44,7 @@ async def started(job: Job, folder: Folder, tell: Callable[[str], None]) -> Asyn
             for name, one in wanted.items():
                 group.create_task(start(name, one))
         for error in refused:
-            if len(job.servers) == 1:
+            if len(servers) == 1:
                 raise error
             tell(str(error))
         yield running
@@ -52,13 +54,13 @@ async def started(job: Job, folder: Folder, tell: Callable[[str], None]) -> Asyn
                 group.create_task(one.stop())
 
 
-async def in_the_way(job: Job) -> dict[str, str]:
+async def in_the_way(servers: Sequence[Server], folder: Folder) -> dict[str, str]:
     """What would keep `started` from starting a server, by its name; a look that starts nothing."""
     found: dict[str, str] = {}
-    for server in job.servers:
+    for server in servers:
         if server.launch:
             try:
-                await Launched(_launch(server, Folder(job.dataset)), tell=lambda _: None).python()
+                await Launched(_launch(server, folder), tell=lambda _: None).python()
             except LaunchError as error:
                 found[server.name] = str(error)
     return found

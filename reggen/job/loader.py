@@ -18,7 +18,6 @@ from reggen.files import MIB, text_of
 from reggen.job.cross_checks import gaps
 from reggen.job.models import DEFAULT_URL, SIDES, Job, Section
 
-_INTERNAL = {"matched", "gauged"}  # fields that no job file has
 _LARGEST = 4 * MIB  # a longer list of prompts belongs into a wildcard file
 _SHOWN, _LINE = 80, 300  # letters of a value, and of what is said of it
 
@@ -46,9 +45,6 @@ def schema() -> dict[str, Any]:
     """The job file's JSON schema, for editors."""
     made = Job.model_json_schema(by_alias=True)
     servers = made["properties"]["servers"]
-    for section in made["properties"].values():
-        if isinstance(default := section.get("default"), dict):
-            section["default"] = {name: value for name, value in default.items() if name not in _INTERNAL}
     servers["items"] = {"anyOf": [{"type": "string", "description": "A plain address."}, servers["items"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "reggen job file"}
 
@@ -184,7 +180,7 @@ def _nearest_key(location: list[int | str]) -> str:
         if isinstance(part, str):
             named = next(field for name, field in model.model_fields.items() if part in {name, field.alias})
             model = _model_in(named.annotation) or model
-    keys = [field.alias or name for name, field in model.model_fields.items() if name not in _INTERNAL]
+    keys = [field.alias or name for name, field in model.model_fields.items()]
     if home := _home_of(location[-1]):
         return f"it belongs to {home}"
     near = difflib.get_close_matches(_cut(str(location[-1])), keys, n=1, cutoff=0.5)

@@ -6,7 +6,6 @@ from them (see `reggen.job.loader`).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -18,17 +17,18 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
+    Tag,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import SkipJsonSchema
 
-from reggen.geometry import DEFAULT_SIZE
+from reggen.geometry import DEFAULT_SIZE, Size
 from reggen.job.cross_checks import gaps
+from reggen.kohya.buckets import Bucketing
 
 MAX_COUNT = 1 << 40
 SEED_LIMIT = 1 << 53  # ComfyUI's page reads seeds as doubles: a larger one cannot be reproduced by hand
@@ -90,12 +90,17 @@ def _file_name_part(value: str, what: str) -> str:
     return value
 
 
-_BATCH = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 64}, {"const": "auto"}]}
-_COUNT = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_COUNT - 1}, {"const": "match"}]}
+def _word_or_number(word: str) -> Discriminator:
+    """Tell a key's one word from its numbers, so that a wrong value is reported as a number only."""
+    return Discriminator(lambda value: "word" if value == word else "int")
+
+
+ImageSize = Size | Literal["training", "matrix", "workflow"]
+"""Width and height of all images in pixels, or what decides on the size of each."""
 
 
 class Dataset(Section):
-    """Where the images go and how many. While ``matched``, ``count`` means nothing yet."""
+    """Where the images go and how many."""
 
     root: Path = Field(description="The folder given to the trainer as --reg_data_dir. Made when missing.")
     class_words: str = Field(
@@ -103,12 +108,10 @@ class Dataset(Section):
     )
     repeats: int = Field(1, ge=1, le=10_000, description="kohya's repeats: the number before the class words.")
     prefix: str = Field("reg", description="Images are named PREFIX_001.png, PREFIX_002.png, ...")
-    count: Annotated[int, WithJsonSchema(_COUNT)] = Field(
-        ge=1,
-        lt=MAX_COUNT,
-        description="How many images the finished dataset has; 'match': as many as the training set uses.",
-    )
-    matched: SkipJsonSchema[bool] = Field(False, description="Set where count is 'match', until it is known.")
+    count: Annotated[
+        Annotated[int, Field(ge=1, lt=MAX_COUNT), Tag("int")] | Annotated[Literal["match"], Tag("word")],
+        _word_or_number("match"),
+    ] = Field(description="How many images the finished dataset has; 'match': as many as the training set uses.")
     format: Literal["png", "webp", "jpg"] = Field(
         "png", description="png keeps the server's bytes; webp is lossless without a quality; jpg has quality 95."
     )
@@ -123,13 +126,6 @@ class Dataset(Section):
         (),
         description="jsonl: metadata.jsonl beside the images, for Hugging Face; csv: a table beside their folder.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _match(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("count") == "match":
-            return {**values, "count": 1, "matched": True}
-        return values
 
     @field_validator("root", mode="before")
     @classmethod
@@ -168,6 +164,17 @@ class Dataset(Section):
     def state(self) -> Path:
         """Ledger, lock, log and report: beside the image folder, under a name that no trainer reads."""
         return self.root / ".reggen" / self.folder.name
+
+    def of_class(self, class_words: str, count: int) -> ClassDataset:
+        """The dataset of one class, whose count is known."""
+        return ClassDataset.model_validate({**self.model_dump(by_alias=True), "class": class_words, "count": count})
+
+
+class ClassDataset(Dataset):
+    """The dataset of one class: its tokens and its count are known."""
+
+    class_words: str = Field(alias="class")
+    count: int
 
 
 def _has_port(parts: SplitResult) -> bool:
@@ -290,13 +297,12 @@ class Sampling(Section):
         lt=SEED_LIMIT,
         description="Of the first image; the n-th gets seed + n - 1. Each further class begins 2**32 later.",
     )
-    batch: Annotated[int, WithJsonSchema(_BATCH)] = Field(
-        1,
-        ge=1,
-        le=64,
-        description="Images made by one prompt (EmptyLatentImage.batch_size); 'auto': as many as are made fastest.",
+    batch: Annotated[
+        Annotated[int, Field(ge=1, le=64), Tag("int")] | Annotated[Literal["auto"], Tag("word")],
+        _word_or_number("auto"),
+    ] = Field(
+        1, description="Images made by one prompt (EmptyLatentImage.batch_size); 'auto': as many as are made fastest."
     )
-    gauged: SkipJsonSchema[bool] = Field(False, description="Set where batch is 'auto', until it is known.")
     save: Literal["output", "temp"] = Field(
         "output",
         description="temp: the server keeps no copy (PreviewImage instead of SaveImage), and compresses less.",
@@ -304,13 +310,6 @@ class Sampling(Section):
     size: Literal["match"] | None = Field(
         None, description="'match': each image in the bucket of a training image, in the same proportions."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _auto(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("batch") == "auto":
-            return {**values, "batch": 1, "gauged": True}
-        return values
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -408,9 +407,21 @@ class Training(Section):
         return self
 
     @property
-    def pixels(self) -> tuple[int, int]:
+    def pixels(self) -> Size:
         """The resolution as width and height."""
         return self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
+
+    @property
+    def bucketing(self) -> Bucketing:
+        """The trainer's bucket options as this section has them."""
+        return Bucketing(
+            self.pixels,
+            self.enable_bucket,
+            self.min_bucket_reso,
+            self.max_bucket_reso,
+            self.bucket_reso_steps,
+            self.bucket_no_upscale,
+        )
 
 
 class Guarding(Section):
@@ -605,44 +616,22 @@ class Job(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        document = self.model_dump(exclude_none=True, by_alias=True)
-        if self.dataset.matched:
-            document["dataset"]["count"] = "match"  # as the file has it
-        if problems := gaps(document):
+        if problems := gaps(self.model_dump(exclude_none=True, by_alias=True)):
             raise ValueError("; ".join(str(problem) for problem in problems))
         return self
 
     @property
-    def size(self) -> tuple[int, int] | None:
-        """Width and height of all images, in pixels; None where each has its own, or the workflow decides."""
-        if self.sizes_vary:
-            return None
+    def size(self) -> ImageSize:
+        """Width and height of all images, in pixels, or what decides on each one's."""
+        if self.matrix.size:
+            return "matrix"
+        if self.sampling.size:
+            return "training"
         if self.sampling.width is not None and self.sampling.height is not None:
             return self.sampling.width, self.sampling.height
-        return None if self.workflow else DEFAULT_SIZE
+        return "workflow" if self.workflow else DEFAULT_SIZE
 
     @property
-    def sizes_vary(self) -> bool:
-        """Whether each image has a size of its own, from the training set or the matrix."""
-        return bool(self.sampling.size or self.matrix.size)
-
-    @property
-    def read_as(self) -> str:
-        """The --caption_extension that kohya is told; empty where no captions are written."""
-        if self.captions.write == "none":
-            return ""
-        return self.training.caption_extension if self.training else self.captions.extension
-
-    @property
-    def forbidden(self) -> tuple[str, ...]:
-        """What is not to be named: the guard's words, and the trigger of what the images are made for."""
-        trigger = self.training.trigger if self.training else ()
-        return tuple(dict.fromkeys((*self.guard.forbid, *trigger)))
-
-    @property
-    def first_seed(self) -> int:
-        """The seed of the first image: the job's, or a number that belongs to its class words."""
-        if self.sampling.seed is not None:
-            return self.sampling.seed
-        digest = hashlib.sha256(self.dataset.class_words.encode()).digest()
-        return int.from_bytes(digest[:4], "big")
+    def trigger(self) -> tuple[str, ...]:
+        """The trigger words of the subject that the images are made for; none without a training set."""
+        return self.training.trigger if self.training else ()

@@ -1,4 +1,4 @@
-"""Job -> Plan: what to make, slot by slot, computed and never stored.
+"""What to make, slot by slot, computed and never stored.
 
 A slot is one place in the dataset (reg_017.png). A *take* is one picture for it: take 0 is what the
 job asks for first; a rejected picture, by a check or by a person who deleted it, asks for the next
@@ -15,19 +15,23 @@ are single prompts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from reggen.job.models import SEED_LIMIT, Job
+from reggen.geometry import Size
+from reggen.job.models import SEED_LIMIT
 from reggen.planning.prompt_source import PromptSource
-from reggen.prompts.guard import Guard
 
 _TAKE = 1 << 40
-CLASS = 1 << 32
+_CLASS = 1 << 32
 _GLANCED_AT = 32  # slots
 MAX_TAKES = SEED_LIMIT // _TAKE
+CHECKED = 100_000
+"""Prompts of a plan that are looked at one by one before a run, for what is said of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class Sample:
     seed: int
     batch: int = 1
     position: int = 0
-    size: tuple[int, int] | None = None
+    size: Size | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     caption: str | None = None
 
@@ -84,20 +88,34 @@ class PromptRequest:
 
 
 class Plan:
-    """All slots of a job of one class, by index. Costs nothing until walked, whatever the count.
+    """All slots of one class, by index. Costs nothing until walked, whatever the count.
 
-    ``source`` says what each prompt is asked for; left out, it is made of the job alone.
+    ``source`` says what each prompt is asked for, ``seed`` is that of slot 0, ``batch`` the pictures of one prompt.
+    ``negative`` is the same for all; None leaves the workflow's.
     """
 
-    def __init__(self, job: Job, source: PromptSource | None = None) -> None:
-        self._dataset, self._sampling = job.dataset, job.sampling
-        self.source = source or PromptSource(job)
-        self._negative = negative(job, self.source.own.negative)
-        self._first_seed = job.first_seed
-        self._digits = max(3, len(str(job.dataset.count)))
+    def __init__(
+        self,
+        source: PromptSource,
+        count: int,
+        *,
+        seed: int,
+        prefix: str = "reg",
+        batch: int = 1,
+        negative: str | None = None,
+    ) -> None:
+        self.source, self.batch = source, batch
+        self._count, self._seed, self._prefix, self._negative = count, seed, prefix, negative
+        self._digits = max(3, len(str(count)))
+
+    def with_batch(self, batch: int) -> Plan:
+        """The same slots, made in batches of this size."""
+        return Plan(
+            self.source, self._count, seed=self._seed, prefix=self._prefix, batch=batch, negative=self._negative
+        )
 
     def __len__(self) -> int:
-        return self._dataset.count
+        return self._count
 
     def __getitem__(self, index: int) -> Sample:
         return self.sample(index)
@@ -115,26 +133,26 @@ class Plan:
         """The sample of one slot and take. Raises IndexError outside the count or the takes."""
         if not 0 <= index < len(self) or not 0 <= take < MAX_TAKES:
             raise IndexError(index, take)
-        batched = take == 0 and self._sampling.batch > 1
-        wanted = self.source.at(index // self._sampling.batch)
-        start = index - index % self._sampling.batch if batched else index
+        batched = take == 0 and self.batch > 1
+        spec = self.source.at(index // self.batch)
+        start = index - index % self.batch if batched else index
         return Sample(
             index=index,
             take=take,
             name=self.name(index),
-            positive=wanted.positive,
+            positive=spec.positive,
             negative=self._negative,
-            seed=(self._first_seed + start + take * _TAKE) % SEED_LIMIT,
-            batch=min(self._sampling.batch, len(self) - start) if batched else 1,
+            seed=(self._seed + start + take * _TAKE) % SEED_LIMIT,
+            batch=min(self.batch, len(self) - start) if batched else 1,
             position=index - start,
-            size=wanted.size,
-            settings=wanted.settings,
-            caption=wanted.caption,
+            size=spec.size,
+            settings=spec.settings,
+            caption=spec.caption,
         )
 
     def name(self, index: int) -> str:
         """The file name of a slot without its ending."""
-        return f"{self._dataset.prefix}_{index + 1:0{self._digits}d}"
+        return f"{self._prefix}_{index + 1:0{self._digits}d}"
 
     def requests(self, start: int, stop: int, takes: dict[int, int], skip: Collection[int]) -> Iterator[PromptRequest]:
         """The orders for the slots ``start <= index < stop`` that are not in ``skip``.
@@ -142,8 +160,8 @@ class Plan:
         ``takes`` gives the take of slots that are not in their first. ``start`` and ``stop`` must not
         cut a batch in two (see `aligned`).
         """
-        for first in range(start, min(stop, len(self)), self._sampling.batch):
-            window = range(first, min(first + self._sampling.batch, len(self)))
+        for first in range(start, min(stop, len(self)), self.batch):
+            window = range(first, min(first + self.batch, len(self)))
             samples = [self.sample(index, takes.get(index, 0)) for index in window if index not in skip]
             if together := tuple(sample for sample in samples if sample.batch > 1):
                 yield PromptRequest(together)
@@ -151,18 +169,36 @@ class Plan:
 
     def window(self, index: int) -> tuple[int, int]:
         """The slots, from and up to, of the batch that a slot belongs to."""
-        start = index - index % self._sampling.batch
-        return start, start + self._sampling.batch
+        start = index - index % self.batch
+        return start, start + self.batch
 
     def aligned(self, size: int) -> int:
         """``size`` rounded up to whole batches: a step by which the plan can be walked."""
-        return -(-size // self._sampling.batch) * self._sampling.batch
+        return -(-size // self.batch) * self.batch
 
 
-def negative(job: Job, own: str = "") -> str | None:
-    """The negative prompt of a job, or the workflow's ``own``, with the forbidden words where the job asks for that."""
-    told = job.prompts.negative
-    if not job.guard.negative or not job.forbidden:
-        return told
-    guard = Guard(job.forbidden, allow=job.guard.allow, key="guard.forbid")
-    return guard.negative(own if told is None else told)
+def first_seed(seed: int | None, class_words: str, number: int = 0) -> int:
+    """The seed of a class's first image; ``number`` counts the classes of a job from 0.
+
+    It is the job's seed, 2**32 further for each class, since one prompt and one seed in two classes would make the same
+    picture twice; without one, a number computed from the class tokens, the same on every machine.
+    """
+    if seed is not None:
+        return (seed + number * _CLASS) % SEED_LIMIT
+    return int.from_bytes(hashlib.sha256(class_words.encode()).digest()[:4], "big")
+
+
+def choice_counts(plan: Plan, slots: Collection[int] | None = None) -> Mapping[str, int]:
+    """How often each value of a template and of the matrix comes up in ``slots``, or in all; of the first many."""
+    counts: Counter[str] = Counter()
+    for number in range(min(-(-len(plan) // plan.batch), CHECKED)):
+        window = range(number * plan.batch, min((number + 1) * plan.batch, len(plan)))
+        images = len(window) if slots is None else sum(index in slots for index in window)
+        spec = plan.source.at(number)
+        if not images or not (spec.values or spec.settings):
+            continue
+        for value in spec.values:
+            counts[f"{value.place}: {value.value}"] += images
+        for name, chosen in spec.settings:
+            counts[f"{name} = {chosen}"] += images
+    return counts

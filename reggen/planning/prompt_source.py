@@ -10,16 +10,16 @@ One number is one prompt: with batches it is shared by the pictures of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from reggen.errors import JobError, Problem
 from reggen.geometry import Size
-from reggen.job.models import Job, Prompts
+from reggen.job.models import ImageSize, Prompts
 from reggen.prompts.from_caption import prompt_from
 from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
@@ -66,40 +66,61 @@ class WorkflowDefaults:
 NOTHING = WorkflowDefaults()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSettings:
+    """What a job says of the prompts of one class.
+
+    ``trigger`` goes out of training captions, ``class_words`` come in. ``axes`` are the settings gone through beside
+    the prompts, by name; ``seed`` decides on the order of both. ``captions`` is what is written beside the images.
+    """
+
+    prompts: Prompts
+    class_words: str
+    seed: int
+    trigger: tuple[str, ...] = ()
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    size: ImageSize = "workflow"
+    captions: Literal["none", "class", "prompt", "training"] = "none"
+
+
 class PromptSource:
-    """The wanted of a job of one class; ``own`` is what the workflow says where the job is silent.
+    """The prompt specifications of one class, by number; ``own`` is what the workflow says where the job is silent.
 
     Raises JobError for templates that cannot be read, and for weights that fit nothing or are all 0.
     """
 
     def __init__(
         self,
-        job: Job,
+        settings: PromptSettings,
         examples: Sequence[TrainingExample] = (),
         wildcards: Wildcards | None = None,
         own: WorkflowDefaults = NOTHING,
     ) -> None:
         self.own = own
-        self._job, self._examples = job, tuple(examples)
-        self._shares = Shares(_weights(job.prompts, self._examples)) if examples else None
-        positives = () if job.prompts.source else job.prompts.positives
-        seed = job.first_seed
+        self.settings, self._examples = settings, tuple(examples)
+        prompts, seed = settings.prompts, settings.seed
+        self._shares = Shares(_weights(prompts, self._examples)) if examples else None
+        positives = () if prompts.source else prompts.positives
         self.variety = PromptGenerator(positives, wildcards, seed=seed) if positives else None
-        self.matrix = Matrix(job.matrix.axes, seed=seed)
+        self.matrix = Matrix(settings.axes, seed=seed)
         self._said = lru_cache(4096)(self._say)
 
     @property
     def combinations(self) -> int:
         """How many different prompts and settings there are."""
-        words = self.variety.combinations if self.variety else len(self._examples) if self._job.prompts.source else 1
-        return words * self.matrix.combinations
+        prompts = 1
+        if self.variety:
+            prompts = self.variety.combinations
+        elif self.settings.prompts.source:
+            prompts = len(self._examples)
+        return prompts * self.matrix.combinations
 
     @property
     def even(self) -> bool:
         """Whether none of them comes more often than the others."""
         if self.variety:
             return self.variety.even
-        if not self._shares or not self._job.prompts.source:
+        if not self._shares or not self.settings.prompts.source:
             return True
         return self._shares.period == len(self._examples) and self.matrix.combinations == 1
 
@@ -117,19 +138,20 @@ class PromptSource:
         if self.variety is not None:
             prompt, settings = self.matrix.beside(self.variety, number)
             return prompt.text, prompt.values, settings
-        prompts = self._job.prompts
+        prompts = self.settings.prompts
         told = self._said(example.caption, prompts.prefix, prompts.suffix) if example and prompts.source else None
         return told, (), self.matrix.at(number)
 
     def _size(self, example: TrainingExample | None) -> Size | None:
-        if self._job.sampling.size and example:
+        size = self.settings.size
+        if size == "training" and example:
             width, height = example.bucket
             return max(_STEP, width - width % _STEP), max(_STEP, height - height % _STEP)
-        return self._job.size
+        return None if isinstance(size, str) else size
 
     def _caption(self, positive: str | None, example: TrainingExample | None) -> str | None:
-        words = self._job.dataset.class_words
-        match self._job.captions.write:
+        words = self.settings.class_words
+        match self.settings.captions:
             case "none":
                 return None
             case "prompt":
@@ -139,9 +161,9 @@ class PromptSource:
         return words
 
     def _say(self, caption: str, prefix: str, suffix: str) -> str:
-        trigger = self._job.training.trigger if self._job.training else ()
-        words, replace = self._job.dataset.class_words.replace("_", " "), self._job.prompts.replace
-        return prompt_from(caption, trigger, words, replace=replace, prefix=prefix, suffix=suffix)
+        settings = self.settings
+        words, replace = settings.class_words.replace("_", " "), settings.prompts.replace
+        return prompt_from(caption, settings.trigger, words, replace=replace, prefix=prefix, suffix=suffix)
 
 
 def _weights(prompts: Prompts, examples: Sequence[TrainingExample]) -> list[int]:

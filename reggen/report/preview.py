@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reggen.dataset.folder import Folder
 from reggen.engine.preflight import ServerCheck
-from reggen.engine.requirements import bytes_needed, lasting, mib
-from reggen.job.models import Job, Server
-from reggen.planning.plan import Sample
-from reggen.prepare.prepared_job import CHECKED, PreparedJob, settings_of
+from reggen.engine.requirements import lasting, mib
+from reggen.job.models import Dataset, ImageSize, Server
+from reggen.planning.plan import CHECKED, Plan, Sample, choice_counts
+from reggen.prepare.prepared_job import PreparedJob
 from reggen.report.status import conflicts, state_of
-from reggen.workflow.template import Template, template
+from reggen.workflow.template import Template
 
 _SHOWN = 5
 _READABLE = 10**15
@@ -26,39 +26,39 @@ def preview(prepared: PreparedJob, job_file: str) -> str:
 
 
 def _preview(prepared: PreparedJob, job_file: str) -> Iterator[str]:
-    job, plan, made_of = prepared.job, prepared.plan, template(prepared.job)
-    dataset, first, last = job.dataset, plan[0], plan[len(plan) - 1]
+    dataset, plan, made_of = prepared.dataset, prepared.plan, prepared.template
+    first, last = plan[0], plan[len(plan) - 1]
     yield f"{job_file}: {len(plan):,} images"
     yield from (f"  why          {line}" for line in prepared.arithmetic)
     yield f"  folder       {dataset.folder.absolute()}  (repeats {dataset.repeats}, class {dataset.class_words!r})"
-    state = state_of(job)
+    state = state_of(dataset)
     if state["done"]:
         yield f"  there        {state['done']:,}; to be made: {state['missing']:,}"
     yield f"  names        {first.name}.{dataset.format} ... {last.name}.{dataset.format}"
-    yield f"  size         {_size(job)}"
+    yield f"  size         {_size(prepared.size)}"
     yield f"  seeds        {first.seed} ... {last.seed}"
     for name in ("checkpoint", "sampler", "scheduler", "steps", "cfg"):
         if (value := _setting(made_of, name)) is not None:
             yield f"  {name:<12} {value}"
-    yield from _variety(prepared)
-    if job.captions.write != "none":
-        yield f"  captions     {_CAPTIONS[job.captions.write]}, in {first.name}{job.captions.extension} ..."
-    if job.sampling.gauged:
+    yield from _variety(plan)
+    if prepared.captions.write != "none":
+        yield f"  captions     {_CAPTIONS[prepared.captions.write]}, in {first.name}{prepared.captions.extension} ..."
+    if prepared.batch is None:
         yield "  batch        auto: found out when the first run begins, and kept; until then as if it were 1"
-    if job.sampling.batch > 1:
-        yield f"  batch        {job.sampling.batch} images for each prompt"
-    yield f"  workflow     {job.workflow.file if job.workflow else 'built in'}"
-    if job.workflow:
+    if plan.batch > 1:
+        yield f"  batch        {plan.batch} images for each prompt"
+    yield f"  workflow     {prepared.workflow.file if prepared.workflow else 'built in'}"
+    if prepared.workflow:
         yield from (f"    {name:<10} -> {_bound(made_of, name)}" for name in made_of.bindings)
         yield f"    images     <- {made_of.label(made_of.output)}"
-    yield f"  servers      {', '.join(map(_server, job.servers))}"
-    yield f"  disk         about {mib(bytes_needed(job, len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
+    yield f"  servers      {', '.join(map(_server, prepared.servers))}"
+    yield f"  disk         about {mib(prepared.bytes_needed(len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
     yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
-    if prepared.guard and prepared.guarded:
+    if prepared.guard and prepared.is_guarded:
         yield "  guard        no forbidden word in the class words, the prompts or the captions"
     yield from (f"  WARNING      {warning}" for warning in prepared.warnings)
     yield f"  the first {min(_SHOWN, len(plan))}:"
-    yield from (_sample(plan[index], job) for index in range(min(_SHOWN, len(plan))))
+    yield from (_sample(plan[index], prepared.size) for index in range(min(_SHOWN, len(plan))))
 
 
 _CAPTIONS = {
@@ -79,13 +79,13 @@ def _setting(made_of: Template, name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _variety(prepared: PreparedJob) -> Iterator[str]:
+def _variety(plan: Plan) -> Iterator[str]:
     """How many different prompts there are, and how often each of a few choices comes."""
-    combinations = prepared.plan.source.combinations
+    combinations = plan.source.combinations
     if combinations > 1:
-        once = ", none twice before all were used" if _none_twice(prepared) else ""
+        once = ", none twice before all were used" if _none_twice(plan) else ""
         yield f"  variety      {_many(combinations)} combinations{once}"
-    counts = settings_of(prepared)
+    counts = choice_counts(plan)
     shown = sorted(counts.items())[:_CHOICES]
     yield from (f"    {times:>8,} x {what}" for what, times in shown)
     if len(counts) > _CHOICES:
@@ -97,12 +97,12 @@ def _many(count: int) -> str:
     return f"{count:,}" if count < _READABLE else f"about 10^{math.floor(math.log10(count))}"
 
 
-def _none_twice(prepared: PreparedJob) -> bool:
+def _none_twice(plan: Plan) -> bool:
     """Whether each round brings every combination once, in other words or settings each time.
 
     Equal alternatives such as {a|a} are found by looking at the first round; False where it is too long for that.
     """
-    source, prompts = prepared.plan.source, -(-len(prepared.plan) // prepared.job.sampling.batch)
+    source, prompts = plan.source, -(-len(plan) // plan.batch)
     first = min(prompts, source.combinations)
     if first > CHECKED or not source.even:
         return False
@@ -110,20 +110,25 @@ def _none_twice(prepared: PreparedJob) -> bool:
     return len({(wanted.positive, wanted.size, wanted.settings) for wanted in asked}) == first
 
 
-def _sample(sample: Sample, job: Job) -> str:
+def _sample(sample: Sample, size: ImageSize) -> str:
     positive = sample.positive if sample.positive is not None else "the workflow's own prompt"
-    size = "  {} x {}".format(*sample.size) if sample.size and job.sizes_vary else ""
-    return f"    {sample.name}{size}  seed {sample.seed}  {positive}"
+    own = "  {} x {}".format(*sample.size) if sample.size and isinstance(size, str) else ""
+    return f"    {sample.name}{own}  seed {sample.seed}  {positive}"
 
 
 def _bound(made_of: Template, name: str) -> str:
     return ", ".join(f"{made_of.label(bound.node)}.{bound.input}" for bound in made_of.bindings[name])
 
 
-def _size(job: Job) -> str:
-    if job.sizes_vary:
-        return "each training image's bucket" if job.sampling.size else "from the matrix"
-    return "{} x {}".format(*job.size) if job.size else "as the workflow has it"
+_SIZES = {
+    "training": "each training image's bucket",
+    "matrix": "from the matrix",
+    "workflow": "as the workflow has it",
+}
+
+
+def _size(size: ImageSize) -> str:
+    return _SIZES[size] if isinstance(size, str) else "{} x {}".format(*size)
 
 
 def checked(
@@ -133,15 +138,16 @@ def checked(
 
     ``unstartable`` says of servers that are to be started here why they cannot be.
     """
-    job = prepared_jobs[0].job
-    need, free = sum(bytes_needed(one.job, len(one.plan)) for one in prepared_jobs), Folder(job.dataset).free_bytes()
+    first = prepared_jobs[0]
+    need = sum(one.bytes_needed(len(one.plan)) for one in prepared_jobs)
+    free = Folder(first.dataset).free_bytes()
     room = free >= need / 2
-    problems = [problem for prepared in prepared_jobs for problem in standing_in_the_way(prepared.job)]
+    problems = [problem for prepared in prepared_jobs for problem in standing_in_the_way(prepared.dataset)]
     lines = [f"{job_file}: the job file and its workflow are in order"]
     lines.append(f"  disk         {mib(free)} free, about {mib(need)} needed" + ("" if room else ": TOO LITTLE"))
-    lines.extend(f"  WARNING      {warning}" for warning in prepared_jobs[0].warnings)
+    lines.extend(f"  WARNING      {warning}" for warning in first.warnings)
     for one in examined:
-        launch = next((server.launch for server in job.servers if server.name == one.server), None)
+        launch = next((server.launch for server in first.servers if server.name == one.server), None)
         why_not = unstartable.get(one.server)
         if why_not and len(examined) == 1:
             problems.append(why_not)
@@ -154,10 +160,10 @@ def checked(
     return "\n".join(lines), room and not problems
 
 
-def standing_in_the_way(job: Job) -> list[str]:
+def standing_in_the_way(dataset: Dataset) -> list[str]:
     """What would keep a run from writing into the dataset."""
-    folder = Folder(job.dataset)
-    problems = [str(problem) for problem in conflicts(folder, lasting(job))]
+    folder = Folder(dataset)
+    problems = [str(problem) for problem in conflicts(folder, lasting(dataset))]
     nearest = folder.images
     while not nearest.exists() and nearest.parent != nearest:
         nearest = nearest.parent

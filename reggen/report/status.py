@@ -11,15 +11,15 @@ from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.lock import lock_holder
 from reggen.dataset.reconcile import Comparison, demand_filled
 from reggen.errors import Problem, StorageError
-from reggen.job.models import Job
+from reggen.job.models import ClassDataset
 
 _SHOWN = 20
 _SMALL = 32 << 20  # bytes of a ledger of some 40,000 images: a fifth of a second
 
 
-def state_of(job: Job) -> dict[str, Any]:
+def state_of(dataset: ClassDataset) -> dict[str, Any]:
     """Counts of slots, the given up and rejected ones by name, and who is filling it now. Raises LedgerDamaged."""
-    folder, count = Folder(job.dataset), job.dataset.count
+    folder, count = Folder(dataset), dataset.count
     state: dict[str, Any] = {
         "dataset": str(folder.images),
         "wanted": count,
@@ -54,11 +54,11 @@ def _verify(ledger: Ledger) -> None:
         ledger.verify()
 
 
-def missing(job: Job) -> int:
+def missing(dataset: ClassDataset) -> int:
     """How many images a dataset lacks by its ledger alone, which takes no time; all of them where it has none."""
-    count = job.dataset.count
+    count = dataset.count
     with suppress(StorageError):  # it is told when its turn has come
-        if ledger := Ledger.read(Folder(job.dataset).state / LEDGER):
+        if ledger := Ledger.read(dataset.state / LEDGER):
             try:
                 return count - ledger.counts(count).get("done", 0)
             finally:

@@ -62,15 +62,15 @@ class TrainerInput:
 
 def trainer_input(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
     """The trainer's values for all classes of one job."""
-    job = prepared_jobs[0].job
-    datasets = [prepared.job.dataset for prepared in prepared_jobs]
+    first = prepared_jobs[0]
+    datasets = [prepared.dataset for prepared in prepared_jobs]
     classes = (ClassFolder(one.folder.absolute(), one.class_words, one.repeats, one.count) for one in datasets)
     return TrainerInput(
         tuple(classes),
-        None if job.captions.write == "none" else job.captions.extension,
-        job.training,
-        tuple(_training_folders(job.training)) if job.training else (),
-        "jsonl" in job.dataset.listings,
+        None if first.captions.write == "none" else first.captions.extension,
+        first.training,
+        tuple(_training_folders(first.training)) if first.training else (),
+        "jsonl" in first.dataset.listings,
     )
 
 

@@ -1,24 +1,16 @@
-"""ComfyUI's API format: read from a file or a picture, and walked upstream.
+"""ComfyUI's API format: the built-in graph, and any graph walked upstream. Pure.
 
 A graph is ``{node id: {"class_type": str, "inputs": {name: value or [node id, slot]}}}``.
 """
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
-from reggen.errors import Problem, WorkflowError
-from reggen.files import MIB, opened, text_of
 from reggen.geometry import DEFAULT_SIZE
 
 Graph = dict[str, dict[str, Any]]
-_LARGEST = 64 * MIB
 SAVERS = ("SaveImage", "PreviewImage")
 
 
@@ -51,58 +43,6 @@ def built_in() -> Graph:
     return {node_id: {"class_type": kind, "inputs": inputs} for node_id, (kind, inputs) in nodes.items()}
 
 
-def read_graph(file: Path, output: str = "") -> Graph:
-    """An API-format graph from a JSON file or from a PNG that ComfyUI made. Raises WorkflowError.
-
-    ``output`` is the id or title of a node that is kept as one that saves, whatever its class.
-    """
-    try:
-        text = _png_prompt(file) if file.suffix.lower() == ".png" else text_of(file, _LARGEST)
-        document = json.loads(text)
-    except FileNotFoundError:
-        raise _unusable(file, "there is no such file") from None
-    except UnidentifiedImageError:
-        raise _unusable(file, "it is no PNG, whatever its ending says") from None
-    except OSError as error:
-        raise _unusable(file, f"it cannot be read: {error.strerror or error}") from None
-    except RecursionError:
-        raise _unusable(file, "it is nested too deeply") from None
-    except ValueError as error:
-        raise _unusable(file, f"it is not JSON: {error}") from None
-    except (SyntaxError, ArithmeticError, LookupError, struct.error, Image.DecompressionBombError) as error:
-        raise _unusable(file, f"it is damaged: {error}") from None
-    if isinstance(document, dict) and isinstance(document.get("prompt"), dict):
-        document = document["prompt"]  # a body as it is posted
-    if isinstance(document, dict) and "nodes" in document and "links" in document:
-        raise _unusable(file, "it is a workflow as ComfyUI's page saves it", "in ComfyUI: Workflow > Export (API)")
-    if not isinstance(document, dict) or not document:
-        raise _unusable(file, "it is not a ComfyUI graph in API format", "in ComfyUI: Workflow > Export (API)")
-    _demand_nodes(file, document)
-    return _upstream_of_outputs(document, output)
-
-
-def _demand_nodes(file: Path, document: dict[str, Any]) -> None:
-    for node_id, node in document.items():
-        if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
-            raise _unusable(file, f"node {node_id} has no class_type", "in ComfyUI: Workflow > Export (API)")
-        if not isinstance(node.setdefault("inputs", {}), dict):  # ComfyUI's worker dies of a node without
-            raise _unusable(file, f"the inputs of node {node_id} are no table", "in ComfyUI: Workflow > Export (API)")
-
-
-def _png_prompt(file: Path) -> str:
-    if not file.is_file():
-        raise _unusable(file, "there is no such file")
-    with opened(file) as stream, Image.open(stream, formats=["PNG"]) as image:
-        text = image.info.get("prompt")
-    if not isinstance(text, str):
-        raise _unusable(file, "this picture carries no ComfyUI graph", "use one that ComfyUI saved itself, unchanged")
-    return text
-
-
-def _unusable(file: Path, problem: str, hint: str = "") -> WorkflowError:
-    return WorkflowError(str(file), (Problem("", problem, hint),))
-
-
 def title(node: Mapping[str, Any]) -> str:
     """What the node is called in ComfyUI's page; empty when nothing was said."""
     meta = node.get("_meta")
@@ -129,8 +69,11 @@ def reach(graph: Graph, starts: list[str], side: str = "") -> list[str]:
     return list(seen)
 
 
-def _upstream_of_outputs(graph: Graph, output: str) -> Graph:
-    """Without nodes that lead to no saver: ComfyUI validates only what leads to an output."""
+def upstream_of_savers(graph: Graph, output: str = "") -> Graph:
+    """The graph without nodes that lead to no saver: ComfyUI validates only what leads to an output.
+
+    ``output`` is the id or title of a node that counts as a saver, whatever its class.
+    """
     savers = [
         node_id
         for node_id, node in graph.items()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reggen.errors import Problem, WorkflowError
-from reggen.job.models import Job
+from reggen.job.models import Sampling
 from reggen.planning.plan import PromptRequest, Sample
 from reggen.workflow.bindings import Binding, Finder
-from reggen.workflow.graph import Graph, built_in, read_graph, title
+from reggen.workflow.graph import Graph, title
 
 _OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
 
@@ -100,6 +100,12 @@ class Template:
         return inputs
 
     @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The checkpoints that images are made with, as far as the job or the graph names them."""
+        named = self.axes.get("checkpoint") or (self.value("checkpoint"),)
+        return tuple(name for name in named if name and isinstance(name, str))
+
+    @property
     def classes(self) -> dict[str, list[str]]:
         """The node classes a server must have, each with the nodes that are of it."""
         found: dict[str, list[str]] = {}
@@ -114,46 +120,47 @@ class Template:
         return f"{kind} {called!r} (node {node_id})" if called and called != kind else f"{kind} (node {node_id})"
 
 
-def template(job: Job) -> Template:
-    """The job's graph with its bindings. Raises WorkflowError with every problem found."""
-    own = job.workflow
-    graph = read_graph(own.file, own.bindings.get("output", "")) if own else built_in()
-    where = str(own.file) if own else "the built-in workflow"
-    finder = Finder(graph, own.bindings if own else {})
-    sampling = job.sampling
+def build_template(
+    graph: Graph,
+    sampling: Sampling,
+    axes: Mapping[str, tuple[Any, ...]] | None = None,
+    *,
+    required: Collection[str] = (),
+    named: Mapping[str, str] | None = None,
+    source: str = "the built-in workflow",
+) -> Template:
+    """Find the bindings of a graph. Raises WorkflowError, in the name of ``source``, with every problem found.
+
+    ``axes`` are the settings that are gone through. ``required`` are the other bindings that there must be, beside the
+    seed; ``named`` are those that the job names itself.
+    """
+    axes = {name: values for name, values in (axes or {}).items() if name != "size"}
     fixed = {
-        "checkpoint": sampling.checkpoint,
-        "steps": sampling.steps,
-        "cfg": sampling.cfg,
-        "sampler": sampling.sampler,
-        "scheduler": sampling.scheduler,
+        name: value
+        for name in ("checkpoint", "steps", "cfg", "sampler", "scheduler")
+        if (value := getattr(sampling, name)) is not None and name not in axes
     }
-    told = bool(job.prompts.positives or job.prompts.source)
-    axes = {name: values for name, values in job.matrix.axes.items() if name != "size"}
-    fixed = {name: value for name, value in fixed.items() if value is not None and name not in axes}
-    wanted = ["seed", *fixed, *axes]
-    wanted += ["positive"] if told else []
-    wanted += ["negative"] if job.prompts.negative is not None or job.guard.negative else []
-    wanted += ["width", "height"] if job.size or job.sizes_vary else []
-    wanted += ["batch"] if sampling.batch > 1 or sampling.gauged else []
-    bindings, output = finder.find(wanted)
-    if job.sampling.save == "temp" and output:
-        _save_to_temp(graph, output, finder.problems)
+    finder = Finder(graph, named or {})
+    bindings, output = finder.find(["seed", *fixed, *axes, *required])
+    if sampling.save == "temp" and output:
+        graph = _saving_to_temp(graph, output, finder.problems)
         bindings.pop("prefix", None)
     if finder.problems:
-        raise WorkflowError(where, tuple(finder.problems))
-    made = Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
-    return _with_texts(made, finder, told=told)
+        raise WorkflowError(source, tuple(finder.problems))
+    template = Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
+    return _with_texts(template, finder, has_prompt="positive" in required)
 
 
-def _with_texts(made: Template, finder: Finder, *, told: bool) -> Template:
-    """The template with what the graph itself says; ``told`` is whether the job has a positive prompt of its own."""
-    graph, output = made.graph, made.output
-    positive, negative = (made.bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative"))
+def _with_texts(template: Template, finder: Finder, *, has_prompt: bool) -> Template:
+    """The template with what the graph itself says; ``has_prompt``: the job has a positive prompt of its own."""
+    graph, output = template.graph, template.output
+    positive, negative = (
+        template.bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative")
+    )
     alone = [one for one in negative if one not in positive]  # a zeroed-out positive is no negative prompt
     found = dict.fromkeys((*positive, *finder.read("positive", output)))
-    sent = tuple(one for one in found if _own_text(graph, [one]) and not (told and one in positive))
-    return replace(made, positive=_own_text(graph, positive), negative=_own_text(graph, alone), sent=sent)
+    sent = tuple(one for one in found if _own_text(graph, [one]) and not (has_prompt and one in positive))
+    return replace(template, positive=_own_text(graph, positive), negative=_own_text(graph, alone), sent=sent)
 
 
 def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:
@@ -162,11 +169,15 @@ def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:
     return ", ".join(dict.fromkeys(value for value in values if isinstance(value, str) and value.strip()))
 
 
-def _save_to_temp(graph: Graph, output: str, problems: list[Problem]) -> None:
-    """PreviewImage is SaveImage into the folder that the server empties when it starts; it chooses its own names."""
+def _saving_to_temp(graph: Graph, output: str, problems: list[Problem]) -> Graph:
+    """The graph with PreviewImage for SaveImage, which saves into the folder that the server empties at its start.
+
+    PreviewImage chooses its own file names.
+    """
     node = graph[output]
     if node["class_type"] == "SaveImage":
-        graph[output] = {**node, "class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}
-    elif node["class_type"] != "PreviewImage":
+        return {**graph, output: {**node, "class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}}
+    if node["class_type"] != "PreviewImage":
         hint = "leave it out, or let the workflow end in a SaveImage"
         problems.append(Problem("sampling.save", f"'temp' is of no use to a {node['class_type']}", hint))
+    return graph

@@ -33,11 +33,10 @@ from reggen import progress
 from reggen.engine.control import Observers
 from reggen.engine.fill import fill_dataset
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
-from reggen.workflow.template import template
 from tests.bench.facts import machine, versions
 from tests.bench.servers import stand_ins
+from tests.preparing import plan_of, prepared_of
 
 
 def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
@@ -107,10 +106,10 @@ async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Roun
 async def bare_round(url: str, options: argparse.Namespace, seed: int) -> Round:
     """The same graphs, all queued at once and nothing downloaded."""
     job = job_for(url, "nowhere", options, seed)
-    graphs = template(job)
+    graphs = prepared_of(job).template
     async with aiohttp.ClientSession(url) as session:
         begun = time.monotonic()
-        for request in Plan(job).requests(0, options.images, {}, ()):
+        for request in plan_of(job).requests(0, options.images, {}, ()):
             body = {"prompt": graphs.bind(request, f"bench/{uuid.uuid4()}"), "client_id": "bench"}
             async with session.post("/prompt", json=body) as response:
                 await response.read()

@@ -21,6 +21,7 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
 from reggen.engine.requirements import lasting
 from reggen.job.models import Job
+from tests.preparing import plan_of
 
 _LINKS = 30_000  # of one file: filesystems have a limit
 
@@ -31,12 +32,12 @@ class Done:
     def __init__(self, job: Job, place: Path) -> None:
         self._folder, self._source, self.images = Folder(job.dataset), place / "image.png", 0
         self._source.write_bytes(sim.paint("a cat", 1, 64, 64))
-        self._digits = len(str(job.dataset.count))
+        self._digits = len(str(len(plan_of(job))))
         self._random = random.Random(1)
         self._folder.images.mkdir(parents=True)
         self._folder.state.mkdir(parents=True)
         ledger = Ledger.open(self.ledger)
-        ledger.claim("the bench", lasting(job))
+        ledger.claim("the bench", lasting(job.dataset))
         ledger.close()
 
     @property

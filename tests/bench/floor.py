@@ -41,11 +41,10 @@ from reggen.engine.control import Observers
 from reggen.engine.fill import fill_dataset
 from reggen.files import flush_folder
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
-from reggen.workflow.template import template
 from tests.bench.facts import machine, versions
 from tests.bench.servers import stand_ins
+from tests.preparing import plan_of, prepared_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ async def reggen_round(job: Job, profile: cProfile.Profile | None = None) -> Cos
         profile.enable()
     watch = _Watch()
     summary = await fill_dataset(prepared, "bench", Observers(note=print))
-    cost = watch.per(job.dataset.count)
+    cost = watch.per(len(plan_of(job)))
     if profile:
         profile.disable()
     if summary.missing:
@@ -97,8 +96,8 @@ async def reggen_round(job: Job, profile: cProfile.Profile | None = None) -> Cos
 
 async def bare_round(job: Job, picture: dict[str, str], place: Path) -> Cost:
     """Post, get and write, nothing else, two at a time."""
-    graphs, url = template(job), job.servers[0].url
-    requests = list(Plan(job).requests(0, job.dataset.count, {}, ()))
+    graphs, url = prepared_of(job).template, job.servers[0].url
+    requests = list(plan_of(job).requests(0, len(plan_of(job)), {}, ()))
     async with aiohttp.ClientSession(url) as session:
         watch = _Watch()
 
@@ -120,8 +119,8 @@ async def bare_round(job: Job, picture: dict[str, str], place: Path) -> Cost:
 
 async def barest_round(job: Job, place: Path) -> Cost:
     """What a durable image needs at least with these libraries, two at a time: nothing is left out, nothing added."""
-    graphs, url = template(job), job.servers[0].url
-    requests = list(Plan(job).requests(0, job.dataset.count, {}, ()))
+    graphs, url = prepared_of(job).template, job.servers[0].url
+    requests = list(plan_of(job).requests(0, len(plan_of(job)), {}, ()))
     client, ends = uuid.uuid4().hex, dict[str, asyncio.Future[None]]()
     disk = ThreadPoolExecutor(1)
     rows = sqlite3.connect(place / "rows.sqlite", check_same_thread=False)

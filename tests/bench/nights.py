@@ -43,13 +43,12 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.job.loader import load
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim
 from reggen.sim.http.server import WebPort
 from reggen.sim.state.model import Ending
-from reggen.workflow.template import template
 from tests.bench.facts import machine, versions
 from tests.bench.jobs import write_job
+from tests.preparing import plan_of, prepared_of
 
 _PORTS = range(11_000, 15_000)  # which no outgoing connection takes while a restart keeps a server down
 _STARTING, _LEAVING = 60.0, 120.0  # seconds
@@ -269,8 +268,8 @@ def reggen(night: Night, urls: Sequence[str], place: Path, stack: ExitStack) -> 
 def plain(night: Night, urls: Sequence[str], place: Path, stack: ExitStack) -> Leave:
     """One plain client for each server, also in a process of its own."""
     _, job = job_of(night, place)
-    made_of = template(job)
-    graphs = [made_of.bind(order, f"plain/{order.seed}") for order in Plan(job).requests(0, night.count, {}, ())]
+    made_of = prepared_of(job).template
+    graphs = [made_of.bind(order, f"plain/{order.seed}") for order in plan_of(job).requests(0, night.count, {}, ())]
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     args = (urls, [graphs[number :: len(urls)] for number in range(len(urls))], 1 / night.factor, there)

@@ -11,10 +11,10 @@ from typing import Any
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.sim import Mark, Sim, read_mark
 from tests.chaos.nights import Night
 from tests.invariants import assert_sound
+from tests.preparing import plan_of
 
 _DRAINED = 5.0  # seconds in which a stand-in works off what a dead run has left behind
 
@@ -50,7 +50,7 @@ def assert_settled(job: Job, report: Mapping[str, Any]) -> None:
 
 def assert_marked(job: Job) -> None:
     """Every picture shows its own slot and take, whatever format it is kept in."""
-    folder, plan = Folder(job.dataset), Plan(job)
+    folder, plan = Folder(job.dataset), plan_of(job)
     for row in rows_of(job):
         if row.state != "done":
             continue

@@ -33,13 +33,13 @@ from typing import Any
 
 from reggen.dataset.caption_files import CAPTIONS
 from reggen.dataset.folder import Folder
-from reggen.engine.requirements import check_settings_of
 from reggen.images.check import inspect
 from reggen.job.loader import load
 from reggen.job.models import Job
 from reggen.sim import Settings, Sim, serve
 from tests.chaos.checks import assert_marked, assert_settled, rows_of
 from tests.conftest import eventually
+from tests.preparing import plan_of, prepared_of
 
 KINDS = {
     "png": "",
@@ -193,7 +193,7 @@ async def _killed_until_done(series: Series, file: Path, sim: Sim, run_length: f
     job, rng = load(str(file)), random.Random(f"{series.kind}/{series.seed}")
     kept: dict[str, str] = {}
     for _ in range(most):
-        share = 1 - len(kept) / job.dataset.count
+        share = 1 - len(kept) / len(plan_of(job))
         run = Run(file, sim)
         await run.start()
         killed = await run.kill(rng.uniform(0.0, share * run_length))
@@ -210,7 +210,7 @@ async def _killed_until_done(series: Series, file: Path, sim: Sim, run_length: f
     assert_settled(job, json.loads((job.dataset.state / "report.json").read_text(encoding="utf-8")))
     _assert_whole(job, kept)
     series.images, series.executed = len(files(job)), sim.executed
-    needed = math.ceil(job.dataset.count / _batch(series.kind))
+    needed = math.ceil(len(plan_of(job)) / _batch(series.kind))
     assert sim.executed == needed, f"{sim.executed} prompts were executed, and {needed} were needed"
     requests = len(sim.requests)
     again = Run(file, sim)
@@ -226,7 +226,7 @@ def _assert_whole(job: Job, kept: dict[str, str]) -> dict[str, str]:
     for name, digest in kept.items():
         assert found.get(name) == digest, f"{name} was {'changed' if name in found else 'lost'}"
     for name in found:
-        inspect(folder.file(name), name, check_settings_of(job), folder.ending)  # raises BadImage: torn
+        inspect(folder.file(name), name, prepared_of(job).check_settings, folder.ending)  # raises BadImage: torn
     assert len(set(found.values())) == len(found), "two images are the same"
     for row in _done(job):
         assert found.get(row.name) == row.sha256, f"the ledger calls {row.name} done"

@@ -17,7 +17,6 @@ from PIL import Image
 
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
-from reggen.engine.requirements import check_settings_of
 from reggen.images.check import inspect
 from reggen.job.loader import load
 from reggen.job.models import Job
@@ -25,6 +24,7 @@ from tests.chaos.between import Between
 from tests.chaos.real import Comfy, Watcher
 from tests.conftest import eventually
 from tests.invariants import parts
+from tests.preparing import plan_of, prepared_of
 
 DEADLINE = 420.0
 """Seconds for one breakage, beyond which it counts as stuck."""
@@ -148,11 +148,11 @@ def assert_whole(job: Job) -> int:
     """Every slot has its picture, whole, the right one, each once; how many there are."""
     folder = Folder(job.dataset)
     rows = _rows(folder)
-    assert [row.idx for row in rows] == list(range(job.dataset.count)), f"done are {[row.name for row in rows]}"
+    assert [row.idx for row in rows] == list(range(len(plan_of(job)))), f"done are {[row.name for row in rows]}"
     assert {file.name for file in folder.images.iterdir()} == {f"{row.name}.png" for row in rows}
     for row in rows:
         file = folder.file(row.name)
-        finding = inspect(file, row.name, check_settings_of(job))
+        finding = inspect(file, row.name, prepared_of(job).check_settings)
         note = {"index": row.idx, "take": row.take, "seed": row.seed, "batch": row.batch}
         assert finding.note == note, f"{row.name}: {finding.note}"
         assert _painted_seed(file) == row.seed, f"{row.name} was painted under another seed"

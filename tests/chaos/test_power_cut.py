@@ -15,15 +15,15 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, now_utc
 from reggen.dataset.part import Part
 from reggen.dataset.reconcile import Reconciliation, differing, missing
-from reggen.engine.requirements import check_settings_of, lasting
+from reggen.engine.requirements import lasting
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.images.check import inspect
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.sim import Settings, serve
 from tests.chaos.disk import PromptLeft, Recorder, left_by
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
+from tests.preparing import plan_of, prepared_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fsync of folders")
 
@@ -45,14 +45,14 @@ async def recorded(job: Job) -> list[PromptLeft]:
 
 def assert_survives(left: PromptLeft, job: Job) -> None:
     """Hold one cut against what is promised at the moment itself, and after the next run has looked."""
-    folder, plan = Folder(job.dataset), Plan(job)
+    folder, plan = Folder(job.dataset), plan_of(job)
     folder.images.mkdir(parents=True)
     for name, data in left.files.items():
         (folder.images / name).write_bytes(data)
     folder.prepare()
     ledger = Ledger.open(folder.state / "ledger.sqlite")
     try:
-        ledger.claim("job.toml", lasting(job))
+        ledger.claim("job.toml", lasting(job.dataset))
         ledger.put(left.rows)
         for row in left.rows:
             file = folder.file(row.name)
@@ -61,9 +61,9 @@ def assert_survives(left: PromptLeft, job: Job) -> None:
             assert digest == row.sha256, f"a row says done about {file.name}, which is not whole"
         for file in folder.images.iterdir():
             inspect(
-                file, file.name, check_settings_of(job), folder.ending
+                file, file.name, prepared_of(job).check_settings, folder.ending
             )  # raises BadImage: half a file under such a name
-        reconciling = Reconciliation(folder, ledger, plan, check_settings_of(job))
+        reconciling = Reconciliation(folder, ledger, plan, prepared_of(job).check_settings)
         reconciling.by_name()
         assert differing(folder, ledger.path, len(plan)) == []
         assert (reconciling.found.deleted, reconciling.found.set_aside) == ([], []), (

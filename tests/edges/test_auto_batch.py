@@ -48,7 +48,7 @@ async def test_where_batches_are_faster_they_are_used_and_kept(job: JobMaker) ->
         assert told.notes[0].startswith("finding out which batch"), "minutes may go by, and nobody is to wonder"
         assert any("batch = 4" in note for note in told.notes)
         (prepared,) = prepare(one, "job.toml")
-        assert_sound(prepared.job, prepared.plan)
+        assert_sound(prepared)
         await filled(auto(job, sim, count=48))
         assert batches(sim)[14:] == [4, 4]
 

@@ -91,7 +91,7 @@ async def test_a_rejected_image_keeps_the_caption_that_somebody_wrote(job: JobMa
         await filled(one := job(sim.url, captions=WRITTEN))
         write(one.dataset.folder / "reg_002.txt", "a dog that sleeps")
         (prepared,) = prepare(one, "test.toml")
-        reject(prepared.job.dataset, prepared.plan, [1, 2], "ugly")
+        reject(prepared.dataset, prepared.plan, [1, 2], "ugly")
         assert aside(one) == {"reg_002.txt": "a dog that sleeps"}
         assert not (one.dataset.folder / "reg_002.txt").exists()
         assert not (one.dataset.folder / "reg_003.txt").exists()
@@ -142,7 +142,7 @@ async def test_captions_that_the_job_wants_no_more_are_spoken_of(job: JobMaker) 
         told = await filled(none)
         assert any("asks for none" in note and "6 captions lie there" in note for note in told.notes), told.notes
         (prepared,) = prepare(none, "test.toml")
-        assert rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard).aside.count == 6
+        assert rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard).aside.count == 6
         assert not list(none.dataset.folder.glob("*.txt"))
         assert (await filled(none)).notes == []
 
@@ -233,8 +233,8 @@ async def test_a_folder_in_a_captions_place_ends_neither_the_night_nor_a_recapti
         (one.dataset.folder / "reg_003.txt").unlink()
         write(one.dataset.folder / "reg_003.txt" / "inside", "mine")
         (prepared,) = prepare(one, "test.toml")
-        done = rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard)
+        done = rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
         assert (done.written.first, done.aside.first) == (["reg_003"], ["reg_003.txt"])
         write(one.dataset.folder / "reg_004.caption" / "inside", "mine")
-        assert reject(prepared.job.dataset, prepared.plan, [3], "ugly").aside == ("reg_004",)
+        assert reject(prepared.dataset, prepared.plan, [3], "ugly").aside == ("reg_004",)
         assert not (one.dataset.folder / "reg_004.caption").exists()

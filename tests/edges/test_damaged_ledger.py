@@ -161,7 +161,7 @@ async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> N
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         (prepared,) = prepare(one, "test.toml")
-        reject(prepared.job.dataset, prepared.plan, [3], "ugly")
+        reject(prepared.dataset, prepared.plan, [3], "ugly")
         sql("UPDATE slot SET bytes = 'large' WHERE idx = 1", "UPDATE meta SET value = 'true' WHERE key = 'rehearsal'")(
             one.dataset.state / LEDGER
         )

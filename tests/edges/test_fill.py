@@ -25,11 +25,11 @@ from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER, Summary
 from reggen.errors import DatasetLocked, JobError, NoUsableServer
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import prepare
 from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
+from tests.preparing import plan_of
 
 QUICK = Settings(seconds=0.02)
 
@@ -667,7 +667,7 @@ async def test_damaged_images_are_made_whatever_else_has_failed(job: JobMaker, m
         await filled(one := job(sim.url))
         cut_short(one, "reg_002")
         (one.dataset.folder / "reg_005.png").unlink()
-    cursed = Plan(one).sample(4, 1).seed
+    cursed = plan_of(one).sample(4, 1).seed
     async with serve(QUICK, script=Script((Fault("fail", seed=cursed),))) as sim:
         told = await filled(job(sim.url, limits={"attempts": 3}))
         assert sim.count("POST", "/prompt") == 4

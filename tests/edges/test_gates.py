@@ -13,12 +13,12 @@ from reggen import progress
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Rejection, Row
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.sim import Fault, Script, Settings, paint, serve
 from tests.chaos.disk import Recorder
 from tests.conftest import JobMaker, filled
 from tests.gallery import cut, jpeg
 from tests.invariants import assert_sound, parts
+from tests.preparing import plan_of
 
 QUICK = Settings(seconds=0.01)
 LARGER = {"width": 128, "height": 128}
@@ -115,7 +115,7 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 async def test_a_near_duplicate_of_a_training_image_never_enters(job: JobMaker, tmp_path: Path, copy: str) -> None:
     """Prior preservation with the subject itself would teach the opposite."""
     one = job(sampling={**LARGER, "seed": 0})
-    sample = Plan(one).sample(2)
+    sample = plan_of(one).sample(2)
     train = tmp_path / "train" / "10_spyke" / "a.png"
     train.parent.mkdir(parents=True)
     train.write_bytes(paint(sample.positive or "", sample.seed, 128, 128))
@@ -135,7 +135,7 @@ async def test_a_near_duplicate_of_a_training_image_never_enters(job: JobMaker, 
 async def test_a_near_duplicate_of_another_image_never_enters(job: JobMaker, copy: str) -> None:
     """Of one that lies there already, in whatever way it came there."""
     one = job(sampling={**LARGER, "seed": 0}, dataset={"count": 3}, prompts={"positive": "a cat"})
-    match_of = Plan(one).sample(1)
+    match_of = plan_of(one).sample(1)
     folder = Folder(one.dataset)
     folder.prepare()
     folder.file("reg_001").write_bytes(paint(match_of.positive or "", match_of.seed, 128, 128))

@@ -130,6 +130,6 @@ async def test_a_pipe_as_a_caption_is_set_aside(job: JobMaker, by: str) -> None:
         if by == "run":
             await filled(one, limit=LIMIT)
         else:
-            in_time(lambda: rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard))
+            in_time(lambda: rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard))
         assert caption.is_file()
         assert any(aside.is_fifo() for aside in (one.dataset.state / "rejected").iterdir())

@@ -15,16 +15,19 @@ from reggen.dataset.exports import write_listings
 from reggen.dataset.ledger import Ledger
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.scope import DoctorOptions
+from reggen.engine.control import Observers
+from reggen.engine.fill import fill_dataset
 from reggen.errors import JobError
 from reggen.job.models import Job
 from reggen.kohya.reg_use import reg_uses
-from reggen.prepare.prepared_job import PreparedJob, bucketing_of, prepare, settings_of
+from reggen.planning.plan import choice_counts
+from reggen.prepare.prepared_job import prepare
 from reggen.report.preview import preview
 from reggen.sim import Settings, serve
 from reggen.workflow.graph import built_in
-from reggen.workflow.template import template
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
+from tests.preparing import plan_of, prepared_of
 
 SIZES = [(512, 512)] * 3 + [(512, 768)] * 2 + [(768, 512)]
 
@@ -65,21 +68,16 @@ def matched(job: JobMaker, train: Path) -> Matched:
     return make
 
 
-def brief_of(job: Job) -> PreparedJob:
-    (prepared,) = prepare(job, "test.toml")
-    return prepared
-
-
 def test_the_count_is_what_the_trainer_uses(matched: Matched) -> None:
     """Six images, ten repeats: sixty, and the arithmetic in words."""
-    prepared = brief_of(matched())
+    prepared = prepared_of(matched())
     assert len(prepared.plan) == 60
     assert prepared.arithmetic[0].startswith("6 x 10 repeats = 60 training images an epoch")
 
 
 def test_repeats_of_ones_own_are_reckoned_with(matched: Matched) -> None:
     """Each image of a folder 3_boy counts three times: twenty are enough."""
-    assert len(brief_of(matched(dataset={"repeats": 3})).plan) == 20
+    assert len(prepared_of(matched(dataset={"repeats": 3})).plan) == 20
 
 
 @pytest.mark.parametrize(
@@ -97,7 +95,7 @@ def test_of_several_datasets_the_one_with_the_largest_need_counts(
         if entry in reg_in:
             lines += ["[[datasets.subsets]]", f"image_dir = {str(reg)!r}", "is_reg = true"]
     (tmp_path / "set.toml").write_text("\n".join(lines), encoding="utf-8")
-    prepared = brief_of(matched(training={"folder": None, "config": str(tmp_path / "set.toml")}))
+    prepared = prepared_of(matched(training={"folder": None, "config": str(tmp_path / "set.toml")}))
     assert len(prepared.plan) == count
     assert f"6 x {count // 6} repeats = {count} training images an epoch of [[datasets]]" in prepared.arithmetic[0]
     assert "of 60, 12 images with their repeats: kohya fills each up by itself" in " / ".join(prepared.warnings)
@@ -105,13 +103,13 @@ def test_of_several_datasets_the_one_with_the_largest_need_counts(
 
 def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> None:
     """512 x 768 at 512 is the bucket 384 x 640."""
-    plan = brief_of(matched()).plan
+    plan = prepared_of(matched()).plan
     assert Counter(sample.size for sample in plan) == {(512, 512): 30, (384, 640): 20, (640, 384): 10}
 
 
 def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) -> None:
     """The class words stand in its place."""
-    for sample in brief_of(matched()).plan:
+    for sample in prepared_of(matched()).plan:
         tags = (sample.positive or "").split(", ")
         assert tags[:2] == ["boy", "1boy"]
         assert "sks" not in tags
@@ -135,25 +133,25 @@ def test_that_nothing_comes_twice_is_said_where_it_is_so(
     job: JobMaker, sections: dict[str, Any], never_twice: bool
 ) -> None:
     """Weights and equal alternatives bring a prompt back before all others had their turn."""
-    text = preview(brief_of(job(prompts=sections, dataset={"count": 9})), "test.toml")
+    text = preview(prepared_of(job(prompts=sections, dataset={"count": 9})), "test.toml")
     assert " combinations" in text
     assert ("none twice before all were used" in text) is never_twice
 
 
 def test_more_combinations_than_a_person_can_read_are_told_by_their_order(job: JobMaker) -> None:
     """Hundreds of digits say less than how many they are."""
-    text = preview(brief_of(job(prompts={"positive": "{a|b}" * 1_000}, dataset={"count": 1})), "test.toml")
+    text = preview(prepared_of(job(prompts={"positive": "{a|b}" * 1_000}, dataset={"count": 1})), "test.toml")
     assert "variety      about 10^301 combinations, none twice" in text
 
 
 def test_captions_that_come_more_often_than_others_are_not_said_to_come_once(matched: Matched, train: Path) -> None:
     """Ten repeats of each are rounds; ten of some and two of others are none."""
-    assert "6 combinations, none twice" in preview(brief_of(matched()), "test.toml")
+    assert "6 combinations, none twice" in preview(prepared_of(matched()), "test.toml")
     more = train / "2_sks boy"
     more.mkdir()
     Image.effect_noise((512, 512), 50).save(more / "other.png")
     (more / "other.txt").write_text("sks, 1boy, tree", encoding="utf-8")
-    text = preview(brief_of(matched()), "test.toml")
+    text = preview(prepared_of(matched()), "test.toml")
     assert "7 combinations" in text
     assert "none twice" not in text
 
@@ -162,48 +160,48 @@ def test_captions_end_as_the_trainer_reads_them(matched: Matched) -> None:
     """Kohya has one --caption_extension for both sets: where the job says nothing else, both end with it."""
     assert matched(captions={"write": "prompt"}).captions.extension == ".txt"
     assert matched(captions={"write": "prompt", "extension": ".caption"}).captions.extension == ".caption"
-    assert brief_of(matched(captions={"write": "prompt"})).warnings == ()
+    assert prepared_of(matched(captions={"write": "prompt"})).warnings == ()
 
 
 @pytest.mark.parametrize("write", ["none", "prompt"])
 def test_captions_that_the_trainer_will_not_read_are_warned_of(matched: Matched, write: str) -> None:
     """The job says another ending than the trainer's; where no captions are written, nothing is lost."""
     job = matched(captions={"write": write, "extension": ".caption"})
-    said = brief_of(job).warnings
+    said = prepared_of(job).warnings
     if write == "none":
         assert said == ()
         return
     (one,) = said
     assert one.startswith("the captions are written as .caption, and kohya reads both sets as .txt")
     assert 'captions.extension = ".txt"' in one
-    assert f"WARNING      {one}" in preview(brief_of(job), "test.toml")
+    assert f"WARNING      {one}" in preview(prepared_of(job), "test.toml")
 
 
 def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Path) -> None:
     """The default is kohya's, and most people's captions are .txt: prompts would be the class words alone."""
-    (said,) = brief_of(matched(training={"caption_extension": ".caption"})).warnings
+    (said,) = prepared_of(matched(training={"caption_extension": ".caption"})).warnings
     assert said == (
         "6 training images have a .txt file beside them that is not read; if the trainer reads it, set "
         'training.caption_extension = ".txt"'
     )
     for image in sorted(train.glob("*/*.png"))[1:]:
         image.with_suffix(".caption").write_text("sks, 1boy", encoding="utf-8")
-    (said_of_one,) = brief_of(matched(training={"caption_extension": ".caption"})).warnings
+    (said_of_one,) = prepared_of(matched(training={"caption_extension": ".caption"})).warnings
     assert said_of_one.startswith("a training image has a .txt file beside it that is not read")
 
 
 def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
     """They would teach the trigger as the class; words of nearly every caption are named, the class words not."""
     warning = "training.trigger is not given, so the captions are used as they are; 'sks', 'smile' in nearly every one"
-    (said,) = brief_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
+    (said,) = prepared_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
     assert said.startswith(warning)
-    assert brief_of(matched()).warnings == ()
-    assert brief_of(matched(training={"trigger": []}, prompts={"from": None, "positive": "a boy"})).warnings == ()
+    assert prepared_of(matched()).warnings == ()
+    assert prepared_of(matched(training={"trigger": []}, prompts={"from": None, "positive": "a boy"})).warnings == ()
 
 
 def test_the_preview_shows_it_before_anything_runs(matched: Matched) -> None:
     """Count, buckets, the first prompts with their sizes."""
-    text = preview(brief_of(matched(captions={"write": "prompt"})), "test.toml")
+    text = preview(prepared_of(matched(captions={"write": "prompt"})), "test.toml")
     assert "6 x 10 repeats = 60" in text
     assert "bucket 384 x 640: 20 of 60 in training, 20 made" in text
     assert "reg_001  512 x 512" in text
@@ -216,13 +214,13 @@ async def test_a_matched_set_is_made_and_the_doctor_finds_nothing(matched: Match
         made = matched(sim.url, captions={"write": "prompt", "extension": ".txt"})
         told = await filled(made)
         assert told.summary.exit_code == 0
-        prepared = brief_of(made)
-        assert_sound(prepared.job, prepared.plan)
+        prepared = prepared_of(made)
+        assert_sound(prepared)
     assert made.training is not None
-    buckets = bucketing_of(made.training)
+    buckets = made.training.bucketing
     found = examine(DoctorOptions(made.dataset.root, train, bucketing=buckets, ending=".txt"))
     assert list(found.findings) == []
-    caption = (prepared.job.dataset.folder / "reg_002.txt").read_text(encoding="utf-8")
+    caption = (prepared.dataset.folder / "reg_002.txt").read_text(encoding="utf-8")
     assert caption == prepared.plan[1].positive
 
 
@@ -324,7 +322,7 @@ def test_the_count_is_shared_out_whole(matched: Matched) -> None:
     blocks = [{"words": "boy"}, {"words": "girl"}, {"words": "dog", "share": 2.5}]
     prepared_jobs = prepare(matched(classes=blocks), "test.toml")
     assert [len(prepared.plan) for prepared in prepared_jobs] == [14, 13, 33]
-    assert [prepared.job.dataset.folder.name for prepared in prepared_jobs] == ["1_boy", "1_girl", "1_dog"]
+    assert [prepared.dataset.folder.name for prepared in prepared_jobs] == ["1_boy", "1_girl", "1_dog"]
     assert prepared_jobs[1].plan[0].positive == "girl, 1boy, tag0, smile"
 
 
@@ -339,7 +337,7 @@ def test_classes_that_share_a_seed_and_prompts_are_not_made_of_the_same_pictures
     ]
     assert len(set(seeds)) == len(seeds)
     assert max(seeds) < 1 << 53
-    alone = brief_of(matched(dataset={"class": "boy"}, sampling=sampling))
+    alone = prepared_of(matched(dataset={"class": "boy"}, sampling=sampling))
     assert [sample.seed for sample in prepared_jobs[0].plan] == [alone.plan[slot].seed for slot in range(20)]
 
 
@@ -377,7 +375,7 @@ def test_forbidden_words_go_into_the_negative_prompt_when_asked(matched: Matched
     """What stands there already is not repeated."""
     guard = {"forbid": ["red bandana", "blurry"], "negative": True}
     made = matched(guard=guard, prompts={"from": "captions", "negative": "blurry, lowres"})
-    assert brief_of(made).plan[0].negative == "blurry, lowres, red bandana, sks"
+    assert prepared_of(made).plan[0].negative == "blurry, lowres, red bandana, sks"
 
 
 @pytest.fixture
@@ -399,6 +397,23 @@ def workflow(tmp_path: Path) -> Callable[..., dict[str, str]]:
 Workflows = Callable[..., dict[str, str]]
 
 
+async def test_the_workflow_file_is_read_once(job: JobMaker, workflow: Workflows) -> None:
+    """What was checked is what is previewed and sent, whatever happens to the file in the meantime."""
+    async with serve(Settings(seconds=0.002)) as sim:
+        own = workflow("a boy")
+        prepared = prepared_of(job(sim.url, workflow=own, prompts={"positive": None}, dataset={"count": 1}))
+        Path(own["file"]).unlink()
+        assert "images     <- SaveImage (node 9)" in preview(prepared, "test.toml")
+        summary = await fill_dataset(prepared, "test.toml", Observers())
+    assert (summary.made, summary.exit_code) == (1, 0)
+
+
+def test_a_recipe_is_the_same_in_every_version(job: JobMaker) -> None:
+    """Ledgers keep it: another one would call all finished images made with other settings."""
+    made = job(guard={"forbid": ["red hat"], "negative": True}, matrix={"sampler": ["euler", "heun"]})
+    assert prepared_of(made).recipe == "330029e2c03c6302"
+
+
 def test_the_workflows_own_prompt_is_read_by_the_guard(job: JobMaker, workflow: Workflows) -> None:
     """It is what is sent where the job has no prompt."""
     own = workflow("a red bandana on a boy")
@@ -412,7 +427,7 @@ def test_a_prompt_of_the_jobs_own_takes_the_workflows_place_for_the_guard_too(
 ) -> None:
     """What stood in the file is not sent."""
     made = job(workflow=workflow("a red bandana on a boy"), guard={"forbid": ["red bandana"]})
-    assert brief_of(made).plan[0].positive == "a cat"
+    assert prepared_of(made).plan[0].positive == "a cat"
 
 
 def test_every_text_of_the_positive_side_is_read(job: JobMaker, workflow: Workflows) -> None:
@@ -436,7 +451,8 @@ def test_every_text_of_the_positive_side_is_read(job: JobMaker, workflow: Workfl
 def test_a_positive_prompt_that_is_zeroed_out_is_no_negative_one(job: JobMaker, workflow: Workflows) -> None:
     """Graphs for guidance-distilled models have one text for both sides."""
     zeroed = {"7": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}}}
-    made_of = template(job(workflow=workflow("1boy, park", **zeroed), prompts={"positive": None, "negative": None}))
+    one = job(workflow=workflow("1boy, park", **zeroed), prompts={"positive": None, "negative": None})
+    made_of = prepared_of(one).template
     assert (made_of.positive, made_of.negative) == ("1boy, park", "")
 
 
@@ -444,7 +460,7 @@ def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workf
     """The plan must not say that the guard has read it."""
     elsewhere = {"6": {"class_type": "PromptFromDisk", "inputs": {"clip": ["4", 1]}}}
     made = job(workflow=workflow(**elsewhere), prompts={"positive": None}, guard={"forbid": ["red bandana"]})
-    prepared = brief_of(made)
+    prepared = prepared_of(made)
     assert any("the guard has not read it" in warning for warning in prepared.warnings)
     assert "no forbidden word in" not in preview(prepared, "test.toml")
 
@@ -472,7 +488,7 @@ def test_forbidden_words_are_added_to_the_workflows_own_negative_prompt(
     sections = {"guard": {"forbid": ["red bandana"], "negative": True}, "prompts": {"negative": None}}
     training = {"folder": str(train), "caption_extension": ".txt", "trigger": ["sks"]}
     made = job(workflow=workflow(), training=training, **sections)
-    assert brief_of(made).plan[0].negative == "lowres, red bandana, sks"
+    assert prepared_of(made).plan[0].negative == "lowres, red bandana, sks"
 
 
 def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: Path) -> None:
@@ -487,7 +503,7 @@ def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: P
     sampler["inputs"]["model"] = ["99", 0]
     (tmp_path / "lora.json").write_text(json.dumps(graph), encoding="utf-8")
     made = matched(workflow={"file": str(tmp_path / "lora.json")}, training={"base": "other.safetensors"})
-    warnings = " / ".join(brief_of(made).warnings)
+    warnings = " / ".join(prepared_of(made).warnings)
     assert "loads a LoRA" in warnings
     assert "'other.safetensors' is trained" in warnings
 
@@ -507,29 +523,30 @@ def test_a_node_that_loads_loras_is_known_by_its_class_or_its_inputs(
 ) -> None:
     """Loaders of other authors have other names."""
     nodes = {"4": {"class_type": kind, "inputs": {"ckpt_name": "AnythingXL_inkBase.safetensors", **inputs}}}
-    (warning,) = brief_of(job(workflow=workflow(**nodes))).warnings
+    (warning,) = prepared_of(job(workflow=workflow(**nodes))).warnings
     assert warning.startswith(f"{kind} (node 4) loads a LoRA")
 
 
 def test_an_input_that_names_no_lora_is_none(job: JobMaker, workflow: Workflows) -> None:
     """Loaders with room for one say None."""
     inputs = {"ckpt_name": "AnythingXL_inkBase.safetensors", "lora_name": "None", "lora_strength": 1.0}
-    assert brief_of(job(workflow=workflow(**{"4": {"class_type": "easy fullLoader", "inputs": inputs}}))).warnings == ()
+    loader = {"class_type": "easy fullLoader", "inputs": inputs}
+    assert prepared_of(job(workflow=workflow(**{"4": loader}))).warnings == ()
 
 
 @pytest.mark.parametrize("base", ["models/sd/AnythingXL_inkBase.safetensors", r"C:\sd\AnythingXL_inkBase.safetensors"])
 def test_the_base_is_known_by_its_file_name(matched: Matched, base: str) -> None:
     """A trainer is given a path, ComfyUI a name below its own folder."""
-    assert brief_of(matched(training={"base": base})).warnings == ()
+    assert prepared_of(matched(training={"base": base})).warnings == ()
 
 
 def test_repeats_in_the_class_words_are_noticed(job: JobMaker) -> None:
     """Somebody wrote the folder's name where the class tokens belong; 1girl and 1_ alone are no such thing."""
-    (said,) = brief_of(job(dataset={"class": "5_cat"})).warnings
+    (said,) = prepared_of(job(dataset={"class": "5_cat"})).warnings
     assert "the folder is 1_5_cat" in said
     assert "set dataset.repeats" in said
     for words in ("1girl", "cat_5", "5"):
-        assert brief_of(job(dataset={"class": words})).warnings == ()
+        assert prepared_of(job(dataset={"class": words})).warnings == ()
 
 
 def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: Matched) -> None:
@@ -553,7 +570,7 @@ def test_a_training_set_that_is_not_there_is_a_sentence(job: JobMaker, tmp_path:
 def test_choices_are_counted_for_the_report(job: JobMaker) -> None:
     """Each value of a template, and each setting of the matrix."""
     made = job(prompts={"positive": "a {cat|dog}"}, matrix={"sampler": ["euler", "heun"]}, dataset={"count": 8})
-    assert settings_of(brief_of(made)) == {
+    assert choice_counts(plan_of(made)) == {
         "{cat|dog}: cat": 4,
         "{cat|dog}: dog": 4,
         "sampler = euler": 4,
@@ -565,7 +582,7 @@ def test_classes_are_used_whole_in_whatever_order_the_trainer_lists_their_folder
     """Together they are what an epoch uses, so kohya takes each image once, whichever folder it comes to first."""
     blocks = [{"words": "boy", "share": 2}, {"words": "girl", "share": 1}]
     prepared_jobs = prepare(matched(classes=blocks), "job.toml")
-    folders = [(len(prepared.plan), prepared.job.dataset.repeats) for prepared in prepared_jobs]
+    folders = [(len(prepared.plan), prepared.dataset.repeats) for prepared in prepared_jobs]
     assert [count for count, _ in folders] == [40, 20]
     for order in (folders, folders[::-1]):
         assert [set(used) for used in reg_uses(60, order)] == [{1}, {1}]

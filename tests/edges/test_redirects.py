@@ -378,9 +378,7 @@ async def test_a_job_s_certificate_is_read_before_the_run(tmp_path: Path, job: J
         {"url": "https://b", "certificate": str(tmp_path / "empty.pem")},
     ]
     with pytest.raises(JobError) as caught:
-        async with connected(
-            job().model_copy(update={"servers": tuple(map(Server.model_validate, servers))}), "test.toml"
-        ):
+        async with connected([Server.model_validate(server) for server in servers], job().limits, "test.toml"):
             pass
     said = str(caught.value)
     assert "servers[0].certificate" in said
@@ -394,7 +392,7 @@ async def test_a_job_s_certificate_is_what_its_server_must_show(tmp_path: Path, 
     """From the key of the job file to the connection."""
     async with speaking_tls(tmp_path) as (url, pem):
         server = Server.model_validate({"url": url, "certificate": str(pem)})
-        async with connected(job().model_copy(update={"servers": (server,)}), "test.toml") as [client]:
+        async with connected([server], job().limits, "test.toml") as [client]:
             assert await client.remaining() == 7
 
 

@@ -19,6 +19,7 @@ from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
 from tests.pictures import paint
+from tests.preparing import prepared_of
 
 QUICK = Settings(seconds=0.005)
 
@@ -31,7 +32,7 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
         folder = one.dataset.folder
         (folder / "reg_002_0064x0064_sd.npz").touch()
         before = prepared.plan.sample(1)
-        assert reject(prepared.job.dataset, prepared.plan, slots(["2", "4-5"], 6), "ugly").aside == (
+        assert reject(prepared.dataset, prepared.plan, slots(["2", "4-5"], 6), "ugly").aside == (
             "reg_002",
             "reg_004",
             "reg_005",
@@ -57,7 +58,7 @@ async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: 
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
         (prepared,) = prepare(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
         (one.dataset.folder / "reg_002.npz").touch()
-        assert reject(prepared.job.dataset, prepared.plan, [1], "ugly").aside == ("reg_002",)
+        assert reject(prepared.dataset, prepared.plan, [1], "ugly").aside == ("reg_002",)
         assert not list(one.dataset.folder.glob("reg_*2.*"))
 
 
@@ -68,7 +69,7 @@ async def test_a_deleted_picture_of_a_shorter_number_leaves_nothing_behind(job: 
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
         (prepared,) = prepare(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
         (one.dataset.folder / "reg_002.png").unlink()
-        assert reject(prepared.job.dataset, prepared.plan, [1], "ugly").empty == ("reg_0002",)
+        assert reject(prepared.dataset, prepared.plan, [1], "ugly").empty == ("reg_0002",)
         assert not (one.dataset.folder / "reg_002.txt").exists()
 
 
@@ -77,7 +78,7 @@ async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, sampling={"seed": 7}))
         (prepared,) = prepare(one, "test.toml")
-        reject(prepared.job.dataset, prepared.plan, [1], "six fingers")
+        reject(prepared.dataset, prepared.plan, [1], "six fingers")
         (one.dataset.folder / "reg_004.png").unlink()
         await filled(one)
         await filled(one)
@@ -95,7 +96,7 @@ def test_a_picture_without_a_row_is_rejected_without_a_seed(job: JobMaker) -> No
     """Nobody knows what made it; a slot without a picture has none that could be turned away."""
     (prepared,) = prepare(one := job(), "test.toml")
     paint(one.dataset.folder / "reg_002.png")
-    reject(prepared.job.dataset, prepared.plan, [1, 2], "not mine")
+    reject(prepared.dataset, prepared.plan, [1, 2], "not mine")
     ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
     assert ledger is not None
     assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections()] == [(1, "not mine", None)]
@@ -106,7 +107,7 @@ async def test_what_was_never_made_can_be_rejected_and_costs_no_seed(job: JobMak
     """The slot was empty: its first picture is still its first."""
     async with serve(QUICK) as sim:
         (prepared,) = prepare(one := job(sim.url), "test.toml")
-        found = reject(prepared.job.dataset, prepared.plan, [3], "why not")
+        found = reject(prepared.dataset, prepared.plan, [3], "why not")
         assert (found.aside, found.empty) == ((), ("reg_004",))
         await filled(one)
         assert_sound(one)
@@ -121,16 +122,16 @@ async def test_set_aside_pictures_stay_until_they_are_purged(job: JobMaker) -> N
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         (prepared,) = prepare(one, "test.toml")
-        reject(prepared.job.dataset, prepared.plan, [0], "ugly")
-        assert purge(prepared.job.dataset) == 1
-        assert purge(prepared.job.dataset) == 0
+        reject(prepared.dataset, prepared.plan, [0], "ugly")
+        assert purge(prepared.dataset) == 1
+        assert purge(prepared.dataset) == 0
 
 
 def test_a_run_that_goes_on_is_not_disturbed(job: JobMaker) -> None:
     """It holds the dataset."""
     (prepared,) = prepare(job(), "test.toml")
-    with locked(Folder(prepared.job.dataset)), pytest.raises(DatasetLocked):
-        reject(prepared.job.dataset, prepared.plan, [0], "ugly")
+    with locked(Folder(prepared.dataset)), pytest.raises(DatasetLocked):
+        reject(prepared.dataset, prepared.plan, [0], "ugly")
 
 
 @pytest.mark.parametrize(
@@ -162,8 +163,8 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
         report = one.dataset.state / "report.json"
         report.write_text("{}", encoding="utf-8")
         (prepared,) = prepare(one, "test.toml")
-        reject(prepared.job.dataset, prepared.plan, [1], "ugly")
-        rewrite(prepared.job.dataset, prepared.plan, prepared.job.captions, prepared.guard)
+        reject(prepared.dataset, prepared.plan, [1], "ugly")
+        rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
         assert report.exists()
         with closing(sqlite3.connect(one.dataset.state / LEDGER)) as newer:
             version = newer.execute("PRAGMA user_version").fetchone()[0]
@@ -180,8 +181,8 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
 def test_a_reason_has_nothing_that_a_terminal_would_obey(job: JobMaker) -> None:
     """It is shown by `status`, one line for each image; also one that an earlier reggen kept as it was."""
     (prepared,) = prepare(one := job(), "test.toml")
-    reject(prepared.job.dataset, prepared.plan, [1], "ugly\x1b[31m\nreg_006: fine")
-    assert state_of(one)["rejected"] == {"reg_002": "ugly [31m reg_006: fine"}
+    reject(prepared.dataset, prepared.plan, [1], "ugly\x1b[31m\nreg_006: fine")
+    assert state_of(prepared_of(one).dataset)["rejected"] == {"reg_002": "ugly [31m reg_006: fine"}
     with Ledger.open(one.dataset.state / LEDGER) as ledger:
         ledger.put([Row(2, "rejected", 1, "reg_003", "2026", "old\x1b[2J\nnew")])
-    assert "  rejected  reg_003: old [2J new\n" in words(state_of(one))
+    assert "  rejected  reg_003: old [2J new\n" in words(state_of(prepared_of(one).dataset))

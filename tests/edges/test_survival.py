@@ -19,12 +19,12 @@ from reggen.engine.control import RunControl
 from reggen.engine.summary import OUT_OF_TIME
 from reggen.errors import NoUsableServer, StorageError
 from reggen.job.models import Job
-from reggen.planning.plan import Plan
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import HttpReply, HttpRequest
 from tests.conftest import JobMaker, Told, eventually, filled
 from tests.edges.test_session import graph
 from tests.invariants import assert_sound
+from tests.preparing import plan_of
 
 QUICK = Settings(seconds=0.02)
 
@@ -274,7 +274,7 @@ async def test_why_nobody_can_be_used_is_said_of_a_server_whose_pictures_are_bad
 @pytest.mark.parametrize("blind", [False, True], ids=["with events", "by looking"])
 async def test_the_image_over_which_a_server_dies_twice_is_parked(job: JobMaker, blind: bool) -> None:
     """The third slot kills its server whenever it runs; the others are made, and it is named."""
-    poison = Plan(job()).sample(2).seed
+    poison = plan_of(job()).sample(2).seed
     script = Script((Fault("restart", on="start", seed=poison, seconds=0.2),))
     async with serve(Settings(seconds=0.3), script=script) as sim:
         if blind:

@@ -16,8 +16,8 @@ from reggen.engine.threads import Threads
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.errors import StorageError
 from reggen.images.check import Inspection
-from reggen.planning.plan import Plan
 from tests.conftest import JobMaker, eventually
+from tests.preparing import plan_of
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(job: JobMaker) -> Folder:
 
 def accepted(job: JobMaker, folder: Folder, index: int) -> AcceptedImage:
     """A picture on its way to a slot."""
-    sample = Plan(job())[index]
+    sample = plan_of(job())[index]
     part = folder.parts / f"{sample.name}.part"
     part.write_bytes(f"picture {index}".encode())
     row = Row(index, "done", 0, sample.name, "2026", bytes=9)

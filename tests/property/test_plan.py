@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
-from reggen.planning.plan import MAX_TAKES, Plan
+from reggen.planning.plan import MAX_TAKES
+from tests.preparing import plan_of
 
 counts = st.integers(1, 200)
 huge_counts = st.integers(1, MAX_COUNT - 1)
@@ -28,7 +29,7 @@ def a_job(count: int, batch: int = 1, seed: int | None = None, positive: Any = "
 @given(counts, batches, first_seeds, st.lists(st.sampled_from("abc"), min_size=1, max_size=5), st.data())
 def test_the_same_job_gives_the_same_plan(count, batch, seed, prompts, data):
     """A sample comes from (job, slot, take) alone: not from the order, the machine or what was asked before."""
-    one, other = (Plan(a_job(count, batch, seed, prompts)) for _ in range(2))
+    one, other = (plan_of(a_job(count, batch, seed, prompts)) for _ in range(2))
     slots = st.tuples(st.integers(0, count - 1), st.integers(0, MAX_TAKES - 1))
     asked = data.draw(st.lists(slots, max_size=20))
     forwards = [one.sample(*slot) for slot in asked]
@@ -41,13 +42,13 @@ def test_seeds_stay_below_two_to_the_53(count, batch, seed, data):
     """Every seed can be typed into ComfyUI's page, which reads it as a double."""
     index = data.draw(st.integers(0, count - 1))
     take = data.draw(st.integers(0, MAX_TAKES - 1))
-    assert 0 <= Plan(a_job(count, batch, seed)).sample(index, take).seed < SEED_LIMIT
+    assert 0 <= plan_of(a_job(count, batch, seed)).sample(index, take).seed < SEED_LIMIT
 
 
 @given(huge_counts, batches, first_seeds, st.data())
 def test_no_two_pictures_share_a_seed_and_a_position(count, batch, seed, data):
     """Any two (slot, take) of one job are told apart by their seed, or within a batch by their position."""
-    plan = Plan(a_job(count, batch, seed))
+    plan = plan_of(a_job(count, batch, seed))
     slots = st.tuples(st.integers(0, count - 1), st.integers(0, MAX_TAKES - 1))
     pair = data.draw(st.lists(slots, min_size=2, max_size=2, unique=True))
     one, other = (plan.sample(*slot) for slot in pair)
@@ -60,7 +61,7 @@ def test_no_two_pictures_share_a_seed_and_a_position(count, batch, seed, data):
 @given(counts, first_seeds, st.integers(1, 4))
 def test_seeds_of_a_whole_plan_are_unique(count, seed, takes):
     """Without batches, no seed comes twice in all slots and takes together."""
-    plan = Plan(a_job(count, seed=seed))
+    plan = plan_of(a_job(count, seed=seed))
     seeds = [plan.sample(index, take).seed for index in range(count) for take in range(takes)]
     assert len(set(seeds)) == len(seeds)
 
@@ -68,7 +69,7 @@ def test_seeds_of_a_whole_plan_are_unique(count, seed, takes):
 @given(counts, counts, first_seeds)
 def test_raising_the_count_leaves_the_earlier_slots_as_they_are(count, more, seed):
     """A job whose count is raised has the same seeds and prompts for the slots it had before."""
-    before, after = Plan(a_job(count, seed=seed)), Plan(a_job(count + more, seed=seed))
+    before, after = plan_of(a_job(count, seed=seed)), plan_of(a_job(count + more, seed=seed))
     facts = [(one.seed, one.positive, one.negative, one.size) for one in before]
     assert facts == [(one.seed, one.positive, one.negative, one.size) for one in map(after.sample, range(count))]
 
@@ -76,7 +77,7 @@ def test_raising_the_count_leaves_the_earlier_slots_as_they_are(count, more, see
 @given(counts, batches, st.integers(1, 150), st.data())
 def test_orders_cover_exactly_what_is_missing_each_slot_once(count, batch, window, data):
     """Whatever was done, rejected or batched, the windows together order every missing slot once, and no other."""
-    plan = Plan(a_job(count, batch))
+    plan = plan_of(a_job(count, batch))
     slots = st.integers(0, count + 5)
     skip = data.draw(st.sets(slots))
     takes = data.draw(st.dictionaries(slots, st.integers(0, 5)))
@@ -94,7 +95,7 @@ def test_orders_cover_exactly_what_is_missing_each_slot_once(count, batch, windo
 @given(counts, batches, st.data())
 def test_an_order_is_one_prompt(count, batch, data):
     """The samples of an order share seed, prompt and batch, and each has a place of its own in it."""
-    plan = Plan(a_job(count, batch, positive=["a", "b", "c"]))
+    plan = plan_of(a_job(count, batch, positive=["a", "b", "c"]))
     skip = data.draw(st.sets(st.integers(0, count - 1)))
     takes = data.draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 3)))
     for request in plan.requests(0, plan.aligned(count), takes, skip):
@@ -109,7 +110,7 @@ def test_an_order_is_one_prompt(count, batch, data):
 @given(counts, batches, st.integers(1, 150))
 def test_windows_do_not_change_the_orders(count, batch, window):
     """Walking a plan in steps gives the orders that walking it at once gives."""
-    plan = Plan(a_job(count, batch))
+    plan = plan_of(a_job(count, batch))
     step = plan.aligned(window)
     stepwise = [request for start in range(0, count, step) for request in plan.requests(start, start + step, {}, ())]
     assert stepwise == list(plan.requests(0, plan.aligned(count), {}, ()))

@@ -29,6 +29,7 @@ from reggen.job.models import Dataset
 from reggen.planning.plan import Plan
 from reggen.sim import paint
 from tests.conftest import JobMaker
+from tests.preparing import plan_of
 
 
 @pytest.fixture
@@ -264,7 +265,7 @@ def put_image(folder: Folder, name: str) -> None:
 
 def test_missing_walks_exactly_what_is_not_done(job: JobMaker, tmp_path: Path) -> None:
     """Window by window, with the take each slot is in."""
-    plan = Plan(job(dataset={"count": 3000}))
+    plan = plan_of(job(dataset={"count": 3000}))
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     ledger.put([row(idx) for idx in range(0, 3000, 2)])
     ledger.put([row(1, "rejected", 3)])
@@ -276,7 +277,7 @@ def test_missing_walks_exactly_what_is_not_done(job: JobMaker, tmp_path: Path) -
 
 def test_a_window_that_lacks_one_slot_is_walked(job: JobMaker, tmp_path: Path) -> None:
     """Only what is full to the last slot is skipped unread; a slot that is settled otherwise does not fill it."""
-    plan = Plan(job(dataset={"count": 5000}))
+    plan = plan_of(job(dataset={"count": 5000}))
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     ledger.put([row(idx) for idx in range(5000) if idx not in {1023, 2048, 3100}] + [row(3100, "given_up", 1)])
     assert [request.samples[0].index for request in missing(ledger, plan)] == [1023, 2048, 3100]
@@ -285,7 +286,7 @@ def test_a_window_that_lacks_one_slot_is_walked(job: JobMaker, tmp_path: Path) -
 
 def test_reconciling_brings_ledger_and_folder_to_agree(job: JobMaker) -> None:
     """A row without its file is rejected, a file without its row adopted, a bad one set aside."""
-    plan = Plan(one := job())
+    plan = plan_of(one := job())
     folder = Folder(one.dataset)
     folder.prepare()
     ledger = Ledger.open(folder.state / "ledger.sqlite")
@@ -322,7 +323,7 @@ def test_a_file_of_another_size_than_its_row_is_checked_anew(job: JobMaker) -> N
 
     Told are the slots that are done no more. A row that knows no size is content with any file that is not empty.
     """
-    plan = Plan(one := job())
+    plan = plan_of(one := job())
     folder = Folder(one.dataset)
     folder.prepare()
     ledger = Ledger.open(folder.state / "ledger.sqlite")
@@ -361,7 +362,7 @@ def test_a_link_to_nowhere_is_a_deleted_image(job: JobMaker) -> None:
     ledger = Ledger.open(folder.state / "ledger.sqlite")
     ledger.put([replace(row(0), bytes=9)])
     folder.file("reg_001").symlink_to("nowhere.png")
-    assert reconciled(folder, ledger, Plan(job()), CheckSettings((64, 64))).deleted == ["reg_001"]
+    assert reconciled(folder, ledger, plan_of(job()), CheckSettings((64, 64))).deleted == ["reg_001"]
     ledger.close()
 
 
@@ -436,7 +437,7 @@ def test_the_last_hashes_are_read_first(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_twice_is_adopted_once(job: JobMaker, tmp_path: Path) -> None:
     """The copy is set aside with its reason, and so is one that is a training image."""
-    plan = Plan(one := job())
+    plan = plan_of(one := job())
     folder = Folder(one.dataset)
     folder.prepare()
     ledger = Ledger.open(folder.state / "ledger.sqlite")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,9 @@ FLOORS = {
     "__main__": 9,
 }
 # packages that work on values alone: no file, no clock, no chance, no thread
-PURE = {"errors", "geometry", "progress", "wording", "kohya", "prompts", "planning", "scheduler"}
+PURE = {"errors", "geometry", "progress", "wording", "kohya", "prompts", "planning", "scheduler", "workflow"}
+WHOLE_JOB = {"job", "prepare"}
+"""Packages below the engine that may be handed a whole job."""
 OUTSIDE = {
     "PIL", "asyncio", "io", "os", "random", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading",
     "time", "reggen.files",
@@ -57,8 +61,8 @@ KNOWS = {
         "images.formats",
         "images.phash",
         "images.probe",
+        "prepare.workflow_file",
         "sim.painting.paint",
-        "workflow.graph",
     },
     "psutil": {"launch.process"},
     "pydantic": {"job.loader", "job.models", "training.dataset_config"},
@@ -101,6 +105,23 @@ def test_every_package_has_a_floor() -> None:
 def test_pure_packages_touch_nothing_outside(module: str) -> None:
     """What these packages answer follows from what they are given: they read no file, no clock and no chance."""
     assert imports(module) & OUTSIDE == set()
+
+
+def below_the_engine(module: str) -> bool:
+    return FLOORS.get(rooms.package(module), FLOORS["engine"]) < FLOORS["engine"]
+
+
+@pytest.mark.parametrize(
+    "module", [one for one in MODULES if below_the_engine(one) and rooms.package(one) not in WHOLE_JOB]
+)
+def test_below_the_engine_no_function_takes_the_whole_job(module: str) -> None:
+    """Each room is handed the part of a job that it needs: its signature says what it depends on."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            annotations = [ast.unparse(one.annotation) for one in arguments if one.annotation]
+            whole = [text for text in annotations if re.search(r"\b(Job|PreparedJob)\b", text)]
+            assert whole == [], node.name
 
 
 def test_every_library_is_in_the_table() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
-from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest, Sample
+from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job, Prompts
+from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest, Sample, first_seed
+from reggen.planning.prompt_source import PromptSettings, PromptSource
+from tests.preparing import plan_of
 
 
 def a_plan(count: int = 10, **changes: Any) -> Plan:
@@ -20,7 +22,7 @@ def a_plan(count: int = 10, **changes: Any) -> Plan:
     homes = {"prefix": "dataset", "class": "dataset", "positive": "prompts", "negative": "prompts"}
     for key, value in changes.items():
         document[homes.get(key, "sampling")][key] = value
-    return Plan(Job.model_validate(document))
+    return plan_of(Job.model_validate(document))
 
 
 def indices(requests: list[PromptRequest]) -> list[list[int]]:
@@ -91,6 +93,14 @@ def test_without_a_seed_the_class_words_give_one():
     assert [a_plan(**change)[0].seed for change in changes] == [950541959, 950541959, 3445839855]
 
 
+@pytest.mark.parametrize(
+    ("seed", "number", "first"), [(0, 0, 0), (5, 0, 5), (5, 2, 5 + (2 << 32)), (None, 2, 950541959)]
+)
+def test_each_class_has_seeds_of_its_own(seed: int | None, number: int, first: int):
+    """A seed of 0 is a seed; classes that share one are 2**32 apart, those without one differ by their tokens."""
+    assert first_seed(seed, "person", number) == first
+
+
 def test_seeds_wrap_around_below_the_limit():
     """A seed just below 2**53 goes on at 0: never above what a double can hold."""
     assert [sample.seed for sample in a_plan(3, seed=SEED_LIMIT - 1)] == [SEED_LIMIT - 1, 0, 1]
@@ -123,10 +133,8 @@ def test_a_later_take_leaves_its_batch():
 
 def test_a_prompt_or_size_the_job_leaves_out_is_left_to_the_workflow():
     """What the job does not say is None in the sample."""
-    job = Job.model_validate(
-        {"dataset": {"root": "r", "class": "c", "count": 1}, "workflow": {"file": "graph.json"}},
-    )
-    sample = Plan(job)[0]
+    source = PromptSource(PromptSettings(prompts=Prompts(), class_words="c", seed=1))
+    sample = Plan(source, 1, seed=1)[0]
     assert (sample.positive, sample.negative, sample.size) == (None, None, None)
 
 

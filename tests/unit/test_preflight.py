@@ -8,8 +8,8 @@ from typing import Any
 from reggen.comfy.client import Client
 from reggen.comfy.history import Outcome
 from reggen.engine.preflight import examine
-from reggen.workflow.template import template
 from tests.conftest import JobMaker
+from tests.preparing import prepared_of
 
 SERVERS = 200
 
@@ -50,7 +50,7 @@ async def test_a_large_fleet_is_asked_in_turns(job: JobMaker) -> None:
     """The patience of each begins with its turn: a thousand at once would take each other's time, and be "away"."""
     crowd = Crowd()
     servers = [Slow(crowd, number) for number in range(SERVERS)]
-    examined = await examine(servers, template(job("http://server-0")))
+    examined = await examine(servers, prepared_of(job("http://server-0")).template)
     assert [one.server for one in examined] == [server.name for server in servers]
     assert all(one.ready for one in examined)
     assert crowd.now == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.errors import JobError
-from reggen.job.models import Job
+from reggen.job.models import Prompts
 from reggen.planning.plan import Plan
-from reggen.planning.prompt_source import PromptSource, TrainingExample
+from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample
 
 EXAMPLES = (
     TrainingExample("a.png", "sks, 1boy, standing", (512, 512), 10),
@@ -21,31 +22,26 @@ EXAMPLES = (
 )
 
 
-def job(**sections: dict[str, Any]) -> Job:
-    document: dict[str, Any] = {
-        "dataset": {"root": "reg", "class": "1boy_person", "count": 25},
-        "sampling": {"checkpoint": "a.safetensors"},
-        "training": {"folder": "train", "trigger": ["sks"]},
-    }
-    for name, values in sections.items():
-        document[name] = {**document.get(name, {}), **values}
-    return Job.model_validate(document)
-
-
-def captioned(**sections: dict[str, Any]) -> Job:
-    return job(**{"prompts": {"from": "captions", **sections.pop("prompts", {})}, **sections})
+def a_source(
+    examples: Sequence[TrainingExample] = EXAMPLES, prompts: dict[str, Any] | None = None, **settings: Any
+) -> PromptSource:
+    """A source of the class 1boy_person; prompts come from the training captions unless there is a positive one."""
+    document = {"from": None if "positive" in (prompts or {}) else "captions", **(prompts or {})}
+    chosen: dict[str, Any] = {"class_words": "1boy_person", "seed": 7, "trigger": ("sks",), "size": (512, 512)}
+    chosen |= {"prompts": Prompts.model_validate(document), **settings}
+    return PromptSource(PromptSettings(**chosen), examples)
 
 
 def test_captions_become_prompts_with_the_class_words_in_the_triggers_place() -> None:
     """An image without a caption is asked for in the class words."""
-    source = PromptSource(captioned(), EXAMPLES)
+    source = a_source()
     said = {wanted.positive for wanted in map(source.at, range(25))}
     assert said == {"1boy person, 1boy, standing", "photo of 1boy person in a forest", "1boy person"}
 
 
 def test_each_example_comes_as_often_as_its_repeats() -> None:
     """10, 10 and 5 of 25, and in that proportion at every point on the way."""
-    source = PromptSource(captioned(), EXAMPLES)
+    source = a_source()
     names = [wanted.example.name for wanted in map(source.at, range(50)) if wanted.example]
     assert Counter(names) == {"a.png": 20, "b.png": 20, "closeup_c.png": 10}
     assert Counter(names[:10])["closeup_c.png"] == 2
@@ -53,7 +49,7 @@ def test_each_example_comes_as_often_as_its_repeats() -> None:
 
 def test_a_pattern_makes_its_images_come_more_often() -> None:
     """Twice the close-ups: 10, 10 and 10."""
-    source = PromptSource(captioned(prompts={"weights": {"closeup_*": 2}}), EXAMPLES)
+    source = a_source(prompts={"weights": {"closeup_*": 2}})
     names = Counter(wanted.example.name for wanted in map(source.at, range(30)) if wanted.example)
     assert set(names.values()) == {10}
 
@@ -62,12 +58,12 @@ def test_a_pattern_makes_its_images_come_more_often() -> None:
 def test_weights_that_fit_nothing_are_told(weights: dict[str, float]) -> None:
     """A pattern that no image is named like, or nothing left at all."""
     with pytest.raises(JobError, match=r"prompts\.weights"):
-        PromptSource(captioned(prompts={"weights": weights}), EXAMPLES)
+        a_source(prompts={"weights": weights})
 
 
 def test_matched_sizes_are_the_buckets_of_the_same_images() -> None:
     """A caption about a portrait is painted in the portrait's bucket."""
-    source = PromptSource(captioned(sampling={"size": "match"}), EXAMPLES)
+    source = a_source(size="training")
     for wanted in map(source.at, range(25)):
         assert wanted.example is not None
         assert wanted.size == wanted.example.bucket
@@ -76,12 +72,12 @@ def test_matched_sizes_are_the_buckets_of_the_same_images() -> None:
 def test_a_size_is_legal_for_the_model_whatever_the_bucket() -> None:
     """Multiples of 8, rounded down."""
     odd = (TrainingExample("a.png", "", (514, 780), 1),)
-    assert PromptSource(captioned(sampling={"size": "match"}), odd).at(0).size == (512, 776)
+    assert a_source(odd, size="training").at(0).size == (512, 776)
 
 
 def test_templates_take_matched_sizes_too() -> None:
     """Words from a template, sizes from the training set."""
-    source = PromptSource(job(prompts={"positive": "a {cat|dog}"}, sampling={"size": "match"}), EXAMPLES)
+    source = a_source(prompts={"positive": "a {cat|dog}"}, size="training")
     found = [source.at(number) for number in range(25)]
     assert Counter(wanted.size for wanted in found) == {(512, 512): 10, (384, 640): 10, (640, 384): 5}
     assert {wanted.positive for wanted in found} == {"a cat", "a dog"}
@@ -89,8 +85,8 @@ def test_templates_take_matched_sizes_too() -> None:
 
 def test_a_matrix_meets_every_prompt() -> None:
     """Three prompts and four settings: twelve pairs in twelve slots."""
-    axes = {"sampler": ["euler", "heun"], "size": [[512, 512], [512, 768]]}
-    source = PromptSource(job(prompts={"positive": ["a", "b", "c"]}, matrix=axes))
+    axes = {"sampler": ("euler", "heun"), "size": ((512, 512), (512, 768))}
+    source = a_source((), prompts={"positive": ("a", "b", "c")}, axes=axes, size="matrix")
     pairs = {(wanted.positive, wanted.size, wanted.settings) for wanted in map(source.at, range(12))}
     assert len(pairs) == source.combinations == 12
 
@@ -106,21 +102,20 @@ def test_a_matrix_meets_every_prompt() -> None:
 )
 def test_the_caption_beside_an_image(write: str, caption: str | None) -> None:
     """Nothing, the class words, the final prompt, or the training caption without the trigger."""
-    prefixed = captioned(captions={"write": write}, prompts={"prefix": "best quality"})
-    assert PromptSource(prefixed, EXAMPLES[:1]).at(0).caption == caption
+    source = a_source(EXAMPLES[:1], prompts={"prefix": "best quality"}, captions=write)
+    assert source.at(0).caption == caption
 
 
 def test_a_caption_is_never_empty() -> None:
     """The workflow's own prompt is not known here: then the class words are."""
-    own = job(workflow={"file": "mine.json"}, captions={"write": "prompt"})
-    assert PromptSource(own).at(0).caption == "1boy_person"
+    source = a_source((), prompts={"from": None}, size="workflow", captions="prompt")
+    assert source.at(0).caption == "1boy_person"
 
 
 @given(st.integers(0, 10**12), st.integers(1, 5))
 def test_a_slot_costs_the_same_wherever_it_is_and_is_always_the_same(index: int, batch: int) -> None:
     """Law 8: from the job and the number alone; the pictures of a batch share what is asked for."""
-    made = captioned(sampling={"size": "match", "batch": batch}, dataset={"count": 10**12 + 10})
-    one, two = Plan(made, PromptSource(made, EXAMPLES)), Plan(made, PromptSource(made, EXAMPLES))
+    one, two = (Plan(a_source(size="training"), 10**12 + 10, seed=3, batch=batch) for _ in range(2))
     assert one.sample(index) == two.sample(index)
     first = one.sample(index - index % batch)
     assert (first.positive, first.size, first.seed) == (

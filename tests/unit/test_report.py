@@ -36,6 +36,7 @@ from reggen.report.console import Display
 from reggen.report.lines import line, open_log, span
 from reggen.report.status import missing
 from tests.conftest import JobMaker
+from tests.preparing import plan_of, prepared_of
 
 BEGAN = RunStarted(0.0, 10, 0, ("a", "b"))
 DATASET = (Path("reg") / "1_person").absolute()
@@ -476,10 +477,10 @@ def test_the_end_is_told_once_and_for_all_classes():
 def test_what_following_classes_lack_is_told_by_their_ledgers(job: JobMaker) -> None:
     """Nothing begun lacks all; what is done counts, whatever was given up."""
     wanted = job()
-    assert missing(wanted) == wanted.dataset.count
+    assert missing(prepared_of(wanted).dataset) == wanted.dataset.count
     folder = Folder(wanted.dataset)
     folder.prepare()
     ledger = Ledger.open(folder.state / "ledger.sqlite")
     ledger.put([Row(0, "done", 0, "reg_001", now_utc()), Row(1, "given_up", 0, "reg_002", now_utc(), "no")])
     ledger.close()
-    assert missing(wanted) == wanted.dataset.count - 1
+    assert missing(prepared_of(wanted).dataset) == len(plan_of(wanted)) - 1

@@ -30,5 +30,5 @@ def test_a_lack_of_room_is_told_with_both_sizes_and_what_to_do(job: JobMaker, mo
     """The same command alone would end in the same way."""
     monkeypatch.setattr(Folder, "free_bytes", lambda _: 12_000)
     with pytest.raises(StorageError, match=r"need about 656 kB and 12 kB are free") as caught:
-        demand_room(one := job(), Folder(one.dataset), 100)
+        demand_room(Folder(job().dataset), 100, need=655_360)
     assert "free some room there, or name a folder on another disk" in str(caught.value)

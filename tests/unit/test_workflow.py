@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from reggen.errors import WorkflowError
 from reggen.job.models import Job
-from reggen.planning.plan import Plan, PromptRequest
+from reggen.planning.plan import PromptRequest, Sample
 from reggen.workflow.bindings import Binding
-from reggen.workflow.graph import Graph, built_in, read_graph
-from reggen.workflow.template import Template, template
+from reggen.workflow.graph import Graph, built_in
+from reggen.workflow.template import Template
+from tests.preparing import plan_of, prepared_of
 
 JOB: dict[str, Any] = {
     "dataset": {"root": "reg", "class": "person", "count": 8},
@@ -131,7 +130,7 @@ def made(tmp_path: Path) -> Any:
     def make(graph: Any, *, bindings: dict[str, str] | None = None, **sections: Any) -> Template:
         file = tmp_path / "graph.json"
         file.write_text(json.dumps(graph), encoding="utf-8")
-        return template(a_job(workflow={"file": str(file), "bindings": bindings or {}}, **sections))
+        return prepared_of(a_job(workflow={"file": str(file), "bindings": bindings or {}}, **sections)).template
 
     return make
 
@@ -154,7 +153,7 @@ def a_job(**sections: Any) -> Job:
 
 
 def an_order(job: Job | None = None, index: int = 0) -> PromptRequest:
-    return PromptRequest((Plan(job or a_job()).sample(index),))
+    return PromptRequest((plan_of(job or a_job()).sample(index),))
 
 
 def bound(made: Template, name: str) -> list[str]:
@@ -177,7 +176,7 @@ def test_the_built_in_graph_is_the_classic_one_with_everything_set():
             "sampler": "heun", "scheduler": "karras", "seed": 7,
         }
     )  # fmt: skip
-    graph = template(job).bind(an_order(job, 2), "run/reg_003")
+    graph = prepared_of(job).template.bind(an_order(job, 2), "run/reg_003")
     assert graph == {
         "4": node("CheckpointLoaderSimple", ckpt_name="c"),
         "5": node("EmptyLatentImage", width=640, height=768, batch_size=1),
@@ -195,7 +194,7 @@ def test_the_built_in_graph_is_the_classic_one_with_everything_set():
 def test_what_the_job_leaves_out_keeps_the_built_in_default():
     """Steps, cfg, sampler, scheduler, size and an empty negative prompt have defaults."""
     job = a_job(prompts={"positive": "POSITIVE"})
-    graph = template(job).bind(an_order(job), "x")
+    graph = prepared_of(job).template.bind(an_order(job), "x")
     sampler = graph["3"]["inputs"]
     assert [sampler[key] for key in ("steps", "cfg", "sampler_name", "scheduler")] == [
         20, 7.0, "euler_ancestral", "normal",
@@ -205,7 +204,7 @@ def test_what_the_job_leaves_out_keeps_the_built_in_default():
 
 def test_binding_leaves_the_template_as_it_is():
     """Each order gets a graph of its own."""
-    made_of = template(a_job())
+    made_of = prepared_of(a_job()).template
     before = copy.deepcopy(made_of.graph)
     first, second = (made_of.bind(an_order(index=index), f"p{index}") for index in (0, 1))
     first["3"]["inputs"]["steps"] = 999
@@ -217,8 +216,8 @@ def test_binding_leaves_the_template_as_it_is():
 def test_a_batch_is_asked_for_whole():
     """An order of a batch makes as many pictures as the batch has, though fewer are missing."""
     job = a_job(sampling={"checkpoint": "c", "seed": 7, "batch": 4})
-    plan = Plan(job)
-    graph = template(job).bind(PromptRequest((plan.sample(5), plan.sample(7))), "x")
+    plan = plan_of(job)
+    graph = prepared_of(job).template.bind(PromptRequest((plan.sample(5), plan.sample(7))), "x")
     assert (graph["5"]["inputs"]["batch_size"], graph["3"]["inputs"]["seed"]) == (4, 11)
 
 
@@ -247,8 +246,8 @@ def test_a_graph_of_ones_own_is_filled_like_the_built_in(made: Any):
 
 def test_what_the_job_does_not_say_is_the_graphs_own(made: Any):
     """Prompts, size and checkpoint that the job leaves out stay as they are in the file."""
-    job = Job.model_validate({"dataset": JOB["dataset"], "workflow": {"file": "x"}})
-    graph = made(CLASSIC, sampling={}, prompts={}).bind(an_order(job), "x")
+    request = PromptRequest((Sample(0, 0, "reg_001", None, None, seed=7),))
+    graph = made(CLASSIC, sampling={}, prompts={}).bind(request, "x")
     assert texts(graph, "3") == {"file positive"}
     assert texts(graph, "4") == {"file negative"}
     assert graph["1"]["inputs"]["ckpt_name"] == "file.safetensors"
@@ -600,102 +599,6 @@ def test_inputs_that_are_no_table_are_a_problem(problems: Any, inputs: object):
     assert "node 8" in problem
 
 
-# ---- the file
-
-API = "(in ComfyUI: Workflow > Export (API))"
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ('{"nodes": [], "links": [], "version": 0.4}', f"it is a workflow as ComfyUI's page saves it {API}"),
-        ("{}", f"it is not a ComfyUI graph in API format {API}"),
-        ("[1]", f"it is not a ComfyUI graph in API format {API}"),
-        ('{"3": {"inputs": {}}}', f"node 3 has no class_type {API}"),
-        ('{"3": "KSampler"}', f"node 3 has no class_type {API}"),
-        ("{", "it is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-        ("", "it is not JSON: Expecting value: line 1 column 1 (char 0)"),
-        pytest.param("[" * 100_000, "it is nested too deeply", id="nested"),
-    ],
-)
-def test_a_file_that_is_no_graph_is_told_what_it_is(tmp_path: Path, content: str, problem: str):
-    """A workflow saved from ComfyUI's page, or any other JSON, is told with the menu entry that makes the right one."""
-    file = tmp_path / "graph.json"
-    file.write_text(content)
-    with pytest.raises(WorkflowError) as caught:
-        read_graph(file)
-    assert [str(found) for found in caught.value.problems] == [problem]
-    assert caught.value.file == str(file)
-
-
-def test_a_missing_or_unreadable_workflow_is_told(tmp_path: Path):
-    """No file, or a folder in its place, is a problem of the job."""
-    with pytest.raises(WorkflowError, match="there is no such file"):
-        read_graph(tmp_path / "nope.json")
-    with pytest.raises(WorkflowError, match="there is no such file"):
-        read_graph(tmp_path / "nope.png")
-    with pytest.raises(WorkflowError, match="it cannot be read: "):
-        read_graph(tmp_path)
-
-
-def test_a_workflow_from_notepad_is_read(tmp_path: Path):
-    """A byte order mark is no obstacle."""
-    file = tmp_path / "graph.json"
-    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(CLASSIC).encode())
-    assert read_graph(file) == CLASSIC
-
-
-@pytest.mark.parametrize("name", ["made.png", "MADE.PNG"])
-def test_a_picture_that_carries_its_graph_is_a_workflow(tmp_path: Path, name: str):
-    """A PNG that ComfyUI saved holds the graph that made it."""
-    info = PngInfo()
-    info.add_text("prompt", json.dumps(CLASSIC))
-    info.add_text("workflow", json.dumps({"nodes": [], "links": []}))
-    Image.new("RGB", (8, 8)).save(tmp_path / name, "PNG", pnginfo=info)
-    assert read_graph(tmp_path / name) == CLASSIC
-
-
-def test_a_picture_that_carries_none_is_told_so(tmp_path: Path):
-    """A PNG whose graph was stripped, by an editor or a site, cannot be used."""
-    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
-    with pytest.raises(WorkflowError) as caught:
-        read_graph(tmp_path / "plain.png")
-    assert str(caught.value).endswith(
-        "this picture carries no ComfyUI graph (use one that ComfyUI saved itself, unchanged)"
-    )
-
-
-@pytest.mark.parametrize("note", ["[" * 100_000, '{"3":' * 50_000], ids=["list", "table"])
-@pytest.mark.parametrize("ending", [".png", ".json"])
-def test_a_graph_nested_without_end_is_told_so(tmp_path: Path, note: str, ending: str):
-    """In a picture and in a file."""
-    file = tmp_path / f"a{ending}"
-    if ending == ".png":
-        texts = PngInfo()
-        texts.add_text("prompt", note)
-        Image.new("RGB", (8, 8)).save(file, pnginfo=texts)
-    else:
-        file.write_text(note)
-    with pytest.raises(WorkflowError, match="nested too deeply"):
-        read_graph(file)
-
-
-def test_a_picture_whose_chunk_claims_too_much_is_told_so(tmp_path: Path):
-    """As damage, whatever the decoder raises."""
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    content = (tmp_path / "a.png").read_bytes()
-    (tmp_path / "a.png").write_bytes(content[:33] + b"\x7f\xff\xff\xfftEXtprompt\0{}" + content[33:])
-    with pytest.raises(WorkflowError):
-        read_graph(tmp_path / "a.png")
-
-
-def test_a_file_that_only_calls_itself_a_picture_is_told_so(tmp_path: Path):
-    """An ending is no picture."""
-    (tmp_path / "fake.png").write_text("hello")
-    with pytest.raises(WorkflowError, match="it is no PNG, whatever its ending says"):
-        read_graph(tmp_path / "fake.png")
-
-
 # ---- what others ask a template
 
 
@@ -737,7 +640,7 @@ def test_the_built_in_graph_is_made_anew_each_time():
 
 def test_bindings_of_the_built_in_graph_are_found_not_written():
     """The built-in graph goes through the same search as anybody's."""
-    found = template(a_job())
+    found = prepared_of(a_job()).template
     assert found.bindings["positive"] == (Binding("6", "text"),)
     assert found.bindings["negative"] == (Binding("7", "text"),)
     assert found.output == "9"

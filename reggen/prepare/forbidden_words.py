@@ -1,0 +1,67 @@
+"""Forbidden words in what a class asks for: its tokens, prompts and captions, and the workflow's own texts. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from reggen.errors import Problem
+from reggen.planning.plan import CHECKED, Plan
+from reggen.planning.prompt_source import TrainingExample
+from reggen.prompts.guard import Guard, Offence
+from reggen.workflow.template import Template
+
+_NAMED = 10  # offences that are named
+
+
+def in_plan(plan: Plan, guard: Guard) -> Iterator[Problem]:
+    """Forbidden words in the class tokens, the prompts and the captions; the first of each kind of text."""
+    if not guard:
+        return
+    settings = plan.source.settings
+    if offence := guard.find(settings.class_words):
+        yield Problem("dataset.class", f"{offence}; it is forbidden")
+    named, read, prompts, most = 0, set[str](), set[str | None](), _prompts_at_most(plan)
+    for number in range(min(-(-len(plan) // plan.batch), CHECKED)):
+        if len(prompts) >= most:
+            return
+        spec, name = plan.source.at(number), plan.name(number * plan.batch)
+        prompts.add(spec.positive)
+        for kind, text in (("prompt", spec.positive), ("caption", spec.caption)):
+            if not text or text in read:
+                continue
+            read.add(text)
+            if (offence := guard.find(text)) and named < _NAMED:
+                named += 1
+                example = spec.example if _is_of_a_caption(plan, kind) else None
+                yield _offending(f"the {kind} of {name}", text, offence, example, guard)
+
+
+def in_workflow(template: Template, guard: Guard) -> Iterator[Problem]:
+    """Forbidden words in texts of the graph that are sent as they are, whatever a prompt says."""
+    for binding in template.sent:
+        text = template.text(binding)
+        if offence := guard.find(text):
+            where = f"the workflow's {template.label(binding.node)}.{binding.input}"
+            yield Problem(where, f"{offence}; it is forbidden: {text[:120]!r}")
+
+
+def _prompts_at_most(plan: Plan) -> float:
+    """How many prompts there are at most, where nothing else decides what an image's texts are."""
+    variety = plan.source.variety
+    return math.inf if variety is None or plan.source.settings.captions == "training" else variety.combinations
+
+
+def _is_of_a_caption(plan: Plan, kind: str) -> bool:
+    """Whether a kind of text is made of training captions."""
+    settings = plan.source.settings
+    return bool(settings.prompts.source) or (kind == "caption" and settings.captions == "training")
+
+
+def _offending(where: str, text: str, offence: Offence, example: TrainingExample | None, guard: Guard) -> Problem:
+    """A forbidden word in a text; where a training caption brought it, with its image and the remedy."""
+    hint = ""
+    if example and offence.forbidden in {found.forbidden for found in guard.find_all(example.caption)}:
+        where += f", from the caption of {example.name}"
+        hint = f"to have it taken out, put {offence.forbidden!r} into training.trigger"
+    return Problem(where, f"{offence}; it is forbidden: {text[:120]!r}", hint)

@@ -1,0 +1,117 @@
+"""Warnings before a run: what would spoil the images for the trainer, or teach it something unwanted. Blocking."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path, PurePath
+from typing import Any
+
+from reggen.dataset.caption_files import CAPTIONS
+from reggen.job.models import Captions, Dataset, Training
+from reggen.planning.prompt_source import PromptSettings
+from reggen.prompts import spelling
+from reggen.training.training_set import TrainingSet
+from reggen.workflow.template import Template
+
+_LORA = re.compile(r"lora(_name)?(_?\d+)?", re.IGNORECASE)
+_A_NAME, _NEARLY_ALL, _GUESSED = 3, 0.9, 5  # letters of a trigger; the share of captions it is in; how many are named
+_ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
+
+
+def of_folder_name(dataset: Dataset) -> Iterator[str]:
+    """A folder's name where class tokens belong: kohya's repeats would stand in it twice."""
+    words = dataset.class_words
+    if match := re.match(r"(\d+)_.", words):
+        yield (
+            f"the class words {words!r} begin with a number of their own, so the folder is {dataset.folder.name} "
+            f"and kohya takes them all for class tokens; if {match[1]} are the repeats, set dataset.repeats"
+        )
+
+
+def of_unread_training_captions(training: Training | None, training_set: TrainingSet | None) -> Iterator[str]:
+    """Captions beside the training images that are not read, because their ending is another."""
+    if training_set is None or not training or not training.folder:
+        return  # a config says for each folder what is read
+    reads = training.caption_extension
+    files = dict.fromkeys(image.path.with_suffix(reads) for image in training_set.images)
+    yield from (f"{file} is no file, so no caption is read there" for file in files if _is_odd(file))
+    paths = [image.path for image in training_set.images if not image.path.with_suffix(reads).exists()]
+    for other in CAPTIONS:
+        if other != reads and (count := sum(path.with_suffix(other).exists() for path in paths)):
+            lies = (
+                f"{count:,} training images have a {other} file beside them"
+                if count > 1
+                else f"a training image has a {other} file beside it"
+            )
+            yield f'{lies} that is not read; if the trainer reads it, set training.caption_extension = "{other}"'
+
+
+def _is_odd(file: Path) -> bool:
+    return file.exists() and not file.is_file()
+
+
+def of_unread_captions(captions: Captions, training: Training | None) -> Iterator[str]:
+    """Captions that are written and not read, since the trainer is given one ending for both sets."""
+    if captions.write == "none" or not training or not training.folder:  # a config has one for each folder
+        return
+    reads, written = training.caption_extension, captions.extension
+    if reads != written:
+        yield (
+            f"the captions are written as {written}, and kohya reads both sets as {reads}: these are not read, the "
+            f'class words stand in. Set captions.extension = "{reads}", or train with what `config --for kohya-toml` '
+            "prints"
+        )
+
+
+def of_missing_trigger(settings: PromptSettings, training_set: TrainingSet | None) -> Iterator[str]:
+    """Training captions that are used unchanged, since no trigger is named; with a guess at it."""
+    used = settings.prompts.source or settings.captions == "training"
+    if not used or training_set is None or settings.trigger:
+        return
+    captions = [spelling.words(spelling.folded(image.caption)) for image in training_set.images]
+    common = Counter(word for caption in captions for word in set(caption) if len(word) >= _A_NAME)
+    expected = {*spelling.words(spelling.folded(settings.class_words)), *_ORDINARY}
+    often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _NEARLY_ALL * len(captions)]
+    likely = [repr(word) for word in often if word not in expected][:_GUESSED]
+    guess = f"; {', '.join(likely)} in nearly every one of them may be it" if likely else ""
+    yield f"training.trigger is not given, so the captions are used as they are{guess}"
+
+
+def of_workflow(template: Template, training: Training | None) -> Iterator[str]:
+    """Models that make other images than the base model would: a LoRA, or another checkpoint than the trained one."""
+    for node_id, node in template.graph.items():
+        if _loads_a_lora(node):
+            yield f"{template.label(node_id)} loads a LoRA: regularization images should be the base model's own"
+    if training and training.base:
+        for other in template.checkpoints:
+            if _file_name(other) != _file_name(training.base):
+                yield f"{other!r} makes the images, and {training.base!r} is trained: they should be the same"
+
+
+def _loads_a_lora(node: Mapping[str, Any]) -> bool:
+    """Whether a node's class says so, or an input such as lora_name, lora_name_1 or lora_01 names a file."""
+    kind = str(node.get("class_type", "")).lower()
+    if "lora" in kind and ("load" in kind or "stack" in kind):
+        return True
+    return any(
+        _LORA.fullmatch(name) and isinstance(value, str) and PurePath(value).suffix
+        for name, value in node["inputs"].items()
+    )
+
+
+def _file_name(checkpoint: str) -> str:
+    """A checkpoint without its folders, which a trainer and a server seldom name alike."""
+    return checkpoint.replace("\\", "/").rpartition("/")[2]
+
+
+def of_several_entries(training_set: TrainingSet | None) -> Iterator[str]:
+    """A config with several ``[[datasets]]``: kohya gives reg images to each by itself."""
+    if training_set and len(training_set.bucketings) > 1:
+        entries = ", ".join(f"{training_set.total_of(entry):,}" for entry in range(len(training_set.bucketings)))
+        yield (
+            f"the config has several [[datasets]], of {entries} images with their repeats: kohya fills each up by "
+            "itself, with the first images of the reg folders that stand in it, and gives none to one without"
+        )
