@@ -397,12 +397,12 @@ def workflow(tmp_path: Path) -> Callable[..., dict[str, str]]:
 Workflows = Callable[..., dict[str, str]]
 
 
-async def test_the_workflow_file_is_read_once(job: JobMaker, workflow: Workflows) -> None:
+async def test_the_workflow_file_is_read_once(job: JobMaker, workflow: Workflows, tmp_path: Path) -> None:
     """What was checked is what is previewed and sent, whatever happens to the file in the meantime."""
     async with serve(Settings(seconds=0.002)) as sim:
         own = workflow("a boy")
         prepared = prepared_of(job(sim.url, workflow=own, prompts={"positive": None}, dataset={"count": 1}))
-        Path(own["file"]).unlink()
+        (tmp_path / "own.json").unlink()
         assert "images     <- SaveImage (node 9)" in preview(prepared, "test.toml")
         summary = await fill_dataset(prepared, "test.toml", Observers())
     assert (summary.made, summary.exit_code) == (1, 0)
