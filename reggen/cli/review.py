@@ -94,7 +94,7 @@ def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None
 
 def _one_class(prepared_jobs: Sequence[PreparedJob], of_class: str | None) -> PreparedJob:
     """The class that was named, or the only one."""
-    words = [prepared.dataset.class_words for prepared in prepared_jobs]
+    words = [prepared.dataset.class_tokens for prepared in prepared_jobs]
     if of_class is None and len(prepared_jobs) == 1:
         return prepared_jobs[0]
     if of_class not in words:
@@ -207,7 +207,7 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     from reggen.diagnosis.scope import DoctorOptions
 
     dataset, training = job.dataset, job.training
-    words = [block.words for block in job.classes] or [dataset.class_words]
+    words = [block.words for block in job.classes] or [dataset.class_tokens]
     question = DoctorOptions(
         dataset.root,
         train,

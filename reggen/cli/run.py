@@ -111,7 +111,7 @@ async def _fill(
             prepared = replace(prepared, servers=await stand_ins_for(prepared.servers, checkpoints, stack))
         else:
             stack.enter_context(keep.running(on_fail="pass"))
-        title = f"{Path(job_file).stem}: {dataset.class_words}{' (rehearsal)' if rehearse else ''}"
+        title = f"{Path(job_file).stem}: {dataset.class_tokens}{' (rehearsal)' if rehearse else ''}"
         display = Display(console, title, open_log(dataset.state / "run.log"), sum(map(missing, following)))
         notices = Notices(Notify() if rehearse else prepared.notify, job_file, os.environ)
 
@@ -139,7 +139,7 @@ async def _fill(
                 except ReggenError as error:
                     await notices.failed(error)
                     raise
-            then = f"Now: {following[0].class_words}" if following else ""
+            then = f"Now: {following[0].class_tokens}" if following else ""
             goes_on = not (control.asked or summary.error)
             display.close(closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
             try:

@@ -61,7 +61,7 @@ def _entries(dataset: Dataset, rows: Iterable[Row], below: str) -> Iterator[Entr
     for row in rows:
         values = (
             f"{below}{row.name}.{dataset.format}",
-            row.positive or dataset.class_words,
+            row.positive or dataset.class_tokens,
             row.negative or "",
             row.seed,
             row.width,

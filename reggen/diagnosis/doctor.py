@@ -77,7 +77,7 @@ class _Doctor:
         entries = tuple(self._entry(number) for number in range(len(self._at.entries)))
         places = [place for number in range(len(entries)) for place in self._places(number, entries[number], listings)]
         for place in places:
-            self._class_words(place.report)
+            self._class_tokens(place.report)
         self._images(listings, places)
         if self._at.by_name:
             read = {folder.name: bool(listing.images) for folder, listing in listings.items()}
@@ -122,10 +122,10 @@ class _Doctor:
             report = FolderReport(subset, number, images, used, sum(times), most, least, unused=unused)
             yield _Place(report, times, entry.bucketing)
 
-    def _class_words(self, report: FolderReport) -> None:
+    def _class_tokens(self, report: FolderReport) -> None:
         tokens = report.subset.caption_rules.class_tokens
         if report.images and self._forbidden and tokens and (word := self._forbidden(tokens)):
-            self._add("forbidden", report.subset.folder, f"{word!r} in the class words {tokens!r}")
+            self._add("forbidden", report.subset.folder, f"{word!r} in the class tokens {tokens!r}")
 
     def _images(self, listings: dict[Path, Listing], places: list[_Place]) -> None:
         total, done = sum(len(listing.images) for listing in listings.values()), 0

@@ -154,8 +154,8 @@ KINDS: dict[str, FindingKind] = {
     "caption-orphan": FindingKind(_N, "captions without an image", "delete them"),
     "forbidden": FindingKind(
         _E,
-        "captions or class words with words that must not be in a regularization set",
-        "take the words out; of class words, rename the folder",
+        "captions or class tokens with words that must not be in a regularization set",
+        "take the words out; of class tokens, rename the folder",
     ),
     # caches
     "cache-stale": FindingKind(

@@ -173,7 +173,7 @@ class _Opening:
 def _rewriting(job_file: str, dataset: Dataset) -> str:
     """The command that writes the captions of this dataset anew, for a shell."""
     words = ["python", "-m", "reggen", "recaption", job_file, "--output", str(dataset.root)]
-    words += ["--class", dataset.class_words]
+    words += ["--class", dataset.class_tokens]
     return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 

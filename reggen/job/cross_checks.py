@@ -57,7 +57,7 @@ def _unmatched(document: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _classless(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """The class words stand in [dataset] or in [[class]] blocks, one of them."""
+    """The class tokens stand in [dataset] or in [[class]] blocks, one of them."""
     dataset, blocks = document.get("dataset"), document.get("class")
     if not isinstance(dataset, Mapping):
         return

@@ -103,10 +103,10 @@ class Dataset(Section):
     """Where the images go and how many."""
 
     root: Path = Field(description="The folder given to the trainer as --reg_data_dir. Made when missing.")
-    class_words: str = Field(
+    class_tokens: str = Field(
         "", alias="class", description="The class tokens, as they stand in the folder name: anime_character."
     )
-    repeats: int = Field(1, ge=1, le=10_000, description="kohya's repeats: the number before the class words.")
+    repeats: int = Field(1, ge=1, le=10_000, description="kohya's repeats: the number before the class tokens.")
     prefix: str = Field("reg", description="Images are named PREFIX_001.png, PREFIX_002.png, ...")
     count: Annotated[
         Annotated[int, Field(ge=1, lt=MAX_COUNT), Tag("int")] | Annotated[Literal["match"], Tag("word")],
@@ -139,7 +139,7 @@ class Dataset(Section):
     def _expanded(cls, root: Path) -> Path:
         return _home(root)
 
-    @field_validator("class_words", "prefix")
+    @field_validator("class_tokens", "prefix")
     @classmethod
     def _names(cls, value: str) -> str:
         return _file_name_part(value, "it")
@@ -158,22 +158,22 @@ class Dataset(Section):
     @property
     def folder(self) -> Path:
         """The folder the images lie in: ``root/REPEATS_CLASS``, kohya's layout."""
-        return self.root / f"{self.repeats}_{self.class_words}"
+        return self.root / f"{self.repeats}_{self.class_tokens}"
 
     @property
     def state(self) -> Path:
         """Ledger, lock, log and report: beside the image folder, under a name that no trainer reads."""
         return self.root / ".reggen" / self.folder.name
 
-    def of_class(self, class_words: str, count: int) -> ClassDataset:
+    def of_class(self, class_tokens: str, count: int) -> ClassDataset:
         """The dataset of one class, whose count is known."""
-        return ClassDataset.model_validate({**self.model_dump(by_alias=True), "class": class_words, "count": count})
+        return ClassDataset.model_validate({**self.model_dump(by_alias=True), "class": class_tokens, "count": count})
 
 
 class ClassDataset(Dataset):
     """The dataset of one class: its tokens and its count are known."""
 
-    class_words: str = Field(alias="class")
+    class_tokens: str = Field(alias="class")
     count: int
 
 
@@ -338,7 +338,9 @@ class Prompts(Section):
     )
     prefix: str = Field("", max_length=_LONGEST_TEXT, description="With from: tags put before each caption.")
     suffix: str = Field("", max_length=_LONGEST_TEXT, description="With from: tags put after each caption.")
-    replace: bool = Field(True, description="With from: the class words take the trigger's place; false: it just goes.")
+    replace: bool = Field(
+        True, description="With from: the class tokens take the trigger's place; false: it just goes."
+    )
     weights: dict[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
         default_factory=dict,
         description="With from: file name patterns and how much more often such images come: '*closeup*' = 2.",
@@ -425,7 +427,7 @@ class Training(Section):
 
 
 class Guarding(Section):
-    """What must not stand in a prompt, a caption or the class words."""
+    """What must not stand in a prompt, a caption or the class tokens."""
 
     forbid: tuple[Phrase, ...] = Field((), description="Words and phrases; plurals and near spellings are included.")
     allow: tuple[Phrase, ...] = Field((), description="Words that are near a forbidden one and innocent.")
@@ -452,7 +454,7 @@ class Captions(Section):
     """The text files beside the images."""
 
     write: Literal["none", "class", "prompt", "training"] = Field(
-        "none", description="The class words, the final prompt, or the training caption without its trigger."
+        "none", description="The class tokens, the final prompt, or the training caption without its trigger."
     )
     extension: Literal[".caption", ".txt"] = Field(
         ".caption", description="What the trainer reads. Left out: training.caption_extension."

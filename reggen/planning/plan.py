@@ -177,7 +177,7 @@ class Plan:
         return -(-size // self.batch) * self.batch
 
 
-def first_seed(seed: int | None, class_words: str, number: int = 0) -> int:
+def first_seed(seed: int | None, class_tokens: str, number: int = 0) -> int:
     """The seed of a class's first image; ``number`` counts the classes of a job from 0.
 
     It is the job's seed, 2**32 further for each class, since one prompt and one seed in two classes would make the same
@@ -185,7 +185,7 @@ def first_seed(seed: int | None, class_words: str, number: int = 0) -> int:
     """
     if seed is not None:
         return (seed + number * _CLASS) % SEED_LIMIT
-    return int.from_bytes(hashlib.sha256(class_words.encode()).digest()[:4], "big")
+    return int.from_bytes(hashlib.sha256(class_tokens.encode()).digest()[:4], "big")
 
 
 def choice_counts(plan: Plan, slots: Collection[int] | None = None) -> Mapping[str, int]:

@@ -70,12 +70,12 @@ NOTHING = WorkflowDefaults()
 class PromptSettings:
     """What a job says of the prompts of one class.
 
-    ``trigger`` goes out of training captions, ``class_words`` come in. ``axes`` are the settings gone through beside
+    ``trigger`` goes out of training captions, ``class_tokens`` come in. ``axes`` are the settings gone through beside
     the prompts, by name; ``seed`` decides on the order of both. ``captions`` is what is written beside the images.
     """
 
     prompts: Prompts
-    class_words: str
+    class_tokens: str
     seed: int
     trigger: tuple[str, ...] = ()
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -150,7 +150,7 @@ class PromptSource:
         return None if isinstance(size, str) else size
 
     def _caption(self, positive: str | None, example: TrainingExample | None) -> str | None:
-        words = self.settings.class_words
+        words = self.settings.class_tokens
         match self.settings.captions:
             case "none":
                 return None
@@ -162,7 +162,7 @@ class PromptSource:
 
     def _say(self, caption: str, prefix: str, suffix: str) -> str:
         settings = self.settings
-        words, replace = settings.class_words.replace("_", " "), settings.prompts.replace
+        words, replace = settings.class_tokens.replace("_", " "), settings.prompts.replace
         return prompt_from(caption, settings.trigger, words, replace=replace, prefix=prefix, suffix=suffix)
 
 

@@ -26,7 +26,7 @@ class JobClass:
 def classes_of(job: Job, training_set: TrainingSet | None) -> Iterator[JobClass]:
     """The classes of a job. Raises JobError for one whose share of the count is less than an image."""
     total, arithmetic = _total(job, training_set)
-    blocks = job.classes or (ClassBlock(words=job.dataset.class_words),)
+    blocks = job.classes or (ClassBlock(words=job.dataset.class_tokens),)
     counts = _shared(total, [Fraction(str(block.share)) for block in blocks])
     for number, (block, count) in enumerate(zip(blocks, counts, strict=True)):
         if count < 1:

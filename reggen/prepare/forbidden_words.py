@@ -19,7 +19,7 @@ def in_plan(plan: Plan, guard: Guard) -> Iterator[Problem]:
     if not guard:
         return
     settings = plan.source.settings
-    if offence := guard.find(settings.class_words):
+    if offence := guard.find(settings.class_tokens):
         yield Problem("dataset.class", f"{offence}; it is forbidden")
     named, read, prompts, most = 0, set[str](), set[str | None](), _prompts_at_most(plan)
     for number in range(min(-(-len(plan) // plan.batch), CHECKED)):

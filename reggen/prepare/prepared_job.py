@@ -200,7 +200,7 @@ def _template(job: Job, prompts: Prompts, graph: Graph) -> Template:
 def _source(job: Job, part: JobClass, read: _Read, template: Template) -> PromptSource:
     settings = PromptSettings(
         prompts=part.prompts,
-        class_words=part.dataset.class_words,
+        class_tokens=part.dataset.class_tokens,
         seed=part.seed,
         trigger=job.trigger,
         axes=job.matrix.axes,

@@ -23,10 +23,10 @@ _ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewe
 
 def of_folder_name(dataset: Dataset) -> Iterator[str]:
     """A folder's name where class tokens belong: kohya's repeats would stand in it twice."""
-    words = dataset.class_words
+    words = dataset.class_tokens
     if match := re.match(r"(\d+)_.", words):
         yield (
-            f"the class words {words!r} begin with a number of their own, so the folder is {dataset.folder.name} "
+            f"the class tokens {words!r} begin with a number of their own, so the folder is {dataset.folder.name} "
             f"and kohya takes them all for class tokens; if {match[1]} are the repeats, set dataset.repeats"
         )
 
@@ -61,7 +61,7 @@ def of_unread_captions(captions: Captions, training: Training | None) -> Iterato
     if reads != written:
         yield (
             f"the captions are written as {written}, and kohya reads both sets as {reads}: these are not read, the "
-            f'class words stand in. Set captions.extension = "{reads}", or train with what `config --for kohya-toml` '
+            f'class tokens stand in. Set captions.extension = "{reads}", or train with what `config --for kohya-toml` '
             "prints"
         )
 
@@ -73,7 +73,7 @@ def of_missing_trigger(settings: PromptSettings, training_set: TrainingSet | Non
         return
     captions = [spelling.words(spelling.folded(image.caption)) for image in training_set.images]
     common = Counter(word for caption in captions for word in set(caption) if len(word) >= _A_NAME)
-    expected = {*spelling.words(spelling.folded(settings.class_words)), *_ORDINARY}
+    expected = {*spelling.words(spelling.folded(settings.class_tokens)), *_ORDINARY}
     often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _NEARLY_ALL * len(captions)]
     likely = [repr(word) for word in often if word not in expected][:_GUESSED]
     guess = f"; {', '.join(likely)} in nearly every one of them may be it" if likely else ""

@@ -3,8 +3,8 @@
 What is done, and no more:
 
 - Every trigger, as the guard finds it (whatever its case, spacing, weights, plural or near spelling), is
-  replaced by the class words or taken out, in place. ``<lora:...>`` and ``embedding:...`` that name it go whole.
-- Beside the class words the trigger just goes: "a sks dog" is "a dog", not "a dog dog".
+  replaced by the class tokens or taken out, in place. ``<lora:...>`` and ``embedding:...`` that name it go whole.
+- Beside the class tokens the trigger just goes: "a sks dog" is "a dog", not "a dog dog".
 - Where it goes and nothing follows that belonged to it, the articles and prepositions that led to it go too:
   "photo of a sks standing" is "photo standing", "a sks boy" is "a boy". "A" and "an" fit their new neighbour.
 - Tags, what commas part outside brackets, come once, however they are spelled, where they came first. Empty
@@ -21,7 +21,7 @@ from functools import lru_cache
 from reggen.prompts.guard import Guard, Offence
 from reggen.prompts.spelling import folded, words
 
-_REPLACED = 50  # triggers; class words that make up triggers with their neighbours must not go on for ever
+_REPLACED = 50  # triggers; class tokens that make up triggers with their neighbours must not go on for ever
 
 _COMMA = re.compile(r"[,\uff0c](?!\d{3}(?!\w))|(?<!\d)[,\uff0c]")  # not the one in 10,000
 _BRACKET = re.compile(r"(?<![\\:;=])[()\[\]]")  # neither escaped nor a face such as :(
@@ -51,7 +51,7 @@ _END_OF_NOTHING = re.compile(r"\s*[.;:!?]+(?=\s*(?:,|$))")
 def prompt_from(
     caption: str,
     trigger: Sequence[str],
-    class_words: str,
+    class_tokens: str,
     *,
     replace: bool,
     prefix: str = "",
@@ -59,17 +59,17 @@ def prompt_from(
 ) -> str:
     """The caption without its trigger, between the tags of ``prefix`` and ``suffix``; never empty.
 
-    ``replace`` puts the class words in the trigger's place. Where nothing is left of the caption, or there was
-    nothing, the class words stand for it. Class words that hold a trigger themselves are not put in, only
+    ``replace`` puts the class tokens in the trigger's place. Where nothing is left of the caption, or there was
+    nothing, the class tokens stand for it. Class tokens that hold a trigger themselves are not put in, only
     fallen back on. Made again from its own result it is the same. Raises JobError for triggers that can never be found.
     """
     guard = _guard(tuple(trigger))
-    clean = "" if guard.find(class_words) else class_words
+    clean = "" if guard.find(class_tokens) else class_tokens
     instead = clean if replace else ""
     if (prefix or suffix) and not _without(guard, caption, instead):
         caption = clean
     text = _without(guard, ", ".join((prefix, caption, suffix)), instead)
-    return text or ", ".join(_once(_tags(_tidy(class_words)))) or class_words
+    return text or ", ".join(_once(_tags(_tidy(class_tokens)))) or class_tokens
 
 
 def _without(guard: Guard, text: str, instead: str) -> str:
@@ -197,9 +197,9 @@ def _fitted(left: str, following: str) -> str:
     return f"{left[: found.start()]}{found[1][0]}{'n' if _AN.match(first[0]) else ''}{left[found.end(1) :]}"
 
 
-def _adjoins(left: str, right: str, class_words: str) -> bool:
-    """Whether the class words stand beside the trigger already, in the same tag."""
-    wanted = words(folded(class_words))
+def _adjoins(left: str, right: str, class_tokens: str) -> bool:
+    """Whether the class tokens stand beside the trigger already, in the same tag."""
+    wanted = words(folded(class_tokens))
     before = words(folded(_COMMA.split(left)[-1]))
     after = words(folded(_COMMA.split(right)[0]))
     return bool(wanted) and (before[-len(wanted) :] == wanted or after[: len(wanted)] == wanted)

@@ -1,4 +1,4 @@
-"""The guard: words that must not stand in a prompt, a caption or the class words.
+"""The guard: words that must not stand in a prompt, a caption or the class tokens.
 
 What counts as the same, stated once:
 

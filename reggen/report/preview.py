@@ -30,7 +30,7 @@ def _preview(prepared: PreparedJob, job_file: str) -> Iterator[str]:
     first, last = plan[0], plan[len(plan) - 1]
     yield f"{job_file}: {len(plan):,} images"
     yield from (f"  why          {line}" for line in prepared.arithmetic)
-    yield f"  folder       {dataset.folder.absolute()}  (repeats {dataset.repeats}, class {dataset.class_words!r})"
+    yield f"  folder       {dataset.folder.absolute()}  (repeats {dataset.repeats}, class {dataset.class_tokens!r})"
     state = state_of(dataset)
     if state["done"]:
         yield f"  there        {state['done']:,}; to be made: {state['missing']:,}"
@@ -55,14 +55,14 @@ def _preview(prepared: PreparedJob, job_file: str) -> Iterator[str]:
     yield f"  disk         about {mib(prepared.bytes_needed(len(plan)))}, {mib(Folder(dataset).free_bytes())} free"
     yield f"  negative     {first.negative if first.negative is not None else 'as the workflow has it'}"
     if prepared.guard and prepared.is_guarded:
-        yield "  guard        no forbidden word in the class words, the prompts or the captions"
+        yield "  guard        no forbidden word in the class tokens, the prompts or the captions"
     yield from (f"  WARNING      {warning}" for warning in prepared.warnings)
     yield f"  the first {min(_SHOWN, len(plan))}:"
     yield from (_sample(plan[index], prepared.size) for index in range(min(_SHOWN, len(plan))))
 
 
 _CAPTIONS = {
-    "class": "the class words",
+    "class": "the class tokens",
     "prompt": "each image's prompt",
     "training": "the training captions without the trigger",
 }

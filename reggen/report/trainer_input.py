@@ -64,7 +64,7 @@ def trainer_input(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
     """The trainer's values for all classes of one job."""
     first = prepared_jobs[0]
     datasets = [prepared.dataset for prepared in prepared_jobs]
-    classes = (ClassFolder(one.folder.absolute(), one.class_words, one.repeats, one.count) for one in datasets)
+    classes = (ClassFolder(one.folder.absolute(), one.class_tokens, one.repeats, one.count) for one in datasets)
     return TrainerInput(
         tuple(classes),
         None if first.captions.write == "none" else first.captions.extension,

@@ -86,7 +86,7 @@ def test_a_pipe_as_a_training_image_is_a_sentence(job: JobMaker, tmp_path: Path)
 
 
 def test_a_pipe_as_a_training_caption_is_passed_over_and_named(job: JobMaker, tmp_path: Path) -> None:
-    """As the trainer passes over it: the class words stand in, which nobody meant."""
+    """As the trainer passes over it: the class tokens stand in, which nobody meant."""
     train = tmp_path / "train"
     paint(train / "1_sks" / "a.png")
     caption = pipe(train / "1_sks" / "a.caption")

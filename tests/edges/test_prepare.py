@@ -108,7 +108,7 @@ def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> No
 
 
 def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) -> None:
-    """The class words stand in its place."""
+    """The class tokens stand in its place."""
     for sample in prepared_of(matched()).plan:
         tags = (sample.positive or "").split(", ")
         assert tags[:2] == ["boy", "1boy"]
@@ -178,7 +178,7 @@ def test_captions_that_the_trainer_will_not_read_are_warned_of(matched: Matched,
 
 
 def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Path) -> None:
-    """The default is kohya's, and most people's captions are .txt: prompts would be the class words alone."""
+    """The default is kohya's, and most people's captions are .txt: prompts would be the class tokens alone."""
     (said,) = prepared_of(matched(training={"caption_extension": ".caption"})).warnings
     assert said == (
         "6 training images have a .txt file beside them that is not read; if the trainer reads it, set "
@@ -191,7 +191,7 @@ def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Pat
 
 
 def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
-    """They would teach the trigger as the class; words of nearly every caption are named, the class words not."""
+    """They would teach the trigger as the class; words of nearly every caption are named, the class tokens not."""
     warning = "training.trigger is not given, so the captions are used as they are; 'sks', 'smile' in nearly every one"
     (said,) = prepared_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
     assert said.startswith(warning)
@@ -265,7 +265,7 @@ async def test_a_caption_written_later_says_what_the_image_was_made_with(job: Jo
 
 
 async def test_the_training_caption_is_not_put_beside_an_image_of_another_prompt(matched: Matched) -> None:
-    """It is said instead; the class words fit whatever the prompt was."""
+    """It is said instead; the class tokens fit whatever the prompt was."""
     async with serve(Settings(seconds=0.002)) as sim:
         one = matched(sim.url, dataset={"count": 2}, prompts={"prefix": "old"})
         await filled(one)
@@ -360,7 +360,7 @@ def test_a_class_may_have_prompts_of_its_own(matched: Matched) -> None:
         ({"guard": {"forbid": ["boys", "boy"]}}, "dataset.class"),
         ({"prompts": {"from": None, "positive": "a {cat|SKS} on a mat"}}, "the prompt of"),
     ],
-    ids=["a tag", "in the suffix", "the class words", "the trigger in a template"],
+    ids=["a tag", "in the suffix", "the class tokens", "the trigger in a template"],
 )
 def test_a_forbidden_word_keeps_a_run_from_starting(matched: Matched, sections: dict[str, Any], where: str) -> None:
     """And it is said where it stands."""
@@ -466,7 +466,7 @@ def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workf
 
 
 async def test_the_workflows_own_prompt_is_the_caption_and_in_the_lists(job: JobMaker, workflow: Workflows) -> None:
-    """Not only the class words: it is what the image was made with."""
+    """Not only the class tokens: it is what the image was made with."""
     async with serve(Settings(seconds=0.002)) as sim:
         sections = {"prompts": {"positive": None, "negative": None}, "captions": {"write": "prompt"}}
         made = job(sim.url, workflow=workflow(), dataset={"count": 1, "listings": ["jsonl"]}, **sections)
@@ -540,7 +540,7 @@ def test_the_base_is_known_by_its_file_name(matched: Matched, base: str) -> None
     assert prepared_of(matched(training={"base": base})).warnings == ()
 
 
-def test_repeats_in_the_class_words_are_noticed(job: JobMaker) -> None:
+def test_repeats_in_the_class_tokens_are_noticed(job: JobMaker) -> None:
     """Somebody wrote the folder's name where the class tokens belong; 1girl and 1_ alone are no such thing."""
     (said,) = prepared_of(job(dataset={"class": "5_cat"})).warnings
     assert "the folder is 1_5_cat" in said

@@ -21,13 +21,13 @@ pieces = st.sampled_from([*PIECES, " ", "  ", ", ", "\n"])
 captions = (
     st.lists(pieces, max_size=14).map("".join) | st.lists(pieces, max_size=14).map(" ".join) | st.text(max_size=30)
 )
-class_words = st.sampled_from(["dog", "anime_character", "b", "bandana", "plasma v1", "dog, animal"])
+class_tokens = st.sampled_from(["dog", "anime_character", "b", "bandana", "plasma v1", "dog, animal"])
 
 
 @settings(deadline=None, max_examples=500)
 @given(
     captions,
-    class_words,
+    class_tokens,
     st.booleans(),
     st.sampled_from(["", "best quality,", "photo of"]),
     st.sampled_from(["", "dog"]),

@@ -58,7 +58,7 @@ def test_a_caption_without_trigger_and_commas_is_kept_as_it_is():
     assert prompt_from("A man, a plan. Canal!", [], "dog", replace=False) == "A man, a plan. Canal!"
 
 
-def test_class_words_fit_their_article():
+def test_class_tokens_fit_their_article():
     """An anime character, a unicorn."""
     assert prompt_from("a sks", TRIGGER, "anime_character", replace=True) == "an anime_character"
     assert prompt_from("an sks", TRIGGER, "unicorn", replace=True) == "a unicorn"
@@ -75,7 +75,7 @@ def test_prefix_and_suffix_stand_around_it_once():
 
 @pytest.mark.parametrize("caption", ["sks", "(spyke_plasma_v1:1.2), ", ""])
 @pytest.mark.parametrize("replace", [True, False])
-def test_class_words_stand_for_a_caption_of_which_nothing_is_left(caption, replace):
+def test_class_tokens_stand_for_a_caption_of_which_nothing_is_left(caption, replace):
     """Prefix and suffix alone would be a prompt for anything."""
     assert prompt_from(caption, TRIGGER, "dog", replace=replace, suffix="simple bg") in {
         "dog, simple bg",
@@ -85,7 +85,7 @@ def test_class_words_stand_for_a_caption_of_which_nothing_is_left(caption, repla
     assert prompt_from(caption, TRIGGER, "sks dog", replace=False, prefix="masterpiece") == "masterpiece"
 
 
-def test_class_words_with_the_trigger_in_them_are_only_fallen_back_on():
+def test_class_tokens_with_the_trigger_in_them_are_only_fallen_back_on():
     """The guard will say more about them."""
     assert prompt_from("sks, smile", TRIGGER, "sks dog", replace=True) == "smile"
     assert prompt_from("sks", TRIGGER, "sks dog", replace=True) == "sks dog"

@@ -366,7 +366,7 @@ def test_forbidden_words_are_found_in_the_class_folder_whatever_its_captions_are
     found = examine(question(root, find_forbidden=lambda text: "girl" if "girl" in text else None))
     assert files(found, "forbidden") == ["1_girl"]
     (finding,) = found.findings
-    assert finding.details == "'girl' in the class words 'girl'"
+    assert finding.details == "'girl' in the class tokens 'girl'"
 
 
 def test_steps_that_do_not_suit_every_model_are_a_note(root: Path) -> None:

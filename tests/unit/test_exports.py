@@ -69,7 +69,7 @@ def test_an_entry_says_what_the_image_shows_and_how_it_was_made(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("positive", [None, ""])
-def test_an_image_without_a_prompt_of_its_own_has_the_class_words(tmp_path: Path, positive: str | None) -> None:
+def test_an_image_without_a_prompt_of_its_own_has_the_class_tokens(tmp_path: Path, positive: str | None) -> None:
     """As a trainer has it; no text is ever null, and none is empty but the negative and the checkpoint."""
     dataset = dataset_at(tmp_path, "jsonl", format="webp")
     row = replace(done(0, positive), negative=None, checkpoint=None)

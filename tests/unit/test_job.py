@@ -177,7 +177,7 @@ def test_the_command_line_is_laid_over_the_file(tmp_path: Path):
     """Single keys are replaced and their neighbours kept; a list replaces the whole list."""
     text = 'servers = ["http://a", "http://b"]\n' + WHOLE
     made = loaded(tmp_path, text, {"dataset": {"count": 7, "root": "elsewhere"}, "servers": ["http://c"]})
-    assert (made.dataset.count, made.dataset.root, made.dataset.class_words) == (7, Path("elsewhere"), "person")
+    assert (made.dataset.count, made.dataset.root, made.dataset.class_tokens) == (7, Path("elsewhere"), "person")
     assert [server.url for server in made.servers] == ["http://c"]
 
 
@@ -413,7 +413,7 @@ def test_two_servers_never_share_a_name(tmp_path: Path, urls: list[str]):
 
 def test_class_is_spelt_in_one_way_only(tmp_path: Path):
     """The key is class, as the documentation and the schema have it."""
-    told = problems(tmp_path, WHOLE.replace("class =", "class_words ="))
+    told = problems(tmp_path, WHOLE.replace("class =", "class_tokens ="))
     assert "dataset.class: is missing" in told
 
 
@@ -576,7 +576,7 @@ def test_the_schema_file_is_the_schema():
 
 
 def test_the_schema_knows_the_keys_as_they_are_written():
-    """An editor is told class and not class_words, and that nothing else is allowed."""
+    """An editor is told class and not class_tokens, and that nothing else is allowed."""
     dataset = loader.schema()["$defs"]["Dataset"]
     assert dataset["required"] == ["root", "count"]
     assert dataset["additionalProperties"] is False

@@ -87,8 +87,8 @@ def test_seeds_follow_the_jobs_seed_one_by_one():
     assert [sample.seed for sample in a_plan(4)] == [1000, 1001, 1002, 1003]
 
 
-def test_without_a_seed_the_class_words_give_one():
-    """A job without a seed has a stable one that belongs to its class words."""
+def test_without_a_seed_the_class_tokens_give_one():
+    """A job without a seed has a stable one that belongs to its class tokens."""
     changes: list[dict[str, Any]] = [{"class": words, "seed": None} for words in ("person", "person", "dog")]
     assert [a_plan(**change)[0].seed for change in changes] == [950541959, 950541959, 3445839855]
 
@@ -133,7 +133,7 @@ def test_a_later_take_leaves_its_batch():
 
 def test_a_prompt_or_size_the_job_leaves_out_is_left_to_the_workflow():
     """What the job does not say is None in the sample."""
-    source = PromptSource(PromptSettings(prompts=Prompts(), class_words="c", seed=1))
+    source = PromptSource(PromptSettings(prompts=Prompts(), class_tokens="c", seed=1))
     sample = Plan(source, 1, seed=1)[0]
     assert (sample.positive, sample.negative, sample.size) == (None, None, None)
 

@@ -27,13 +27,13 @@ def a_source(
 ) -> PromptSource:
     """A source of the class 1boy_person; prompts come from the training captions unless there is a positive one."""
     document = {"from": None if "positive" in (prompts or {}) else "captions", **(prompts or {})}
-    chosen: dict[str, Any] = {"class_words": "1boy_person", "seed": 7, "trigger": ("sks",), "size": (512, 512)}
+    chosen: dict[str, Any] = {"class_tokens": "1boy_person", "seed": 7, "trigger": ("sks",), "size": (512, 512)}
     chosen |= {"prompts": Prompts.model_validate(document), **settings}
     return PromptSource(PromptSettings(**chosen), examples)
 
 
-def test_captions_become_prompts_with_the_class_words_in_the_triggers_place() -> None:
-    """An image without a caption is asked for in the class words."""
+def test_captions_become_prompts_with_the_class_tokens_in_the_triggers_place() -> None:
+    """An image without a caption is asked for in the class tokens."""
     source = a_source()
     said = {wanted.positive for wanted in map(source.at, range(25))}
     assert said == {"1boy person, 1boy, standing", "photo of 1boy person in a forest", "1boy person"}
@@ -101,13 +101,13 @@ def test_a_matrix_meets_every_prompt() -> None:
     ],
 )
 def test_the_caption_beside_an_image(write: str, caption: str | None) -> None:
-    """Nothing, the class words, the final prompt, or the training caption without the trigger."""
+    """Nothing, the class tokens, the final prompt, or the training caption without the trigger."""
     source = a_source(EXAMPLES[:1], prompts={"prefix": "best quality"}, captions=write)
     assert source.at(0).caption == caption
 
 
 def test_a_caption_is_never_empty() -> None:
-    """The workflow's own prompt is not known here: then the class words are."""
+    """The workflow's own prompt is not known here: then the class tokens are."""
     source = a_source((), prompts={"from": None}, size="workflow", captions="prompt")
     assert source.at(0).caption == "1boy_person"
 
