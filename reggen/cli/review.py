@@ -219,7 +219,7 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     )
     if training is None:
         return question
-    question = replace(question, bucketing=training.bucketing, ending=training.caption_extension)
+    question = replace(question, bucketing=training.command_line_bucketing, ending=training.caption_extension)
     if (train and not training.folder) or (config and not training.config):  # whether it has buckets is another matter
         return replace(question, bucketing=replace(question.bucketing, enabled=config is None))
     return question if train or config else replace(question, train=training.folder, config=training.config)

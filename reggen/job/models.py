@@ -414,8 +414,8 @@ class Training(Section):
         return self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
 
     @property
-    def bucketing(self) -> Bucketing:
-        """The trainer's bucket options as this section has them."""
+    def command_line_bucketing(self) -> Bucketing:
+        """Bucket options on the trainer's command line; a config's own go over them."""
         return Bucketing(
             self.pixels,
             self.enable_bucket,

@@ -138,7 +138,7 @@ def _training_set(training: Training) -> TrainingSet:
     return read_training(
         training.folder,
         training.config,
-        bucketing=training.bucketing,
+        bucketing=training.command_line_bucketing,
         caption_ending=training.caption_extension,
     )
 

@@ -803,8 +803,8 @@ def test_a_config_decides_on_buckets_for_plan_job_and_folder_alike(
     )
     job = a_job(root, f'[training]\nconfig = "{config.as_posix()}"\n{training}')
     (prepared,) = prepare(load(job), str(job))
-    assert prepared.training is not None
-    assert prepared.training.bucketing.enabled is buckets
+    assert prepared.training_set is not None
+    assert prepared.training_set.bucketing.enabled is buckets
     assert ask(job)["datasets"][0]["enable_bucket"] is buckets
     assert ask(root / "reg", "--config", config, *option)["datasets"][0]["enable_bucket"] is buckets
 
