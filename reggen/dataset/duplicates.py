@@ -16,9 +16,9 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.slot_files import SlotFiles
 from reggen.errors import DuplicateImage
-from reggen.images.compare import match_of
-from reggen.images.phash import phash_of
-from reggen.images.phash_index import MOST, PhashIndex
+from reggen.images.compare import first_match
+from reggen.images.phash import file_phash
+from reggen.images.phash_index import CAPACITY, PhashIndex
 
 _THREADS = 4
 _AHEAD = 256  # training images that are being hashed at a time
@@ -50,7 +50,7 @@ class Duplicates:
         ours, theirs = PhashIndex(self._bits), PhashIndex(self._bits, len(self._training))
         if reader := Ledger.read(self._ledger):
             try:
-                for index, own in reversed(list(reader.phashes(MOST))):
+                for index, own in reversed(list(reader.phashes(CAPACITY))):
                     ours.add(index, own)
             finally:
                 reader.close()
@@ -70,7 +70,7 @@ class Duplicates:
         ours, theirs = self.load()
         trained = [self._training[number] for number in theirs.find(phashes)]
         made = [there for other in ours.find(phashes) if other != index and (there := self._files.find(other))]
-        if found := match_of(path, [*trained, *made]):
+        if found := first_match(path, [*trained, *made]):
             known, verdict = found
             named = known.stem if known in made else f"the training image {'/'.join(known.parts[-3:])}"
             raise DuplicateImage(name, f"{verdict} {named}")
@@ -87,6 +87,6 @@ def training_phashes(paths: Sequence[Path], stopped: Callable[[], bool]) -> Iter
         for start in range(0, len(paths), _AHEAD):
             if stopped():
                 return
-            for number, own in enumerate(pool.map(phash_of, paths[start : start + _AHEAD]), start):
+            for number, own in enumerate(pool.map(file_phash, paths[start : start + _AHEAD]), start):
                 if own is not None:
                     yield number, own

@@ -18,7 +18,7 @@ from reggen.dataset.latent_caches import LatentCaches
 from reggen.dataset.part import Part
 from reggen.dataset.storage import storage_errors
 from reggen.files import flush_folder, free_name
-from reggen.images.formats import Form
+from reggen.images.formats import OutputFormat
 from reggen.job.models import Dataset
 
 
@@ -28,7 +28,7 @@ class Folder:
     def __init__(self, dataset: Dataset) -> None:
         self.images, self.state = dataset.folder, dataset.state
         self.parts, self.rejected = self.state / "parts", self.state / "rejected"
-        self.prefix, self.ending, self.form = dataset.prefix, dataset.format, Form.of(dataset)
+        self.prefix, self.ending, self.output_format = dataset.prefix, dataset.format, OutputFormat.of_job(dataset)
         self.caches = LatentCaches(self.images, dataset.prefix)
 
     def file(self, name: str) -> Path:

@@ -134,7 +134,7 @@ class Reconciliation:
     def _take_in(self, index: int, take: int, path: Path) -> None:
         """Adopt a file as the image of its slot, or set it aside."""
         try:
-            check_settings = self._check_settings.of(self.plan[index].size)
+            check_settings = self._check_settings.for_size(self.plan[index].size)
             finding = inspect(path, path.stem, check_settings, self._folder.ending)
             if self._duplicates:
                 self._duplicates.demand_new(path.stem, index, path, finding.phashes)
@@ -148,7 +148,7 @@ class Reconciliation:
             self._ledger.put([_adopt(self.plan, index, take, Part.of(path), finding)])
             self.found.adopted.append(path.stem)
             if self._duplicates:
-                self._duplicates.add(index, finding.hash)
+                self._duplicates.add(index, finding.phash)
 
 
 def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bool] = lambda: False) -> list[int]:
@@ -225,6 +225,6 @@ def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Inspection) -
         height=finding.height,
         bytes=file.size,
         sha256=file.sha256,
-        likeness=finding.likeness,
+        likeness=finding.phash_text,
         at=now_utc(),
     )

@@ -148,8 +148,8 @@ class _Doctor:
                     self._lookalike(path, looked, likes, twins.training)
                 for place in here:
                     self._judge(path, looked, place, place.uses[n])
-                if listing.caches and looked.picture.seen:
-                    sizes[path.stem] = looked.picture.seen
+                if listing.caches and looked.picture.kohya_size:
+                    sizes[path.stem] = looked.picture.kohya_size
                 done += 1
                 self._tell(done, total)
             for orphan in within(listing, here[0].report.subset, sizes, frozenset(self._lent)):
@@ -175,9 +175,9 @@ class _Doctor:
     def _picture(self, path: Path, looked: Inspected, *, used: bool) -> None:
         for flaw in looked.picture.flaws:
             self._add(flaw, path, looked.picture.details)
-            if used and flaw in {ImageFlaw.EMPTY, ImageFlaw.ALIEN}:
+            if used and flaw in {ImageFlaw.EMPTY, ImageFlaw.UNREADABLE}:
                 self._stops(TrainingStop.START)
-            elif used and flaw in {ImageFlaw.TORN, ImageFlaw.VAST}:
+            elif used and flaw in {ImageFlaw.TRUNCATED, ImageFlaw.TOO_LARGE}:
                 self._stops(TrainingStop.LOAD)
 
     def _twin(self, path: Path, looked: Inspected, twins: ExactDuplicates, size: int) -> bool:
@@ -189,7 +189,7 @@ class _Doctor:
         return match_of is not None
 
     def _lookalike(self, path: Path, looked: Inspected, likes: NearDuplicates, training: frozenset[Path]) -> None:
-        if found := likes.seen(path, looked.picture.own):
+        if found := likes.seen(path, looked.picture.phash):
             other, verdict = found
             self._add("image-train-like" if other in training else "image-like", path, f"it {verdict} {other}")
 
@@ -197,7 +197,7 @@ class _Doctor:
         report = place.report
         caption = read_caption(path, report.subset.caption_rules)
         self._caption(caption, path)
-        bucket = self._bucket(path, looked.picture.seen, place.bucketing, used=times > 0)
+        bucket = self._bucket(path, looked.picture.kohya_size, place.bucketing, used=times > 0)
         report.sources[path.name] = caption.source
         if bucket and times:
             report.buckets[bucket] += 1

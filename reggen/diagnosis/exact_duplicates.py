@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reggen.images.probe import digest
+from reggen.images.probe import content_digest
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class ExactDuplicates:
         if mark is None:
             return None
         for train in self._by_size.pop(size, ()):
-            if (its := digest(train)) is not None:
+            if (its := content_digest(train)) is not None:
                 self._marks.setdefault(its, train)
         match_of = self._marks.setdefault(mark, path)
         return match_of if match_of != path else None

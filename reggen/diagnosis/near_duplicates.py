@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reggen.dataset.duplicates import training_phashes
-from reggen.images.compare import Match, match_of
-from reggen.images.phash_index import MOST, PhashIndex
+from reggen.images.compare import Match, first_match
+from reggen.images.phash_index import CAPACITY, PhashIndex
 
 _BITS = 2
 """How many bits of two suspects' hashes may differ: few, for a closer look takes ten times as long as decoding.
@@ -25,7 +25,7 @@ class NearDuplicates:
     """What was seen so far, by hash; of ``count`` pictures to come no more are remembered than `PhashIndex` holds."""
 
     def __init__(self, training: Sequence[Path], count: int) -> None:
-        self._training, self._most = tuple(training), max(1, min(count, MOST))
+        self._training, self._most = tuple(training), max(1, min(count, CAPACITY))
         self._theirs, self._ours = PhashIndex(_BITS, len(self._training)), PhashIndex(_BITS, self._most)
         self._paths: list[Path] = []
         self._next = 0
@@ -38,7 +38,7 @@ class NearDuplicates:
             return None
         near = [self._training[number] for number in self._theirs.find([own])]
         near += [self._paths[place] for place in self._ours.find([own])]
-        found = match_of(path, (other for other in near if other != path)) if near else None
+        found = first_match(path, (other for other in near if other != path)) if near else None
         if found is None:
             self._remember(path, own)
         return found

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from reggen.dataset.recorded import FileSum
 from reggen.files import opened
-from reggen.images.probe import ImageInfo, digest, glance, look, quietly
+from reggen.images.probe import ImageInfo, content_digest, read_header, read_pixels, without_pillow_warnings
 from reggen.kohya.folders import is_image
 
 _CHUNK = 8  # images for one errand of a thread
@@ -150,7 +150,7 @@ def looked_at(
 
     tasks = map(task, listing.images)
     count = workers or os.cpu_count() or 1
-    with quietly(), ThreadPoolExecutor(count, "look") as pool:
+    with without_pillow_warnings(), ThreadPoolExecutor(count, "look") as pool:
         running: deque[Future[list[Inspected]]] = deque()
         try:
             while chunk := list(islice(tasks, _CHUNK)):
@@ -167,8 +167,8 @@ def looked_at(
 def _look_at(chunk: list[_Task]) -> list[Inspected]:
     return [
         Inspected(
-            look(task.path) if task.decode else glance(task.path),
-            digest(task.path) if task.marked else None,
+            read_pixels(task.path) if task.decode else read_header(task.path),
+            content_digest(task.path) if task.marked else None,
             task.sha256 is not None and _is_other(task.path, task.sha256),
         )
         for task in chunk

@@ -208,9 +208,9 @@ class AttemptRunner:
         """
         if part.size == 0 or (length is not None and part.size != length):
             raise InvalidResponse(server, "downloading an image", f"{part.size} bytes came of {length}")
-        finding = check.inspect(part.path, sample.name, self._check_settings.of(sample.size))
+        finding = check.inspect(part.path, sample.name, self._check_settings.for_size(sample.size))
         _demand_note(finding, sample, self._template)
-        as_sent = self.folder.form.as_sent and not finding.deep
+        as_sent = self.folder.output_format.as_sent and not finding.is_16_bit
         return (part if as_sent else self._converted(part, sample, finding)), finding
 
     def _converted(self, part: Part, sample: Sample, finding: Inspection) -> Part:
@@ -218,7 +218,7 @@ class AttemptRunner:
         size = finding.width, finding.height
         text = formats.parameters_text(*self._template.words(sample), sample.seed, size, settings)
         with storage_errors("converting", part.path):
-            converted = formats.written(part.path, self.folder.form, text)
+            converted = formats.convert(part.path, self.folder.output_format, text)
             part.path.unlink()
         return Part.of(converted)
 
@@ -248,7 +248,7 @@ class AttemptRunner:
             fetched=round(time.monotonic() - origin.ended, 3),
             bytes=part.size,
             sha256=part.sha256,
-            likeness=finding.likeness,
+            likeness=finding.phash_text,
         )
 
 

@@ -153,7 +153,7 @@ class DatasetWriter:
             self._aside.append(there.name)
         image = self._folder.place(part, sample.name)
         if self._duplicates:  # the next one of the group may be a copy of it; a file that is gone again accuses nobody
-            self._duplicates.add(sample.index, accepted.finding.hash)
+            self._duplicates.add(sample.index, accepted.finding.phash)
         return image
 
 

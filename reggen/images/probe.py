@@ -1,4 +1,4 @@
-"""What an image file is, found as far as it is needed: by its header, or decoded whole. Blocking.
+"""Facts and flaws of an image file, from its header alone or from all of its pixels. Blocking.
 
 Pillow releases the interpreter while it decodes, so threads decode on all cores.
 """
@@ -12,82 +12,124 @@ import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from PIL import ExifTags, Image, ImageStat, UnidentifiedImageError
 
 from reggen.files import opened
 from reggen.geometry import Size
 from reggen.images.check import BLACK, FLAT
-from reggen.images.damage import DAMAGE
-from reggen.images.decode import chunks, formats
+from reggen.images.decode import DECODE_ERRORS, PNG_SIGNATURE, png_chunks, readable_formats
 from reggen.images.phash import own_phash
 
-_NAMES = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}
-_SPOTS = 8  # each way, at which a picture is looked at first
-_PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_FORMAT_OF_ENDING = {"jpg": "jpeg", "jpe": "jpeg", "tif": "tiff"}
+_SAMPLES = 8  # pixels each way that are looked at first
+_PNG_HEADER = PNG_SIGNATURE + b"\x00\x00\x00\rIHDR"
 
 
 class ImageFlaw(StrEnum):
-    """What can be wrong with an image file."""
+    """A flaw of an image file, by the kind of finding that reports it."""
 
     EMPTY = "image-empty"
-    ALIEN = "image-unreadable"
-    TORN = "image-truncated"
-    CUT = "image-cut"
-    VAST = "image-vast"
+    UNREADABLE = "image-unreadable"
+    TRUNCATED = "image-truncated"
+    NO_END = "image-cut"
+    TOO_LARGE = "image-vast"
     BLACK = "image-black"
     FLAT = "image-flat"
-    ENDING = "image-ending"
-    TURNED = "image-turned"
+    WRONG_ENDING = "image-ending"
+    ROTATED = "image-turned"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """An image file. ``size`` is None where its header cannot be read; ``details`` says what was found instead.
+    """Facts about an image file. ``size`` is None where its header cannot be read; ``details`` says why.
 
-    ``seen`` is the size that kohya's imagesize 1.4.1 reads: of an extended WebP, such as one with EXIF, a pixel
-    less each way (imagesize.py, get: the VP8X canvas is stored minus one, and the one is not added). ``own`` is the
-    perceptual hash of one that was decoded and shows enough.
+    ``kohya_size`` is the size that kohya's imagesize 1.4.1 reads: of an extended WebP, such as one with EXIF, a pixel
+    less each way (imagesize.py, get: the VP8X canvas is stored minus one, and the one is not added). ``phash`` is the
+    perceptual hash, where all pixels were decoded and show enough.
     """
 
     size: Size | None
-    seen: Size | None = None
-    kind: str = ""
+    kohya_size: Size | None = None
+    format: str = ""
     flaws: tuple[ImageFlaw, ...] = ()
     details: str = ""
-    own: int | None = None
+    phash: int | None = None
 
 
-def glance(path: Path) -> ImageInfo:
-    """Read the header only. Never raises: what cannot be read has a flaw."""
+def read_header(path: Path) -> ImageInfo:
+    """The facts that the header tells. Never raises: a file that cannot be read has a flaw."""
     try:
         with opened(path) as file:
-            return _glance(file, path)
+            return _read_header(file, path)
     except OSError as error:
-        return ImageInfo(None, flaws=(ImageFlaw.ALIEN,), details=error.strerror or str(error))
+        return _unreadable(error.strerror or str(error))
 
 
-def _glance(file: IO[bytes], path: Path) -> ImageInfo:
+def read_pixels(path: Path) -> ImageInfo:
+    """The facts that the header and all pixels tell. Never raises: a file that cannot be read has a flaw."""
+    try:
+        with opened(path) as file:
+            content = file.read()
+    except OSError as error:
+        return _unreadable(error.strerror or str(error))
+    header = _read_header(io.BytesIO(content), path)
+    if header.size is None or ImageFlaw.TRUNCATED in header.flaws:
+        return header
+    pixels = _decode(content, header.format)
+    details = "; ".join(text for text in (header.details, pixels.details) if text)
+    flaws = (*pixels.flaws, *header.flaws)
+    return ImageInfo(header.size, header.kohya_size, header.format, flaws, details, pixels.phash)
+
+
+# ---- the header
+
+
+def _read_header(file: IO[bytes], path: Path) -> ImageInfo:
     head = file.read(32)
     file.seek(0)
     if not head:
         return ImageInfo(None, flaws=(ImageFlaw.EMPTY,), details="it has no bytes")
     try:
-        with Image.open(file, formats=formats()) as image:
-            return _described(image, path, head)
+        with Image.open(file, formats=readable_formats()) as image:
+            return _header_facts(image, path, head)
     except Image.DecompressionBombError:
-        return ImageInfo(None, flaws=(ImageFlaw.VAST,), details="it says it has more pixels than Pillow decodes")
-    except DAMAGE as error:
-        if size := _claimed(head):  # kohya takes this size, and fails when it loads the image
-            return ImageInfo(size, size, flaws=(ImageFlaw.TORN,), details="it is cut off before its pixels")
-        unknown = isinstance(error, UnidentifiedImageError)
-        return ImageInfo(None, flaws=(ImageFlaw.ALIEN,), details=_alien(head) if unknown else str(error))
+        details = "by its header it has more pixels than Pillow decodes"
+        return ImageInfo(None, flaws=(ImageFlaw.TOO_LARGE,), details=details)
+    except DECODE_ERRORS as error:
+        if size := _size_in_head(head):  # kohya takes this size, and fails when it loads the image
+            return ImageInfo(size, size, flaws=(ImageFlaw.TRUNCATED,), details="it is cut off before its pixels")
+        return _unreadable(_unknown_content(head) if isinstance(error, UnidentifiedImageError) else str(error))
 
 
-def _claimed(head: bytes) -> Size | None:
-    """The size that the first bytes of a PNG or a WebP claim, as imagesize 1.4.1 reads it."""
-    if head.startswith(_PNG) and len(head) >= 24:
+def _header_facts(image: Image.Image, path: Path, head: bytes) -> ImageInfo:
+    image_format = (image.format or "").lower()
+    ending = path.suffix.lower().removeprefix(".")
+    flaws, details = [], ""
+    if image_format not in {_FORMAT_OF_ENDING.get(ending, ending), "mpo"}:
+        flaws.append(ImageFlaw.WRONG_ENDING)
+        details = f"it is {image_format}"
+    if _orientation(image) not in {0, 1}:
+        flaws.append(ImageFlaw.ROTATED)
+    missing = int(head[8:16] == b"WEBPVP8X")
+    kohya_size = (image.width - missing, image.height - missing)
+    return ImageInfo(image.size, kohya_size, image_format, tuple(flaws), details)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, if the header holds it: Pillow's own getexif decodes a whole PNG to look behind it."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif") or b"")
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except (TypeError, *DECODE_ERRORS):
+        return 1
+
+
+def _size_in_head(head: bytes) -> Size | None:
+    """The size in the first bytes of a PNG or a WebP, as imagesize 1.4.1 reads it."""
+    if head.startswith(_PNG_HEADER) and len(head) >= 24:
         return struct.unpack(">2L", head[16:24])
     if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
         return None
@@ -102,81 +144,65 @@ def _claimed(head: bytes) -> Size | None:
     return None
 
 
-def _alien(head: bytes) -> str:
-    """What a file is that Pillow does not know; of a JPEG's torn header imagesize has an error of its own."""
+def _unreadable(details: str) -> ImageInfo:
+    return ImageInfo(None, flaws=(ImageFlaw.UNREADABLE,), details=details)
+
+
+def _unknown_content(head: bytes) -> str:
+    """The beginning of a file that Pillow does not know; for a JPEG's torn header imagesize has an error of its own."""
     if head.startswith(b"\xff\xd8"):
         return "it is a JPEG that ends within its header, for which kohya has ValueError: Invalid JPEG file"
     return f"it begins with {head[:16].decode('ascii', 'replace')!r}"
 
 
-def _described(image: Image.Image, path: Path, head: bytes) -> ImageInfo:
-    kind = (image.format or "").lower()
-    ending = path.suffix.lower().removeprefix(".")
-    flaws = [ImageFlaw.ENDING] if kind not in {_NAMES.get(ending, ending), "mpo"} else []
-    if _orientation(image) not in {0, 1}:
-        flaws.append(ImageFlaw.TURNED)
-    short = int(head[8:16] == b"WEBPVP8X")
-    seen = (image.width - short, image.height - short)
-    return ImageInfo(image.size, seen, kind, tuple(flaws), f"it is {kind}" if ImageFlaw.ENDING in flaws else "")
+# ---- the pixels
 
 
-def _orientation(image: Image.Image) -> int:
-    """From EXIF as far as the header holds it: Pillow's own getexif decodes a whole PNG to look behind it."""
-    exif = Image.Exif()
+class _Pixels(NamedTuple):
+    """Flaws of the decoded picture, and its perceptual hash if it shows enough."""
+
+    flaws: tuple[ImageFlaw, ...]
+    details: str = ""
+    phash: int | None = None
+
+
+def _decode(content: bytes, image_format: str) -> _Pixels:
     try:
-        exif.load(image.info.get("exif") or b"")
-        return int(exif.get(ExifTags.Base.Orientation, 1))
-    except (TypeError, *DAMAGE):
-        return 1
-
-
-def look(path: Path) -> ImageInfo:
-    """Decode the whole image and judge what is on it. Never raises."""
-    try:
-        with opened(path) as file:
-            content = file.read()
-    except OSError as error:
-        return ImageInfo(None, flaws=(ImageFlaw.ALIEN,), details=error.strerror or str(error))
-    picture = _glance(io.BytesIO(content), path)
-    if picture.size is None or ImageFlaw.TORN in picture.flaws:
-        return picture
-    flaws, details, own = _judged(content, picture.kind)
-    said = "; ".join(words for words in (picture.details, details) if words)
-    return ImageInfo(picture.size, picture.seen, picture.kind, (*flaws, *picture.flaws), said, own)
-
-
-def _judged(content: bytes, kind: str) -> tuple[tuple[ImageFlaw, ...], str, int | None]:
-    try:
-        with Image.open(io.BytesIO(content), formats=formats()) as image:
+        with Image.open(io.BytesIO(content), formats=readable_formats()) as image:
             image.load()  # and converted as kohya does it, which reads grey in 16 bits as nearly white
-            drawn = image if image.mode in {"RGB", "L"} else image.convert("RGB")
+            picture = image if image.mode in {"RGB", "L"} else image.convert("RGB")
     except Image.DecompressionBombError:
-        return (ImageFlaw.VAST,), "it has more pixels than Pillow decodes", None
-    except DAMAGE as error:
-        return (ImageFlaw.TORN,), str(error), None
-    flaws, own = [ImageFlaw.CUT] if kind == "png" and not _ends(content) else [], own_phash(drawn)
-    spots = drawn.resize((_SPOTS, _SPOTS), Image.Resampling.NEAREST).tobytes()
-    if own is None or max(spots) <= BLACK:
-        flaws += _bare(drawn)  # otherwise it shows something, and there is no need to look at every pixel
-    return tuple(flaws), "", own
+        return _Pixels((ImageFlaw.TOO_LARGE,), "it has more pixels than Pillow decodes")
+    except DECODE_ERRORS as error:
+        return _Pixels((ImageFlaw.TRUNCATED,), str(error))
+    flaws, phash = [], own_phash(picture)
+    if image_format == "png" and not _has_end_chunk(content):
+        flaws.append(ImageFlaw.NO_END)
+    samples = picture.resize((_SAMPLES, _SAMPLES), Image.Resampling.NEAREST).tobytes()
+    if phash is None or max(samples) <= BLACK:  # otherwise it shows something: no need to look at every pixel
+        flaws += _blank_flaws(picture)
+    return _Pixels(tuple(flaws), phash=phash)
 
 
-def _ends(png: bytes) -> bool:
+def _has_end_chunk(png: bytes) -> bool:
     try:
-        return b"IEND" in png[-64:] and any(kind == b"IEND" for kind, _ in chunks(io.BytesIO(png), len(png)))
+        return b"IEND" in png[-64:] and any(kind == b"IEND" for kind, _ in png_chunks(io.BytesIO(png), len(png)))
     except ValueError:
         return False
 
 
-def _bare(drawn: Image.Image) -> list[ImageFlaw]:
-    statistics = ImageStat.Stat(drawn)
+def _blank_flaws(picture: Image.Image) -> list[ImageFlaw]:
+    statistics = ImageStat.Stat(picture)
     if max(high for _, high in statistics.extrema) <= BLACK:
         return [ImageFlaw.BLACK]
     return [ImageFlaw.FLAT] if max(statistics.stddev) < FLAT else []
 
 
-def digest(path: Path) -> bytes | None:
-    """A fingerprint of the file's bytes, to find copies; None where it cannot be read."""
+# ---- other tools of a pass over many files
+
+
+def content_digest(path: Path) -> bytes | None:
+    """A digest of the file's bytes, to find copies; None where it cannot be read."""
     try:
         with opened(path) as file:
             return hashlib.file_digest(file, "blake2b").digest()[:16]
@@ -184,8 +210,8 @@ def digest(path: Path) -> bytes | None:
         return None
 
 
-def quietly() -> warnings.catch_warnings[None]:
-    """Without Pillow's warnings of large images and odd metadata.
+def without_pillow_warnings() -> warnings.catch_warnings[None]:
+    """A context without Pillow's warnings of large images and odd metadata.
 
     Hold it around a whole pass over many files: the filters are the whole process's, not a thread's.
     """

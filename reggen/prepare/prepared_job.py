@@ -169,7 +169,7 @@ def _prepared(job: Job, part: JobClass, read: _Read) -> PreparedJob:
         template=template,
         batch=batch,
         size=job.size,
-        check_settings=CheckSettings.by(job.checks, _one_size(job), job.limits.megapixels),
+        check_settings=CheckSettings.of_job(job.checks, _one_size(job), job.limits.megapixels),
         recipe=_recipe(job, part.prompts, template, negative),
         guard=read.guard,
         is_guarded=is_guarded,

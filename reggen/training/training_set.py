@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reggen.errors import JobError, Problem
 from reggen.geometry import Size, size_text
-from reggen.images.probe import ImageFlaw, ImageInfo, glance, quietly
+from reggen.images.probe import ImageFlaw, ImageInfo, read_header, without_pillow_warnings
 from reggen.kohya.buckets import Bucketing, NoBucket
 from reggen.training.captions import Caption, CaptionFault, read_caption
 from reggen.training.dataset_config import read_config
@@ -98,7 +98,7 @@ def _folder_problems(folder: Path, bucketing: Bucketing) -> tuple[Problem, ...]:
 def read_entries(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
     """Read the train images of these entries. Raises JobError, under ``name``, with every problem at once."""
     reader = _ImageReader()
-    with quietly():
+    with without_pillow_warnings():
         images = tuple(
             image
             for number, entry in enumerate(entries)
@@ -127,7 +127,7 @@ class _ImageReader:
             return
         for name in image_names(subset.folder):
             path = subset.folder / name
-            info = self.known.get(path) or self.known.setdefault(path, glance(path))
+            info = self.known.get(path) or self.known.setdefault(path, read_header(path))
             caption = self._caption(read_caption(path, subset.caption_rules), path)
             bucket = self._bucket(info, bucketing, path)
             if info.size and bucket:
@@ -140,12 +140,12 @@ class _ImageReader:
             yield Problem("", f"and {len(self.problems) - _NAMED:,} more like these")
 
     def _bucket(self, info: ImageInfo, bucketing: Bucketing, path: Path) -> Size | None:
-        if info.size is None or info.seen is None:
+        if info.size is None or info.kohya_size is None:
             what = "is empty" if ImageFlaw.EMPTY in info.flaws else "is not an image"
             self.problems.append(Problem(str(path), what, info.details))
             return None
         try:
-            return bucketing.bucket(*info.seen)
+            return bucketing.bucket(*info.kohya_size)
         except NoBucket as error:
             self.problems.append(Problem(str(path), "has no bucket", str(error)))
             return None

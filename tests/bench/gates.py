@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from reggen.images.check import CheckSettings, inspect, roughness
-from reggen.images.compare import match_of
+from reggen.images.compare import first_match
 from reggen.images.phash import own_phash, phashes
 from reggen.images.phash_index import PhashIndex
 from tests.bench.facts import machine, versions
@@ -65,7 +65,7 @@ def costs(side: int, rounds: int) -> dict[str, float]:
             "of these, noise": median(lambda n: roughness(images[n % PICTURES]), times),
             "of these, hashes": median(lambda n: phashes(images[n % PICTURES]), times),
             "closer look at one suspect": median(
-                lambda n: match_of(files[n % PICTURES], [files[(n + 2) % PICTURES]]), times
+                lambda n: first_match(files[n % PICTURES], [files[(n + 2) % PICTURES]]), times
             ),
         }
 
@@ -110,7 +110,7 @@ def _recall(make: Callable[[int], Image.Image], count: int, folder: Path) -> dic
         image.save(file, compress_level=1)
         suspected = index.find(found := phashes(image))
         suspects += len(suspected)
-        alarms += match_of(file, [folder / f"{other}.png" for other in suspected]) is not None
+        alarms += first_match(file, [folder / f"{other}.png" for other in suspected]) is not None
         index.add(number, found[0])
     copies = {}
     for kind, copy in COPIES.items():
@@ -118,7 +118,7 @@ def _recall(make: Callable[[int], Image.Image], count: int, folder: Path) -> dic
         for number in range(count):
             (image := copy(make(number))).save(folder / "copy.png")
             found_it = number in index.find(phashes(image))
-            copies[kind] += found_it and match_of(folder / "copy.png", [folder / f"{number}.png"]) is not None
+            copies[kind] += found_it and first_match(folder / "copy.png", [folder / f"{number}.png"]) is not None
     return {"different": 10 * count, "suspects": suspects, "false alarms": alarms, f"copies found of {count}": copies}
 
 

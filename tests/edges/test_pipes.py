@@ -20,7 +20,7 @@ from reggen.errors import BadImage, JobError
 from reggen.files import opened
 from reggen.images import compare, probe
 from reggen.images.check import CheckSettings, inspect
-from reggen.images.phash import phash_of
+from reggen.images.phash import file_phash
 from reggen.job import loader
 from reggen.prepare.prepared_job import prepare
 from reggen.sim import Settings, serve
@@ -108,9 +108,9 @@ def test_the_doctor_names_a_pipe_among_the_images(tmp_path: Path, quick: bool) -
 def test_nothing_that_looks_at_a_picture_waits_for_a_pipe(tmp_path: Path) -> None:
     """Each of them for itself: what was a picture when it was listed may be a pipe when it is read."""
     file, other = pipe(tmp_path / "a.png"), paint(tmp_path / "b.png")
-    assert in_time(lambda: probe.digest(file)) is None
-    assert in_time(lambda: phash_of(file)) is None
-    assert in_time(lambda: compare.match_of(other, [file])) is None
+    assert in_time(lambda: probe.content_digest(file)) is None
+    assert in_time(lambda: file_phash(file)) is None
+    assert in_time(lambda: compare.first_match(other, [file])) is None
     assert in_time(lambda: survey._is_other(file, b"")) is False
     with pytest.raises(BadImage, match=SAID):
         in_time(lambda: inspect(file, "a", CheckSettings(None)))

@@ -14,15 +14,16 @@ from PIL import Image, ImageChops, PngImagePlugin
 import reggen
 from reggen.errors import BadImage
 from reggen.images.check import CheckSettings, Inspection, inspect
-from reggen.images.compare import match_of
-from reggen.images.formats import Form, written
-from reggen.images.phash import phash_of
-from reggen.images.probe import glance
+from reggen.images.compare import first_match
+from reggen.images.formats import OutputFormat, convert
+from reggen.images.phash import file_phash
+from reggen.images.probe import read_header
 from reggen.job.models import Checks
 from reggen.sim import paint
 
 ANY = CheckSettings(size=None)
 ASKED = CheckSettings(size=(64, 64))
+FORMATS = (OutputFormat("png"), OutputFormat("png", keep_metadata=False), OutputFormat("webp"), OutputFormat("jpg"))
 
 
 def png(path: Path, size: tuple[int, int] = (64, 64)) -> Path:
@@ -54,7 +55,7 @@ def test_the_note_survives_a_conversion(tmp_path: Path, kind: str) -> None:
     texts.add_text("reggen", '{"index": 3}')
     texts.add_text("prompt", '{"3": {}}')
     picture().save(tmp_path / "a.png", pnginfo=texts)
-    made = written(tmp_path / "a.png", Form(kind))
+    made = convert(tmp_path / "a.png", OutputFormat(kind))
     assert inspect(made, "reg_001", ASKED, kind).note == {"index": 3}
 
 
@@ -172,26 +173,26 @@ def test_the_levels_are_the_jobs(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (20, 20, 20)).save(tmp_path / "a.png")
     checks = Checks(black_level=20, flat=False)
     with pytest.raises(BadImage, match="is black"):
-        inspect(tmp_path / "a.png", "reg_001", CheckSettings.by(checks, (64, 64), 100))
+        inspect(tmp_path / "a.png", "reg_001", CheckSettings.of_job(checks, (64, 64), 100))
     png(tmp_path / "a.png")
     with pytest.raises(BadImage, match="one colour"):
-        inspect(tmp_path / "a.png", "reg_001", CheckSettings.by(Checks(flat_level=128), None, 100))
+        inspect(tmp_path / "a.png", "reg_001", CheckSettings.of_job(Checks(flat_level=128), None, 100))
 
 
 def test_demands_can_be_of_another_size(tmp_path: Path) -> None:
     """Where each image has its own; and a job that wants no size gets none."""
-    one = CheckSettings.by(Checks(), (64, 64), 100)
-    assert one.of((64, 96)) == CheckSettings.by(Checks(), (64, 96), 100)
-    assert CheckSettings.by(Checks(size=False), (64, 64), 100).size is None
+    one = CheckSettings.of_job(Checks(), (64, 64), 100)
+    assert one.for_size((64, 96)) == CheckSettings.of_job(Checks(), (64, 96), 100)
+    assert CheckSettings.of_job(Checks(size=False), (64, 64), 100).size is None
 
 
 def test_the_hashes_are_made_only_where_they_are_wanted(tmp_path: Path) -> None:
     """They are most of what a check costs beside the decoding."""
     png(tmp_path / "a.png")
-    assert inspect(tmp_path / "a.png", "reg_001", ANY).likeness is None
+    assert inspect(tmp_path / "a.png", "reg_001", ANY).phash_text is None
     finding = inspect(tmp_path / "a.png", "reg_001", CheckSettings(None, duplicates=True))
-    assert finding.hash == finding.phashes[0]
-    assert int(finding.likeness or "", 16) == finding.hash
+    assert finding.phash == finding.phashes[0]
+    assert int(finding.phash_text or "", 16) == finding.phash
 
 
 def chunk(kind: bytes, body: bytes, length: int) -> bytes:
@@ -250,7 +251,7 @@ def test_grey_in_sixteen_bits_is_read_as_it_looks(tmp_path: Path) -> None:
     grey = deep(tmp_path / "a.png")
     finding = inspect(tmp_path / "a.png", "reg_001", CheckSettings(size=(64, 64), duplicates=True))
     grey.save(tmp_path / "b.png")
-    assert finding.deep
+    assert finding.is_16_bit
     assert (
         finding.phashes == inspect(tmp_path / "b.png", "reg_001", CheckSettings(size=(64, 64), duplicates=True)).phashes
     )
@@ -259,18 +260,22 @@ def test_grey_in_sixteen_bits_is_read_as_it_looks(tmp_path: Path) -> None:
         inspect(tmp_path / "c.png", "reg_001", ANY)
 
 
-@pytest.mark.parametrize("form", [Form("png"), Form("png", keep=False), Form("webp"), Form("jpg")], ids=str)
-def test_grey_in_sixteen_bits_is_kept_in_eight(tmp_path: Path, form: Form) -> None:
+@pytest.mark.parametrize(
+    "output",
+    FORMATS,
+    ids=str,
+)
+def test_grey_in_sixteen_bits_is_kept_in_eight(tmp_path: Path, output: OutputFormat) -> None:
     """As it looks, in every form: kohya would read the other as white."""
     texts = PngImagePlugin.PngInfo()
     texts.add_text("reggen", '{"index": 3}')
     texts.add_text("prompt", '{"3": "é"}')
     grey = deep(tmp_path / "a.png", texts)
-    with Image.open(written(tmp_path / "a.png", form)) as image:
+    with Image.open(convert(tmp_path / "a.png", output)) as image:
         assert image.mode in {"L", "RGB"}
-        assert (image.info.get("prompt") is not None) == (form.kind == "png" and form.keep)
+        assert (image.info.get("prompt") is not None) == (output.kind == "png" and output.keep_metadata)
         difference = ImageChops.difference(image.convert("L"), grey)
-    assert max(difference.tobytes()) <= (12 if form.kind == "jpg" else 1)
+    assert max(difference.tobytes()) <= (12 if output.kind == "jpg" else 1)
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PCX", "PPM"])
@@ -280,10 +285,10 @@ def test_what_no_trainer_is_given_is_not_decoded(tmp_path: Path, kind: str) -> N
     with pytest.raises(BadImage, match="is not a png file"):
         inspect(tmp_path / "a.png", "reg_001", ANY)
     readable = kind == "PPM"
-    assert (glance(tmp_path / "a.png").size is not None) == readable
-    assert (match_of(tmp_path / "a.png", [tmp_path / "a.png"]) is not None) == readable
+    assert (read_header(tmp_path / "a.png").size is not None) == readable
+    assert (first_match(tmp_path / "a.png", [tmp_path / "a.png"]) is not None) == readable
     picture().save(tmp_path / "a.png", kind)
-    assert (phash_of(tmp_path / "a.png") is not None) == readable
+    assert (file_phash(tmp_path / "a.png") is not None) == readable
 
 
 def test_every_file_is_opened_for_named_formats() -> None:

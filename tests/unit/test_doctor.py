@@ -533,7 +533,9 @@ def test_damage_that_changes_no_size_is_found_by_the_ledger(
     """Whether a decoder says something or not; with a remedy that can be pasted, and --fix sets it aside."""
     assert kinds(examine(question(made))) == set()
     harmed(made / GIRL / "reg_002.png", 0.6, content)
-    monkeypatch.setattr(survey, "look", lambda path: replace(probe.look(path), flaws=()))  # a decoder that is content
+    monkeypatch.setattr(
+        survey, "read_pixels", lambda path: replace(probe.read_pixels(path), flaws=())
+    )  # a decoder that is content
     found = examine(question(made, redo="python -m reggen redo girl.toml"))
     assert files(found, "image-changed") == ["reg_002.png"]
     assert not found.well

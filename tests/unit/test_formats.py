@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageChops, PngImagePlugin
 
 from reggen.images.check import CheckSettings, inspect
-from reggen.images.formats import Form, parameters_text, written
-from reggen.images.probe import glance
+from reggen.images.formats import OutputFormat, convert, parameters_text
+from reggen.images.probe import read_header
 from reggen.job.models import Dataset
 from reggen.sim import paint
 
@@ -59,7 +59,7 @@ def texts_of(path: Path) -> dict[str, str]:
 
 def test_a_png_is_stripped_without_its_pixels_being_written_anew(sent: Path) -> None:
     """The compressed pixels are the server's to the byte; every text is gone, reggen's own too."""
-    made = written(sent, Form(keep=False))
+    made = convert(sent, OutputFormat(keep_metadata=False))
     assert bodies(made, b"IDAT") == bodies(sent, b"IDAT")
     assert texts_of(made) == {}
     assert inspect(made, "reg_004", CheckSettings((64, 64))).note == {}
@@ -69,7 +69,7 @@ def test_a_png_is_stripped_without_its_pixels_being_written_anew(sent: Path) -> 
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_parameters_are_put_into_a_png(sent: Path, text: str, kind: bytes, keep: bool) -> None:
     """In Latin-1 where that suffices, as others write it; the pixels stay, and the rest as the job says."""
-    made = written(sent, Form(keep=keep, parameters=True), text)
+    made = convert(sent, OutputFormat(keep_metadata=keep, parameters=True), text)
     assert bodies(made, b"IDAT") == bodies(sent, b"IDAT")
     assert any(body.startswith(b"parameters\0") for body in bodies(made, kind))
     assert texts_of(made)["parameters"] == text
@@ -78,14 +78,16 @@ def test_the_parameters_are_put_into_a_png(sent: Path, text: str, kind: bytes, k
 
 def test_parameters_that_are_there_are_replaced(sent: Path) -> None:
     """A server's own node may have written some: two of them would be read as one or the other."""
-    once = written(sent, Form(parameters=True), "old")
-    assert texts_of(written(once.rename(sent), Form(parameters=True), TEXT))["parameters"] == TEXT
+    once = convert(sent, OutputFormat(parameters=True), "old")
+    assert texts_of(convert(once.rename(sent), OutputFormat(parameters=True), TEXT))["parameters"] == TEXT
 
 
 def test_a_form_that_changes_nothing_says_so() -> None:
     """Then the file is not even read again."""
-    assert Form().as_sent
-    assert not any(form.as_sent for form in (Form(keep=False), Form(parameters=True), Form("jpg")))
+    assert OutputFormat().as_sent
+    assert not any(
+        form.as_sent for form in (OutputFormat(keep_metadata=False), OutputFormat(parameters=True), OutputFormat("jpg"))
+    )
 
 
 def comment(path: Path) -> str:
@@ -98,7 +100,7 @@ def comment(path: Path) -> str:
 @pytest.mark.parametrize("kind", ["webp", "jpg"])
 def test_exif_holds_the_graph_the_note_and_the_parameters(sent: Path, kind: str) -> None:
     """Where ComfyUI, reggen and AUTOMATIC1111 look for them."""
-    made = written(sent, Form(kind, parameters=True), TEXT + " 猫")
+    made = convert(sent, OutputFormat(kind, parameters=True), TEXT + " 猫")
     assert comment(made) == TEXT + " 猫"
     with Image.open(made) as image:
         assert image.getexif()[0x0110] == f"prompt:{GRAPH}"
@@ -111,7 +113,7 @@ def test_a_graph_too_large_for_exif_is_left_out_and_the_rest_stays(tmp_path: Pat
     texts.add_text("prompt", "x" * 70_000)
     texts.add_text("reggen", NOTE)
     Image.open(io.BytesIO(paint("a cat", 7, 64, 64))).save(tmp_path / "a.part", "PNG", pnginfo=texts)
-    made = written(tmp_path / "a.part", Form("jpg", parameters=True), TEXT)
+    made = convert(tmp_path / "a.part", OutputFormat("jpg", parameters=True), TEXT)
     assert comment(made) == TEXT
     assert inspect(made, "reg_004", CheckSettings((64, 64)), "jpg").note["seed"] == 7
 
@@ -119,12 +121,12 @@ def test_a_graph_too_large_for_exif_is_left_out_and_the_rest_stays(tmp_path: Pat
 @pytest.mark.parametrize("quality", [None, 80])
 def test_a_webp_without_exif_is_read_by_kohya_in_its_true_size(sent: Path, quality: int | None) -> None:
     """imagesize 1.4.1 reads the VP8X header, which EXIF brings along, a pixel short each way."""
-    plain, extended = Form("webp", quality, keep=False), Form("webp", quality)
-    head = written(sent, plain).read_bytes()[:16]
+    plain, extended = OutputFormat("webp", quality, keep_metadata=False), OutputFormat("webp", quality)
+    head = convert(sent, plain).read_bytes()[:16]
     assert head[:4] + head[8:12] == b"RIFFWEBP"
     assert head[12:] == (b"VP8 " if quality else b"VP8L")
-    assert glance(_named(written(sent, plain))).seen == (64, 64)
-    assert glance(_named(written(sent, extended))).seen == (63, 63)
+    assert read_header(_named(convert(sent, plain))).kohya_size == (64, 64)
+    assert read_header(_named(convert(sent, extended))).kohya_size == (63, 63)
 
 
 def _named(part: Path) -> Path:
@@ -134,10 +136,10 @@ def _named(part: Path) -> Path:
 def test_lossless_is_lossless_and_quality_is_quality(sent: Path) -> None:
     """webp without a quality keeps every pixel; a lower quality makes a smaller file."""
     original = Image.open(sent).convert("RGB")
-    with Image.open(written(sent, Form("webp"))) as image:
+    with Image.open(convert(sent, OutputFormat("webp"))) as image:
         assert ImageChops.difference(original, image.convert("RGB")).getbbox() is None
     for kind in ("webp", "jpg"):
-        sizes = [written(sent, Form(kind, quality)).stat().st_size for quality in (20, 95)]
+        sizes = [convert(sent, OutputFormat(kind, quality)).stat().st_size for quality in (20, 95)]
         assert sizes[0] < sizes[1]
 
 
@@ -149,7 +151,7 @@ def test_only_webp_goes_without_metadata_unasked(tmp_path: Path, kind: str, meta
     """Its bucket must be right before its past is told."""
     options = {"metadata": metadata} if metadata else {}
     one = Dataset.model_validate({"root": tmp_path, "class": "a", "count": 1, "format": kind, **options})
-    assert Form.of(one).keep is kept
+    assert OutputFormat.of_job(one).keep_metadata is kept
 
 
 def test_the_parameters_are_written_as_automatic1111_writes_them() -> None:

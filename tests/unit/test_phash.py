@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from reggen.dataset.duplicates import training_phashes
-from reggen.images.compare import Match, match_of
-from reggen.images.phash import own_phash, phash_of, phashes
+from reggen.images.compare import Match, first_match
+from reggen.images.phash import file_phash, own_phash, phashes
 from reggen.images.phash_index import PhashIndex
 from tests.gallery import COPIES, picture, rehearsal
 
@@ -31,7 +31,7 @@ class Gallery:
         """What it is taken for: suspected by its hash, and confirmed by the closer look."""
         image.save(at / "new.png", compress_level=1)
         suspects = self.index.find(phashes(image))
-        return [number for number in suspects if match_of(at / "new.png", [self.files[number]])]
+        return [number for number in suspects if first_match(at / "new.png", [self.files[number]])]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_index_finds_what_looking_at_all_would_find(bits: int) -> None:
 
 def test_the_oldest_are_forgotten_where_it_is_full() -> None:
     """Its memory is what it was at the beginning."""
-    chance, index = random.Random(1), PhashIndex(6, most=50)
+    chance, index = random.Random(1), PhashIndex(6, capacity=50)
     known = [chance.getrandbits(64) for _ in range(180)]
     for number, own in enumerate(known):
         index.add(number, own)
@@ -121,7 +121,7 @@ def test_its_memory_is_taken_at_once() -> None:
     """Neither what is remembered nor a search needs more than a full index had when it was empty."""
     tracemalloc.start()
     try:
-        index = PhashIndex(6, most=20_000)
+        index = PhashIndex(6, capacity=20_000)
         begun, _ = tracemalloc.get_traced_memory()
         for number in range(20_000):
             index.add(number, number)
@@ -140,8 +140,8 @@ def test_equal_pixels_are_the_same_picture(tmp_path: Path) -> None:
     picture(3, 64).save(tmp_path / "b.webp", lossless=True)
     (tmp_path / "c.png").write_bytes(b"<html>")
     others = [tmp_path / name for name in ("gone.png", "c.png", "b.webp")]
-    assert match_of(tmp_path / "a.png", others) == (others[2], Match.SAME)
-    assert match_of(tmp_path / "c.png", others) is None
+    assert first_match(tmp_path / "a.png", others) == (others[2], Match.SAME)
+    assert first_match(tmp_path / "c.png", others) is None
 
 
 def test_training_images_are_hashed_as_far_as_they_can_be_read(tmp_path: Path) -> None:
@@ -155,5 +155,5 @@ def test_training_images_are_hashed_as_far_as_they_can_be_read(tmp_path: Path) -
     assert set(hashed) == {0, 1}
     assert hashed[0] == own
     assert (hashed[1] ^ hashed[0]).bit_count() <= 3
-    assert phash_of(paths[3]) is None
+    assert file_phash(paths[3]) is None
     assert list(training_phashes(paths, lambda: True)) == []
