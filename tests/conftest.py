@@ -16,10 +16,12 @@ from blockbuster import BlockBuster
 from hypothesis import settings
 
 import reggen
+from reggen.backoff import Backoff
 from reggen.comfy.tracker import Timings
 from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import Summary
+from reggen.engine.timings import EngineTimings
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunEvent
@@ -29,6 +31,9 @@ settings.load_profile("reggen")
 
 PACE = Timings(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, gap=0.6, rest=(1.0, 4.0), sick=0.5)
 """The same rules as in the night, told to be quick."""
+
+RUN_PACE = EngineTimings(session=PACE, first_server=Backoff(0.2, 1.0))
+"""A whole run under these rules."""
 
 NOWHERE = "http://127.0.0.1:9"
 """Nobody listens there: a job that names no server would talk to a ComfyUI that somebody uses on this machine."""
@@ -122,6 +127,7 @@ async def filled(
     wait: bool = False,
     left: Callable[[], float] | None = None,
     told: Told | None = None,
+    timings: EngineTimings = RUN_PACE,
 ) -> Told:
     """Fill a dataset, within a limit of seconds."""
     told = told or Told()
@@ -133,7 +139,7 @@ async def filled(
             Observers(told.events.append, told.notes.append),
             control,
             options=RunOptions(wait=wait, seconds_left=left),
-            timings=PACE,
+            timings=timings,
         )
     return told
 

@@ -26,8 +26,8 @@ def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
     """Look whether the job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing."""
     from reggen.dataset.folder import Folder
-    from reggen.engine.fill import connected, unfit
-    from reggen.engine.preflight import ServerCheck, examine
+    from reggen.engine.clients import connected
+    from reggen.engine.preflight import ServerCheck, examine, unfit
     from reggen.engine.supervisor import in_the_way
     from reggen.prepare.prepared_job import prepare
     from reggen.report.notify import Notices

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
+from reggen.backoff import Backoff, full_jitter
 from reggen.comfy.history import ImageRef, Outcome, Success
 from reggen.comfy.refusals import is_missing
 from reggen.comfy.session import ServerSession
@@ -34,7 +35,6 @@ from reggen.images.check import CheckSettings, Inspection
 from reggen.planning.plan import Sample
 from reggen.prompts.guard import Guard
 from reggen.scheduler.fleet import Completed, WorkItem
-from reggen.scheduler.retry import pause
 from reggen.workflow.template import Template
 
 _SETTINGS = ("steps", "sampler", "scheduler", "cfg", "checkpoint")
@@ -82,13 +82,14 @@ class AttemptRunner:
         guard: Guard,
         most_bytes: int,
         recipe: str,
-        versions: dict[str, str | None],
+        versions: Mapping[str, str | None],
+        pauses: Backoff,
     ) -> None:
         self.run_id, self.folder = run_id, folder
         self._ledger, self._writer, self.threads = ledger, writer, threads
         self._downloads = Downloads(folder.parts, most_bytes, threads)
         self._template, self._check_settings = template, check_settings
-        self._recipe, self._versions, self._guard = recipe, versions, guard
+        self._recipe, self._versions, self._guard, self._pauses = recipe, versions, guard, pauses
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file."""
@@ -198,7 +199,7 @@ class AttemptRunner:
             except BadImage as error:
                 if not error.torn or trial > 1:
                     raise
-            await asyncio.sleep(pause(trial) / 2)
+            await asyncio.sleep(full_jitter(self._pauses.ceiling(trial)))
         raise AssertionError("unreachable")
 
     def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Inspection]:

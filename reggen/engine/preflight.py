@@ -1,31 +1,35 @@
-"""Before the first prompt: which servers are there, and whether they can take this job.
+"""Checks before the first prompt: the servers that are there, and those that can run this job.
 
-Asks each server, one thing after the other, whether prompts can be followed there, and for the node classes the graph
-needs; holds the job's values (checkpoint, sampler, scheduler and every other choice in the graph) against the lists
-they name. A server that limits requests is asked again when it says so. Generates nothing.
+Asks each server, one request after the other, whether prompts can be followed there, and for the node classes that the
+graph needs; compares the job's values (checkpoint, sampler, scheduler and every other choice in the graph) with the
+lists that the server has. A server that limits requests is asked again after the time that it names. Generates nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from reggen import progress
+from reggen.backoff import Backoff, full_jitter
 from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.node_classes import choices_of, suggestion
-from reggen.errors import HttpStatusError, ServerError, UntrustedCertificate
+from reggen.errors import HttpStatusError, JobError, NoUsableServer, Problem, ServerError, UntrustedCertificate
+from reggen.progress import RunEvent
 from reggen.workflow.template import Template
 
-_AT_ONCE = 64  # servers: more of them would take each other's time
-_UNKNOWN = (404, 405, 501)  # what other servers say to GET /prompt
-_GRACE = 8.0  # seconds in which none is done, after which the servers that are ready wait for no other
-_BUSY = (429, 502, 503, 504)  # a limit on requests, or a server that is still starting, in the words of proxies
-_PAUSES = (0.5, 4.0)  # seconds: the first pause before a busy server is asked again, and all of them together
+_AT_ONCE = 64  # servers examined together: more would take each other's time
+_NO_COMFYUI = (404, 405, 501)  # answers of other servers to GET /prompt
+_GRACE = 8.0  # seconds without a finished check, after which the servers that are ready wait for no other
+_BUSY = (429, 502, 503, 504)  # a limit on requests, or a server that is still starting, as proxies say it
+_BUSY_PAUSES, _BUSY_TRIES = Backoff(0.5, 4.0), 4  # of a request that a busy server puts off
 _LONGEST = 60.0  # seconds of pauses that a server itself may ask for
-_A1111 = {  # what other tools call them
+_A1111 = {  # other tools' names for samplers
     "euler a": "euler_ancestral",
     "dpm++ 2m": "dpmpp_2m",
     "dpm++ 2m karras": "dpmpp_2m, with scheduler karras",
@@ -44,7 +48,7 @@ _SEPARATORS = re.compile(r"[\\/]+")
 
 @dataclass(frozen=True, slots=True)
 class ServerCheck:
-    """One server: unreachable (``away`` says how), unfit (``problems``), or ready."""
+    """The result for one server: ready, unfit (``problems``), or unreachable (``away`` says why)."""
 
     server: str
     version: str | None = None
@@ -54,20 +58,20 @@ class ServerCheck:
 
     @property
     def ready(self) -> bool:
-        """It can take this job."""
+        """True when it can run this job."""
         return not self.away and not self.problems
 
     @property
     def why(self) -> str:
-        """Why it is not used; empty when it is ready."""
+        """The reason for not using it; "" when it is ready."""
         return self.away or ("it is left out of this run: " + "; ".join(self.problems) if self.problems else "")
 
 
 async def examine(clients: Sequence[Client], template: Template) -> list[ServerCheck]:
-    """Examine all servers, many at once. Never raises ServerError.
+    """Examine all servers, many at once, and return their results in the same order. Never raises ServerError.
 
-    Each request has the client's own time-out. Once some server is ready, the others are waited for only as long as
-    one of them is done within `_GRACE` seconds.
+    Each request has the client's own time-out. Once a server is ready, the others are waited for only as long as one
+    of them is finished every `_GRACE` seconds.
     """
     turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -93,59 +97,59 @@ async def examine(clients: Sequence[Client], template: Template) -> list[ServerC
 async def _examine(client: Client, template: Template) -> ServerCheck:
     try:
         try:
-            remaining = await _asked(client.remaining)
+            remaining = await _answer(client.remaining)
         except HttpStatusError as refusal:
-            if refusal.status in _UNKNOWN:
+            if refusal.status in _NO_COMFYUI:
                 what = f"HTTP {refusal.status} to /prompt: no ComfyUI is there, or none yet (a pod that is starting)"
                 return ServerCheck(client.name, away=f"{what}; {refusal.remedy}" if refusal.remedy else what)
             raise
-        await _asked(partial(client.history, NOBODY))
-        version = await _asked(client.version)
-        problems = [problem for kind in template.classes for problem in await _class(client, template, kind)]
-    except UntrustedCertificate as error:  # waiting makes no certificate right
+        await _answer(partial(client.history, NOBODY))
+        version = await _answer(client.version)
+        problems = [problem for kind in template.classes for problem in await _class_problems(client, template, kind)]
+    except UntrustedCertificate as error:  # waiting changes no certificate
         return ServerCheck(client.name, problems=(error.with_remedy,))
     except ServerError as error:
         return ServerCheck(client.name, away=error.with_remedy)
     return ServerCheck(client.name, version, remaining, problems=tuple(problems))
 
 
-async def _asked(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """An answer; one that is put off is asked for again, as long as the server wants, within limits."""
-    pause, paused, waited = _PAUSES[0], 0.0, 0.0
+async def _answer(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask once more, after a pause, where a busy server puts the request off: as long as it names, within limits."""
+    tries, waited = 0, 0.0
     while True:
         try:
             return await ask()
         except HttpStatusError as refusal:
-            if refusal.status not in _BUSY:
+            tries, waited = tries + 1, waited + refusal.retry_after
+            spent = waited > _LONGEST or (tries >= _BUSY_TRIES and not refusal.retry_after)
+            if refusal.status not in _BUSY or spent:
                 raise
-            paused, waited = paused + pause, waited + refusal.retry_after
-            if waited > _LONGEST or (not refusal.retry_after and paused > _PAUSES[1]):
-                raise
-            await asyncio.sleep(max(pause, refusal.retry_after))
-            pause *= 1.5
+            await asyncio.sleep(max(full_jitter(_BUSY_PAUSES.ceiling(tries)), refusal.retry_after))
 
 
-async def _class(client: Client, template: Template, kind: str) -> list[str]:
-    spec = await _asked(partial(client.node_class, kind))
+async def _class_problems(client: Client, template: Template, kind: str) -> list[str]:
+    """What keeps a server from running the nodes of one class."""
+    spec = await _answer(partial(client.node_class, kind))
     nodes = template.classes[kind]
     if spec is None:
         labels = ", ".join(template.label(node_id) for node_id in nodes)
         return [f"it has no node class {kind!r}, which {labels} needs; install the custom node it belongs to"]
     inputs = _inputs(spec)
-    problems = [problem for node_id in nodes for problem in _values(template, node_id, inputs)]
+    problems = [problem for node_id in nodes for problem in _value_problems(template, node_id, inputs)]
     if template.output in nodes and spec.get("output_node") is False:
         problems.append(f"{template.label(template.output)} saves nothing: choose another output")
     return problems
 
 
 def _inputs(spec: dict[str, Any]) -> dict[str, Any]:
+    """The specification of each input of a node class, required or optional."""
     groups = spec.get("input")
     groups = groups if isinstance(groups, dict) else {}
     return {name: value for group in ("required", "optional") for name, value in (groups.get(group) or {}).items()}
 
 
 def _is_closed_list(spec: Any) -> bool:
-    """Whether only the values named are accepted: not uploads, nor lists the server has to fetch first."""
+    """True where only the values in the list are accepted: not for uploads, nor lists that are fetched first."""
     if not isinstance(spec, list | tuple) or not spec:
         return False
     options = spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
@@ -153,7 +157,8 @@ def _is_closed_list(spec: Any) -> bool:
     return (isinstance(spec[0], list) or (spec[0] == "COMBO" and "options" in options)) and not open_ended
 
 
-def _values(template: Template, node_id: str, inputs: dict[str, Any]) -> list[str]:
+def _value_problems(template: Template, node_id: str, inputs: dict[str, Any]) -> list[str]:
+    """Values of a node that are not in the server's lists."""
     problems = []
     for name, got in (*template.settled(node_id).items(), *template.variants(node_id)):
         spec = inputs.get(name)
@@ -168,3 +173,51 @@ def _values(template: Template, node_id: str, inputs: dict[str, Any]) -> list[st
         else:
             problems.append(what + (suggestion(str(got), choices) or "; the list is empty"))
     return problems
+
+
+def unfit(examined: Sequence[ServerCheck]) -> tuple[Problem, ...]:
+    """The problems of all servers, when one that answers cannot run the job; those that are away are named, too."""
+    found = [Problem(one.server, problem) for one in examined for problem in one.problems]
+    away = [Problem(one.server, one.away) for one in examined if one.away]
+    return (*found, *away) if found else ()
+
+
+async def ready_servers(
+    clients: Sequence[Client],
+    template: Template,
+    job_file: str,
+    tell: Callable[[RunEvent], None],
+    *,
+    seconds_left: Callable[[], float] | None,
+    pauses: Backoff,
+) -> list[ServerCheck]:
+    """Examine all servers until one is ready, and return their results.
+
+    ``seconds_left`` gives how long it may wait for one; None for not at all. Raises JobError when the servers that
+    answer cannot run the job, and NoUsableServer when the time is up.
+    """
+    rounds = 0
+    while True:
+        examined = await examine(clients, template)
+        if any(one.ready for one in examined):
+            if rounds:
+                tell(progress.ServersAwaited(time.monotonic(), ""))
+            _tell_unusable(examined, tell)
+            return examined
+        problems = unfit(examined)
+        if problems and (seconds_left is None or not any(one.away for one in examined)):
+            raise JobError(job_file, problems)
+        if seconds_left is None or seconds_left() <= 0:
+            raise NoUsableServer(tuple((one.server, one.why) for one in examined))
+        rounds += 1
+        if rounds == 1:
+            _tell_unusable(examined, tell)
+            why = "; ".join(f"{one.server}: {one.why}" for one in examined)
+            tell(progress.ServersAwaited(time.monotonic(), why))
+        await asyncio.sleep(min(full_jitter(pauses.ceiling(rounds)), max(0.0, seconds_left())))
+
+
+def _tell_unusable(examined: Sequence[ServerCheck], tell: Callable[[RunEvent], None]) -> None:
+    for one in examined:
+        if not one.ready:
+            tell(progress.ServerChanged(time.monotonic(), one.server, up=False, why=one.why))

@@ -1,4 +1,4 @@
-"""A long look at many files, told while it goes on: from the thread that looks to the loop that has the faces."""
+"""Progress of a long scan of files, passed from the thread that scans to the event loop that shows it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,34 @@ from contextlib import suppress
 
 from reggen.progress import RunEvent, Scanning
 
-_MOMENT = 1.0  # seconds of which nobody is told
-_EVERY = 0.25  # seconds
-
 
 class ScanProgress:
-    """Called with the files that were looked at and all there are, in whichever thread; it tells now and then."""
+    """Passes on the progress of a scan, from any thread.
 
-    def __init__(self, tell: Callable[[RunEvent], None], loop: asyncio.AbstractEventLoop) -> None:
+    A scan that is over within ``silence`` seconds is not told at all, a longer one every ``interval`` seconds.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[RunEvent], None],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        silence: float,
+        interval: float,
+    ) -> None:
         self._tell, self._loop = tell, loop
-        self._due: float | None = None
+        self._silence, self._interval = silence, interval
+        self._tell_at: float | None = None
         self._told = False
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of them were looked at."""
+        """Note that so many of the files were looked at."""
         now = time.monotonic()
-        self._due = now + _MOMENT if self._due is None else self._due
+        self._tell_at = now + self._silence if self._tell_at is None else self._tell_at
         over = done >= total
-        if now >= self._due if not over else self._told:
-            self._due, self._told = now + _EVERY, True
-            with suppress(RuntimeError):  # nobody is there any more
+        if now >= self._tell_at if not over else self._told:
+            self._tell_at, self._told = now + self._interval, True
+            with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._tell, Scanning(now, done, total))
         if over:
-            self._due, self._told = None, False
+            self._tell_at, self._told = None, False

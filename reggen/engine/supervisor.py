@@ -1,21 +1,20 @@
-"""Keeps the ComfyUIs that reggen itself started: up, restarted when they crash, hang or grow, ended at the end."""
+"""The ComfyUI processes that a run starts: restarted when they crash, hang or grow, and ended with the run."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from reggen.backoff import full_jitter
 from reggen.comfy.session import ServerSession
 from reggen.dataset.folder import Folder
+from reggen.engine.timings import EngineTimings
 from reggen.job.models import Server
 from reggen.launch.launcher import Launch, Launched, LaunchError
 from reggen.scheduler.fleet import Fleet
 
-_GLANCE = 5.0  # seconds between looks at a process's memory and worker
-_FROZEN = 120.0  # seconds without an answer from a process that lives
-_RETRY = 600.0  # seconds until another try with one that could not be started again
 _GIB = 1 << 30
 
 
@@ -23,9 +22,10 @@ _GIB = 1 << 30
 async def started(
     servers: Sequence[Server], folder: Folder, tell: Callable[[str], None]
 ) -> AsyncIterator[dict[str, Launched]]:
-    """Start what the job says is to be started, by server name; end just that when the block is left.
+    """Start the servers that the job says to start, by server name; end them when the block is left.
 
-    One that cannot be started is told of and left out, unless there is no other server: then LaunchError.
+    One that cannot be started is named to ``tell`` and left out, unless there is no other server: then its LaunchError
+    is raised.
     """
     wanted = {server.name: Launched(_launch(server, folder), tell=tell) for server in servers if server.launch}
     running: dict[str, Launched] = {}
@@ -55,7 +55,7 @@ async def started(
 
 
 async def in_the_way(servers: Sequence[Server], folder: Folder) -> dict[str, str]:
-    """What would keep `started` from starting a server, by its name; a look that starts nothing."""
+    """What would keep `started` from starting each server, by server name. Starts nothing."""
     found: dict[str, str] = {}
     for server in servers:
         if server.launch:
@@ -81,78 +81,73 @@ def _launch(server: Server, folder: Folder) -> Launch:
 
 
 class Supervisor:
-    """Keeps one of them up. ``tell`` gets sentences for people; ``wake`` is called when it may be given work again."""
+    """Keeps one ComfyUI process running. ``tell`` gets sentences for people.
+
+    ``wake`` is called when the server may be given work again, since nothing else may happen that wakes the run.
+    """
 
     def __init__(
         self,
-        one: Launched,
+        launched: Launched,
         session: ServerSession,
         fleet: Fleet,
         tell: Callable[[str], None],
         *,
         wake: Callable[[], None],
+        timings: EngineTimings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._one, self._session, self._fleet, self._tell, self._clock = one, session, fleet, tell, clock
-        self._wake, self._asked, self._spared = wake, "", False
-
-    @property
-    def name(self) -> str:
-        """The server's."""
-        return self._session.name
+        self._launched, self._session, self._fleet, self._tell = launched, session, fleet, tell
+        self._wake, self._timings, self._clock = wake, timings, clock
+        self._restart_reason, self._spared = "", False
 
     def ask(self, why: str) -> None:
-        """Restart it, for this reason."""
-        self._asked = why
+        """Ask for a restart, for this reason; it follows within moments."""
+        self._restart_reason = why
 
     async def __call__(self) -> None:
-        """Restart it after a crash, and whenever it is of no use any more, for as long as the run goes on."""
+        """Restart the process after a crash, and whenever it cannot be used any more. Runs until it is cancelled."""
         while True:
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._one.watch())
-                    group.create_task(self._glance())
-            except* LaunchError as errors:  # the hour's restarts are spent, say; the night is longer
-                self._tell(f"{self.name}: {errors.exceptions[0]}; it is tried again in {_RETRY / 60:.0f} min")
-            await asyncio.sleep(_RETRY)
+                    group.create_task(self._launched.watch())
+                    group.create_task(self._look_again_and_again())
+            except* LaunchError as errors:  # the hour's restarts are spent, for example; the night is longer
+                shortest = self._timings.relaunch / 2
+                pause = shortest + full_jitter(shortest)
+                self._tell(f"{self._session.name}: {errors.exceptions[0]}; the next try is in {pause / 60:.0f} min")
+                await asyncio.sleep(pause)
 
-    async def _glance(self) -> None:
+    async def _look_again_and_again(self) -> None:
         while True:
-            await asyncio.sleep(_GLANCE)
-            if why := self._useless():
-                self._asked = ""
-                await self._one.restart(why)
-            elif not await self._one.is_too_big():
-                self._give(work=True)
+            await asyncio.sleep(self._timings.glance)
+            if why := self._reason_to_restart():
+                self._restart_reason = ""
+                await self._launched.restart(why)
+            elif not await self._launched.is_too_big():
+                self._spare(spared=False)
             elif self._session.in_flight:
-                self._give(work=False)  # between prompts: what it has is finished first
+                self._spare(spared=True)  # between prompts: what it has is finished first
             else:
-                self._give(work=False)
+                self._spare(spared=True)
                 try:
-                    await self._one.restart("it holds more memory than it may")
+                    await self._launched.restart("it holds more memory than it may")
                 finally:  # also where the hour's restarts are spent: a large server is better than none
-                    self._give(work=True)
+                    self._spare(spared=False)
 
-    def _give(self, *, work: bool) -> None:
-        """Whether it may be given anything new. The run is woken: its link may be up, and nothing else happens."""
-        if self._spared == work:
-            self._spared = not work
-            self._fleet.spare(self._session.name, spared=self._spared)
+    def _spare(self, *, spared: bool) -> None:
+        """Give the server nothing new, or give it work again and wake the run."""
+        if self._spared != spared:
+            self._spared = spared
+            self._fleet.spare(self._session.name, spared=spared)
             self._wake()
 
-    def _useless(self) -> str:
-        """Why it is to be restarted at once, if it is."""
+    def _reason_to_restart(self) -> str:
+        """Why the process has to be restarted now; "" when it has not."""
         if self._session.worker_is_dead:
             return "its worker is dead"
-        away = self._session.away_since
-        frozen = away is not None and not self._session.refuses and self._clock() - away > _FROZEN
-        if self._one.alive and frozen:
-            return f"it runs and has not answered for {_FROZEN:.0f} s"
-        return self._asked
-
-
-def named(
-    sessions: Mapping[str, ServerSession], running: Mapping[str, Launched]
-) -> list[tuple[Launched, ServerSession]]:
-    """The processes with their links, of those that take part."""
-    return [(one, sessions[name]) for name, one in running.items() if name in sessions]
+        away, frozen = self._session.away_since, self._timings.frozen
+        silent = away is not None and not self._session.refuses and self._clock() - away > frozen
+        if self._launched.alive and silent:
+            return f"it runs and has not answered for {frozen:.0f} s"
+        return self._restart_reason

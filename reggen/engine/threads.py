@@ -1,8 +1,7 @@
-"""Threads for what blocks, which nobody has to wait for: a disk that does not answer keeps neither the event loop nor
-the process.
+"""Daemon threads for blocking work: a disk that does not answer holds up neither the event loop nor the process.
 
-A ``ThreadPoolExecutor`` is waited for when the interpreter exits, however its work hangs. These are daemon threads,
-and every wait for them has a limit.
+The interpreter waits at its exit for the threads of a ``ThreadPoolExecutor``, even when their work hangs. It does not
+wait for these, and every wait for them has a limit.
 """
 
 from __future__ import annotations
@@ -20,29 +19,32 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from reggen.errors import StorageError
 
-LIMIT = 10.0  # seconds that leaving waits for work that is being done
+LIMIT = 10.0  # seconds that leaving waits for work in progress
 Answer = TypeVar("Answer")
 Item = TypeVar("Item")
-_Given = ParamSpec("_Given")
+_Arguments = ParamSpec("_Arguments")
 _Job = tuple[Future[Any], Callable[[], Any]]
 
 
 class Threads(Executor):
-    """So many threads, begun when they are needed, for what is at ``path``.
+    """Up to ``count`` daemon threads, started when they are needed, for work at ``path``.
 
-    ``leaving`` is set as soon as nobody needs a result any more. Threads that did not come back in time are ``lost``:
-    from then on nobody waits for them, and `do` raises StorageError.
+    ``leaving`` is set as soon as nobody needs a result any more. Threads that did not return within ``limit`` seconds
+    are ``lost``: from then on nobody waits for them, and `do` raises StorageError.
     """
 
-    def __init__(self, count: int, name: str, path: Path) -> None:
+    def __init__(self, count: int, name: str, path: Path, *, limit: float = LIMIT) -> None:
+        self.limit = limit
         self._count, self._name, self._path = count, name, path
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._ends: list[Future[None]] = []
         self._closed = self.lost = False
         self.leaving = threading.Event()
 
-    def submit(self, fn: Callable[_Given, Answer], /, *args: _Given.args, **kwargs: _Given.kwargs) -> Future[Answer]:
-        """Have it done by one of them, in the order it was asked for."""
+    def submit(
+        self, fn: Callable[_Arguments, Answer], /, *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> Future[Answer]:
+        """Queue a call for the threads, which make calls in the order they were submitted."""
         job: Future[Answer] = Future()
         self._put(job, lambda: fn(*args, **kwargs))
         return job
@@ -70,10 +72,10 @@ class Threads(Executor):
         end.set_result(None)
 
     async def do(self, work: Callable[[], Answer]) -> Answer:
-        """Have it done, and wait for it.
+        """Do the work in a thread and return its answer. Raises what it raises, StorageError when threads are lost.
 
-        Cancelled, it tells the work through ``leaving`` and waits for its end, for `LIMIT` seconds; cancelled again,
-        it leaves at once.
+        When cancelled, it tells the work through ``leaving`` and waits for its end, within the limit; when cancelled
+        again, it returns at once.
         """
         if self.lost:
             raise StorageError(str(self._path), "waiting for", "the disk does not answer")
@@ -86,25 +88,23 @@ class Threads(Executor):
             raise
 
     async def _wait_for(self, answers: Sequence[asyncio.Future[Any]]) -> None:
-        """Wait until they are done, in time; nobody is told of those that are not."""
+        """Wait until all are done, within the limit; those that are not done by then are cancelled."""
         try:
-            await asyncio.wait(answers, timeout=0.0 if self.lost else LIMIT)
+            await asyncio.wait(answers, timeout=0.0 if self.lost else self.limit)
         finally:
             self.lost = self.lost or not all(answer.done() for answer in answers)
             for answer in answers:
                 answer.cancel()
 
     async def close(self, last: Callable[[], object] | None = None, *, cancel: bool = False) -> None:
-        """Do the ``last``, after what was asked for or, with ``cancel``, instead of it. Waits `LIMIT` seconds."""
+        """Finish what was submitted or, with ``cancel``, drop what has not begun; then do ``last``. Within the limit.
+
+        Raises what ``last`` raises.
+        """
         if self._closed:
             return
-        while cancel:
-            try:
-                entry = self._jobs.get_nowait()
-            except Empty:
-                break
-            if entry:
-                entry[0].cancel()
+        if cancel:
+            self._drop_queued()
         jobs = [Future[Any]()] if last else []
         if last:
             jobs[0].set_running_or_notify_cancel()  # it is done whenever the threads come back
@@ -117,6 +117,12 @@ class Threads(Executor):
             await self._wait_for(waiting)
         if jobs and jobs[0].done() and not jobs[0].cancelled():
             jobs[0].result()
+
+    def _drop_queued(self) -> None:
+        with suppress(Empty):
+            while True:
+                if entry := self._jobs.get_nowait():
+                    entry[0].cancel()
 
 
 class ReadAhead(Generic[Item]):

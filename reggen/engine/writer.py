@@ -20,7 +20,7 @@ from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.part import Part
-from reggen.engine.threads import LIMIT, Threads
+from reggen.engine.threads import Threads
 from reggen.errors import BadImage, StorageError
 from reggen.images.check import Inspection
 from reggen.planning.plan import Sample
@@ -89,7 +89,7 @@ class DatasetWriter:
         if self._duplicates:
             self._duplicates.stop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(LIMIT):
+            async with asyncio.timeout(self._thread.limit):
                 while self._writing:
                     await asyncio.wait([self._writing])
         if self._writing:

@@ -7,14 +7,16 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reggen import progress
+from reggen.backoff import Backoff
 from reggen.errors import StorageError
 from reggen.sim import Settings, serve
-from tests.conftest import JobMaker, Told, eventually, filled
+from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
 
@@ -42,15 +44,13 @@ def fill_up(place: Path) -> Path:
     return ballast
 
 
-async def test_a_disk_that_becomes_full_is_waited_for(
-    job: JobMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disk_that_becomes_full_is_waited_for(job: JobMaker, small_disk: Path) -> None:
     """The run pauses, says so once, costs no sample a try, and goes on by itself when there is room."""
-    monkeypatch.setattr("reggen.engine.outcomes._ROOM_PAUSES", (0.2, 1.0))
+    timings = replace(RUN_PACE, room=Backoff(0.2, 1.0))
     async with serve(Settings(seconds=0.05)) as sim:
         one = job(sim.url, dataset={"root": str(small_disk / "reg"), "count": 15})
         told = Told()
-        running = asyncio.create_task(filled(one, limit=60, told=told))
+        running = asyncio.create_task(filled(one, limit=60, told=told, timings=timings))
         await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3)
         ballast = fill_up(small_disk)
         await eventually(lambda: any(isinstance(event, progress.RunPaused) for event in told.events))

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -19,7 +20,6 @@ from reggen import progress
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.lock import locked
-from reggen.engine import fill as filling
 from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER, Summary
@@ -27,7 +27,7 @@ from reggen.errors import DatasetLocked, JobError, NoUsableServer
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.sim import Fault, Script, Settings, Sim, paint, serve
-from tests.conftest import JobMaker, Told, eventually, filled
+from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
 from tests.preparing import plan_of
 
@@ -624,16 +624,14 @@ async def test_a_damaged_image_is_found_and_made_again(job: JobMaker) -> None:
         assert_sound(one)
 
 
-async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made(
-    job: JobMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made(job: JobMaker) -> None:
     """No server waits for that look; what it finds is made in the same run, which says so and counts it once."""
-    monkeypatch.setattr(filling, "_FEW", 3)
+    few = replace(RUN_PACE, sized_at_start=3)
     async with serve(QUICK) as sim:
-        await filled(one := job(sim.url))
+        await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
         (one.dataset.folder / "reg_005.png").unlink()
-        told = await filled(one)
+        told = await filled(one, timings=few)
         summary = told.summary
         assert (summary.before, summary.made, summary.missing, summary.exit_code) == (4, 2, 0, 0)
         made = [event.name for event in told.events if isinstance(event, progress.ImageSaved)]
@@ -660,31 +658,29 @@ async def test_an_image_that_is_deleted_while_the_run_goes_on_is_made_anew(job: 
         assert_sound(one)
 
 
-async def test_damaged_images_are_made_whatever_else_has_failed(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_damaged_images_are_made_whatever_else_has_failed(job: JobMaker) -> None:
     """What was given up meanwhile is not paid for again, and what is damaged does not stay so."""
-    monkeypatch.setattr(filling, "_FEW", 0)
+    few = replace(RUN_PACE, sized_at_start=0)
     async with serve(QUICK) as sim:
-        await filled(one := job(sim.url))
+        await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
         (one.dataset.folder / "reg_005.png").unlink()
     cursed = plan_of(one).sample(4, 1).seed
     async with serve(QUICK, script=Script((Fault("fail", seed=cursed),))) as sim:
-        told = await filled(job(sim.url, limits={"attempts": 3}))
+        told = await filled(job(sim.url, limits={"attempts": 3}), timings=few)
         assert sim.count("POST", "/prompt") == 4
         assert [given.name for given in told.summary.given_up] == ["reg_005"]
         assert (told.summary.before, told.summary.made, told.summary.missing) == (4, 1, 1)
 
 
-async def test_a_disk_that_refuses_the_look_ends_the_run_in_words(
-    job: JobMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disk_that_refuses_the_look_ends_the_run_in_words(job: JobMaker) -> None:
     """What else was missing is made by then, and stands in the summary."""
-    monkeypatch.setattr(filling, "_FEW", 0)
+    few = replace(RUN_PACE, sized_at_start=0)
     async with serve(Settings(seconds=0.2)) as sim:
-        await filled(one := job(sim.url))
+        await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
         (one.dataset.folder / "reg_005.png").unlink()
-        running = asyncio.create_task(filled(one))
+        running = asyncio.create_task(filled(one, timings=few))
         await eventually(lambda: sim.count("POST", "/prompt") == 7)
         (one.dataset.state / "rejected").write_bytes(b"a file where a folder should be")
         told = await running
@@ -692,28 +688,26 @@ async def test_a_disk_that_refuses_the_look_ends_the_run_in_words(
         assert "rejected: it is a file where a folder belongs" in str(told.summary.error)
 
 
-async def test_of_a_set_that_seems_whole_the_sizes_are_looked_at_first(
-    job: JobMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_a_set_that_seems_whole_the_sizes_are_looked_at_first(job: JobMaker) -> None:
     """Nothing else is to be made, so nobody waits; and without it nothing would be found to be missing."""
-    monkeypatch.setattr(filling, "_FEW", 0)
+    few = replace(RUN_PACE, sized_at_start=0)
     async with serve(QUICK) as sim:
-        await filled(one := job(sim.url))
+        await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
-        told = await filled(one)
+        told = await filled(one, timings=few)
         assert (told.summary.before, told.summary.made, told.summary.missing) == (5, 1, 0)
         assert_sound(one)
 
 
-async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker) -> None:
     """Whoever asked it to stop wants it to stop; the run that makes the last image looks at them."""
-    monkeypatch.setattr(filling, "_FEW", 0)
+    few = replace(RUN_PACE, sized_at_start=0)
     async with serve(QUICK) as sim:
-        await filled(one := job(sim.url, dataset={"count": 2}))
+        await filled(one := job(sim.url, dataset={"count": 2}), timings=few)
         cut_short(one, "reg_002")
-        told = await filled(more := job(sim.url, limits={"prompts": 1}))
+        told = await filled(more := job(sim.url, limits={"prompts": 1}), timings=few)
         assert (told.summary.before, told.summary.made, told.summary.resumed.set_aside) == (2, 1, [])
-        told = await filled(more.model_copy(update={"limits": one.limits}))
+        told = await filled(more.model_copy(update={"limits": one.limits}), timings=few)
         assert (told.summary.missing, len(told.summary.resumed.set_aside)) == (0, 1)
         assert_sound(one.model_copy(update={"dataset": more.dataset}))
 

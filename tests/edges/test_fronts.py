@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from reggen import progress
-from reggen.backoff import full_jitter
+from reggen.backoff import Backoff, full_jitter
 from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.history import ImageRef, Success
 from reggen.comfy.session import ServerSession
@@ -26,19 +26,20 @@ from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import SERVER_ERROR, HttpReply, HttpRequest, as_json, as_text
 from reggen.workflow.graph import Graph
 from tests.answering import answering
-from tests.conftest import PACE, JobMaker, Told, eventually, filled
+from tests.conftest import PACE, RUN_PACE, JobMaker, Told, eventually, filled
 from tests.edges.test_refused import LAST, QUICK, absences, troubles
 from tests.edges.test_session import BRIEF, graph, linked, run
 from tests.invariants import assert_sound
 
 PAGE = HttpReply(404, b"<html><title>404 Not Found</title></html>", "text/html")
 BLOCKED = as_text("blocked", 403)
+HASTY = replace(RUN_PACE, download=Backoff(0.02, 0.02))
+"""The pauses after a failure, told to be quick."""
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses after a failure, told to be quick."""
-    monkeypatch.setattr("reggen.engine.attempt.pause", lambda _: 0.02)
     monkeypatch.setattr("reggen.scheduler.circuit_breaker._RESTS", (0.01, 0.02))
     monkeypatch.setattr("reggen.scheduler.retry._PAUSES", (0.01, 0.02))
 
@@ -95,7 +96,7 @@ async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply
             return ask.path == "/view" and names[2:3] == [ask.query["filename"]]
 
         spoilt = spoil(sim, third, reply)
-        told = await filled(wanted := job(sim.url))
+        told = await filled(wanted := job(sim.url), timings=HASTY)
         assert told.summary.exit_code == 0
         assert len(spoilt) > 3
         assert sim.executed == 7
@@ -113,7 +114,7 @@ async def test_a_prompt_whose_own_history_cannot_be_read_is_made_anew(job: JobMa
     """Others are followed to their ends meanwhile: the server is not away, and nothing else is paid twice."""
     async with serve(QUICK) as sim:
         spoilt = spoil(sim, first_history(sim), SERVER_ERROR)
-        told = await filled(wanted := job(sim.url, limits=limits))
+        told = await filled(wanted := job(sim.url, limits=limits), timings=HASTY)
         assert told.summary.exit_code == 0
         assert sim.executed == 7
         assert len(spoilt) < 20
@@ -127,7 +128,7 @@ async def test_prompts_whose_histories_can_never_be_read_end_the_run(job: JobMak
     """Each counts as an attempt, though nothing is wrong with what is asked of an id that nobody knows."""
     async with serve(QUICK) as sim:
         spoil(sim, lambda ask: ask.path.startswith("/history/") and NOBODY not in ask.path, SERVER_ERROR)
-        told = await filled(job(sim.url, dataset={"count": 1}, limits={"attempts": 2}))
+        told = await filled(job(sim.url, dataset={"count": 1}, limits={"attempts": 2}), timings=HASTY)
         assert told.summary.exit_code == 1
         assert sim.executed == 2
         (gave_up,) = (event for event in told.events if isinstance(event, progress.SlotGivenUp))
@@ -248,9 +249,8 @@ class _Process:
         self.restarts.append(why)
 
 
-async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen() -> None:
     """It answers, however long it is away for what it answers; one that does not is frozen."""
-    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.01)
     async with linked() as (sim, session):
         process, fleet = _Process(), Fleet({session.name: 2}, iter(()), full_jitter)
         hours_later = Supervisor(
@@ -259,6 +259,7 @@ async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen(monkeypatch: py
             fleet,
             print,
             wake=lambda: None,
+            timings=replace(RUN_PACE, glance=0.01),
             clock=lambda: time.monotonic() + 10_000.0,
         )
         keeping = asyncio.create_task(hours_later())
@@ -411,7 +412,7 @@ async def test_a_text_over_which_every_server_raises_rests_no_server(job: JobMak
             if "bird" in (sample.positive or ""):
                 one.add(Fault("fail", seed=sample.seed))
                 two.add(Fault("fail", seed=sample.seed))
-        told = await filled(wanted)
+        told = await filled(wanted, timings=HASTY)
         assert "every prompt raises there" not in troubles(told)
         assert committed(told) == 40
         assert sum(isinstance(event, progress.SlotGivenUp) for event in told.events) == 20

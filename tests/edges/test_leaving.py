@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,19 +21,18 @@ import pytest
 from reggen.comfy.session import ServerSession
 from reggen.dataset import reconcile
 from reggen.dataset.ledger import LEDGER, Ledger
-from reggen.engine import scan_progress
-from reggen.engine import threads as engine_threads
 from reggen.engine.control import Observers, RunControl
 from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER
 from reggen.engine.threads import ReadAhead, Threads
+from reggen.engine.timings import EngineTimings
 from reggen.errors import StorageError
 from reggen.images import check
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunStarted, Scanning
 from reggen.sim import Settings, paint, serve
-from tests.conftest import PACE, JobMaker, Told, eventually, filled
+from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
 
 HERE = Path()
 
@@ -66,9 +66,9 @@ def rows(job: Job) -> int:
     return 0
 
 
-async def begun(job: Job, control: RunControl) -> asyncio.Task[object]:
+async def begun(job: Job, control: RunControl, timings: EngineTimings = RUN_PACE) -> asyncio.Task[object]:
     (prepared,) = prepare(job, "test.toml")
-    work = fill_dataset(prepared, "test.toml", Observers(), control, timings=PACE)
+    work = fill_dataset(prepared, "test.toml", Observers(), control, timings=timings)
     return asyncio.create_task(control.guard(asyncio.create_task(work)))
 
 
@@ -106,10 +106,9 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
         return quick(path, name, check_settings, kind)
 
     monkeypatch.setattr(reconcile, "inspect", slow)
-    monkeypatch.setattr(scan_progress, "_MOMENT", 0.1)
-    monkeypatch.setattr(scan_progress, "_EVERY", 0.05)
     by_hand(one := job(dataset={"count": 40}), 40)
-    told = await filled(one)
+    timings = replace(RUN_PACE, scan_silence=0.1, scan_interval=0.05)
+    told = await filled(one, timings=timings)
     *looks, began = told.events
     assert isinstance(began, RunStarted)
     assert all(isinstance(look, Scanning) and look.total == 40 for look in looks)
@@ -117,9 +116,9 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
     assert counts == sorted(counts)
     assert len(counts) > 2
     assert counts[-1] == 40
-    monkeypatch.setattr(scan_progress, "_MOMENT", 60.0)
     shutil.rmtree(one.dataset.state)
-    assert not [event for event in (await filled(one)).events if isinstance(event, Scanning)]
+    told = await filled(one, timings=replace(timings, scan_silence=60.0))
+    assert not [event for event in told.events if isinstance(event, Scanning)]
 
 
 async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threading.Event) -> None:
@@ -137,13 +136,10 @@ async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threadi
     assert time.monotonic() - at < 1.5
 
 
-async def test_the_first_ctrl_c_waits_no_longer_than_it_says(
-    job: JobMaker, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_first_ctrl_c_waits_no_longer_than_it_says(job: JobMaker, stuck: threading.Event) -> None:
     """A disk that hangs keeps the loop free, and the run for a known time."""
-    monkeypatch.setattr(engine_threads, "LIMIT", 0.2)
     by_hand(one := job(dataset={"count": 3}), 3)
-    task = await begun(one, control := RunControl())
+    task = await begun(one, control := RunControl(), replace(RUN_PACE, leaving=0.2))
     await eventually(stuck.is_set)
     control.interrupt()
     with pytest.raises(asyncio.CancelledError):
@@ -154,8 +150,6 @@ async def test_the_first_ctrl_c_waits_no_longer_than_it_says(
 async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice asked, the run ends within its limits, in words, though an image is still being written."""
     hung, release = threading.Event(), threading.Event()
-    monkeypatch.setattr("reggen.engine.writer.LIMIT", 0.2)
-    monkeypatch.setattr(engine_threads, "LIMIT", 0.2)
 
     def sync(*_: object) -> None:
         hung.set()
@@ -164,7 +158,7 @@ async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkey
     monkeypatch.setattr("reggen.dataset.folder.Folder.sync", sync)
     try:
         async with serve(Settings(seconds=0.02)) as sim:
-            task = await begun(job(sim.url), control := RunControl())
+            task = await begun(job(sim.url), control := RunControl(), replace(RUN_PACE, leaving=0.2))
             await eventually(hung.is_set)
             control.interrupt()
             control.interrupt()

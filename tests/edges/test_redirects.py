@@ -17,7 +17,7 @@ from aiohttp import web
 from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.history import ImageRef
 from reggen.comfy.tls import fingerprint
-from reggen.engine.fill import connected
+from reggen.engine.clients import connected
 from reggen.errors import HttpStatusError, JobError, ServerError, Unreachable, UntrustedCertificate
 from reggen.job.models import Server
 from tests.answering import Handler, answering

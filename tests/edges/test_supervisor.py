@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from reggen import progress
 from reggen.comfy.session import ServerSession
 from reggen.job.models import Job
 from reggen.launch.launcher import Launched, LaunchError
-from tests.conftest import JobMaker, Told, eventually, filled
+from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
 MAIN = """
@@ -100,30 +101,25 @@ async def test_a_comfyui_that_crashes_in_mid_run_is_started_again(job: JobMaker,
     assert_sound(one)
 
 
-async def test_a_comfyui_whose_worker_died_is_started_again(
-    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_comfyui_whose_worker_died_is_started_again(job: JobMaker, comfy: Path) -> None:
     """It answers and does nothing: nobody has to get up for it."""
-    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.1)
+    timings = replace(RUN_PACE, glance=0.1)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=6)
     (comfy / f"script-{port}.toml").write_text('[[fault]]\ndo = "zombie"\non = "start"\nnth = 3\n', encoding="utf-8")
-    told = await filled(one, limit=60)
+    told = await filled(one, limit=60, timings=timings)
     assert told.summary.exit_code == 0
     assert_sound(one)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot stop a process like this")
-async def test_a_comfyui_that_freezes_is_started_again(
-    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_comfyui_that_freezes_is_started_again(job: JobMaker, comfy: Path) -> None:
     """The process lives and answers nothing: after a while it is ended and another takes its place."""
-    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.1)
-    monkeypatch.setattr("reggen.engine.supervisor._FROZEN", 1.0)
+    timings = replace(RUN_PACE, glance=0.1, frozen=1.0)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=12)
     told = Told()
-    running = asyncio.create_task(filled(one, limit=90, told=told))
+    running = asyncio.create_task(filled(one, limit=90, told=told, timings=timings))
     await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3, 30)
     first = process(comfy, port)
     os.kill(first, signal.SIGSTOP)
@@ -138,7 +134,7 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has is finished first: nothing is lost, and nothing is paid for twice."""
-    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.05)
+    timings = replace(RUN_PACE, glance=0.05)
     port = free_ports(1)
     one = limited(launched_job(job, comfy, port, count=12))
     told, sizes = Told(), dict[str, int]()
@@ -147,7 +143,7 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
         return 2 << 40 if len(list(one.dataset.folder.glob("*.png"))) >= 4 and pid == sizes.get("first") else 1
 
     monkeypatch.setattr("reggen.launch.launcher.memory", memory)
-    running = asyncio.create_task(filled(one, limit=90, told=told))
+    running = asyncio.create_task(filled(one, limit=90, told=told, timings=timings))
     await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 1, 30)
     sizes["first"] = process(comfy, port)
     await running
@@ -161,7 +157,7 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server answers again while nothing may be handed to it yet: when it may, somebody must wake the run."""
-    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.05)
+    timings = replace(RUN_PACE, glance=0.05)
     port, sessions, restart = free_ports(1), list[ServerSession](), Launched.restart
     one = limited(launched_job(job, comfy, port, count=8))
 
@@ -174,7 +170,7 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
     monkeypatch.setattr(Launched, "restart", until_it_is_up_again)
     monkeypatch.setattr(ServerSession, "listen", _noted(ServerSession.listen, sessions))
     monkeypatch.setattr("reggen.launch.launcher.memory", lambda _: 2 << 40 if big and _images(one) >= 2 else 1)
-    told = await filled(one, limit=60)
+    told = await filled(one, limit=60, timings=timings)
     assert told.summary.exit_code == 0
     assert_sound(one)
 
@@ -183,7 +179,7 @@ async def test_a_comfyui_that_is_small_again_is_given_work_again(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It held too much while a prompt ran, and let go of it at its end: no restart, and no rest without an end."""
-    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.01)
+    timings = replace(RUN_PACE, glance=0.01)
     port, looks = free_ports(1), itertools.count()
     one = limited(launched_job(job, comfy, port, count=8))
 
@@ -191,7 +187,7 @@ async def test_a_comfyui_that_is_small_again_is_given_work_again(
         return 2 << 40 if _images(one) >= 2 and next(looks) == 0 else 1
 
     monkeypatch.setattr("reggen.launch.launcher.memory", memory)
-    told = await filled(one, limit=60)
+    told = await filled(one, limit=60, timings=timings)
     assert told.summary.exit_code == 0
     assert_sound(one)
 
@@ -200,7 +196,7 @@ async def test_a_comfyui_that_may_not_be_restarted_is_given_work_all_the_same(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds too much and the hour's restarts are spent: a large server is better than none."""
-    monkeypatch.setattr("reggen.engine.supervisor._GLANCE", 0.01)
+    timings = replace(RUN_PACE, glance=0.01)
     one = limited(launched_job(job, comfy, free_ports(1), count=8))
 
     async def refused(self: Launched, why: str) -> None:
@@ -208,7 +204,7 @@ async def test_a_comfyui_that_may_not_be_restarted_is_given_work_all_the_same(
 
     monkeypatch.setattr(Launched, "restart", refused)
     monkeypatch.setattr("reggen.launch.launcher.memory", lambda _: 2 << 40 if _images(one) >= 2 else 1)
-    told = await filled(one, limit=60)
+    told = await filled(one, limit=60, timings=timings)
     assert told.summary.exit_code == 0
     assert any("not restarted any more" in event.text for event in told.events if isinstance(event, progress.Trouble))
 
@@ -239,16 +235,16 @@ async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(
     """The hour's restarts are spent, and the night is longer: when it can live again, the run goes on."""
     monkeypatch.setattr("reggen.launch.launcher._PAUSES", (0.01, 0.02))
     monkeypatch.setattr("reggen.launch.launcher._HOUR", 4.0)
-    monkeypatch.setattr("reggen.engine.supervisor._RETRY", 0.5)
+    timings = replace(RUN_PACE, relaunch=0.5)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=6)
     told = Told()
-    running = asyncio.create_task(filled(one, limit=100, told=told))
+    running = asyncio.create_task(filled(one, limit=100, told=told, timings=timings))
     await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 2, 30)
     works = (comfy / "main.py").read_text(encoding="utf-8")
     (comfy / "main.py").write_text("raise SystemExit(1)", encoding="utf-8")
     end_process(process(comfy, port))
-    await eventually(lambda: any("it is tried again" in text for text in troubles(told)), 60)
+    await eventually(lambda: any("the next try is in" in text for text in troubles(told)), 60)
     (comfy / "main.py").write_text(works, encoding="utf-8")
     await running
     assert told.summary.exit_code == 0

@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from aiohttp import web
 
 from reggen import progress
+from reggen.backoff import Backoff
 from reggen.comfy.client import Client
 from reggen.dataset.ledger import Ledger, Row
 from reggen.engine.control import RunControl
@@ -21,7 +23,7 @@ from reggen.errors import NoUsableServer, StorageError
 from reggen.job.models import Job
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import HttpReply, HttpRequest
-from tests.conftest import JobMaker, Told, eventually, filled
+from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
 from tests.edges.test_session import graph
 from tests.invariants import assert_sound
 from tests.preparing import plan_of
@@ -264,7 +266,7 @@ async def test_why_nobody_can_be_used_is_said_of_a_server_whose_pictures_are_bad
     async with serve(QUICK, script=Script((Fault("black"),))) as sim:
         told = await filled(job(sim.url, limits={"attempts": 50, "give_up_after": 0.2}))
         assert told.summary.exit_code == 4
-        assert "its last pictures are no good" in str(told.summary.error)
+        assert "its last images are no good" in str(told.summary.error)
         assert "is black" in str(told.summary.error)
 
 
@@ -350,7 +352,7 @@ async def test_a_ledger_that_cannot_take_a_given_up_slot_costs_no_finished_one(
     job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full at just that row: the images of the same prompt stand, and only the rest is tried again."""
-    monkeypatch.setattr("reggen.engine.outcomes._ROOM_PAUSES", (0.2, 1.0))
+    timings = replace(RUN_PACE, room=Backoff(0.2, 1.0))
     put, full = Ledger.put, [True]
 
     def once_full(self: Ledger, rows: list[Row]) -> None:
@@ -364,7 +366,7 @@ async def test_a_ledger_that_cannot_take_a_given_up_slot_costs_no_finished_one(
     missing = Script((Fault("status", on="view", nth=(4, 5), status=404),))
     async with serve(QUICK, script=missing) as sim:
         one = job(sim.url, dataset={"count": 4}, sampling={"batch": 4}, limits={"attempts": 1})
-        told = await filled(one)
+        told = await filled(one, timings=timings)
         committed = [event.name for event in told.events if isinstance(event, progress.ImageSaved)]
         assert len(committed) == len(set(committed)) == 4
         assert not (one.dataset.state / "rejected").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from reggen.engine.run import _end
+from reggen.engine.run import _cancel
 
 
 async def test_tasks_that_swallow_a_cancellation_are_ended_all_the_same() -> None:
@@ -19,5 +19,5 @@ async def test_tasks_that_swallow_a_cancellation_are_ended_all_the_same() -> Non
     async with asyncio.timeout(20):
         tasks = [asyncio.ensure_future(stubborn()) for _ in range(2)]
         await asyncio.sleep(0)
-        await _end(tasks)
+        await _cancel(tasks)
     assert all(task.cancelled() for task in tasks)

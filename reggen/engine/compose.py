@@ -1,0 +1,183 @@
+"""Wiring one run: its threads, sessions, scheduler, writer and attempts, put together and closed again in order."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from reggen.backoff import full_jitter
+from reggen.comfy.client import Client
+from reggen.comfy.session import ServerSession
+from reggen.dataset.ledger import Ledger, now_utc
+from reggen.dataset.reconcile import differing, missing
+from reggen.engine.attempt import AttemptRunner
+from reggen.engine.control import Observers
+from reggen.engine.opening import OpenDataset
+from reggen.engine.run import Run
+from reggen.engine.takeover import Takeover
+from reggen.engine.threads import ReadAhead, Threads
+from reggen.engine.timings import EngineTimings
+from reggen.engine.writer import DatasetWriter
+from reggen.launch.launcher import Launched
+from reggen.planning.plan import PromptRequest, Sample
+from reggen.prepare.prepared_job import PreparedJob
+from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.order_queue import FAR, NEAR
+from reggen.scheduler.stop_rules import StopRules
+
+_SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
+_MOST_DECODERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class UsableServers:
+    """The servers of a run: those that can run the job, or are away and may be able to.
+
+    ``ready`` names those that passed the preflight; ``versions`` has their ComfyUI's, ``launched`` the processes that
+    this run started, both by server name.
+    """
+
+    clients: Sequence[Client]
+    ready: frozenset[str]
+    versions: Mapping[str, str | None]
+    launched: Mapping[str, Launched]
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """The parts that one run is put together from."""
+
+    prepared: PreparedJob
+    job_file: str
+    dataset: OpenDataset
+    servers: UsableServers
+    stop_rules: StopRules
+    timings: EngineTimings
+    observers: Observers
+    run_id: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    @asynccontextmanager
+    async def composed(self) -> AsyncIterator[Run]:
+        """Note that a run begins, and put it together. Leaving the block closes all parts, in order and in time."""
+        prepared, dataset, leaving = self.prepared, self.dataset, self.timings.leaving
+        async with AsyncExitStack() as stack:
+            ledger, earlier = await dataset.thread.do(self._begin)
+            reader = Threads(1, "reggen-reader", dataset.folder.state, limit=leaving)
+            stack.push_async_callback(reader.close, ledger.close)
+            takeover = Takeover(prepared.plan, ledger, earlier, prepared.template)
+            window = FAR if "checkpoint" in prepared.template.axes else NEAR
+            requests = await ReadAhead(missing(ledger, prepared.plan), reader, window).begin()
+            writer = self._writer()
+            stack.push_async_callback(writer.close)
+            decoders = Threads(_decoders(), "reggen-check", dataset.folder.parts, limit=leaving)
+            stack.push_async_callback(decoders.close, cancel=True)
+            sessions = self._sessions(takeover if earlier else None)
+            run = Run(
+                job_file=self.job_file,
+                plan=prepared.plan,
+                runner=self._runner(writer, decoders),
+                fleet=self._fleet(requests, window, len(prepared.plan) - await dataset.count_done()),
+                sessions=sessions,
+                limits=prepared.limits,
+                launched=self.servers.launched,
+                stop_rules=self.stop_rules,
+                free_every={server.name: server.free_every for server in prepared.servers if server.free_every},
+                room=self._room_needed(),
+                takeover=takeover,
+                ready=self.servers.ready,
+                find_undone=partial(self._find_undone, reader),
+                tell=self.observers.tell,
+                timings=self.timings,
+            )
+            for session in sessions:
+                session.on_change = run.session_changed
+            yield run
+
+    async def note_end(self, outcome: str) -> None:
+        """Note in the ledger that this run has ended, and how. Raises StorageError."""
+        ledger = self.dataset.ledger
+        await self.dataset.thread.do(partial(ledger.end_run, str(self.run_id), now_utc(), outcome))
+
+    def _begin(self) -> tuple[Ledger, list[uuid.UUID]]:
+        """Note that a run begins. Blocking. A second connection to the ledger, to read, and the ids of earlier runs."""
+        reader = Ledger.read(self.dataset.ledger.path)
+        assert reader is not None, "it was opened for writing"
+        earlier = [uuid.UUID(run) for run in reader.runs()]
+        self.dataset.ledger.begin_run(str(self.run_id), now_utc())
+        return reader, earlier
+
+    async def _find_undone(self, reader: Threads) -> list[Sample]:
+        """Find images that were deleted or damaged meanwhile, or could not be looked at before the start."""
+        plan, dataset = self.prepared.plan, self.dataset
+        look = partial(differing, dataset.folder, dataset.ledger.path, len(plan), reader.leaving.is_set)
+        changed = await reader.do(look)
+        undone = await dataset.thread.do(partial(dataset.reconciliation.by_size, changed)) if changed else []
+        return [plan.sample(index, take) for index, take in undone]
+
+    def _writer(self) -> DatasetWriter:
+        dataset = self.dataset
+        captions = self.prepared.captions.extension
+        return DatasetWriter(
+            dataset.folder, dataset.ledger, captions, dataset.thread, dataset.duplicates, moved=self._moved_aside
+        )
+
+    def _moved_aside(self, name: str) -> None:
+        self.dataset.reconciliation.found.captions.append(name)
+        rejected = self.dataset.folder.rejected
+        self.observers.note(f"{name} lay where an image's own file belongs; it is kept in {rejected}")
+
+    def _fleet(self, requests: ReadAhead[PromptRequest], window: int, images: int) -> Fleet:
+        return Fleet(
+            self._depths(),
+            requests,
+            full_jitter,
+            patience=self.prepared.limits.away,
+            images=images,
+            window=window,
+            one_text=self.prepared.plan.has_one_text,
+        )
+
+    def _depths(self) -> dict[str, int | None]:
+        names = {client.name for client in self.servers.clients}
+        return {server.name: server.depth for server in self.prepared.servers if server.name in names}
+
+    def _room_needed(self) -> int:
+        """Bytes that must be free for a run to go on: for all images in flight, and the ledger and the log."""
+        return self.prepared.bytes_needed(sum(depth or 2 for depth in self._depths().values())) + _SPARE
+
+    def _sessions(self, takeover: Takeover | None) -> list[ServerSession]:
+        keeps = {server.name: server.keep_history for server in self.prepared.servers}
+        ours, timings = takeover.ours if takeover else None, self.timings.session
+        return [
+            ServerSession(client, timings=timings, ours=ours, keeps_history=keeps[client.name])
+            for client in self.servers.clients
+        ]
+
+    def _runner(self, writer: DatasetWriter, decoders: Threads) -> AttemptRunner:
+        prepared = self.prepared
+        return AttemptRunner(
+            run_id=self.run_id,
+            template=prepared.template,
+            folder=self.dataset.folder,
+            ledger=self.dataset.ledger,
+            writer=writer,
+            threads=decoders,
+            check_settings=prepared.check_settings,
+            guard=prepared.guard,
+            most_bytes=prepared.limits.megabytes << 20,
+            recipe=prepared.recipe,
+            versions=self.servers.versions,
+            pauses=self.timings.download,
+        )
+
+
+def _decoders() -> int:
+    """The number of threads that decode and check: a core is left to the event loop, and there are eight at most.
+
+    With more of them than cores the loop waited so long for its turn that servers waited for their next prompt.
+    """
+    return max(1, min(_MOST_DECODERS, (os.cpu_count() or 1) - 1))

@@ -1,0 +1,135 @@
+"""Opening a dataset for a run: locked, its ledger and folder reconciled, its captions written where they lack."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from reggen.dataset.captioning import caption
+from reggen.dataset.duplicates import Duplicates
+from reggen.dataset.folder import Folder
+from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.lock import locked
+from reggen.dataset.reconcile import Reconciliation, demand_filled, differing
+from reggen.dataset.salvage import replaced
+from reggen.engine.requirements import demand_room, duplicates_of, lasting
+from reggen.engine.threads import Threads
+from reggen.engine.timings import EngineTimings
+from reggen.job.models import Dataset
+from reggen.prepare.prepared_job import PreparedJob
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDataset:
+    """A dataset that this process holds. Its ledger and folder are touched in ``thread`` only.
+
+    ``warnings`` are sentences for people about what was found.
+    """
+
+    folder: Folder
+    ledger: Ledger
+    thread: Threads
+    reconciliation: Reconciliation
+    duplicates: Duplicates | None
+    warnings: tuple[str, ...]
+
+    async def count_done(self) -> int:
+        """Count the slots that are filled."""
+        return await self.thread.do(self.counted_done)
+
+    def counted_done(self) -> int:
+        """Count the slots that are filled. Blocking."""
+        return self.ledger.counts(len(self.reconciliation.plan)).get("done", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A dataset about to be opened.
+
+    ``damaged_as`` is the name under which a damaged ledger was set aside before; ``looked`` receives the number of
+    images that were looked at and their total.
+    """
+
+    prepared: PreparedJob
+    job_file: str
+    folder: Folder
+    rehearsal: bool
+    damaged_as: str
+    looked: Callable[[int, int], None]
+    timings: EngineTimings
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[OpenDataset]:
+        """Hold the dataset while the block runs. Raises JobError, Busy, StorageError and Damaged.
+
+        All file work is done in one thread. Leaving the block waits for that thread, within limits: it ends with the
+        image it is at.
+        """
+        thread, stack = Threads(1, "reggen-dataset", self.folder.images, limit=self.timings.leaving), ExitStack()
+        try:
+            yield await thread.do(partial(self._open, thread, stack))
+        finally:
+            await thread.close(stack.close)
+
+    def _open(self, thread: Threads, stack: ExitStack) -> OpenDataset:
+        """Lock, read and reconcile. Blocking; what has to be closed later goes on the stack."""
+        prepared, folder, stopped = self.prepared, self.folder, thread.leaving.is_set
+        stack.enter_context(locked(folder))
+        stack.callback(folder.delete_parts)
+        ledger = self._opened_ledger(stack)
+        training = [image.path for image in prepared.training_set.images] if prepared.training_set else []
+        duplicates = duplicates_of(prepared.checks, folder, ledger, training, stopped)
+        reconciliation = self._reconciled(ledger, duplicates, stopped)
+        captions = prepared.captions
+        captioned = caption(folder, ledger, prepared.plan, captions, prepared.guard, stopped=stopped)
+        said = captioned.words(captions, _recaption_command(self.job_file, prepared.dataset))
+        return OpenDataset(folder, ledger, thread, reconciliation, duplicates, (*prepared.warnings, *said))
+
+    def _opened_ledger(self, stack: ExitStack) -> Ledger:
+        """Prepare the folders and open the ledger. Raises JobError where the dataset is another kind of set."""
+        prepared, folder, slots = self.prepared, self.folder, len(self.prepared.plan)
+        folder.prepare()
+        demand_filled(folder)
+        ledger = stack.enter_context(Ledger.open(folder.state / LEDGER))
+        ledger.claim(self.job_file, lasting(prepared.dataset, rehearsal=self.rehearsal))
+        missing = slots - ledger.counts(slots).get("done", 0)
+        demand_room(folder, missing, prepared.bytes_needed(missing))
+        folder.delete_report()
+        return ledger
+
+    def _reconciled(self, ledger: Ledger, duplicates: Duplicates | None, stopped: Callable[[], bool]) -> Reconciliation:
+        plan, folder = self.prepared.plan, self.folder
+        settings = self.prepared.check_settings
+        made = Reconciliation(folder, ledger, plan, settings, duplicates, stopped=stopped, looked=self.looked)
+        made.found.ledger = self.damaged_as
+        made.by_name()
+        done = ledger.counts(len(plan)).get("done", 0)
+        if done <= self.timings.sized_at_start or done == len(plan):
+            made.by_size(differing(folder, ledger.path, len(plan), stopped))
+        return made
+
+
+async def begin_another_ledger(folder: Folder, limit: float) -> str:
+    """Set a damaged ledger aside and begin another; returns the name under which it is kept."""
+
+    def begin() -> str:
+        with locked(folder):
+            return replaced(folder.state / LEDGER).name
+
+    thread = Threads(1, "reggen-dataset", folder.images, limit=limit)
+    try:
+        return await thread.do(begin)
+    finally:
+        await thread.close()
+
+
+def _recaption_command(job_file: str, dataset: Dataset) -> str:
+    """The shell command that writes the captions of this dataset again."""
+    words = ["python", "-m", "reggen", "recaption", job_file, "--output", str(dataset.root)]
+    words += ["--class", dataset.class_tokens]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
