@@ -80,7 +80,7 @@ async def test_in_the_steady_state_an_image_costs_three_requests(job: JobMaker) 
             "GET /view": 20,
         }, "one look at the history is the preflight's"
         assert steady["GET /queue"] == 0
-        assert steady["GET /prompt"] == 1, "the preflight's"
+        assert steady["GET /prompt"] == 2, "the preflight's, and one when the socket is open"
         assert steady["GET /ws"] == 1
 
 
