@@ -1,6 +1,6 @@
-"""What a run tells while it goes on (`RunEvent`), and where that leaves it (`Progress`, a fold over the events).
+"""Events of a run (`RunEvent`), and the state they lead to (`Progress`, a fold over the events).
 
-Pure: every event carries its own time, in seconds of one steady clock.
+Pure: every event carries its own time, in seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-_RECENT = 32  # prompts that the rate is taken from
-_PROBLEMS = 5  # the last few, in words
+_RECENT = 32  # prompts that the rate is computed from
+_PROBLEMS = 5  # recent problems that are kept as text
 
 
 @dataclass(frozen=True, slots=True)
 class Scanning:
-    """So many of the images that lie there were looked at; all of them when that is over."""
+    """``done`` of ``total`` images already in the folder have been checked; the scan is over when they are equal."""
 
     at: float
     done: int
@@ -23,7 +23,7 @@ class Scanning:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run knows what it has to do: ``done`` of ``total`` slots were filled before it."""
+    """A run begins: ``done`` of ``total`` slots are filled already."""
 
     at: float
     total: int
@@ -33,7 +33,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class ServerChanged:
-    """A server came, went, or goes on in another way; ``why`` is empty when all is well."""
+    """A server became available or unavailable, or the reason changed; ``why`` is "" when all is well."""
 
     at: float
     server: str
@@ -43,7 +43,7 @@ class ServerChanged:
 
 @dataclass(frozen=True, slots=True)
 class PromptsTakenOver:
-    """Prompts for these slots were still on a server from an earlier run, and are not paid for again."""
+    """Prompts for these slots are on a server from an earlier run; this run uses them instead of posting them again."""
 
     at: float
     server: str
@@ -52,7 +52,7 @@ class PromptsTakenOver:
 
 @dataclass(frozen=True, slots=True)
 class PromptPosted:
-    """A prompt for these slots went to a server; ``checkpoint`` is named where the job has several."""
+    """A prompt for these slots was posted to a server; ``checkpoint`` is set where the job has several."""
 
     at: float
     server: str
@@ -62,7 +62,7 @@ class PromptPosted:
 
 @dataclass(frozen=True, slots=True)
 class PromptLeft:
-    """The prompt left the server, one way or another."""
+    """A prompt is no longer on the server, whatever became of it."""
 
     at: float
     server: str
@@ -73,8 +73,8 @@ class PromptLeft:
 class ImageSaved:
     """An image is in the dataset, durably.
 
-    ``busy`` is what the server needed for it, in seconds, if it says; ``prompt`` is the same for the images of
-    one batch.
+    ``busy``: the server's own time for it in seconds, None where it is unknown. ``prompt``: the id of its prompt, the
+    same for all images of one batch.
     """
 
     at: float
@@ -86,7 +86,7 @@ class ImageSaved:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something went wrong that the run survives; ``server`` is empty when none is to blame."""
+    """A failure that the run survives; ``server`` is "" where no server caused it."""
 
     at: float
     server: str
@@ -95,7 +95,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class SlotGivenUp:
-    """A slot stays empty, for this reason."""
+    """A slot stays empty in this run, for this reason."""
 
     at: float
     name: str
@@ -105,7 +105,7 @@ class SlotGivenUp:
 
 @dataclass(frozen=True, slots=True)
 class SlotsReopened:
-    """Images that were there turned out to be gone or damaged: these slots are filled anew."""
+    """Images were found deleted or damaged during the run: these slots are filled again."""
 
     at: float
     names: tuple[str, ...]
@@ -113,7 +113,7 @@ class SlotsReopened:
 
 @dataclass(frozen=True, slots=True)
 class RunStopping:
-    """No new prompts from here on, for this reason."""
+    """No new prompts are posted from here on, for this reason."""
 
     at: float
     why: str
@@ -121,7 +121,7 @@ class RunStopping:
 
 @dataclass(frozen=True, slots=True)
 class RunPaused:
-    """Nothing is posted for now, for this reason; empty when it goes on."""
+    """Nothing is posted for now, for this reason; ``why`` is "" when posting resumes."""
 
     at: float
     why: str
@@ -129,7 +129,7 @@ class RunPaused:
 
 @dataclass(frozen=True, slots=True)
 class ServersAwaited:
-    """No server can be used, for this reason; empty when one can be again."""
+    """No server can be used, for this reason; ``why`` is "" when one can be used again."""
 
     at: float
     why: str
@@ -153,8 +153,8 @@ RunEvent = (
 
 
 @dataclass(slots=True)
-class _Commits:
-    """The images of one prompt, which are committed within moments of each other: one step of the rate."""
+class _SavedBatch:
+    """The saved images of one prompt: they arrive almost together, so they are one step of the rate."""
 
     at: float
     prompt: str
@@ -163,12 +163,12 @@ class _Commits:
 
 @dataclass(slots=True)
 class ServerView:
-    """One server as the faces show it."""
+    """One server as displays and reports show it."""
 
     up: bool = False
     why: str = "connecting"
-    holds: list[str] = field(default_factory=list)  # names, the running one first
-    since: float = 0.0  # when the first of them came to be first
+    holds: list[str] = field(default_factory=list)  # names of slots; those of the running prompt first
+    since: float = 0.0  # when the running prompt became the first
     made: int = 0
     busy: float = 0.0
     failures: int = 0
@@ -178,7 +178,11 @@ class ServerView:
 
 @dataclass(slots=True)
 class Progress:
-    """The state of a run, folded from its events."""
+    """The state of a run, folded from its events.
+
+    ``before`` and ``made`` count slots filled before this run and by it. ``stopping``, ``paused`` and ``waiting`` are
+    reasons, "" where they do not apply.
+    """
 
     total: int = 0
     before: int = 0
@@ -186,69 +190,73 @@ class Progress:
     given_up: dict[str, str] = field(default_factory=dict)
     servers: dict[str, ServerView] = field(default_factory=dict)
     problems: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=_PROBLEMS))
-    troubles: int = 0
     began: float = 0.0
-    looking: Scanning | None = None
+    scanning: Scanning | None = None
     stopping: str = ""
     paused: str = ""
     waiting: str = ""
-    _commits: deque[_Commits] = field(default_factory=lambda: deque(maxlen=_RECENT))
+    _batches: deque[_SavedBatch] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     @property
     def done(self) -> int:
-        """Slots filled, by this run and before it."""
+        """Number of filled slots."""
         return self.before + self.made
 
     @property
     def missing(self) -> int:
-        """Slots still empty."""
+        """Number of empty slots."""
         return self.total - self.done
 
     def rate(self, now: float) -> float | None:
-        """Images per second over the recent commits; falls when none comes. None before two prompts."""
-        if len(self._commits) < 2:
+        """Images per second over the recent prompts, falling while the next one is late. None before two prompts."""
+        if len(self._batches) < 2:
             return None
-        first, last = self._commits[0], self._commits[-1]
+        first, last = self._batches[0], self._batches[-1]
         span = last.at - first.at
-        mean = span / (len(self._commits) - 1)
+        mean = span / (len(self._batches) - 1)
         late = max(0.0, now - last.at - mean)
-        images = sum(commits.images for commits in self._commits) - first.images
+        images = sum(batch.images for batch in self._batches) - first.images
         return images / (span + late) if span + late > 0 else None
 
     def eta(self, now: float, later: int = 0) -> float | None:
-        """Seconds until the last image, and so many that come later, at the present rate; None when nobody can know."""
+        """Seconds until the last image and ``later`` further ones are made; None while the rate is unknown."""
         rate = self.rate(now)
-        left = self.missing - len(self.given_up) + later
-        return left / rate if rate and left > 0 else None
+        images = self.missing - len(self.given_up) + later
+        return images / rate if rate and images > 0 else None
 
     def apply(self, event: RunEvent) -> None:
-        """Take in one event."""
+        """Change the state by one event."""
         match event:
             case Scanning():
-                self.looking = event if event.done < event.total else None
+                self.scanning = event if event.done < event.total else None
             case RunStarted():
-                self.total, self.before, self.began = event.total, event.done, event.at
-                self.made = 0  # a run that begins again counts what it has made as being there
-                self.servers = {server: ServerView() for server in event.servers}
+                self._begin(event)
             case ServerChanged():
                 self._server_changed(event)
             case PromptPosted() | PromptLeft():
-                self._moved(event)
+                self._update_holds(event)
             case ImageSaved():
-                self._committed(event)
+                self._count_image(event)
             case Trouble():
                 self._note(event.at, event.text)
-                self._failed_on(event.server)
+                self._count_failure(event.server)
             case SlotGivenUp():
                 self.given_up[event.name] = event.reason
-                self._failed_on(event.server)
+                self._count_failure(event.server)
                 self._note(event.at, f"{event.name} is given up: {event.reason}")
             case SlotsReopened():
                 self.before -= len(event.names)
             case RunStopping() | RunPaused() | ServersAwaited():
-                self._halted(event)
+                self._set_halt(event)
 
-    def _halted(self, event: RunStopping | RunPaused | ServersAwaited) -> None:
+    def _begin(self, event: RunStarted) -> None:
+        """Forget an earlier run, except its problems: a run begins again when its ledger turns out to be damaged."""
+        self.total, self.before, self.made, self.began = event.total, event.done, 0, event.at
+        self.given_up, self.stopping, self.paused, self.waiting = {}, "", "", ""
+        self.servers = {server: ServerView() for server in event.servers}
+        self._batches.clear()
+
+    def _set_halt(self, event: RunStopping | RunPaused | ServersAwaited) -> None:
         match event:
             case RunStopping():
                 self.stopping = event.why
@@ -257,9 +265,9 @@ class Progress:
             case ServersAwaited():
                 self.waiting = event.why
         if not event.why:
-            self._commits.clear()  # nothing was made meanwhile, which says nothing of the rate from here on
+            self._batches.clear()  # the pause must not lower the rate
 
-    def _failed_on(self, server: str) -> None:
+    def _count_failure(self, server: str) -> None:
         if server in self.servers:
             self.servers[server].failures += 1
 
@@ -269,7 +277,7 @@ class Progress:
             self._note(event.at, f"{event.server}: {event.why}")
         view.up, view.why = event.up, event.why
 
-    def _moved(self, event: PromptPosted | PromptLeft) -> None:
+    def _update_holds(self, event: PromptPosted | PromptLeft) -> None:
         view = self.servers[event.server]
         holds = view.holds
         if isinstance(event, PromptLeft) or not holds:
@@ -281,17 +289,16 @@ class Progress:
         else:
             holds[:] = [name for name in holds if name not in event.names]
 
-    def _committed(self, event: ImageSaved) -> None:
+    def _count_image(self, event: ImageSaved) -> None:
         self.made += 1
-        same = (commits for commits in reversed(self._commits) if event.prompt and commits.prompt == event.prompt)
-        if commits := next(same, None):  # prompts of several servers arrive in turns
-            commits.images += 1
+        same = (batch for batch in reversed(self._batches) if event.prompt and batch.prompt == event.prompt)
+        if batch := next(same, None):  # the images of several servers' prompts arrive interleaved
+            batch.images += 1
         else:
-            self._commits.append(_Commits(event.at, event.prompt))
+            self._batches.append(_SavedBatch(event.at, event.prompt))
         view = self.servers[event.server]
         view.made += 1
         view.busy += event.busy or 0.0
 
     def _note(self, at: float, text: str) -> None:
-        self.troubles += 1
         self.problems.append((at, text))

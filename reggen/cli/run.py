@@ -97,10 +97,10 @@ async def _fill(
     from reggen.engine.control import Observers, RunOptions
     from reggen.engine.fill import fill_dataset
     from reggen.job.models import Notify
-    from reggen.report.closing import closing, write_report
+    from reggen.report.closing import format_closing, write_report
     from reggen.report.console import Display
-    from reggen.report.lines import open_log
     from reggen.report.notify import Notices
+    from reggen.report.run_log import open_log
     from reggen.report.status import missing
 
     dataset, console = prepared.dataset, Console(force_terminal=False) if plain else Console()
@@ -122,7 +122,7 @@ async def _fill(
         filling = fill_dataset(
             prepared,
             job_file,
-            Observers(tell, display.note),
+            Observers(tell, display.note, display.progress),
             control,
             options=RunOptions(wait=wait, seconds_left=left, rehearsal=rehearse),
         )
@@ -141,7 +141,7 @@ async def _fill(
                     raise
             then = f"Now: {following[0].class_tokens}" if following else ""
             goes_on = not (control.asked or summary.error)
-            display.close(closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
+            display.close(format_closing(summary, rehearsal=rehearse, then=then if goes_on else ""))
             try:
                 await _in_time(partial(write_report, summary, file := dataset.state / "report.json"), file)
             except StorageError as error:

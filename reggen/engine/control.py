@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reggen.engine.run import Run
 from reggen.engine.summary import BY_USER, Summary
-from reggen.progress import RunEvent
+from reggen.progress import Progress, RunEvent
 
 _FIRMLY = 2  # interrupts after which the run ends by itself, and a third one leaves it where it is
 
@@ -19,10 +19,20 @@ def _ignore(_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Receivers of what happens: every event goes to ``tell``, a sentence for people now and then to ``note``."""
+    """Receivers of a run's events and sentences.
 
-    tell: Callable[[RunEvent], None] = _ignore
+    Every event is folded into ``progress`` and then handed to ``on_event``; ``note`` gets a sentence for people now
+    and then.
+    """
+
+    on_event: Callable[[RunEvent], None] = _ignore
     note: Callable[[str], None] = _ignore
+    progress: Progress = field(default_factory=Progress)
+
+    def tell(self, event: RunEvent) -> None:
+        """Fold an event into the progress and hand it on."""
+        self.progress.apply(event)
+        self.on_event(event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from reggen.engine.timings import EngineTimings
 from reggen.errors import LedgerDamaged, ReggenError, StorageError
 from reggen.planning.plan import choice_counts
 from reggen.prepare.prepared_job import BATCH, PreparedJob
-from reggen.progress import Progress, RunEvent
+from reggen.progress import Progress
 from reggen.scheduler.stop_rules import StopRules
 
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
@@ -93,14 +93,14 @@ class _Filling:
     options: RunOptions
     stop_rules: StopRules
     timings: EngineTimings
-    progress: Progress = field(default_factory=Progress)
     began: float = field(default_factory=time.monotonic)
     began_utc: str = field(default_factory=now_utc)
     versions: dict[str, str | None] = field(default_factory=dict)
 
-    def _tell(self, event: RunEvent) -> None:
-        self.progress.apply(event)
-        self.observers.tell(event)
+    @property
+    def progress(self) -> Progress:
+        """The state that the events of this run lead to."""
+        return self.observers.progress
 
     async def __call__(self, control: RunControl) -> Summary:
         """Make what is missing. Raises as `fill_dataset` does, and LedgerDamaged."""
@@ -108,7 +108,7 @@ class _Filling:
         for warning in self.dataset.warnings:
             self.observers.note(warning)
         total, done = len(self.prepared.plan), await self.dataset.count_done()
-        self._tell(progress.RunStarted(self.began, total, done, tuple(server.name for server in servers)))
+        self.observers.tell(progress.RunStarted(self.began, total, done, tuple(server.name for server in servers)))
         if done == total:
             return await thread.do(self._summary)
         if warning := await thread.do(partial(self._room_warning, total - done)):
@@ -121,7 +121,7 @@ class _Filling:
                 clients,
                 self.prepared.template,
                 self.job_file,
-                self._tell,
+                self.observers.tell,
                 seconds_left=self._seconds_to_wait if self.options.wait else None,
                 pauses=self.timings.first_server,
             )
@@ -171,7 +171,7 @@ class _Filling:
             servers,
             self.stop_rules,
             self.timings,
-            Observers(self._tell, self.observers.note),
+            self.observers,
         )
         ended_by: ReggenError | None = None
         async with composition.composed() as run:

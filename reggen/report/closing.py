@@ -1,8 +1,9 @@
-"""The end of a run: the words for the person who comes back, and report.json for programs."""
+"""The end of a run: the closing summary for people, and report.json for programs."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,80 +12,42 @@ from typing import Any
 from reggen.dataset.storage import storage_errors
 from reggen.engine.summary import EmptySlot, Summary
 from reggen.errors import STOPPED
+from reggen.files import write_whole
 from reggen.progress import ServerView
-from reggen.report.lines import span
+from reggen.report.lines import format_duration
+from reggen.report.shell import shell_word
+from reggen.wording import first_few, plural
 
-_SHOWN = 10  # names listed before the rest is only counted
+_SHOWN = 10  # names, reasons or ranges that are listed
 
 
-def closing(summary: Summary, *, rehearsal: bool = False, then: str = "") -> str:
-    """The closing summary, several lines, with what to do next as the last; ``then`` is what the run itself does."""
-    last = then if then and not summary.missing else _next(summary, rehearsal=rehearsal)
+def format_closing(summary: Summary, *, rehearsal: bool = False, then: str = "") -> str:
+    """The closing summary, in lines; the last says what to do next, or is ``then`` where the run itself goes on."""
+    last = then if then and not summary.missing else _next_step(summary, rehearsal=rehearsal)
     return "\n".join([*_lines(summary), last])
 
 
 def _lines(summary: Summary) -> Iterator[str]:
     done = summary.total - summary.missing
     head = "Complete" if not summary.missing else "Stopped" if summary.exit_code == STOPPED else "Incomplete"
-    yield f"{head}: {done} of {summary.total} images in {summary.dataset.absolute()}"
+    yield f"{head}: {done} of {plural(summary.total, 'image')} in {summary.dataset.absolute()}"
     yield from _made(summary)
-    found = summary.resumed
-    yield from _named("adopted", "lay there already; checked, and kept", found.adopted)
-    yield from _named("refilled", "had been deleted, so another was made", found.deleted)
-    yield from _named("set aside", "moved to .reggen: no good images", found.set_aside)
-    yield from _named("set aside", "lay where an image or its caption belongs; moved to .reggen", found.captions)
-    if found.ledger:
-        yield f"  ledger       was damaged; it is kept as {found.ledger} in .reggen, and the images were adopted again"
-    if summary.other_recipes:
-        count, numbers = sum(map(len, summary.other_recipes)), _numbers(summary.other_recipes)
-        yield f"  note         {count:,} images were made earlier with other settings, and were kept: {numbers}"
-        yield "  note         to have these made again too, give `python -m reggen redo` their numbers"
-    if summary.beyond:
-        yield f"  note         {summary.beyond} images beyond the count lie in the folder; a trainer reads them too"
-    yield from _named("note", "in the folder, but not of this set; a trainer reads them too", summary.strangers)
+    yield from _reconciled(summary)
+    yield from _notes(summary)
     yield from _given_up(summary.given_up)
     if summary.missing and (why := summary.error or summary.stopped):
         yield f"  ended early  {why}"
 
 
-def _given_up(given_up: Iterable[EmptySlot]) -> Iterator[str]:
-    """A line for each reason: what has one cause is one thing to be mended."""
-    names = defaultdict[str, list[str]](list)
-    for given in given_up:
-        names[given.reason].append(given.name)
-    for reason, those in list(names.items())[:_SHOWN]:
-        yield f"  given up     {_listed(those)}: {reason}"
-    if more := sum(map(len, list(names.values())[_SHOWN:])):
-        yield f"  given up     {more:,} more; report.json names them"
-
-
-def _numbers(slots: Sequence[range]) -> str:
-    """Slots by the numbers in their names, as `redo` takes them."""
-    shown = [f"{run.start + 1}-{run.stop}" if len(run) > 1 else f"{run.stop}" for run in slots[:_SHOWN]]
-    more = f" and {sum(map(len, slots[_SHOWN:])):,} more" if len(slots) > _SHOWN else ""
-    return " ".join(shown) + more
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def _made(summary: Summary) -> Iterator[str]:
     if summary.made:
         each = summary.seconds / summary.made
-        yield f"  made now     {summary.made} in {span(summary.seconds)}, {each:.2f} s an image{_busy(summary)}"
+        seconds = format_duration(summary.seconds)
+        yield f"  made now     {summary.made} in {seconds}, {each:.2f} s per image{_busy(summary)}"
     elif not summary.missing:
-        yield "  made now     none: everything was there"
+        yield "  made now     none: all images were present"
     if len(summary.servers) > 1 or any(view.switches for view in summary.servers.values()):
-        for name, view in summary.servers.items():
-            yield f"  {name:<12} {view.made} made, {view.failures} failures{_switches(view)}" + (
-                f"; {view.why}" if view.why else ""
-            )
-
-
-def _switches(view: ServerView) -> str:
-    return f", {view.switches} checkpoint switches" if view.switches else ""
+        yield from (f"  {name:<12} {_server(view)}" for name, view in summary.servers.items())
 
 
 def _busy(summary: Summary) -> str:
@@ -92,27 +55,78 @@ def _busy(summary: Summary) -> str:
     if not busy:
         return ""
     share = 100 * busy / (summary.seconds * max(1, len(summary.servers)))
-    return f"; the servers were painting {min(share, 100):.0f} % of the time"
+    return f"; the servers were busy {min(share, 100):.0f} % of the time"
 
 
-def _named(label: str, what: str, names: Sequence[str]) -> Iterator[str]:
-    if names:
-        yield f"  {label:<12} {_listed(names)} ({what})"
+def _server(view: ServerView) -> str:
+    text = f"{view.made} made, {plural(view.failures, 'failure')}"
+    text += f", {plural(view.switches, 'checkpoint switch', 'checkpoint switches')}" if view.switches else ""
+    return f"{text}; {view.why}" if view.why else text
 
 
-def _next(summary: Summary, *, rehearsal: bool) -> str:
+def _reconciled(summary: Summary) -> Iterator[str]:
+    """Lines on the differences between the folder and the ledger that the run found at its start."""
+    found = summary.resumed
+    for label, names, what in (
+        ("adopted", found.adopted, "found in the folder, checked and kept"),
+        ("refilled", found.deleted, "deleted since the last run, made again"),
+        ("set aside", found.set_aside, "unusable, moved to .reggen"),
+        ("set aside", found.captions, "in the place of an image or its caption, moved to .reggen"),
+    ):
+        if names:
+            yield f"  {label:<12} {first_few(names, _SHOWN)} ({what})"
+    if found.ledger:
+        yield f"  ledger       was damaged; it is kept as {found.ledger} in .reggen, and the images were adopted again"
+
+
+def _notes(summary: Summary) -> Iterator[str]:
+    if summary.other_recipes:
+        count = sum(map(len, summary.other_recipes))
+        others = f"{plural(count, 'image')} made earlier with other settings {'was' if count == 1 else 'were'} kept"
+        yield f"  note         {others}: {_numbers(summary.other_recipes)}"
+        yield "  note         to make these again too, give their numbers to `python -m reggen redo`"
+    if summary.beyond:
+        others = plural(summary.beyond, "image")
+        yield f"  note         the folder has {others} beyond the count; a trainer reads these too"
+    if summary.strangers:
+        names = first_few(summary.strangers, _SHOWN)
+        yield f"  note         {names} (in the folder, but not of this set; a trainer reads these too)"
+
+
+def _given_up(given_up: Iterable[EmptySlot]) -> Iterator[str]:
+    """A line for each reason, since images given up for one reason need one fix."""
+    names = defaultdict[str, list[str]](list)
+    for slot in given_up:
+        names[slot.reason].append(slot.name)
+    for reason, group in list(names.items())[:_SHOWN]:
+        yield f"  given up     {first_few(group, _SHOWN)}: {reason}"
+    if more := sum(map(len, list(names.values())[_SHOWN:])):
+        yield f"  given up     {more:,} more; report.json names them"
+
+
+def _numbers(slots: Sequence[range]) -> str:
+    """Slots by the numbers in their names, as `redo` takes them: "1 5-7"."""
+    shown = [f"{run.start + 1}-{run.stop}" if len(run) > 1 else f"{run.stop}" for run in slots[:_SHOWN]]
+    more = sum(map(len, slots[_SHOWN:]))
+    return " ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+def _next_step(summary: Summary, *, rehearsal: bool) -> str:
+    windows = os.name == "nt"
     if rehearsal and not summary.missing:
-        return f"This was a rehearsal: marked pictures, no real ones. Next: python -m reggen run {summary.job_file}"
+        command = f"python -m reggen run {shell_word(summary.job_file, windows=windows)}"
+        return f"This was a rehearsal: the pictures are marked, none is real. Next: {command}"
     if not summary.missing:
-        read = f" --caption_extension {summary.captions}" if summary.captions else ""
-        return f"Next: train with --reg_data_dir {summary.dataset.parent.absolute()}{read}"
+        captions = f" --caption_extension {summary.captions}" if summary.captions else ""
+        root = shell_word(str(summary.dataset.parent.absolute()), windows=windows)
+        return f"Next: train with --reg_data_dir {root}{captions}"
     if summary.exit_code == STOPPED or not (summary.error or summary.given_up):
-        return "Next: the same command goes on where this one stopped"
-    return "Next: mend what is named above, then the same command makes only what is missing"
+        return "Next: run the same command; it continues where this run stopped"
+    return "Next: fix the reasons above and run the same command; it makes only the missing images"
 
 
-def report(summary: Summary) -> dict[str, Any]:
-    """The same for programs. Counts are of images, times in seconds."""
+def report_data(summary: Summary) -> dict[str, Any]:
+    """The content of report.json. Counts are of images, times in seconds."""
     return {
         "format": 1,
         "job": summary.job_file,
@@ -151,8 +165,6 @@ def report(summary: Summary) -> dict[str, Any]:
 
 def write_report(summary: Summary, file: Path) -> None:
     """Write report.json whole or not at all. Raises StorageError."""
-    part = file.with_suffix(".part")
+    text = json.dumps(report_data(summary), indent=2, ensure_ascii=False) + "\n"
     with storage_errors("writing", file):
-        text = json.dumps(report(summary), indent=2, ensure_ascii=False) + "\n"
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file name may be no text
-        part.replace(file)
+        write_whole(file, text.encode("utf-8", "backslashreplace"))  # a file name may have bytes that are not text

@@ -101,7 +101,7 @@ async def reggen(stage: Stage) -> None:
     await stage.process.wait()
     await stage.start()
     await eventually(lambda: "taken over" in stage.words or stage.process.returncode is not None, DEADLINE)
-    found = re.search(r"still has (.*) from an earlier run; taken over", stage.words)
+    found = re.search(r"\d (\S.*) taken over from an earlier run on", stage.words)
     stage.facts["taken over"] = found.group(1) if found else "nothing"
 
 

@@ -27,7 +27,7 @@ from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, Reg
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunEvent, ServerChanged
-from reggen.report.closing import report, write_report
+from reggen.report.closing import report_data, write_report
 from reggen.sim import Script, Settings, Sim, serve
 from tests.chaos import stuck
 from tests.chaos.checks import assert_nothing_left, assert_paid_once, assert_settled, rows_of, struck
@@ -232,7 +232,7 @@ def _ended(job: Job, task: asyncio.Task[Summary]) -> Ended:
         return Ended(error.exit_code, {"ended_early": str(error)}, str(error))
     summary = task.result()
     write_report(summary, job.dataset.state / "report.json")
-    return Ended(summary.exit_code, report(summary), str(summary.error or summary.stopped))
+    return Ended(summary.exit_code, report_data(summary), str(summary.error or summary.stopped))
 
 
 def _unheard(_: str) -> None:

@@ -109,7 +109,7 @@ def test_a_rehearsal_makes_the_dataset_and_again_posts_nothing(tmp_path: Path) -
     report = tmp_path / ".reggen" / "1_anime_character" / "report.json"
     assert json.loads(report.read_text())["made"] == 12
     again = reggen(*words)
-    assert "none: everything was there" in again.stdout
+    assert "none: all images were present" in again.stdout
     assert json.loads(report.read_text())["made"] == 0
     before = (folder / "reg_007.png").read_bytes()
     (folder / "reg_007.png").unlink()
@@ -348,7 +348,7 @@ async def test_ctrl_c_once_finishes_what_is_in_flight(job_file: Path, sent: str)
                 await asyncio.sleep(0.02)  # or the system makes one of them
             assert await asyncio.wait_for(process.wait(), 30) == 130
             output = await process.stdout.read() if process.stdout else b""
-        assert b"goes on where this one stopped" in output
+        assert b"continues where this run stopped" in output
         assert sim.world.remaining == 0
         assert len(images(job)) == sim.count("POST", "/prompt")
         assert_sound(job, complete=False)

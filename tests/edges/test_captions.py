@@ -19,7 +19,7 @@ from reggen.dataset.reject import reject
 from reggen.errors import StorageError
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
-from reggen.report.closing import closing, report
+from reggen.report.closing import format_closing, report_data
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
@@ -46,8 +46,8 @@ async def test_a_caption_without_an_image_is_set_aside_when_its_slot_is_filled(
         told = await filled(one)
         assert aside(one) == {"reg_002.txt": "my own words"}
         assert [note for note in told.notes if "reg_002.txt" in note and "rejected" in note]
-        assert "reg_002.txt" in closing(told.summary)
-        assert report(told.summary)["files_set_aside"] == ["reg_002.txt"]
+        assert "reg_002.txt" in format_closing(told.summary)
+        assert report_data(told.summary)["files_set_aside"] == ["reg_002.txt"]
         left = one.dataset.folder / "reg_002.txt"
         assert (left.read_text(encoding="utf-8") if left.exists() else "") == ("a dog" if captions else "")
         assert_sound(one)

@@ -16,7 +16,7 @@ from reggen.dataset.reject import reject
 from reggen.errors import JobError, LedgerDamaged
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
-from reggen.report.closing import closing, report
+from reggen.report.closing import format_closing, report_data
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, Told, filled
 from tests.invariants import assert_sound
@@ -120,8 +120,8 @@ async def test_a_damaged_ledger_is_set_aside_and_the_images_are_adopted(job: Job
     assert kept(one)[0] == f"{LEDGER}.damaged-1"
     assert any("is damaged" in note and f"{LEDGER}.damaged-1" in note for note in told.notes), told.notes
     assert (told.summary.exit_code, len(told.summary.resumed.adopted)) == (0, 6)
-    assert f"{LEDGER}.damaged-1" in closing(told.summary)
-    assert report(told.summary)["ledger_set_aside"] == f"{LEDGER}.damaged-1"
+    assert f"{LEDGER}.damaged-1" in format_closing(told.summary)
+    assert report_data(told.summary)["ledger_set_aside"] == f"{LEDGER}.damaged-1"
     assert_sound(one)
     again = await filled(one)
     assert (again.summary.resumed.ledger, again.notes, len(kept(one))) == ("", [], len(kept(one)))

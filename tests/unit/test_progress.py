@@ -1,4 +1,4 @@
-"""Progress is a fold over the events of a run: counts, rate, time left, and each server's view."""
+"""The fold over the events of a run: counts, rate, time left, and a view of each server."""
 
 import pytest
 
@@ -33,29 +33,29 @@ def commits(*times: float, server: str = "a") -> list[RunEvent]:
     return [ImageSaved(at, server, f"reg_{number:03d}", 1.0) for number, at in enumerate(times)]
 
 
-def test_before_it_begins_a_run_knows_nothing():
+def test_before_a_run_begins_everything_is_zero():
     """An empty state has no images, no rate and no time left."""
     state = Progress()
     assert (state.total, state.done, state.missing) == (0, 0, 0)
     assert (state.rate(5.0), state.eta(5.0)) == (None, None)
 
 
-def test_a_run_begins_with_what_was_there():
-    """Slots filled before count as done; every server is known and connecting."""
+def test_a_run_begins_with_the_images_already_present():
+    """Slots filled before count as done; every server is connecting."""
     state = after()
     assert (state.total, state.done, state.made, state.missing, state.began) == (10, 3, 0, 7, 100.0)
     assert state.servers == {"a": ServerView(up=False, why="connecting"), "b": ServerView(up=False, why="connecting")}
 
 
-def test_only_a_commit_makes_an_image_done():
-    """What was posted, ended or troubled is not done; what was committed is."""
+def test_only_a_saved_image_is_done():
+    """A prompt that was posted, left or failed does not make its slots done."""
     state = after(PromptPosted(101, "a", ("reg_004",)), PromptLeft(102, "a", ("reg_004",)), Trouble(102, "a", "oh"))
     assert state.done == 3
     state.apply(ImageSaved(103, "a", "reg_004", 1.5))
     assert (state.done, state.made, state.missing) == (4, 1, 6)
 
 
-def test_a_commit_is_credited_to_its_server():
+def test_a_saved_image_counts_for_its_server():
     """Images and busy seconds add up for the server that made them; an unknown time counts as none."""
     state = after(ImageSaved(101, "a", "x", 1.5), ImageSaved(102, "a", "y", None), ImageSaved(103, "b", "z", 2.0))
     assert [(view.made, view.busy) for view in state.servers.values()] == [(2, 1.5), (1, 2.0)]
@@ -77,8 +77,8 @@ def test_switches_of_checkpoint_are_counted():
     assert (state.servers["a"].switches, state.servers["b"].switches) == (2, 0)
 
 
-def test_leaving_twice_is_no_harm():
-    """A prompt that left already leaves nothing behind when it leaves again."""
+def test_leaving_twice_changes_nothing():
+    """The second event for a prompt that has left is ignored."""
     assert (
         after(PromptPosted(101, "a", ("1",)), PromptLeft(102, "a", ("1",)), PromptLeft(103, "a", ("1",)))
         .servers["a"]
@@ -90,41 +90,40 @@ def test_leaving_twice_is_no_harm():
 def test_a_server_comes_and_goes():
     """A server's view follows its changes; only those with a reason are problems."""
     state = after(ServerChanged(101, "a", True, ""))
-    assert (state.servers["a"].up, state.servers["a"].why, state.troubles) == (True, "", 0)
+    assert (state.servers["a"].up, state.servers["a"].why, list(state.problems)) == (True, "", [])
     state.apply(ServerChanged(102, "a", False, "no answer"))
     assert (state.servers["a"].up, state.servers["a"].why) == (False, "no answer")
     assert list(state.problems) == [(102, "a: no answer")]
 
 
 def test_a_server_that_stays_away_is_one_problem():
-    """A server that was away and is still away is not a new problem each time."""
+    """A server that is still away is not a new problem each time."""
     state = after(*(ServerChanged(at, "b", False, "no answer") for at in (101, 102, 103)))
-    assert (state.troubles, state.servers["b"].why) == (0, "no answer")
+    assert (list(state.problems), state.servers["b"].why) == ([], "no answer")
 
 
 def test_trouble_counts_against_the_server_it_names():
-    """Trouble is a problem in words, and a failure of the server that is to blame, if one is."""
+    """A problem is kept as text, and is a failure of the server that caused it, if one did."""
     state = after(Trouble(101, "a", "boom"), Trouble(102, "", "nobody's fault"), Trouble(103, "stranger", "who?"))
     assert [view.failures for view in state.servers.values()] == [1, 0]
     assert [text for _, text in state.problems] == ["boom", "nobody's fault", "who?"]
 
 
-def test_a_slot_given_up_is_missing_and_named_with_its_reason():
-    """A slot that is given up stays missing, with the reason."""
+def test_a_slot_that_is_given_up_is_missing_with_its_reason():
+    """It stays missing, and the reason is a problem too."""
     state = after(SlotGivenUp(101, "reg_005", "it is black"))
     assert (state.given_up, state.missing) == ({"reg_005": "it is black"}, 7)
     assert list(state.problems) == [(101, "reg_005 is given up: it is black")]
 
 
 def test_only_the_last_few_problems_are_kept():
-    """Problems are counted without end, and kept in words only the last five."""
+    """The last five problems are kept."""
     state = after(*(Trouble(100 + n, "a", f"t{n}") for n in range(1000)))
-    assert state.troubles == 1000
     assert [text for _, text in state.problems] == ["t995", "t996", "t997", "t998", "t999"]
 
 
 def test_stopping_keeps_its_reason():
-    """Why no more prompts are posted stands in the state."""
+    """The state has the reason why no more prompts are posted."""
     assert after(RunStopping(101, "you asked to stop")).stopping == "you asked to stop"
 
 
@@ -138,22 +137,22 @@ def test_stopping_keeps_its_reason():
         ((101.0, 103.0, 105.0), 107, 0.5),
         ((101.0, 103.0), 109, 1 / 6),
     ],
-    ids=["no commit", "one commit", "two", "three", "the next one is not late yet", "the next one is late"],
+    ids=["no image", "one image", "two", "three", "the next one is not late yet", "the next one is late"],
 )
-def test_the_rate_is_taken_from_recent_commits(times: tuple[float, ...], now: float, rate: float | None):
-    """Images per second between the recent commits, falling when the next one is overdue."""
+def test_the_rate_comes_from_the_recent_images(times: tuple[float, ...], now: float, rate: float | None):
+    """Images per second over the recent prompts, falling when the next one is overdue."""
     assert after(*commits(*times)).rate(now) == (rate and pytest.approx(rate))
 
 
-def test_the_rate_forgets_what_is_long_ago():
-    """A slow beginning does not count for ever: only the last 32 commits do."""
+def test_the_rate_forgets_a_slow_beginning():
+    """Only the last 32 prompts count."""
     slow = [100.0 + 60 * n for n in range(10)]
     fast = [700.0 + n for n in range(32)]
     assert after(*commits(*slow, *fast)).rate(fast[-1]) == pytest.approx(1.0)
 
 
-def test_the_time_left_is_what_is_missing_at_the_present_rate():
-    """Seconds left are the missing images over the rate; given-up slots are not waited for."""
+def test_the_time_left_is_the_missing_images_over_the_rate():
+    """Slots that are given up do not count."""
     state = after(*commits(101, 103, 105))
     assert state.eta(105) == pytest.approx(4 / 0.5)
     state.apply(SlotGivenUp(106, "reg_009", "no"))
@@ -161,13 +160,13 @@ def test_the_time_left_is_what_is_missing_at_the_present_rate():
 
 
 def test_nothing_left_has_no_time_left():
-    """When every slot is filled or given up there is nothing to wait for."""
+    """When every slot is filled or given up there is no time left."""
     state = after(*commits(*range(101, 108)))
     assert (state.missing, state.eta(108)) == (0, None)
 
 
-def test_images_of_one_batch_do_not_make_the_rate_of_a_run():
-    """Images of a batch arrive together: the rate is that of the batches, not of the downloads within one."""
+def test_a_batch_is_one_step_of_the_rate():
+    """Its images arrive together: the rate is that of the batches, not of the downloads within one."""
     state = Progress()
     state.apply(RunStarted(0.0, 10_000, 0, ("a",)))
     for batch in (1, 2, 3):
@@ -178,8 +177,8 @@ def test_images_of_one_batch_do_not_make_the_rate_of_a_run():
     assert rate < 2 * 64 / 60
 
 
-def test_batches_of_two_servers_that_arrive_together_do_not_make_the_rate_either():
-    """Images of two prompts come in turns: each prompt is still one step of the rate."""
+def test_interleaved_batches_are_one_step_each():
+    """Images of two servers' prompts arrive in turns: each prompt is still one step of the rate."""
     state = Progress()
     state.apply(RunStarted(0.0, 10_000, 0, ("a", "b")))
     for batch in (1, 2, 3):
@@ -192,15 +191,15 @@ def test_batches_of_two_servers_that_arrive_together_do_not_make_the_rate_either
     assert rate < 2 * 64 / 60
 
 
-def test_two_images_at_once_are_no_endless_speed():
-    """Commits that fall into one tick of the clock give no rate at all rather than a million a second."""
+def test_two_images_at_once_give_no_huge_rate():
+    """Images that fall into one tick of the clock give no rate rather than a million a second."""
     rate = after(*commits(101.0, 101.0)).rate(101.0)
     assert rate is None or rate < 1000
 
 
 @pytest.mark.parametrize("ended", [ServersAwaited(4000, ""), RunPaused(4000, "")])
-def test_the_rate_starts_anew_after_a_pause(ended: ServersAwaited | RunPaused):
-    """An hour without a server, or without room, is no hour that images take."""
+def test_the_rate_starts_again_after_a_pause(ended: ServersAwaited | RunPaused):
+    """An hour without a server, or without room, does not lower the rate."""
     state = after(*commits(101, 103, 105), ended)
     assert state.rate(4000) is None
     for event in (ImageSaved(4002, "a", "reg_004", 1.0), ImageSaved(4004, "a", "reg_005", 1.0)):
@@ -208,7 +207,14 @@ def test_the_rate_starts_anew_after_a_pause(ended: ServersAwaited | RunPaused):
     assert state.rate(4004) == pytest.approx(0.5)
 
 
-def test_the_time_left_counts_what_comes_later():
-    """With the images of the classes that follow, at the rate of this one."""
+def test_a_run_that_begins_again_forgets_the_run_before() -> None:
+    """On a new ledger after a damaged one: what was made counts as present, and nothing is given up."""
+    state = after(*commits(101, 103), SlotGivenUp(104, "reg_009", "no"), RunStopping(105, "ledger"))
+    state.apply(RunStarted(200, 10, 5, ("a",)))
+    assert (state.before, state.made, state.given_up, state.stopping, state.rate(200)) == (5, 0, {}, "", None)
+
+
+def test_the_time_left_includes_later_images():
+    """Images of the classes that follow count at the rate of this one."""
     state = after(*commits(101, 103, 105))
     assert state.eta(105, later=6) == pytest.approx(10 / 0.5)
