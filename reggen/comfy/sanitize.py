@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 # bytes of an answer, after unpacking
@@ -30,7 +30,6 @@ NOT_JSON = "the answer is not JSON"
 _VALUES = 1_000_000  # in one answer: an empty list or object takes 64 bytes in Python
 _CHUNK = 1 << 16
 _LONGEST_NUMBER = 40  # digits
-_SHORTEST_SECRET = 4  # characters; hiding shorter ones would garble ordinary text
 # control characters, line ends other than \n, marks that change the direction of writing, lone surrogates
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BROKEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -137,9 +136,3 @@ class Unpacker:
             packed = self._unzip.unconsumed_tail
             if chunk:
                 yield chunk
-
-
-def secret_forms(secrets: Iterable[str]) -> list[str]:
-    """The forms in which a server may quote secrets, longest first: whole, word by word, and escaped for JSON."""
-    words = {word for value in secrets for word in (value, *value.split()) if len(word) >= _SHORTEST_SECRET}
-    return sorted(words | {json.dumps(word)[1:-1] for word in words}, key=len, reverse=True)

@@ -128,7 +128,7 @@ class ServerSession:
         if self._refusals.why:
             return False
         try:
-            await self.client.look()
+            await self.client.check_polling()
         except ServerError as error:
             if isinstance(error, Unreachable):
                 self._is_away(error.what)
@@ -161,7 +161,7 @@ class ServerSession:
         """Ask the server to free its memory; one that does not answer is found out otherwise."""
         self._worker.freed(self._clock())
         with suppress(ServerError):
-            await self.client.free()
+            await self.client.unload_models()
 
     def take_over(self, orphan: OrphanedPrompt) -> None:
         """A prompt in ``left_behind`` is ours from here on; `resume` says how it ends."""
@@ -330,7 +330,7 @@ class ServerSession:
                 event = read_frame(frame)
                 self._tracker.frame(event, self._clock())
                 if isinstance(event, Ended) and event.blocked and event.prompt_id in self._endings:
-                    self._blocked[event.prompt_id] = self.client.hushed(event.blocked)
+                    self._blocked[event.prompt_id] = self.client.redactor.text(event.blocked)
                 if isinstance(event, SIGNS_OF_WORK):
                     self._worker.works()
                 if not isinstance(event, _PUTS_OFF) and self._tracker.wake_at() < self._sleeps_until:
@@ -339,12 +339,12 @@ class ServerSession:
     async def _demand_an_answer(self) -> None:
         """Raise Unreachable unless the server answers HTTP: a socket can be opened to one that takes no prompt."""
         with suppress(HttpStatusError, InvalidResponse):  # these are answers; `Refusals` counts them
-            await self.client.remaining()
+            await self.client.queue_depth()
 
     async def _judge(self) -> None:
         """No socket: a server that answers HTTP can still work, by looking."""
         try:
-            await self.client.remaining()
+            await self.client.queue_depth()
         except ServerError as error:
             if isinstance(error, Unreachable) and not error.may_have_arrived:
                 self._worker.replaced()  # nobody listens: the process is gone, and the next one has a new worker
@@ -432,7 +432,7 @@ class ServerSession:
     async def _ask_for_what_was_refused(self) -> None:
         """Raises ServerError while it still is."""
         if self._withheld is None:
-            await self.client.look()
+            await self.client.check_polling()
             return
         try:
             await self._view(self._withheld)
@@ -452,7 +452,7 @@ class ServerSession:
         """See whether it is back: one that refused something is, when it does not any more."""
         if not self._refusals.why:
             with suppress(ServerError):
-                await self.client.remaining()
+                await self.client.queue_depth()
                 self._came_back()
             return
         if self._refusals.ask_at > self._clock():

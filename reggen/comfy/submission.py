@@ -10,7 +10,7 @@ from reggen.comfy.node_classes import choices_of, suggestion
 from reggen.comfy.sanitize import LINE, TEXT, cleaned, is_name
 from reggen.errors import InvalidResponse, PromptRejected
 
-_DOING = "queueing a prompt"
+QUEUEING = "queueing a prompt"
 _IN_PICTURES = ("index", "take", "seed", "batch")  # the parts of the note that are written into the PNG
 
 
@@ -43,12 +43,12 @@ def submission(graph: Mapping[str, Any], client_id: str, prompt_id: str, note: M
 def read_submission(server: str, status: int, body: Any) -> PostAccepted | PromptRejected:
     """Read an answer to POST /prompt with status 200 or 400. Raises InvalidResponse."""
     if not isinstance(body, dict):
-        raise InvalidResponse(server, _DOING, "the answer is not a JSON object")
+        raise InvalidResponse(server, QUEUEING, "the answer is not a JSON object")
     reasons = tuple(_readable(reason for reason in _reasons(body) if reason.strip()))
     if status == 200 and not body.get("node_errors"):
         prompt_id = body.get("prompt_id")
         if not is_name(prompt_id):
-            raise InvalidResponse(server, _DOING, "the answer has no prompt_id")
+            raise InvalidResponse(server, QUEUEING, "the answer has no prompt_id")
         return PostAccepted(prompt_id)
     return PromptRejected(server, reasons or ("it gave no reason",))
 

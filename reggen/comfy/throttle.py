@@ -1,7 +1,7 @@
-"""Spacing for the requests to a server that limits them. Pure: ``now`` is handed in, and the caller does the waiting.
+"""The pace of requests to a server that limits them. Pure: ``now`` is handed in, and the caller waits.
 
-A limit on requests answers 429, or 503 without a word (nginx's own default), and lets the next one pass when enough
-time went by. So there is no spacing until that happens; then it grows with each refusal, and shrinks as requests pass.
+A limit on requests answers 429, or 503 without a body (nginx's default), and lets a later request pass. So requests
+are not spaced until that happens; then the gap between them grows with each refusal, and shrinks as requests pass.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ import math
 
 from reggen.errors import HttpStatusError
 
-_LIMIT, _PERHAPS = 429, 503
-_GAPS = (0.25, 2.0)  # seconds: the first and the longest
-_GROWS, _SHRINKS = 1.5, 0.98
-_NONE = 0.05  # seconds: a gap that is no more worth a wait
+_TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+_FIRST_GAP, _LONGEST_GAP = 0.25, 2.0  # seconds
+_GROWTH, _SHRINKAGE = 1.5, 0.98
+_NEGLIGIBLE = 0.05  # seconds: a shorter gap is dropped
 
 
-def is_limit(error: HttpStatusError, *, question: bool = True) -> bool:
-    """Whether a request came too soon, rather than in vain. A 503 to something else than a question tells nothing."""
-    return error.status == _LIMIT or (question and error.status == _PERHAPS)
+def is_limit(error: HttpStatusError, *, is_query: bool = True) -> bool:
+    """Tell a request that came too soon from one that failed; a post that is answered 503 may have been executed."""
+    return error.status == _TOO_MANY_REQUESTS or (is_query and error.status == _UNAVAILABLE)
+
+
+def is_worth_repeating(error: HttpStatusError) -> bool:
+    """Tell a request that can be repeated at its next turn from one that the server wants to wait longer."""
+    return error.retry_after <= _LONGEST_GAP
 
 
 class Throttle:
-    """One server's. The turn of a request is taken with `wait`."""
+    """The gaps between requests to one server. Each request takes its turn with `wait`."""
 
     def __init__(self) -> None:
         self._gap, self._next = 0.0, -math.inf
@@ -35,13 +40,12 @@ class Throttle:
         self._next = turn + self._gap
         return turn - now
 
-    def limited(self, error: HttpStatusError, now: float) -> bool:
-        """A request came too soon. True where it is worth asking again at its next turn: no long wait is wanted."""
-        self._gap = min(_GAPS[1], max(_GAPS[0], self._gap * _GROWS))
-        self._next = max(self._next, now + max(self._gap, min(error.retry_after, _GAPS[1])))
-        return error.retry_after <= _GAPS[1]
+    def limited(self, error: HttpStatusError, now: float) -> None:
+        """Note that a request came too soon."""
+        self._gap = min(_LONGEST_GAP, max(_FIRST_GAP, self._gap * _GROWTH))
+        self._next = max(self._next, now + max(self._gap, min(error.retry_after, _LONGEST_GAP)))
 
     def passed(self) -> None:
-        """A request was answered."""
+        """Note that a request was answered."""
         if self._gap:
-            self._gap = self._gap * _SHRINKS if self._gap > _NONE else 0.0
+            self._gap = self._gap * _SHRINKAGE if self._gap > _NEGLIGIBLE else 0.0

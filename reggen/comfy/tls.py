@@ -1,7 +1,8 @@
-"""Certificates: the one that a job pins, and TLS's errors in words. Blocking: `fingerprint` reads a file."""
+"""Certificates: the one that a job pins, and the errors of TLS in words. `fingerprint` blocks: it reads a file."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import ssl
@@ -12,8 +13,14 @@ from reggen.files import opened
 
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _LARGEST = 1 << 20
-# OpenSSL's reasons when the other side speaks no TLS at all
+# OpenSSL's reasons when the other side does not speak TLS at all
 _PLAIN = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL"}
+
+OTHER_CERTIFICATE = (
+    "its certificate is not the one that `certificate` in [[servers]] names: copy the new one if it is right"
+)
+HOW_TO_COPY = "copy it: openssl s_client -connect {} </dev/null | openssl x509 > server.pem"
+PLAIN_HTTP = "it speaks https there, not http: write https:// in its url"
 
 
 def fingerprint(file: Path) -> bytes:
@@ -31,12 +38,12 @@ def fingerprint(file: Path) -> bytes:
 
 
 @cache
-def usual() -> ssl.SSLContext:
-    """TLS under this computer's own rules. Blocking: it reads the certificates that are trusted."""
+def verified_context() -> ssl.SSLContext:
+    """TLS by this computer's own rules. Blocking: reads the certificates that the computer trusts."""
     return ssl.create_default_context()
 
 
-def unchecked() -> ssl.SSLContext:
+def unverified_context() -> ssl.SSLContext:
     """TLS without a check of names and chains, for connections whose certificate is compared afterwards."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -45,29 +52,31 @@ def unchecked() -> ssl.SSLContext:
 
 
 def is_pinned(connection: ssl.SSLObject | None, pin: bytes) -> bool:
-    """Whether the other side showed exactly the pinned certificate."""
+    """Check that the other side showed exactly the pinned certificate."""
     shown = connection.getpeercert(binary_form=True) if connection else None
     return shown is not None and hashlib.sha256(shown).digest() == pin
 
 
-OTHER = (
-    "it shows another certificate than the one that `certificate` in [[servers]] names: copy the new one if it is right"
-)
+async def is_spoken(host: str, port: int, seconds: float) -> bool:
+    """Try to open a TLS connection, and close it again."""
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await asyncio.open_connection(host, port, ssl=unverified_context())
+    except OSError:  # TimeoutError among them
+        return False
+    writer.transport.abort()
+    return True
 
 
 def untrusted(error: ssl.SSLCertVerificationError) -> str:
-    """A certificate that this computer does not trust, and the key that helps."""
-    why = (error.verify_message or "").rstrip(".")
-    return f'its certificate is not trusted ({why}): if it is the right one, name a copy, certificate = "server.pem"'
+    """The reason why this computer does not trust a certificate, and the key that helps."""
+    reason = (error.verify_message or "").rstrip(".")
+    return f'its certificate is not trusted ({reason}): if it is the right one, name a copy, certificate = "server.pem"'
 
 
-def words(error: ssl.SSLError) -> str:
-    """Another error of TLS."""
-    reason = error.reason or ""
-    if reason in _PLAIN:
+def reason(error: ssl.SSLError) -> str:
+    """The reason of any other error of TLS."""
+    code = error.reason or ""
+    if code in _PLAIN:
         return "it speaks http there, not https: write http:// in its url"
-    return f"no secure connection ({reason.replace('_', ' ').lower() or 'it broke off'})"
-
-
-HOW_TO_COPY = "copy it: openssl s_client -connect {} </dev/null | openssl x509 > server.pem"
-PLAIN_HTTP = "it speaks https there, not http: write https:// in its url"
+    return f"no secure connection ({code.replace('_', ' ').lower() or 'it broke off'})"

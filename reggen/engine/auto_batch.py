@@ -85,7 +85,7 @@ async def _gauge(client: Client, template: Template, plan: Plan, sizes: Sequence
         for size in sizes:
             times[size] = await _seconds(client, template, plan, size) / size
             smaller = times.get(size // 2)
-            if (smaller and times[size] > smaller) or (await client.memory_left() or 1.0) < _FREE:
+            if (smaller and times[size] > smaller) or (await client.free_memory() or 1.0) < _FREE:
                 break
     return BatchTimes(client.name, times)
 
@@ -107,7 +107,7 @@ async def _seconds(client: Client, template: Template, plan: Plan, size: int) ->
     if isinstance(outcome, Success):
         return outcome.seconds or time.monotonic() - begun
     if isinstance(outcome, ExecutionError) and outcome.out_of_memory:
-        await client.free()
+        await client.unload_models()
     raise outcome
 
 

@@ -97,7 +97,7 @@ async def examine(clients: Sequence[Client], template: Template) -> list[ServerC
 async def _examine(client: Client, template: Template) -> ServerCheck:
     try:
         try:
-            remaining = await _answer(client.remaining)
+            remaining = await _answer(client.queue_depth)
         except HttpStatusError as refusal:
             if refusal.status in _NO_COMFYUI:
                 what = f"HTTP {refusal.status} to /prompt: no ComfyUI is there, or none yet (a pod that is starting)"

@@ -255,7 +255,7 @@ class Run:
     async def _probe(self, session: ServerSession) -> None:
         """Ask a server whose rest is over whether it answers; if not, it rests longer."""
         try:
-            await session.client.remaining()
+            await session.client.queue_depth()
         except ServerError as error:
             self._fleet.failed(session.name, time.monotonic(), error.retry_after)
         else:

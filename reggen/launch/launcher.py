@@ -376,7 +376,7 @@ class Launched:
 
 async def _answers(client: Client) -> bool:
     try:
-        await client.remaining()
+        await client.queue_depth()
     except ServerError:
         return False
     return True

@@ -125,7 +125,7 @@ async def test_a_frozen_server_is_unreachable_in_time(client: Client, sim: Sim) 
     frozen = asyncio.create_task(sim.freeze(1.5))
     await asyncio.sleep(0)
     with pytest.raises(Unreachable, match="no answer in time"):
-        await client.remaining()
+        await client.queue_depth()
     with pytest.raises(Unreachable):
         async with client.connect("me"):
             pass
@@ -139,7 +139,7 @@ async def test_a_server_that_is_no_comfyui_is_nonsense() -> None:
         return web.Response(text="<html><h1>It works!</h1></html>", content_type="text/html")
 
     async with answering(page) as url, Client(url, timeouts=BRIEF) as client:
-        for call in (client.remaining(), client.queue(), client.version(), client.post(body())):
+        for call in (client.queue_depth(), client.queue(), client.version(), client.post(body())):
             with pytest.raises(InvalidResponse, match=r'a web page \("It works!"\); something in front of') as caught:
                 await call
             assert caught.value.is_web_page

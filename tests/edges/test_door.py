@@ -39,12 +39,12 @@ CALLS: dict[str, Call] = {
     "history": lambda client: client.history(ID),
     "find": lambda client: client.find(ID),
     "traces": lambda client: client.orphans(),
-    "remaining": lambda client: client.remaining(),
+    "remaining": lambda client: client.queue_depth(),
     "version": lambda client: client.version(),
-    "memory": lambda client: client.memory_left(),
+    "memory": lambda client: client.free_memory(),
     "node": lambda client: client.node_class("KSampler"),
     "delete": lambda client: client.delete([ID]),
-    "free": lambda client: client.free(),
+    "free": lambda client: client.unload_models(),
     "view": seen,
 }
 
@@ -193,7 +193,7 @@ async def test_an_answer_without_measure_is_not_read_to_its_end(case: str) -> No
         finally:
             tracemalloc.stop()
         quiet = True
-        assert await client.remaining() == 3
+        assert await client.queue_depth() == 3
     assert most < 40_000_000
     assert isinstance(caught.value, HttpStatusError if "HTTP" in what else InvalidResponse)
     assert len(str(caught.value)) < 400

@@ -173,7 +173,7 @@ async def test_a_busy_jobs_route_is_waited_for() -> None:
     """Where no /history is known, 429 of /api/jobs says that it is there."""
     async with serve(QUICK, Script((Fault("status", "history", status=404),))) as sim, Client(sim.url) as client:
         busy = spoil(sim, lambda ask: ask.path.startswith("/jobs/") and not busy, as_text("slow down", 429))
-        await client.look()
+        await client.check_polling()
         assert len(busy) == 1
 
 
@@ -183,7 +183,7 @@ async def test_a_jobs_route_that_fails_is_not_said_to_be_missing(reply: HttpRepl
     async with serve(QUICK, Script((Fault("status", "history", status=404),))) as sim, Client(sim.url) as client:
         spoil(sim, lambda ask: ask.path.startswith("/jobs/"), reply)
         with pytest.raises(HttpStatusError) as caught:
-            await client.look()
+            await client.check_polling()
         assert caught.value.status == reply.status
         assert caught.value.retry_after == float(reply.headers.get("Retry-After", 0))
 

@@ -94,7 +94,7 @@ async def test_a_redirected_socket_leaves_looking(job: JobMaker) -> None:
         told = await filled(job(sim.url, limits=LIMITS))
     assert told.summary.made == 6
     assert not heard.is_set()
-    assert f'name its address, url = "{other}"' in "\n".join(map(str, told.events))
+    assert f'write its new address, url = "{other}"' in "\n".join(map(str, told.events))
 
 
 async def test_what_a_blocking_node_says_is_told(job: JobMaker) -> None:

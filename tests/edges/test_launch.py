@@ -131,7 +131,7 @@ async def make(launch: Launch, told: list[str], tmp_path: Path) -> AsyncIterator
 
 async def answers(url: str) -> bool:
     async with Client(url) as client:
-        return await client.remaining() == 0
+        return await client.queue_depth() == 0
 
 
 def pid_of(launched: Launched) -> int:

@@ -72,7 +72,7 @@ async def test_a_redirected_socket_is_not_followed(status: int) -> None:
             answering(sending_to(location, status)) as url,
             Client(url, headers=HEADERS, timeouts=TIMEOUTS) as client,
         ):
-            with pytest.raises(HttpStatusError, match=re.escape(f'name its address, url = "{other}/comfy"')):
+            with pytest.raises(HttpStatusError, match=re.escape(f'write its new address, url = "{other}/comfy"')):
                 async with client.connect("me"):
                     pass
     assert elsewhere.seen == []
@@ -164,7 +164,7 @@ async def test_a_store_that_has_nothing_is_named(tmp_path: Path) -> None:
 async def test_a_picture_is_fetched_from_the_web_only(location: str) -> None:
     """No other scheme, and no address that is none; it is said where it was sent."""
     async with answering(sending_to(location)) as url, Client(url, timeouts=TIMEOUTS) as client:
-        with pytest.raises(HttpStatusError, match="which is no address of a picture"):
+        with pytest.raises(HttpStatusError, match="which is not the address of a picture"):
             await fetched(client)
 
 
@@ -177,7 +177,7 @@ async def test_a_picture_is_not_run_after_for_ever() -> None:
         return web.Response(status=302, headers={"Location": f"/view{len(asked)}"})
 
     async with answering(answer) as url, Client(url, timeouts=TIMEOUTS) as client:
-        with pytest.raises(HttpStatusError, match="it sends us on more than 5 times"):
+        with pytest.raises(HttpStatusError, match="it redirects more than 5 times"):
             await fetched(client)
     assert len(asked) == 6
 
@@ -185,15 +185,15 @@ async def test_a_picture_is_not_run_after_for_ever() -> None:
 @pytest.mark.parametrize(
     ("location", "said"),
     [
-        ("https://comfy.example/queue", 'it has moved: name its address, url = "https://comfy.example"'),
+        ("https://comfy.example/queue", 'it has moved: write its new address, url = "https://comfy.example"'),
         ("https://comfy.example:8443/api/queue?x=1", 'url = "https://comfy.example:8443/api"'),
         ("https://user:word@comfy.example/queue", 'url = "https://comfy.example"'),
         ("https://[fe80::1]/queue", 'url = "https://[fe80::1]"'),
         ("/other/queue", '/other"'),
         ("/login?next=%2Fqueue", "/login instead of answering: a login, or something else in front of ComfyUI"),
-        ("https://sso.example/start?token=abc", "it sends us to https://sso.example/start instead of answering"),
-        ("http://[::1", "which is no address"),
-        ("mailto:me", "which is no address"),
+        ("https://sso.example/start?token=abc", "it redirects to https://sso.example/start instead of answering"),
+        ("http://[::1", "which is not an address"),
+        ("mailto:me", "which is not an address"),
     ],
 )
 @pytest.mark.parametrize("status", [301, 308, 302])
@@ -253,7 +253,7 @@ async def test_exactly_the_pinned_certificate_is_trusted(tmp_path: Path) -> None
         speaking_tls(tmp_path) as (url, pem),
         Client(url, timeouts=TIMEOUTS, pin=fingerprint(pem), headers=HEADERS) as client,
     ):
-        assert await client.remaining() == 7
+        assert await client.queue_depth() == 7
         assert await heard(client) == ["hello"]
 
 
@@ -270,9 +270,9 @@ async def test_another_certificate_than_the_pinned_one_hears_nothing(tmp_path: P
         answering(answer, certificate(tmp_path).server) as url,
         Client(url, timeouts=TIMEOUTS, pin=other, headers=HEADERS) as client,
     ):
-        for call in (client.remaining(), heard(client), fetched(client)):
+        for call in (client.queue_depth(), heard(client), fetched(client)):
             with pytest.raises(
-                UntrustedCertificate, match=r"another certificate than the one that `certificate` in \[\[servers"
+                UntrustedCertificate, match=r"its certificate is not the one that `certificate` in \[\[servers"
             ) as it:
                 await call
             assert not it.value.may_have_arrived
@@ -282,7 +282,7 @@ async def test_another_certificate_than_the_pinned_one_hears_nothing(tmp_path: P
 async def test_a_certificate_that_nobody_trusts_names_the_key(tmp_path: Path) -> None:
     """In words, without a file of a library's."""
     async with speaking_tls(tmp_path) as (url, _), Client(url, timeouts=TIMEOUTS) as client:
-        for call in (client.remaining(), heard(client), fetched(client)):
+        for call in (client.queue_depth(), heard(client), fetched(client)):
             with pytest.raises(
                 UntrustedCertificate, match=r'not trusted \(self.signed certificate\).* certificate = "server.pem"'
             ) as it:
@@ -317,7 +317,7 @@ async def test_http_to_a_port_of_https_is_said(tmp_path: Path) -> None:
         Client(url.replace("https", "http"), timeouts=TIMEOUTS) as client,
     ):
         with pytest.raises(Unreachable, match="it speaks https there, not http: write https://"):
-            await client.remaining()
+            await client.queue_depth()
 
 
 async def test_https_to_a_port_of_http_is_said() -> None:
@@ -326,7 +326,7 @@ async def test_https_to_a_port_of_http_is_said() -> None:
         answering(Elsewhere(b"{}").answer) as url,
         Client(url.replace("http", "https"), timeouts=TIMEOUTS) as client,
     ):
-        for call in (client.remaining(), heard(client)):
+        for call in (client.queue_depth(), heard(client)):
             with pytest.raises(Unreachable, match="it speaks http there, not https: write http://"):
                 await call
 
@@ -342,7 +342,7 @@ async def test_a_server_that_hangs_up_is_not_called_a_secure_one() -> None:
         port = server.sockets[0].getsockname()[1]
         async with Client(f"http://127.0.0.1:{port}", timeouts=TIMEOUTS) as client:
             with pytest.raises(Unreachable) as caught:
-                await client.remaining()
+                await client.queue_depth()
     assert "https" not in str(caught.value)
 
 
@@ -393,7 +393,7 @@ async def test_a_job_s_certificate_is_what_its_server_must_show(tmp_path: Path, 
     async with speaking_tls(tmp_path) as (url, pem):
         server = Server.model_validate({"url": url, "certificate": str(pem)})
         async with connected([server], job().limits, "test.toml") as [client]:
-            assert await client.remaining() == 7
+            assert await client.queue_depth() == 7
 
 
 # ---- addresses ------------------------------------------------------------------------------------

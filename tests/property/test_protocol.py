@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.comfy.describe import in_short
+from reggen.comfy.describe import summary
 from reggen.comfy.frames import Ended, NodeDone, Preview, Progressed, QueueDepth, Started, Unknown, read_frame
 from reggen.comfy.history import Success, is_unknown_job, read_history, read_job
 from reggen.comfy.listings import Queue, find_in_history, read_orphans, read_queue, slim_entry, slim_item
@@ -355,7 +355,7 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "memory": read_free_memory,
     "suggestion": lambda body: suggestion("p", choices_of(body)),
     "frame": lambda body: read_frame(json.dumps(body)),
-    "text": lambda body: in_short(json.dumps(body, ensure_ascii=False)),
+    "text": lambda body: summary(json.dumps(body, ensure_ascii=False)),
 }
 
 

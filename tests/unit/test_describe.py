@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reggen.comfy.describe import in_short, is_page
+from reggen.comfy.describe import is_page, summary
 
 NGINX = "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n<body><h1>401</h1>\r\n"
 
@@ -27,7 +27,7 @@ NGINX = "<html>\r\n<head><title>401 Authorization Required</title></head>\r\n<bo
 )
 def test_a_page_is_its_title_and_a_text_its_beginning(text: str, kind: str, said: str) -> None:
     """No markup, no line breaks, and no more than a line of it."""
-    assert in_short(text, kind) == said
+    assert summary(text, kind) == said
 
 
 def test_json_and_plain_words_are_no_page() -> None:

@@ -50,7 +50,7 @@ OUTSIDE = {
 # which of our modules may know which library
 KNOWS = {
     "aiohappyeyeballs": {"comfy.websocket"},
-    "aiohttp": {"comfy.client", "sim.http.server"},
+    "aiohttp": {"comfy.download", "comfy.translation", "comfy.transport", "sim.http.server"},
     "apprise": {"report.notify"},
     "filelock": {"dataset.lock"},
     "numpy": {"images.phash", "images.phash_index"},
@@ -73,7 +73,7 @@ KNOWS = {
     "wakepy": {"cli.run"},
     "websockets": {"comfy.websocket"},
     "yaml": {"report.trainers.ai_toolkit"},
-    "yarl": {"comfy.client"},
+    "yarl": {"comfy.download", "comfy.transport"},
 }
 
 

@@ -28,7 +28,7 @@ class Slow(Client):
         super().__init__(f"http://server-{number}")
         self._crowd = crowd
 
-    async def remaining(self) -> int:
+    async def queue_depth(self) -> int:
         self._crowd.now += 1
         self._crowd.most = max(self._crowd.most, self._crowd.now)
         for _ in range(SERVERS):

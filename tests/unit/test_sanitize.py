@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 
 import pytest
@@ -18,7 +17,6 @@ from reggen.comfy.sanitize import (
     is_name,
     is_number,
     parse_json,
-    secret_forms,
 )
 
 
@@ -99,11 +97,3 @@ def test_a_body_that_cannot_be_unpacked_is_said() -> None:
         list(Unpacker("gzip").feed(b"no gzip"))
     with pytest.raises(Unacceptable, match="packed its answer as 'br'"):
         Unpacker("br")
-
-
-def test_a_secret_is_known_in_every_form_it_is_quoted_in() -> None:
-    """Whole, its words, and as JSON writes it; short words are none."""
-    words = secret_forms(['Bearer s3c"ret', "on"])
-    assert words[0] == json.dumps('Bearer s3c"ret')[1:-1]
-    assert {"Bearer", 's3c"ret', 's3c\\"ret', 'Bearer s3c"ret'} <= set(words)
-    assert "on" not in words

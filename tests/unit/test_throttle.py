@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from reggen.comfy.throttle import Throttle, is_limit
+from reggen.comfy.throttle import Throttle, is_limit, is_worth_repeating
 from reggen.errors import HttpStatusError
 
 
@@ -15,12 +15,12 @@ def limit(status: int = 429, wait: float = 0.0) -> HttpStatusError:
 
 
 @pytest.mark.parametrize(
-    ("status", "question", "limited"),
+    ("status", "query", "limited"),
     [(429, True, True), (429, False, True), (503, True, True), (503, False, False), (502, True, False)],
 )
-def test_a_limit_is_told_from_a_failure(status: int, *, question: bool, limited: bool) -> None:
+def test_a_limit_is_told_from_a_failure(status: int, *, query: bool, limited: bool) -> None:
     """429 always is one, 503 to a question may be one; a post that got 503 may have arrived."""
-    assert is_limit(limit(status), question=question) == limited
+    assert is_limit(limit(status), is_query=query) == limited
 
 
 def test_nothing_waits_where_nothing_was_limited() -> None:
@@ -79,5 +79,6 @@ def test_answers_bring_the_pace_back() -> None:
 def test_a_long_wait_is_left_to_whoever_asked(wait: float, *, soon: bool) -> None:
     """A server that wants a minute and a half is not asked again meanwhile, nor are others kept waiting so long."""
     throttle = Throttle()
-    assert throttle.limited(limit(wait=wait), 0.0) == soon
+    throttle.limited(limit(wait=wait), 0.0)
+    assert is_worth_repeating(limit(wait=wait)) == soon
     assert throttle.wait(0.0) == min(2.0, max(0.25, wait))
