@@ -1,4 +1,4 @@
-"""A web server of a test's own: whatever its handler says, at an address of its own."""
+"""A web server of a test's own, on a free port."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_AT_ONCE = 0.001
+"""Seconds in which handlers may end of themselves; aiohttp takes 0 for "no limit"."""
+
 
 @asynccontextmanager
 async def answering(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """The address of a server that answers everything by this handler."""
+    """Serve every request with this handler; the server's address."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_AT_ONCE)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,9 @@ from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunEvent
 
+_TESTS_PER_CORE = 3
+"""Workers of `-n auto` for each core: most tests spend most of their time waiting."""
+
 settings.register_profile("reggen", deadline=None)  # a busy machine is no failure
 settings.load_profile("reggen")
 
@@ -39,6 +43,14 @@ NOWHERE = "http://127.0.0.1:9"
 """Nobody listens there: a job that names no server would talk to a ComfyUI that somebody uses on this machine."""
 
 JobMaker = Callable[..., Job]
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """Start more workers than there are cores, unless the environment says how many."""
+    cores = yield
+    return cores if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else cores * _TESTS_PER_CORE
+
 
 _OURS = str(Path(reggen.__file__).parent)
 _MAY_BLOCK = {

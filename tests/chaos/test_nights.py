@@ -10,8 +10,11 @@ from tests.chaos.campaign import Work, nights
 from tests.chaos.nights import EXCLUDED, night
 
 NIGHTS: list[Work] = [*((seed, "cli") for seed in range(1, 9)), *((seed, "inprocess") for seed in range(1, 151))]
-SHARES = 8  # each in a process of its own, which has some twenty of them at once; the suite lives through two at a time
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
+SHARES = 4  # each in a process of its own, which has some twenty nights at once
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process"),
+    pytest.mark.xdist_group("nights"),  # one share at a time: each is as much as a core can do
+]
 
 
 @pytest.mark.timeout(300)

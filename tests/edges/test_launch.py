@@ -510,7 +510,5 @@ def test_a_killed_process_takes_its_family_along() -> None:
     """Also those that left its group, where groups are not what a process is killed by."""
     with a_family() as (parent, child):
         kill_tree(parent)
-        begun = time.monotonic()
         while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() - begun < 10
             time.sleep(0.01)

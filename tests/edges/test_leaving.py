@@ -32,7 +32,7 @@ from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunStarted, Scanning
 from reggen.sim import Settings, paint, serve
-from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
+from tests.conftest import NOWHERE, RUN_PACE, JobMaker, Told, eventually, filled
 
 HERE = Path()
 
@@ -44,7 +44,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
     def inspect(*_: object) -> None:
         asked.set()
-        release.wait(30)
+        release.wait()
 
     monkeypatch.setattr(reconcile, "inspect", inspect)
     yield asked
@@ -86,11 +86,9 @@ async def test_one_ctrl_c_ends_a_reconciliation_and_the_next_run_goes_on_there(
     by_hand(one := job(dataset={"count": 150}), 150)
     task = await begun(one, control := RunControl())
     await eventually(lambda: rows(one) >= 3)
-    at = time.monotonic()
     control.interrupt()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - at < 1.5
     assert 3 <= rows(one) < 100
     monkeypatch.setattr(reconcile, "inspect", quick)
     told = await filled(one)
@@ -122,18 +120,16 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
 
 
 async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threading.Event) -> None:
-    """The thread is left where it hangs; nothing else is asked of that disk."""
+    """The thread is left where it hangs, whatever the limit; nothing else is asked of that disk."""
     by_hand(one := job(dataset={"count": 3}), 3)
-    task = await begun(one, control := RunControl())
+    task = await begun(one, control := RunControl(), replace(RUN_PACE, leaving=3600.0))
     await eventually(stuck.is_set)
-    at = time.monotonic()
     control.interrupt()
     await asyncio.sleep(0.05)
     assert not task.done()
     control.interrupt()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - at < 1.5
 
 
 async def test_the_first_ctrl_c_waits_no_longer_than_it_says(job: JobMaker, stuck: threading.Event) -> None:
@@ -233,15 +229,15 @@ async def test_who_asks_again_while_prompts_are_taken_back_is_told_what_was_made
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
 async def test_the_command_hears_ctrl_c_while_it_reconciles(job: JobMaker, tmp_path: Path) -> None:
-    """The real command over 1,500 images that have no row: one SIGINT, exit 130, most of them left for later."""
-    by_hand(one := job(dataset={"count": 1500}), 1500)
+    """The real command over 600 images that have no row: one SIGINT, exit 130, most of them left for later."""
+    by_hand(one := job(dataset={"count": 600}), 600)
     file = tmp_path / "job.toml"
     file.write_text(
-        f"[dataset]\nroot = '{one.dataset.root.as_posix()}'\nclass = 'thing'\ncount = 1500\n[sampling]\n"
+        f"[dataset]\nroot = '{one.dataset.root.as_posix()}'\nclass = 'thing'\ncount = 600\n[sampling]\n"
         "checkpoint = 'a.safetensors'\nwidth = 64\nheight = 64\n[prompts]\npositive = 'a cat'\nnegative = ''\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "reggen", "run", str(file)]
+    command = [sys.executable, "-m", "reggen", "run", str(file), "--server", NOWHERE]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         await eventually(lambda: rows(one) >= 5, 30)
@@ -252,7 +248,7 @@ async def test_the_command_hears_ctrl_c_while_it_reconciles(job: JobMaker, tmp_p
             process.kill()
     assert process.returncode == 130, said.decode()
     assert "Traceback" not in said.decode()
-    assert rows(one) < 1500
+    assert rows(one) < 600
 
 
 # ---- the threads themselves

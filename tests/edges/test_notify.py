@@ -15,6 +15,7 @@ from reggen.errors import JobError, NoUsableServer
 from reggen.job.models import Notify
 from reggen.progress import RunPaused, ServersAwaited
 from reggen.report.notify import Notices
+from tests.answering import answering
 from tests.conftest import eventually
 
 
@@ -27,15 +28,8 @@ async def mailbox(status: int = 200) -> AsyncIterator[tuple[str, list[dict[str, 
         letters.append(await request.json())
         return web.Response(status=status)
 
-    app = web.Application()
-    app.router.add_post("/{path:.*}", post)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"json://127.0.0.1:{runner.addresses[0][1]}/s3cret", letters
-    finally:
-        await runner.cleanup()
+    async with answering(post) as url:
+        yield f"{url.replace('http', 'json')}/s3cret", letters
 
 
 def notices(*urls: str, **environ: str) -> Notices:

@@ -73,9 +73,7 @@ async def test_a_refusal_is_told_within_seconds_at_the_pace_of_the_night() -> No
             prompt = group.create_task(run(session))
             await eventually(lambda: session.in_flight == 1)
             sim.lock(LAST, 401)
-            begun = time.monotonic()
             await eventually(lambda: not session.up, limit=15.0)
-            assert time.monotonic() - begun < 15.0
             sim.lock(0, 401)
             await prompt
             for task in tasks:

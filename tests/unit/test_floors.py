@@ -78,11 +78,9 @@ KNOWS = {
 
 
 MODULES = dict(rooms.modules(ROOT))
+KNOWN = frozenset(f"reggen.{name}" for name in MODULES)
+IMPORTS = {name: set(rooms.imports(file, KNOWN)) for name, file in MODULES.items()}
 GRAPH = rooms.module_graph(ROOT)
-
-
-def imports(module: str) -> set[str]:
-    return set(rooms.imports(MODULES[module], frozenset(f"reggen.{name}" for name in MODULES)))
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -104,7 +102,7 @@ def test_every_package_has_a_floor() -> None:
 @pytest.mark.parametrize("module", [name for name in MODULES if rooms.package(name) in PURE])
 def test_pure_packages_touch_nothing_outside(module: str) -> None:
     """What these packages answer follows from what they are given: they read no file, no clock and no chance."""
-    assert imports(module) & OUTSIDE == set()
+    assert IMPORTS[module] & OUTSIDE == set()
 
 
 def below_the_engine(module: str) -> bool:
@@ -126,14 +124,14 @@ def test_below_the_engine_no_function_takes_the_whole_job(module: str) -> None:
 
 def test_every_library_is_in_the_table() -> None:
     """A library that the project takes up is given its place before it lands."""
-    outside = {rooms.package(name) for module in MODULES if rooms.package(module) != "sim" for name in imports(module)}
+    outside = {rooms.package(name) for module in MODULES if rooms.package(module) != "sim" for name in IMPORTS[module]}
     assert outside - {"reggen", *sys.stdlib_module_names} <= set(KNOWS)
 
 
 @pytest.mark.parametrize("library", KNOWS)
 def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
     """Each outside thing is owned by one module, so that replacing it touches one file."""
-    knowing = {module for module in MODULES if library in map(rooms.package, imports(module))}
+    knowing = {module for module in MODULES if library in map(rooms.package, IMPORTS[module])}
     assert knowing == KNOWS[library]
 
 

@@ -14,7 +14,7 @@ from tests.style.figures import ROOT, read, table
 from tests.style.limits import asks, breaches, names_twice
 from tests.style.source import Function, Module, measure
 
-KNOWN = {"long": 10, "wide": 13, "deep": 13, "methods": 9, "twin": 0, "prose": 313}
+KNOWN = {"long": 7, "wide": 12, "deep": 11, "methods": 6, "twin": 0, "prose": 200}
 """How often each limit is still broken in reggen/. These numbers only ever go down."""
 
 

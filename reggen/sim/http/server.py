@@ -24,6 +24,8 @@ from reggen.sim.machine import Sim
 from reggen.sim.settings import Settings
 
 _LARGEST_REQUEST = 100 * 2**20
+_AT_ONCE = 0.001
+"""Seconds in which handlers may end of themselves; aiohttp takes 0 for "no limit"."""
 
 
 class WebPort:
@@ -45,7 +47,7 @@ class WebPort:
         self._sim = sim
         app = web.Application(client_max_size=_LARGEST_REQUEST)
         app.router.add_route("*", "/{tail:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.0)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_AT_ONCE)
         await self._runner.setup()
         try:
             site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls, reuse_address=True)
