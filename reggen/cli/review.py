@@ -207,7 +207,7 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     from reggen.diagnosis.scope import DoctorOptions
 
     dataset, training = job.dataset, job.training
-    words = [block.words for block in job.classes] or [dataset.class_tokens]
+    words = [block.tokens for block in job.classes] or [dataset.class_tokens]
     question = DoctorOptions(
         dataset.root,
         train,

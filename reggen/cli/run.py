@@ -22,7 +22,7 @@ from reggen.errors import COMPLETE, STOPPED, TIME_UP, JobError, Problem, ReggenE
 if TYPE_CHECKING:
     from reggen.engine.control import RunControl
     from reggen.engine.summary import Summary
-    from reggen.job.models import ClassDataset, Dataset
+    from reggen.job.dataset import ClassDataset, Dataset
     from reggen.prepare.prepared_job import PreparedJob
     from reggen.progress import RunEvent
 
@@ -96,7 +96,7 @@ async def _fill(
 
     from reggen.engine.control import Observers, RunOptions
     from reggen.engine.fill import fill_dataset
-    from reggen.job.models import Notify
+    from reggen.job.servers import Notify
     from reggen.report.closing import format_closing, write_report
     from reggen.report.console import Display
     from reggen.report.notify import Notices

@@ -17,7 +17,7 @@ from reggen.cli.process_limits import allow_many_files
 from reggen.errors import JobError, Problem
 
 if TYPE_CHECKING:
-    from reggen.job.models import Server
+    from reggen.job.servers import Server
 
 
 _PORTS = 65_536

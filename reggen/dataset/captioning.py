@@ -15,7 +15,8 @@ from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import LEDGER, Ledger, Row
 from reggen.dataset.lock import locked
 from reggen.dataset.reconcile import demand_filled
-from reggen.job.models import Captions, Dataset
+from reggen.job.dataset import Dataset
+from reggen.job.models import Captions
 from reggen.planning.plan import Plan
 from reggen.prompts.guard import Guard
 

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 from reggen.dataset.ledger import Ledger, Row
 from reggen.dataset.storage import storage_errors
 from reggen.files import flush_folder, replacing
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 
 _COLUMNS = ("file_name", "text", "negative", "seed", "width", "height", "checkpoint")
 _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x7f\x85\u2028\u2029"}  # JSON lets them stand; readers do not

@@ -19,7 +19,7 @@ from reggen.dataset.part import Part
 from reggen.dataset.storage import storage_errors
 from reggen.files import flush_folder, free_name
 from reggen.images.formats import OutputFormat
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 
 
 class Folder:

@@ -21,7 +21,7 @@ from reggen.dataset.reconcile import demand_filled
 from reggen.dataset.slot_files import SlotFiles
 from reggen.dataset.storage import storage_errors
 from reggen.errors import JobError, Problem
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 from reggen.planning.plan import Plan
 
 _MOST = 1_000_000  # numbers in one range

@@ -11,7 +11,8 @@ from reggen.comfy.client import Client, Timeouts
 from reggen.comfy.tls import HOW_TO_COPY, fingerprint
 from reggen.engine.threads import Threads
 from reggen.errors import JobError, Problem
-from reggen.job.models import Limits, Server
+from reggen.job.models import Limits
+from reggen.job.servers import Server
 
 _SEPARATORS = set("\r\n\0")  # of lines: in a header's value they would begin another header
 

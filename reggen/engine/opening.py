@@ -20,7 +20,7 @@ from reggen.dataset.salvage import replaced
 from reggen.engine.requirements import demand_room, duplicates_of, lasting
 from reggen.engine.threads import Threads
 from reggen.engine.timings import EngineTimings
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 from reggen.prepare.prepared_job import PreparedJob
 
 

@@ -9,7 +9,8 @@ from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.errors import StorageError
-from reggen.job.models import Checks, Dataset
+from reggen.job.dataset import Dataset
+from reggen.job.models import Checks
 
 
 def lasting(dataset: Dataset, *, rehearsal: bool = False) -> dict[str, object]:

@@ -11,7 +11,7 @@ from reggen.backoff import full_jitter
 from reggen.comfy.session import ServerSession
 from reggen.dataset.folder import Folder
 from reggen.engine.timings import EngineTimings
-from reggen.job.models import Server
+from reggen.job.servers import Server
 from reggen.launch.launcher import Launch, Launched, LaunchError
 from reggen.scheduler.fleet import Fleet
 

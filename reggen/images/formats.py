@@ -20,7 +20,7 @@ from PIL import Image, PngImagePlugin
 
 from reggen.geometry import Size, size_text
 from reggen.images.decode import PNG_SIGNATURE, eight_bit
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 
 DESCRIPTION = 0x010E
 """The EXIF tag ImageDescription, which holds reggen's note."""

@@ -1,1 +1,1 @@
-"""What is asked for: the job file, its models, and the problems that it can have."""
+"""The job file: its models, how it is read, and the problems it can have."""

@@ -1,4 +1,7 @@
-"""What is missing from a job file, or too much, only in view of what else it says. Pure; reads the raw tables."""
+"""Checks of a job file that need more than one table: a key that is missing, or too much, because of another. Pure.
+
+They read the raw tables, so that they can be reported beside the problems inside a table.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +10,75 @@ from typing import Any
 
 from reggen.errors import Problem
 
-
-def gaps(document: Mapping[str, Any]) -> list[Problem]:
-    """What is missing only in view of what else the job says."""
-
-    def section(name: str) -> Mapping[str, Any]:
-        found = document.get(name)
-        return found if isinstance(found, Mapping) else {}
-
-    sampling, problems = section("sampling"), []
-    if not document.get("workflow"):
-        hint = "the built-in workflow needs it"
-        if "checkpoint" not in sampling:
-            problems.append(Problem("sampling.checkpoint", "is missing", hint))
-        elsewhere = "from" in section("prompts") or _all_have_prompts(document)
-        if "positive" not in section("prompts") and not elsewhere:
-            problems.append(Problem("prompts.positive", "is missing", hint))
-    if ("width" in sampling) != ("height" in sampling):
-        problems.append(Problem("sampling", "width and height are given together or not at all"))
-    if sampling.get("size") and section("matrix").get("size"):
-        hint = "leave one of the two out"
-        problems.append(
-            Problem("matrix.size", "stands beside sampling.size = 'match': sizes come from one place", hint)
-        )
-    return [*problems, *_unmatched(document), *_classless(document)]
+_FROM_TRAINING = (
+    ("dataset", "count", "match"),
+    ("sampling", "size", "match"),
+    ("prompts", "from", "captions"),
+    ("captions", "write", "training"),
+)
+"""Tables and keys, with the value that is taken from the training set."""
 
 
-def _all_have_prompts(document: Mapping[str, Any]) -> bool:
+def cross_check(document: Mapping[str, Any]) -> list[Problem]:
+    """The problems between the tables of a job file; tables of a wrong type are passed over."""
+    return [
+        *_without_workflow(document),
+        *_sizes(document),
+        *_without_training(document),
+        *_class_tokens(document),
+    ]
+
+
+def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = document.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _without_workflow(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """The built-in workflow has neither a checkpoint nor a prompt of its own."""
+    if document.get("workflow"):
+        return
+    hint = "the built-in workflow needs it"
+    if "checkpoint" not in _table(document, "sampling"):
+        yield Problem("sampling.checkpoint", "is missing", hint)
+    prompts = _table(document, "prompts")
+    if not ("positive" in prompts or "from" in prompts or _all_classes_have_prompts(document)):
+        yield Problem("prompts.positive", "is missing", hint)
+
+
+def _all_classes_have_prompts(document: Mapping[str, Any]) -> bool:
     blocks = document.get("class")
     if not isinstance(blocks, list | tuple) or not blocks:
         return False
     return all(isinstance(one, Mapping) and one.get("positive") for one in blocks)
 
 
-def _unmatched(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """What wants a training set where there is none."""
+def _sizes(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """The size comes from one place, and whole."""
+    sampling = _table(document, "sampling")
+    if ("width" in sampling) != ("height" in sampling):
+        yield Problem("sampling", "width and height are given together or not at all")
+    if sampling.get("size") and _table(document, "matrix").get("size"):
+        problem = "stands beside sampling.size = 'match'; sizes come from one place"
+        yield Problem("matrix.size", problem, "leave one of the two out")
+
+
+def _without_training(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Some values are taken from the training set, so there must be one."""
     if document.get("training"):
         return
-    wanting = (
-        ("dataset", "count", "match"),
-        ("sampling", "size", "match"),
-        ("prompts", "from", "captions"),
-        ("captions", "write", "training"),
-    )
-    for section, key, value in wanting:
-        found = document.get(section)
-        if isinstance(found, Mapping) and found.get(key) == value:
-            yield Problem(f"{section}.{key}", f"{value!r} needs the training set", "add [training] with its folder")
+    for table, key, value in _FROM_TRAINING:
+        if _table(document, table).get(key) == value:
+            yield Problem(f"{table}.{key}", f"{value!r} needs the training set", "add [training] with its folder")
 
 
-def _classless(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """The class tokens stand in [dataset] or in [[class]] blocks, one of them."""
+def _class_tokens(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """The class tokens stand in [dataset] or in [[class]] blocks, in one of the two."""
     dataset, blocks = document.get("dataset"), document.get("class")
     if not isinstance(dataset, Mapping):
         return
-    words = dataset.get("class")
-    blocks = blocks if isinstance(blocks, list | tuple) else ()
-    if not words and not blocks:
+    in_dataset, in_blocks = bool(dataset.get("class")), isinstance(blocks, list | tuple) and bool(blocks)
+    if not in_dataset and not in_blocks:
         yield Problem("dataset.class", "is missing")
-    if words and blocks:
+    if in_dataset and in_blocks:
         yield Problem("dataset.class", "stands beside [[class]] blocks", "name the class in one of the two places")

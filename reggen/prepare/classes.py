@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from reggen.errors import JobError, Problem
-from reggen.job.models import ClassBlock, ClassDataset, Job, Prompts
+from reggen.job.dataset import ClassDataset
+from reggen.job.models import ClassBlock, Job, Prompts
 from reggen.planning.plan import first_seed
 from reggen.training.training_set import TrainingSet
 
@@ -30,13 +31,13 @@ def classes_of(job: Job, training_set: TrainingSet | None) -> Iterator[JobClass]
     counts = _shared(total, [Fraction(str(block.share)) for block in blocks])
     for number, (block, count) in enumerate(zip(blocks, counts, strict=True)):
         if count < 1:
-            problem = Problem("class", f"{block.words!r} gets none of {total} images", "raise the count or its share")
+            problem = Problem("class", f"{block.tokens!r} gets none of {total} images", "raise the count or its share")
             raise JobError("the job", (problem,))
-        share = (f"{count:,} of {total:,} for {block.words!r}, by its share",) if len(blocks) > 1 else ()
+        share = (f"{count:,} of {total:,} for {block.tokens!r}, by its share",) if len(blocks) > 1 else ()
         yield JobClass(
-            job.dataset.of_class(block.words, count),
+            job.dataset.of_class(block.tokens, count),
             _prompts_of(job.prompts, block),
-            first_seed(job.sampling.seed, block.words, number),
+            first_seed(job.sampling.seed, block.tokens, number),
             (*arithmetic, *share),
         )
 

@@ -16,21 +16,9 @@ from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.errors import JobError
 from reggen.geometry import Size
 from reggen.images.check import CheckSettings
-from reggen.job.models import (
-    Captions,
-    Checks,
-    ClassDataset,
-    Dataset,
-    Guarding,
-    ImageSize,
-    Job,
-    Limits,
-    Notify,
-    Prompts,
-    Server,
-    Training,
-    Workflow,
-)
+from reggen.job.dataset import ClassDataset, Dataset
+from reggen.job.models import Captions, Checks, Guarding, ImageSize, Job, Limits, Prompts, Training, Workflow
+from reggen.job.servers import Notify, Server
 from reggen.planning.plan import CHECKED, Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample, WorkflowDefaults
 from reggen.prepare import forbidden_words, trainer_warnings

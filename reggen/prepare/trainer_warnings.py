@@ -10,7 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from reggen.dataset.caption_files import CAPTIONS
-from reggen.job.models import Captions, Dataset, Training
+from reggen.job.dataset import Dataset
+from reggen.job.models import Captions, Training
 from reggen.planning.prompt_source import PromptSettings
 from reggen.prompts import spelling
 from reggen.training.training_set import TrainingSet

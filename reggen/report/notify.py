@@ -11,7 +11,7 @@ from typing import Any
 
 from reggen.engine.summary import Summary
 from reggen.errors import JobError, Problem, ReggenError
-from reggen.job.models import Notify
+from reggen.job.servers import Notify
 from reggen.progress import RunEvent, RunPaused, ServersAwaited
 
 _LIMIT = 30.0  # seconds for one notice

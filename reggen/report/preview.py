@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from reggen.dataset.folder import Folder
 from reggen.engine.preflight import ServerCheck
 from reggen.engine.requirements import lasting, mib
-from reggen.job.models import Dataset, ImageSize, Server
+from reggen.job.dataset import Dataset
+from reggen.job.models import ImageSize
+from reggen.job.servers import Server
 from reggen.planning.plan import CHECKED, Plan, Sample, choice_counts
 from reggen.prepare.prepared_job import PreparedJob
 from reggen.report.status import conflicts, state_of

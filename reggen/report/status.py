@@ -11,7 +11,7 @@ from reggen.dataset.ledger import LEDGER, Ledger
 from reggen.dataset.lock import lock_holder
 from reggen.dataset.reconcile import Comparison, demand_filled
 from reggen.errors import Problem, StorageError
-from reggen.job.models import ClassDataset
+from reggen.job.dataset import ClassDataset
 
 _SHOWN = 20
 _SMALL = 32 << 20  # bytes of a ledger of some 40,000 images: a fifth of a second

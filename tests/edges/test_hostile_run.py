@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from reggen.job.models import Server
+from reggen.job.servers import Server
 from reggen.sim import Fault, Script, Settings, serve
 from reggen.sim.faults.hostile import ODD
 from tests.answering import answering

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from reggen.engine.summary import EmptySlot, Summary
 from reggen.errors import JobError, NoUsableServer
-from reggen.job.models import Notify
+from reggen.job.servers import Notify
 from reggen.progress import RunPaused, ServersAwaited
 from reggen.report.notify import Notices
 from tests.answering import answering

@@ -19,7 +19,7 @@ from reggen.comfy.history import ImageRef
 from reggen.comfy.tls import fingerprint
 from reggen.engine.clients import connected
 from reggen.errors import HttpStatusError, JobError, ServerError, Unreachable, UntrustedCertificate
-from reggen.job.models import Server
+from reggen.job.servers import Server
 from tests.answering import Handler, answering
 from tests.certificates import certificate
 from tests.conftest import JobMaker, filled

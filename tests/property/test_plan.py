@@ -6,7 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job
+from reggen.job.dataset import MAX_COUNT
+from reggen.job.models import SEED_LIMIT, Job
 from reggen.planning.plan import MAX_TAKES
 from tests.preparing import plan_of
 

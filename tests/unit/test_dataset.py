@@ -25,7 +25,7 @@ from reggen.dataset.slot_files import SlotFiles
 from reggen.dataset.storage import storage_errors
 from reggen.errors import BadImage, DatasetLocked, JobError, StorageError
 from reggen.images.check import CheckSettings
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 from reggen.planning.plan import Plan
 from reggen.sim import paint
 from tests.conftest import JobMaker

@@ -15,7 +15,7 @@ from reggen.dataset.exports import write_listings
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger, Row, now_utc
 from reggen.errors import StorageError
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 from tests.pictures import paint
 
 ODD = 'a girl, "smiling"\nsecond\r\nline\u2028\x85\x7fMädchen, 少女, 😀'

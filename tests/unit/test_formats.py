@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, PngImagePlugin
 from reggen.images.check import CheckSettings, inspect
 from reggen.images.formats import OutputFormat, convert, parameters_text
 from reggen.images.probe import read_header
-from reggen.job.models import Dataset
+from reggen.job.dataset import Dataset
 from reggen.sim import paint
 
 GRAPH, NOTE = '{"3": {"class_type": "KSampler"}}', '{"index": 3, "take": 1, "seed": 7}'

@@ -262,7 +262,7 @@ def test_with_a_workflow_checkpoint_and_prompt_may_be_its_own(tmp_path: Path):
             + 'size = "match"\n'
             + PROMPTS
             + "[matrix]\nsize = [[512, 512]]\n[training]\nfolder = 't'\n",
-            "matrix.size: stands beside sampling.size = 'match': sizes come from one place (leave one of the two out)",
+            "matrix.size: stands beside sampling.size = 'match'; sizes come from one place (leave one of the two out)",
         ),
         ("width = 512\n" + WHOLE, "width: is not a key of the job file (it belongs to sampling.width)"),
         (
@@ -305,14 +305,14 @@ def test_with_a_workflow_checkpoint_and_prompt_may_be_its_own(tmp_path: Path):
         (
             'servers = ["http://a/?token=s3cret"]\n' + WHOLE,
             (
-                "servers[0].url: an address ends before any ?; a token goes into headers = "
-                '{ Authorization = "Bearer ${TOKEN}" }, or under another name that is read there'
+                "servers[0].url: it must end before the ?; send a token as a header: headers = "
+                '{ Authorization = "Bearer ${TOKEN}" }, or under the name that the server reads'
             ),
         ),
-        ('servers = ["http://a/#x"]\n' + WHOLE, "servers[0].url: an address ends before any #"),
+        ('servers = ["http://a/#x"]\n' + WHOLE, "servers[0].url: it must end before the #"),
         (
             '[[servers]]\nurl = "http://a"\ncertificate = "server.pem"\n' + WHOLE,
-            "servers[0]: certificate goes with an address that begins with https://",
+            "servers[0]: certificate needs a url that begins with https://",
         ),
         (DATASET + SAMPLING + "[prompts]\npositive = []", "prompts.positive: a positive prompt must not be empty"),
         (WHOLE + "[limits]\nattempts = 0", "limits.attempts: 0: it should be greater than or equal to 1"),

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from reggen.job.models import MAX_COUNT, SEED_LIMIT, Job, Prompts
+from reggen.job.dataset import MAX_COUNT
+from reggen.job.models import SEED_LIMIT, Job, Prompts
 from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest, Sample, first_seed
 from reggen.planning.prompt_source import PromptSettings, PromptSource
 from tests.preparing import plan_of
