@@ -151,17 +151,17 @@ def doctor(
     said = {name: value for name, value in options.items() if value is not None}
     question = _of_job(job, train, config) if job else DoctorOptions(Path(folder), train, config, _buckets(config))
     if job and not job.classes:
-        question = replace(question, redo=_command("redo", folder, output))
+        question = replace(question, redo_command=_command("redo", folder, output))
     question = replace(
         question,
         bucketing=replace(question.bucketing, **said),
-        ending=question.ending if caption_extension is None else caption_extension,
+        caption_ending=question.caption_ending if caption_extension is None else caption_extension,
         find_forbidden=_finder(job, folder, tuple(forbid or ())),
         quick=quick,
     )
     known: dict[Path, Any] | None = {} if fix else None
     with _bar("examining") as tell:
-        found = examine(question, tell=tell, known=known)
+        found = examine(question, progress=tell, known=known)
     taken = 0
     if fix:
         before = _images(found)
@@ -214,12 +214,12 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
         config,
         _buckets(config),
         job.captions.extension if job.captions.write != "none" else ".caption",
-        expected=frozenset(f"{dataset.repeats}_{one}" for one in words),
-        alike=job.checks.duplicates,
+        expected_folders=frozenset(f"{dataset.repeats}_{one}" for one in words),
+        near_duplicates=job.checks.duplicates,
     )
     if training is None:
         return question
-    question = replace(question, bucketing=training.command_line_bucketing, ending=training.caption_extension)
+    question = replace(question, bucketing=training.command_line_bucketing, caption_ending=training.caption_extension)
     if (train and not training.folder) or (config and not training.config):  # whether it has buckets is another matter
         return replace(question, bucketing=replace(question.bucketing, enabled=config is None))
     return question if train or config else replace(question, train=training.folder, config=training.config)

@@ -32,9 +32,14 @@ class Recorded:
     why: str = ""
 
 
+def state_folder(class_folder: Path) -> Path:
+    """The folder of reggen's own files for a class folder: ledger, lock, rejected images."""
+    return class_folder.parent / ".reggen" / class_folder.name
+
+
 def recorded(folder: Path) -> Recorded:
-    """What is known of the images of a class folder. Raises StorageError for a disk that says no."""
-    state = folder.parent / ".reggen" / folder.name
+    """The recorded sums of the images of a class folder. Raises StorageError for a disk that says no."""
+    state = state_folder(folder)
     if lock_holder(state):
         return Recorded()
     try:
@@ -60,7 +65,7 @@ def _lost(file: Path) -> Recorded:
 def rehearsed(folder: Path) -> bool:
     """Does a class folder hold a rehearsal's pictures, as far as its ledger can be read?"""
     with suppress(StorageError):
-        if ledger := Ledger.read(folder.parent / ".reggen" / folder.name / LEDGER):
+        if ledger := Ledger.read(state_folder(folder) / LEDGER):
             with ledger:
                 return bool(ledger.fact("rehearsal"))
     return False

@@ -1,4 +1,4 @@
-"""What the doctor is asked, and where the trainer would look for it: the right level, or what is wrong with it."""
+"""The doctor's options, and the folders the trainer would read: the right level, or a finding that says it is wrong."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from reggen.training.training_set import TrainingSet, read_entries, read_trainin
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """What is examined, and as which trainer's options.
+    """The set to examine, and the trainer's options.
 
-    ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``ending`` are
-    the trainer's command line. ``quick`` reads headers only. ``expected`` names the class folders of the job
-    that makes the set, where one is known. ``alike``: pictures that look like another are sought, too, unless
-    ``quick``. ``find_forbidden`` says which forbidden word a text holds, or None. ``redo`` is the command that has
-    images made again, to which their numbers are added; empty where no job is known, or it has several classes.
+    ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``caption_ending``
+    are the trainer's command line. ``quick`` reads headers only. ``near_duplicates``: pictures that look like another
+    are sought, too, unless ``quick``. ``expected_folders`` are the names of the class folders of the job that makes
+    the set, where one is known. ``find_forbidden`` returns the forbidden word in a text, or None. ``redo_command``
+    has images made again when their numbers are added; empty where no job is known, or it has several classes.
     """
 
     folder: Path
     train: Path | None = None
     config: Path | None = None
     bucketing: Bucketing = field(default_factory=lambda: Bucketing((512, 512)))
-    ending: str = ".caption"
+    caption_ending: str = ".caption"
     quick: bool = False
-    alike: bool = True
-    expected: frozenset[str] | None = None
+    near_duplicates: bool = True
+    expected_folders: frozenset[str] | None = None
     find_forbidden: Callable[[str], str | None] | None = None
-    redo: str = ""
+    redo_command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the trainer reads. ``by_name``: the folders' names mean something, as they do without a config."""
+    """The folders the trainer reads. ``by_name``: folder names carry repeats and class tokens, as without a config."""
 
     root: Path
     entries: tuple[DatasetEntry, ...]
@@ -49,46 +49,52 @@ class Scope:
     findings: tuple[Finding, ...] = ()
     by_name: bool = True
 
+    @property
+    def train_images(self) -> list[Path]:
+        """The paths of the train images."""
+        return [image.path for image in self.training.images] if self.training else []
 
-def pointed(question: DoctorOptions) -> Scope:
+
+def find_scope(options: DoctorOptions) -> Scope:
     """Find the level and the folders. Raises JobError where there is nothing to examine, or no training to read."""
-    if not question.folder.is_dir():
-        raise JobError(str(question.folder), (Problem("", "there is no such folder"),))
-    if question.train and question.config:
-        raise JobError(str(question.config), (Problem("--config", "and --train say the same thing twice"),))
-    if problems := question.bucketing.problems():
-        raise JobError(str(question.folder), tuple(Problem("", f"kohya does not start: {one}") for one in problems))
-    return _by_config(question, question.config) if question.config else _by_folder(question)
+    if not options.folder.is_dir():
+        raise JobError(str(options.folder), (Problem("", "there is no such folder"),))
+    if options.train and options.config:
+        raise JobError(str(options.config), (Problem("--config", "give either --config or --train, not both"),))
+    if problems := options.bucketing.problems():
+        raise JobError(str(options.folder), tuple(Problem("", f"kohya does not start: {one}") for one in problems))
+    return _by_config(options, options.config) if options.config else _by_folder(options)
 
 
-def _by_folder(question: DoctorOptions) -> Scope:
-    root, reg, findings = _level(question.folder, question.ending)
+def _by_folder(options: DoctorOptions) -> Scope:
+    root, reg, findings = _level(options.folder, options.caption_ending)
     by_name = not reg or reg[0].folder != root  # a class folder may stand for the whole
     training, train = None, tuple[Subset, ...]()
-    if question.train:
-        training = read_training(question.train, None, bucketing=question.bucketing, caption_ending=question.ending)
-        train = subsets_in(question.train, question.ending, is_reg=False)
-    return Scope(root, (DatasetEntry(question.bucketing, effective((*train, *reg))),), training, findings, by_name)
+    if options.train:
+        ending = options.caption_ending
+        training = read_training(options.train, None, bucketing=options.bucketing, caption_ending=ending)
+        train = subsets_in(options.train, ending, is_reg=False)
+    return Scope(root, (DatasetEntry(options.bucketing, effective((*train, *reg))),), training, findings, by_name)
 
 
-def _by_config(question: DoctorOptions, config: Path) -> Scope:
-    entries = read_config(config, question.bucketing, question.ending)
-    training, here = read_entries(entries, str(config)), question.folder.resolve()
-    named = [subset.folder.resolve() for entry in entries for subset in entry.reg]
-    if any(here in {folder, *folder.parents} for folder in named):
-        return Scope(question.folder, entries, training, by_name=False)
-    root, reg, _ = _level(question.folder, question.ending)
+def _by_config(options: DoctorOptions, config: Path) -> Scope:
+    entries = read_config(config, options.bucketing, options.caption_ending)
+    training, folder = read_entries(entries, str(config)), options.folder.resolve()
+    reg_folders = [subset.folder.resolve() for entry in entries for subset in entry.reg]
+    if any(folder in {named, *named.parents} for named in reg_folders):
+        return Scope(options.folder, entries, training, by_name=False)
+    root, reg, _ = _level(options.folder, options.caption_ending)
     joined = replace(entries[0], subsets=effective((*entries[0].subsets, *reg)))
-    missing = Finding("not-in-config", (question.folder,))
+    missing = Finding("not-in-config", (options.folder,))
     return Scope(root, (joined, *entries[1:]), training, (missing,), by_name=False)
 
 
 def _level(folder: Path, ending: str) -> tuple[Path, tuple[Subset, ...], tuple[Finding, ...]]:
     """The folder that is --reg_data_dir and its class folders, from one that may be a level too low or too high."""
     reg = subsets_in(folder, ending, is_reg=True)
-    if any(image_names(subset.folder) for subset in reg):
+    if _hold_images(reg):
         return folder, reg, ()
-    finding = (Finding("level", (folder,), cure=level_hint(folder)),)
+    finding = (Finding("level", (folder,), own_remedy=level_hint(folder)),)
     if image_names(folder):
         if folder_name(folder.resolve().name):
             above = folder.parent if folder.name else folder.resolve().parent
@@ -96,6 +102,10 @@ def _level(folder: Path, ending: str) -> tuple[Path, tuple[Subset, ...], tuple[F
         return folder, (Subset(folder, 1, True, CaptionRules(with_dot(ending), folder.resolve().name)),), finding
     for below in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         inner = subsets_in(below, ending, is_reg=True)
-        if any(image_names(subset.folder) for subset in inner):
+        if _hold_images(inner):
             return below, inner, finding
     return folder, reg, finding
+
+
+def _hold_images(subsets: tuple[Subset, ...]) -> bool:
+    return any(image_names(subset.folder) for subset in subsets)

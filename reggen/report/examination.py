@@ -63,7 +63,7 @@ def _captions(folder: FolderReport) -> Iterator[str]:
     """How many from where, and of all but the commonest source which ones."""
     counts = folder.captions
     for source, count in sorted(counts.items()):
-        named = (name for name, its in folder.sources.items() if its is source)
+        named = (name for name, its in folder.caption_sources.items() if its is source)
         odd = source != counts.most_common(1)[0][0]
         yield f"{count:,} from {source}" + (f" ({_capped(list(islice(named, _SHOWN)), count)})" if odd else "")
 
@@ -166,7 +166,7 @@ def _folder_json(folder: FolderReport) -> dict[str, Any]:
         "slots": folder.slots,
         "uses": [folder.least, folder.most],
         "captions": dict(folder.captions),
-        "caption_sources": folder.sources,
+        "caption_sources": folder.caption_sources,
         "never_used": folder.unused,
         "buckets": _buckets_json(folder.buckets),
     }
@@ -184,5 +184,5 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "files": [str(file) for file in finding.files],
         "details": finding.details,
         "remedy": finding.remedy,
-        "mended_by_fix": finding.mended,
+        "fixed_by_fix": finding.fixable,
     }

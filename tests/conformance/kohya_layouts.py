@@ -26,7 +26,7 @@ class Layout:
     config: str = ""
 
     def options(self, root: Path) -> list[str]:
-        """As train_network.py is told."""
+        """The command line of train_network.py."""
         at = self.bucketing
         said = ["--resolution", f"{at.resolution[0]},{at.resolution[1]}", "--caption_extension", self.ending]
         said += ["--min_bucket_reso", str(at.min_reso), "--max_bucket_reso", str(at.max_reso)]
@@ -36,8 +36,8 @@ class Layout:
             return [*said, "--dataset_config", str(root / "dataset.toml")]
         return [*said, "--train_data_dir", str(root / "train"), "--reg_data_dir", str(root / self.reg)]
 
-    def question(self, root: Path) -> DoctorOptions:
-        """As the doctor is asked."""
+    def doctor_options(self, root: Path) -> DoctorOptions:
+        """The same for the doctor."""
         config = root / "dataset.toml" if self.config else None
         return DoctorOptions(root / self.reg, None if config else root / "train", config, self.bucketing, self.ending)
 

@@ -101,7 +101,7 @@ def as_asked(options: Bucketing) -> dict[str, Any]:
 def examined(layout: Layout, root: Path) -> tuple[DoctorReport | JobError, list[ImageUse]]:
     judged: list[ImageUse] = []
     try:
-        return examine(layout.question(root), each=judged.append), judged
+        return examine(layout.doctor_options(root), on_image=judged.append), judged
     except JobError as error:
         return error, []
 
@@ -148,8 +148,10 @@ def test_the_training_set_is_what_kohya_trains(layout: Layout, roots: dict[str, 
     answer = said["layouts"][LAYOUTS.index(layout)]
     if answer["start"]:
         return
-    question = layout.question(roots[layout.name])
-    found = read_training(question.train, question.config, bucketing=question.bucketing, caption_ending=question.ending)
+    options = layout.doctor_options(roots[layout.name])
+    found = read_training(
+        options.train, options.config, bucketing=options.bucketing, caption_ending=options.caption_ending
+    )
     mine = [[str(one.path), one.entry, False, one.repeats, one.caption, list(one.bucket)] for one in found.images]
     assert mine == [image for image in answer["images"] if not image[2]]
 

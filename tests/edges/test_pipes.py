@@ -13,7 +13,7 @@ import pytest
 
 from reggen.comfy.tls import fingerprint
 from reggen.dataset.captioning import rewrite
-from reggen.diagnosis import survey
+from reggen.diagnosis import inspection
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.scope import DoctorOptions
 from reggen.errors import BadImage, JobError
@@ -111,7 +111,7 @@ def test_nothing_that_looks_at_a_picture_waits_for_a_pipe(tmp_path: Path) -> Non
     assert in_time(lambda: probe.content_digest(file)) is None
     assert in_time(lambda: file_phash(file)) is None
     assert in_time(lambda: compare.first_match(other, [file])) is None
-    assert in_time(lambda: survey._is_other(file, b"")) is False
+    assert in_time(lambda: inspection._differs(file, b"")) is False
     with pytest.raises(BadImage, match=SAID):
         in_time(lambda: inspect(file, "a", CheckSettings(None)))
     with pytest.raises(OSError, match=SAID):

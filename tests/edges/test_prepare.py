@@ -218,7 +218,7 @@ async def test_a_matched_set_is_made_and_the_doctor_finds_nothing(matched: Match
         assert_sound(prepared)
     assert made.training is not None
     buckets = made.training.command_line_bucketing
-    found = examine(DoctorOptions(made.dataset.root, train, bucketing=buckets, ending=".txt"))
+    found = examine(DoctorOptions(made.dataset.root, train, bucketing=buckets, caption_ending=".txt"))
     assert list(found.findings) == []
     caption = (prepared.dataset.folder / "reg_002.txt").read_text(encoding="utf-8")
     assert caption == prepared.plan[1].positive

@@ -18,14 +18,14 @@ from typer.testing import CliRunner, Result
 from reggen.cli import app
 from reggen.cli.review import _command
 from reggen.dataset.ledger import LEDGER, Ledger, Row
-from reggen.diagnosis import survey
+from reggen.diagnosis import inspection
 from reggen.diagnosis.doctor import examine
+from reggen.diagnosis.duplicates import NearDuplicates
 from reggen.diagnosis.findings import KINDS, Severity
 from reggen.diagnosis.fixes import apply_fixes
+from reggen.diagnosis.inspection import InspectedImage
 from reggen.diagnosis.model import DoctorReport, TrainingStop
-from reggen.diagnosis.near_duplicates import NearDuplicates
 from reggen.diagnosis.scope import DoctorOptions
-from reggen.diagnosis.survey import Inspected
 from reggen.errors import DatasetLocked, JobError
 from reggen.images import probe
 from reggen.job.loader import load
@@ -131,8 +131,8 @@ def other_size(root: Path) -> Path:
         ("image-flat", lambda root: plain(root / GIRL / "grey.png", (90, 90, 90)), "grey.png"),
         ("image-ending", lambda root: paint(root / GIRL / "lies.png", kind="JPEG"), "lies.png"),
         ("image-turned", turned, "turned.jpg"),
-        ("image-twin", copied(f"{GIRL}/reg_002.png"), "zcopy.png"),
-        ("image-train-twin", copied("train/2_spyke girl/1.png"), "zcopy.png"),
+        ("image-duplicate", copied(f"{GIRL}/reg_002.png"), "zcopy.png"),
+        ("image-train-duplicate", copied("train/2_spyke girl/1.png"), "zcopy.png"),
         ("caption-empty", lambda root: write(root / GIRL / "reg_000.caption", ""), "reg_000.caption"),
         ("caption-not-utf8", latin, "reg_000.caption"),
         ("caption-blank", lambda root: write(root / GIRL / "reg_000.caption", " \na girl"), "reg_000.caption"),
@@ -176,7 +176,7 @@ def test_a_class_of_old_things_is_no_stray(root: Path) -> None:
 def test_a_folder_the_job_does_not_make_is_a_stray(root: Path) -> None:
     """Unless reggen keeps a state for it: another job's class."""
     paint(root / "reg" / "1_boy" / "a.png")
-    job = question(root, expected=frozenset({"1_girl"}))
+    job = question(root, expected_folders=frozenset({"1_girl"}))
     assert files(examine(job), "folder-stray") == ["1_boy"]
     (root / "reg" / ".reggen" / "1_boy" / "rejected").mkdir(parents=True)
     assert files(examine(job), "folder-stray") == ["1_boy"], "--fix set something of it aside, no more"
@@ -189,7 +189,7 @@ def test_beside_the_folder_of_a_job_every_other_one_is_a_stray(root: Path, name:
     """Whatever it is called: kohya trains on it. Several are named, all of them."""
     paint(root / "reg" / name / "a.png")
     paint(root / "reg" / "7_x" / "a.png")
-    found = examine(question(root, expected=frozenset({"1_girl"})))
+    found = examine(question(root, expected_folders=frozenset({"1_girl"})))
     assert sorted(files(found, "folder-stray")) == sorted([name, "7_x"])
 
 
@@ -415,7 +415,8 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("copy", COPIES)
 @pytest.mark.parametrize(
-    ("kind", "source"), [("image-like", f"{GIRL}/reg_003.png"), ("image-train-like", "train/8_spyke/reg_008.png")]
+    ("kind", "source"),
+    [("image-near-duplicate", f"{GIRL}/reg_003.png"), ("image-train-near-duplicate", "train/8_spyke/reg_008.png")],
 )
 def test_pictures_that_look_like_another_are_found(pictures: Path, kind: str, source: str, copy: str) -> None:
     """Of the set or of the training set; the later one is named, with the one it looks like and a remedy."""
@@ -432,15 +433,15 @@ def test_pictures_that_look_like_another_are_found(pictures: Path, kind: str, so
 def test_lookalikes_are_not_sought_where_nobody_minds_or_nothing_is_decoded(pictures: Path) -> None:
     """A job whose own gate is off, or --quick."""
     like(pictures / GIRL / "reg_003.png", pictures / GIRL / "reg_007.png", COPIES["JPEG"])
-    for more in ({"alike": False}, {"quick": True}):
-        assert files(examine(question(pictures, **more)), "image-like") == []
+    for more in ({"near_duplicates": False}, {"quick": True}):
+        assert files(examine(question(pictures, **more)), "image-near-duplicate") == []
 
 
 def test_the_oldest_pictures_are_forgotten_where_there_are_too_many() -> None:
     """Memory does not grow with the set."""
     likes = NearDuplicates((), 2)
     for n, own in enumerate((0, 0xFF, 0xFFFF)):
-        assert likes.seen(Path(f"{n}.png"), own) is None
+        assert likes.match_of(Path(f"{n}.png"), own) is None
     assert [path.name for path in likes._paths] == ["2.png", "1.png"]
 
 
@@ -452,14 +453,14 @@ def test_quick_reads_headers_only(root: Path) -> None:
     copied(f"{GIRL}/reg_002.png")(root)
     assert kinds(examine(question(root, quick=True))) & {k for k in KINDS if k.startswith("image")} == {
         "image-empty",
-        "image-twin",
+        "image-duplicate",
     }
 
 
 def test_progress_is_told_to_the_last_image(root: Path) -> None:
     """Done and total, in order."""
     steps: list[tuple[int, int]] = []
-    examine(question(root), tell=lambda done, total: steps.append((done, total)))
+    examine(question(root), progress=lambda done, total: steps.append((done, total)))
     assert steps == [(n, 4) for n in range(1, 5)]
 
 
@@ -468,7 +469,7 @@ def test_progress_is_told_to_the_last_image(root: Path) -> None:
     [
         ({"folder": Path("nowhere")}, "there is no such folder"),
         ({"bucketing": Bucketing((32, 32))}, "kohya does not start"),
-        ({"config": Path("x.toml")}, "say the same thing twice"),
+        ({"config": Path("x.toml")}, "give either --config or --train"),
     ],
 )
 def test_what_cannot_be_examined_is_told(root: Path, more: dict[str, object], word: str) -> None:
@@ -488,7 +489,7 @@ def test_fix_mends_what_loses_nothing(root: Path) -> None:
     write(folder / "torn_0064x0064_sd.npz", b"")
     plain(folder / "night.png")
     html(root)
-    known: dict[Path, Inspected] = {}
+    known: dict[Path, InspectedImage] = {}
     found = examine(question(root), known=known)
     assert all("girl" in done for done in apply_fixes(found))
     after = examine(question(root), known=known)
@@ -502,7 +503,7 @@ def test_fix_mends_what_loses_nothing(root: Path) -> None:
     ]
     assert (folder / "reg_002.caption").read_bytes() == b"a girl"
     aside = root / "reg" / ".reggen" / "1_girl" / "rejected"
-    assert sorted(file.name for file in aside.iterdir()) == ["night.0.png", "torn.0.caption", "torn.0.png"]
+    assert sorted(file.name for file in aside.iterdir()) == ["night.png", "torn.caption", "torn.png"]
 
 
 @pytest.fixture
@@ -534,13 +535,13 @@ def test_damage_that_changes_no_size_is_found_by_the_ledger(
     assert kinds(examine(question(made))) == set()
     harmed(made / GIRL / "reg_002.png", 0.6, content)
     monkeypatch.setattr(
-        survey, "read_pixels", lambda path: replace(probe.read_pixels(path), flaws=())
+        inspection, "read_pixels", lambda path: replace(probe.read_pixels(path), flaws=())
     )  # a decoder that is content
-    found = examine(question(made, redo="python -m reggen redo girl.toml"))
+    found = examine(question(made, redo_command="python -m reggen redo girl.toml"))
     assert files(found, "image-changed") == ["reg_002.png"]
     assert not found.well
     assert "python -m reggen redo girl.toml 2" in words(found)
-    assert as_json(found)["findings"][0]["mended_by_fix"] is True
+    assert as_json(found)["findings"][0]["fixed_by_fix"] is True
     assert [done for done in apply_fixes(found) if "rejected" in done]
     assert kinds(examine(question(made))) == {"uneven"}
 
@@ -608,7 +609,7 @@ def test_the_report_for_programs_is_json(root: Path) -> None:
     assert made["datasets"][0]["train_slots"] == 4
     assert made["folders"][0]["captions"] == {"class tokens": 5}
     assert made["findings"][0]["kind"] == "image-truncated"
-    assert made["findings"][0]["mended_by_fix"] is True
+    assert made["findings"][0]["fixed_by_fix"] is True
 
 
 def run(*arguments: object) -> Result:
