@@ -22,11 +22,11 @@ def assert_sound(job: Job | PreparedJob, plan: Plan | None = None, *, complete: 
     right one for its slot and take; nothing half-written is left.
     """
     folder, plan = Folder(job.dataset), plan or (plan_of(job) if isinstance(job, Job) else job.plan)
-    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    ledger = Ledger.read(folder.state)
     assert ledger is not None
     try:
-        done = list(ledger.walk("done", stop=len(plan)))
-        given_up = list(ledger.walk("given_up", stop=len(plan)))
+        done = list(ledger.slots.walk("done", stop=len(plan)))
+        given_up = list(ledger.slots.walk("given_up", stop=len(plan)))
     finally:
         ledger.close()
     settled = [row.idx for row in (*done, *given_up)]

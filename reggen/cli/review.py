@@ -45,13 +45,14 @@ def reject(
         raise JobError("the command line", (Problem("NUMBER", "is missing", "write 17, or 42-45"),))
     prepared = _one_class(prepare(load(job_file, None, output, None), job_file), of_class)
     if numbers:
-        done = rejecting.reject(prepared.dataset, prepared.plan, rejecting.slots(numbers, len(prepared.plan)), why)
-        if done.aside:
-            print(f"{len(done.aside)} set aside in .reggen: {', '.join(done.aside)}")
+        indices = rejecting.parse_slots(numbers, len(prepared.plan))
+        done = rejecting.reject(prepared.dataset, prepared.plan, indices, why)
+        if done.set_aside:
+            print(f"{len(done.set_aside)} set aside in .reggen: {', '.join(done.set_aside)}")
         if done.empty:
-            print(f"{len(done.empty)} had no image{'' if done.aside else ', so nothing was set aside'}: ", end="")
+            print(f"{len(done.empty)} had no image{'' if done.set_aside else ', so nothing was set aside'}: ", end="")
             print(", ".join(done.empty))
-        others = "others, with the same prompts and other seeds" if done.aside else "what is missing"
+        others = "others, with the same prompts and other seeds" if done.set_aside else "what is missing"
         print(f"The next run makes {others}:")
         print(f"  {_run_again(job_file, output, rehearsal=done.rehearsal)}")
     if purge:
@@ -80,16 +81,16 @@ def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_c
 def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None) -> None:
     """Write the captions of finished images anew, as captions.write says; what said something else is set aside."""
     stoppable()
-    from reggen.dataset.captioning import rewrite
+    from reggen.dataset.captioning import rewrite_captions
     from reggen.prepare.prepared_job import prepare
 
     prepared = _one_class(prepare(load(job_file, None, output, None), job_file), of_class)
-    done = rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
+    done = rewrite_captions(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
     print(f"{done.written.count:,} captions written")
-    if done.aside:
-        print(f"{done.aside.count:,} that said something else are kept in .reggen: {done.aside}")
-    if done.left:
-        print(f"{done.left.count:,} images keep what they have, for nobody knows their prompt: {done.left}")
+    if done.set_aside:
+        print(f"{done.set_aside.count:,} that said something else are kept in .reggen: {done.set_aside}")
+    if done.unknown:
+        print(f"{done.unknown.count:,} images keep what they have, for nobody knows their prompt: {done.unknown}")
 
 
 def _one_class(prepared_jobs: Sequence[PreparedJob], of_class: str | None) -> PreparedJob:

@@ -167,15 +167,8 @@ async def _in_time(write: Callable[[], None], file: Path) -> None:
 def _list(dataset: Dataset, count: int) -> None:
     """Write the lists of finished images that the job asks for."""
     from reggen.dataset.exports import write_listings
-    from reggen.dataset.ledger import Ledger
 
-    ledger = Ledger.read(dataset.state / "ledger.sqlite") if dataset.listings else None
-    if ledger is None:
-        return
-    try:
-        write_listings(dataset, ledger, count)
-    finally:
-        ledger.close()
+    write_listings(dataset, count)
 
 
 def _heeded() -> Collection[int]:

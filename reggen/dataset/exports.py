@@ -1,11 +1,11 @@
-"""Lists of the finished images for other programs: metadata.jsonl beside them, a CSV beside their folder. Blocking.
+"""Listings of the finished images for other programs: metadata.jsonl beside them, a CSV beside their folder. Blocking.
 
     root/
       1_anime_character/metadata.jsonl     Hugging Face's imagefolder looks for it there and nowhere else
       1_anime_character.csv                outside: some trainers take every file in the folder for an image
 
-Both name the images that are done, in slot order, with their caption and what they were made with. A list is
-written row by row, so a million images need no memory, and appears whole or not at all.
+Both name the images that are done, in slot order, with their caption and settings. A listing is written row by row, so
+a million images need no memory, and appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.rows import Row
 from reggen.dataset.storage import storage_errors
 from reggen.files import flush_folder, replacing
 from reggen.job.dataset import Dataset
@@ -28,12 +29,18 @@ _LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x7f\x85\u2028\u2029"} 
 Entry = dict[str, Any]
 
 
-def write_listings(dataset: Dataset, ledger: Ledger, count: int) -> list[Path]:
+def write_listings(dataset: Dataset, count: int) -> list[Path]:
     """Write what ``dataset.listings`` asks for, from the first ``count`` slots. Raises StorageError.
 
-    Returns the files, in the order asked for. An earlier list stays as it was when one cannot be written.
+    Returns the files, in the order asked for; none where there is no ledger yet. An earlier list stays as it was when
+    one cannot be written.
     """
-    return [_WRITERS[kind](dataset, ledger.walk("done", stop=count)) for kind in dict.fromkeys(dataset.listings)]
+    kinds = dict.fromkeys(dataset.listings)
+    ledger = Ledger.read(dataset.state) if kinds else None
+    if ledger is None:
+        return []
+    with ledger:
+        return [_WRITERS[kind](dataset, ledger.slots.walk("done", stop=count)) for kind in kinds]
 
 
 def _jsonl(dataset: Dataset, rows: Iterable[Row]) -> Path:
@@ -72,7 +79,7 @@ def _entries(dataset: Dataset, rows: Iterable[Row], below: str) -> Iterator[Entr
 
 
 def _replaced(dataset: Dataset, target: Path, write: Callable[[TextIO], None]) -> Path:
-    """Write a part file in the state folder, where no trainer counts it, and move it over the list there was."""
+    """Write a part file in the state folder, where no trainer counts it, and replace the earlier list by it."""
     part = dataset.state / f"{target.name}.part"
     with storage_errors("writing", target):
         with replacing(target, part=part, durable=True) as stream:

@@ -1,15 +1,15 @@
-"""What is already there: the ledger and the folder brought to agree. Blocking.
+"""Ledger and folder brought to agree, and the slots that are still missing. Blocking.
 
-By their names, before anything is asked of a server:
+By file names, before anything is asked of a server:
 
-- A row without its file: somebody deleted the image, which rejects it. The slot goes to its next take.
+- A row without its file: the image was deleted, which rejects it. The slot goes to its next take.
 - A file without its row: a crash between rename and row, or a set begun by hand. It is checked and adopted;
-  what fails the checks is set aside in ``rejected/``.
+  a file that fails the checks is moved to ``rejected/``.
 
-By their sizes, which takes long where there are very many, and may be done beside a run:
+By file sizes, which takes long for very many files and may be done beside a run:
 
-- A file that is not the one of its row any more: checked anew. Somebody may have mended it, or the disk broke it.
-  What was deleted since the names were looked at is seen, too.
+- A file of another size than its row says is checked again: it was edited, or the disk broke it. Files deleted since
+  the names were read are found, too.
 """
 
 from __future__ import annotations
@@ -23,167 +23,170 @@ from pathlib import Path
 
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import LEDGER, Ledger, Rejection, Row, now_utc
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.part import Part
+from reggen.dataset.rows import Rejection, Row, now_utc
 from reggen.dataset.slot_files import SlotFiles
-from reggen.errors import BadImage, LedgerDamaged
+from reggen.errors import BadImage
 from reggen.images.check import CheckSettings, Inspection, inspect
 from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest
 
-_WINDOW = 1024  # slots looked up in the ledger at a time
-_SETTLED, _UNKNOWN = -1, -2  # in place of a size
+_WINDOW = 1024  # slots read from the ledger at a time
+_SAME, _UNKNOWN = -1, -2  # in place of a size
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Slots of a ledger and a folder, by name: done and there, done but gone, there without being done."""
+    """Ledger and folder compared by file names: done slots with a file, done ones without, files of slots not done."""
 
-    settled: int
-    gone: list[int]
-    undone: list[int]
+    present: int
+    deleted: list[int]
+    unrecorded: list[int]
 
     @classmethod
     def of(cls, folder: Folder, ledger: Ledger, count: int) -> Comparison:
-        """Of the first ``count`` slots. Raises StorageError.
+        """Compare the first ``count`` slots. Raises StorageError.
 
-        The ledger is read first: a run beside this writes a row when the file is there.
+        The ledger is read first: a run at the same time writes a row only when its file is there.
         """
-        done = list(ledger.runs_done(count))
-        there, beyond = SlotFiles(folder).present(done[-1].stop if done else 0)
-        gone: list[int] = []
+        done = list(ledger.slots.done_ranges(count))
+        files, beyond = SlotFiles(folder).present(done[-1].stop if done else 0)
+        deleted: list[int] = []
         for run in done:
-            if there.count(1, run.start, run.stop) < len(run):
-                gone += (index for index in run if not there[index])
-            there[run.start : run.stop] = bytes(len(run))
-        undone = [index for index, mark in enumerate(there) if mark] if 1 in there else []
-        undone += sorted(index for index in beyond if 0 <= index < count)
-        return cls(sum(map(len, done)) - len(gone), gone, undone)
+            if files.count(1, run.start, run.stop) < len(run):
+                deleted += (index for index in run if not files[index])
+            files[run.start : run.stop] = bytes(len(run))
+        unrecorded = [index for index, mark in enumerate(files) if mark] if 1 in files else []
+        unrecorded += sorted(index for index in beyond if 0 <= index < count)
+        return cls(sum(map(len, done)) - len(deleted), deleted, unrecorded)
 
 
 @dataclass(slots=True)
 class Reconciled:
-    """What a run found, by name; each list is as short as its cause is rare."""
+    """Changes that a run found or made in its dataset, by file name. The lists are short: their causes are rare."""
 
     adopted: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     set_aside: list[str] = field(default_factory=list)  # "name reason"
-    captions: list[str] = field(default_factory=list)  # files that lay where an image's caption belongs
+    displaced: list[str] = field(default_factory=list)  # files in the place of an image or its caption, set aside
     ledger: str = ""  # the name under which a damaged ledger was set aside
 
 
 class Reconciliation:
-    """Brings ledger and folder to agree; an adopted file must be no duplicate, when asked. What it did: ``found``."""
+    """Brings the ledger and the folder of one dataset to agree. ``found`` says what it did so far."""
 
     def __init__(
         self,
         folder: Folder,
         ledger: Ledger,
-        plan: Plan,
         check_settings: CheckSettings,
         duplicates: Duplicates | None = None,
         *,
         stopped: Callable[[], bool] = lambda: False,
         looked: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> None:
-        """``stopped`` ends it between two images; what is done by then stands, and the next one goes on there.
+        """Prepare it. With ``duplicates`` a file is adopted only if it is none.
 
-        ``looked`` is told the images that were looked at, and all that are to be.
+        ``stopped`` is asked between two images and ends it; the next run continues there. ``looked`` is called with
+        the number of images checked so far and in all.
         """
-        self._stopped, self._looked = stopped, looked
-        self._folder, self._ledger, self.plan = folder, ledger, plan
+        self._folder, self._files, self._ledger = folder, SlotFiles(folder), ledger
         self._check_settings, self._duplicates = check_settings, duplicates
+        self._stopped, self._looked = stopped, looked
         self.found = Reconciled()
 
-    def by_name(self) -> None:
-        """Reject what was deleted, adopt what has no row. Raises StorageError."""
-        compared = Comparison.of(self._folder, self._ledger, len(self.plan))
-        rows = self._ledger.states(compared.undone)
-        self._reject_deleted(compared.gone)
-        files = self._files(compared.undone)
+    def by_name(self, plan: Plan) -> None:
+        """Reject the slots of deleted images, adopt files without a row. Raises StorageError."""
+        compared = Comparison.of(self._folder, self._ledger, len(plan))
+        rows = self._ledger.slots.states(compared.unrecorded)
+        self._reject_deleted(compared.deleted)
+        files = self._paths(compared.unrecorded)
         for number, (index, path) in enumerate(files.items(), 1):
             if self._stopped():
                 return
-            if _has_bytes(path):  # an empty file is none, and neither is a link to nowhere
-                self._take_in(index, rows[index][1] if index in rows else 0, path)
+            if _has_bytes(path):  # an empty file counts as missing, and so does a broken link
+                self._check(plan, index, rows[index][1] if index in rows else 0, path)
             self._looked(number, len(files))
 
-    def by_size(self, indices: Collection[int]) -> list[tuple[int, int]]:
-        """Check anew what is `differing`; slot and next take of those that are done no more. Raises StorageError."""
-        rows = self._ledger.states(sorted(indices))
-        files = {index: path for index, path in self._files(rows).items() if _has_bytes(path)}
+    def by_size(self, plan: Plan, indices: Collection[int]) -> list[tuple[int, int]]:
+        """Check what `changed_slots` returned; slot and next take of those no longer done. Raises StorageError."""
+        rows = self._ledger.slots.states(sorted(indices))
+        files = {index: path for index, path in self._paths(rows).items() if _has_bytes(path)}
         self._reject_deleted([index for index in rows if index not in files])
         for number, (index, path) in enumerate(files.items(), 1):
             if self._stopped():
                 return []
-            self._take_in(index, rows[index][1] + 1, path)
+            self._check(plan, index, rows[index][1] + 1, path)
             self._looked(number, len(files))
-        states = self._ledger.states(sorted(rows))
+        states = self._ledger.slots.states(sorted(rows))
         return [(index, take) for index, (state, take, _) in states.items() if state != "done"]
 
-    def _files(self, indices: Iterable[int]) -> dict[int, Path]:
-        """What lies in these slots, in order."""
-        return dict(sorted(SlotFiles(self._folder).paths(set(indices)).items()))
+    def _paths(self, indices: Iterable[int]) -> dict[int, Path]:
+        return dict(sorted(self._files.paths(set(indices)).items()))
 
     def _reject_deleted(self, indices: Sequence[int]) -> None:
         why, now = "the image was deleted", now_utc()
-        rows = self._ledger.states(indices)
-        self._ledger.turn_away(indices, why, now)
-        self._ledger.put(Row(index, "rejected", take + 1, name, now, why) for index, (_, take, name) in rows.items())
+        rows = self._ledger.slots.states(indices)
+        self._ledger.rejections.add_done(indices, why, now)
+        rejected = (Row(index, "rejected", take + 1, name, now, why) for index, (_, take, name) in rows.items())
+        self._ledger.slots.put(rejected)
         self.found.deleted += [name for _, _, name in rows.values()]
 
-    def _take_in(self, index: int, take: int, path: Path) -> None:
+    def _check(self, plan: Plan, index: int, take: int, path: Path) -> None:
         """Adopt a file as the image of its slot, or set it aside."""
         try:
-            check_settings = self._check_settings.for_size(self.plan[index].size)
-            finding = inspect(path, path.stem, check_settings, self._folder.ending)
+            finding = inspect(path, path.stem, self._check_settings.for_size(plan[index].size), self._folder.ending)
             if self._duplicates:
                 self._duplicates.demand_new(path.stem, index, path, finding.phashes)
         except BadImage as error:
-            self.found.set_aside.append(f"{path.name} {error.reason}")
-            self._folder.set_aside(path)
-            at = now_utc()
-            self._ledger.put([Row(index, "rejected", take, path.stem, at, error.reason)])
-            self._ledger.reject([Rejection(index, take, error.reason, at)])
+            self._reject_file(index, take, path, error.reason)
         else:
-            self._ledger.put([_adopt(self.plan, index, take, Part.of(path), finding)])
+            self._ledger.slots.put([_adopted(plan, index, take, Part.of(path), finding)])
             self.found.adopted.append(path.stem)
             if self._duplicates:
                 self._duplicates.add(index, finding.phash)
 
+    def _reject_file(self, index: int, take: int, path: Path, reason: str) -> None:
+        self.found.set_aside.append(f"{path.name} {reason}")
+        self._folder.set_aside(path)
+        now = now_utc()
+        self._ledger.slots.put([Row(index, "rejected", take, path.stem, now, reason)])
+        self._ledger.rejections.add([Rejection(index, take, reason, now)])
 
-def differing(folder: Folder, ledger: Path, count: int, stopped: Callable[[], bool] = lambda: False) -> list[int]:
-    """The done ones of the first ``count`` slots whose files are gone, or have another size than their rows say.
 
-    It only reads, and may do so beside a run; ``stopped`` ends it, with nothing found. Raises StorageError, and
+def changed_slots(folder: Folder, count: int, stopped: Callable[[], bool] = lambda: False) -> list[int]:
+    """The done ones of the first ``count`` slots whose file is missing or has another size than its row says.
+
+    It only reads, also beside a run; ``stopped`` ends it, and it returns nothing. Raises StorageError, and
     LedgerDamaged for any row that reggen never wrote.
     """
-    rows = Ledger.read(ledger)
-    if rows is None:
+    ledger = Ledger.read(folder.state)
+    if ledger is None:
         return []
-    done, left = array("q"), array("q")
-    try:
-        rows.verify()
-        for index, size in rows.sizes(count):
+    done, sizes = array("q"), array("q")  # two numbers for each image: lists would take five times as much
+    with ledger:
+        ledger.verify()
+        for index, size in ledger.slots.sizes(count):
             done.append(index)
-            left.append(_UNKNOWN if size is None else size)
-    finally:
-        rows.close()
+            sizes.append(_UNKNOWN if size is None else size)
     for number, (index, size) in enumerate(SlotFiles(folder).sizes()):
         if number % _WINDOW == 0 and stopped():
             return []
-        place = bisect_left(done, index)
-        if place < len(done) and done[place] == index and (left[place] == size or (left[place] == _UNKNOWN and size)):
-            left[place] = _SETTLED
-    return [index for index, size in zip(done, left, strict=True) if size != _SETTLED]
+        at = bisect_left(done, index)
+        if at < len(done) and done[at] == index and (sizes[at] == size or (sizes[at] == _UNKNOWN and size)):
+            sizes[at] = _SAME
+    return [index for index, size in zip(done, sizes, strict=True) if size != _SAME]
 
 
-def demand_filled(folder: Folder) -> None:
-    """Raise LedgerDamaged for a ledger of 0 bytes beside images: its rows are lost. Nobody may be creating it now."""
-    ledger = folder.state / LEDGER
-    with suppress(OSError):
-        emptied = ledger.is_file() and not ledger.stat().st_size
-        if emptied and folder.images.is_dir() and SlotFiles(folder).count_beyond(0):
-            raise LedgerDamaged(str(ledger), "opening the ledger", "it has 0 bytes, and there are images")
+def missing_requests(ledger: Ledger, plan: Plan) -> Iterator[PromptRequest]:
+    """The prompt requests of slots that are not done, read from the ledger window by window as they are consumed."""
+    window = plan.aligned(_WINDOW)
+    full = ledger.slots.full_windows(window)
+    for start in range(0, len(plan), window):
+        if start // window in full:
+            continue
+        stop = start + window
+        yield from plan.requests(start, stop, ledger.slots.takes(start, stop), ledger.slots.done(start, stop))
 
 
 def _has_bytes(path: Path) -> bool:
@@ -192,19 +195,8 @@ def _has_bytes(path: Path) -> bool:
     return False
 
 
-def missing(ledger: Ledger, plan: Plan) -> Iterator[PromptRequest]:
-    """The orders still to be made, read from the ledger window by window while it is walked."""
-    window = plan.aligned(_WINDOW)
-    full = ledger.full(window)
-    for start in range(0, len(plan), window):
-        if start // window in full:
-            continue
-        stop = start + window
-        yield from plan.requests(start, stop, ledger.takes(start, stop), ledger.done(start, stop))
-
-
-def _adopt(plan: Plan, index: int, take: int, file: Part, finding: Inspection) -> Row:
-    """The row of a file that has none. Only its own note can say which seed made it."""
+def _adopted(plan: Plan, index: int, take: int, file: Part, finding: Inspection) -> Row:
+    """The row of an adopted file. Only the note in the picture can say which seed made it."""
     note = finding.note
     if 0 <= note.get("take", -1) < MAX_TAKES:
         take = note["take"]

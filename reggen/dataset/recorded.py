@@ -1,4 +1,4 @@
-"""What a ledger says of the files in a class folder: how long each was and what its bytes were. Blocking."""
+"""Sizes and checksums of the files in a class folder, as its ledger recorded them. Blocking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.ledger import Ledger, ledger_file
 from reggen.dataset.lock import lock_holder
 from reggen.errors import LedgerDamaged, StorageError
 
@@ -22,7 +22,7 @@ class FileSum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The sums by file name; none where there is no ledger, or a run changes it now.
+    """The sums by file name; none without a ledger, and none while a run changes it.
 
     ``damaged`` is the path of a ledger that cannot be read, and ``why`` says how it is damaged.
     """
@@ -43,29 +43,29 @@ def recorded(folder: Path) -> Recorded:
     if lock_holder(state):
         return Recorded()
     try:
-        ledger = Ledger.read(state / LEDGER)
+        ledger = Ledger.read(state)
         if ledger is None:
-            return _lost(state / LEDGER)
+            return _without_ledger(ledger_file(state))
         with ledger:
             ledger.verify()
-            ending = ledger.fact("format") or "png"
-            return Recorded({f"{name}.{ending}": FileSum(size, sha) for name, size, sha in ledger.sums()})
+            ending = ledger.facts.get("format") or "png"
+            return Recorded({f"{name}.{ending}": FileSum(size, sha) for name, size, sha in ledger.slots.checksums()})
     except LedgerDamaged as error:
-        return Recorded(damaged=state / LEDGER, why=error.what)
+        return Recorded(damaged=ledger_file(state), why=error.what)
 
 
-def _lost(file: Path) -> Recorded:
-    """Of a ledger that says nothing: it is damaged where it is there without a byte."""
+def rehearsed(folder: Path) -> bool:
+    """Whether a class folder holds a rehearsal's pictures, as far as its ledger can be read."""
+    with suppress(StorageError):
+        if ledger := Ledger.read(state_folder(folder)):
+            with ledger:
+                return bool(ledger.facts.get("rehearsal"))
+    return False
+
+
+def _without_ledger(file: Path) -> Recorded:
+    """Nothing; but a ledger of 0 bytes is damaged."""
     with suppress(OSError):
         if file.is_file() and not file.stat().st_size:
             return Recorded(damaged=file, why="it has 0 bytes")
     return Recorded()
-
-
-def rehearsed(folder: Path) -> bool:
-    """Does a class folder hold a rehearsal's pictures, as far as its ledger can be read?"""
-    with suppress(StorageError):
-        if ledger := Ledger.read(state_folder(folder) / LEDGER):
-            with ledger:
-                return bool(ledger.fact("rehearsal"))
-    return False

@@ -1,8 +1,9 @@
-"""The ledger's tables, and the values that may stand in them: as SQL, for `ledger` to hold a file against."""
+"""The ledger's tables as SQL, and conditions that no row written by reggen fulfils."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,9 @@ CREATE TABLE IF NOT EXISTS slot (
     positive TEXT, negative TEXT, seed INTEGER, batch INTEGER, position INTEGER,
     width INTEGER, height INTEGER, checkpoint TEXT, recipe TEXT,
     server TEXT, comfyui TEXT, prompt_id TEXT, attempts INTEGER,
-    waited REAL,               -- seconds from the post to the ending
-    busy REAL,                 -- of these, seconds the server was at it
-    fetched REAL,              -- seconds from the ending to the row
+    waited REAL,               -- seconds from the post to the prompt's end
+    busy REAL,                 -- of these, seconds of execution
+    fetched REAL,              -- seconds from the prompt's end to the row
     bytes INTEGER, sha256 TEXT,
     likeness TEXT,             -- perceptual hash, 16 hex digits; since version 2
     at TEXT NOT NULL           -- UTC, ISO 8601
@@ -47,13 +48,13 @@ class Column:
     required: bool
 
     @property
-    def is_new(self) -> bool:
-        """It came with version 2; a ledger of version 1 lacks it."""
+    def since_version_2(self) -> bool:
+        """Whether a ledger of version 1 lacks it."""
         return self.name == "likeness"
 
     @property
-    def foreign(self) -> str:
-        """The SQL that is true where a value has another type than its column."""
+    def mistyped(self) -> str:
+        """The SQL condition for a value of another type than the column's."""
         kind = self.kind.lower()
         return f"typeof({self.name}) != '{kind}'" if self.required else f"typeof({self.name}) NOT IN ('{kind}', 'null')"
 
@@ -62,11 +63,11 @@ _HEX = "[0-9a-f]"
 _UUID = "-".join(_HEX * digits for digits in (8, 4, 4, 4, 12))
 _NUMBER = "ltrim(substr(name, length(rtrim(name, '0123456789')) + 1), '0')"
 
-MORE: dict[str, tuple[str, ...]] = {
+INVALID: dict[str, tuple[str, ...]] = {
     "slot": (
         "idx < 0",
         f"take NOT BETWEEN 0 AND {MAX_TAKES - 1}",
-        f"{_NUMBER} != CAST(idx + 1 AS TEXT)",  # the name is a file's, and files are removed by it
+        f"{_NUMBER} != CAST(idx + 1 AS TEXT)",  # the name is that of a file, which may be removed by it
         "name GLOB '*[/\\]*'",
         "bytes < 0",
         f"likeness NOT GLOB '{_HEX * 16}'",
@@ -75,14 +76,21 @@ MORE: dict[str, tuple[str, ...]] = {
     "run": (f"id NOT GLOB '{_UUID}'",),
     "meta": ("NOT json_valid(value)",),
 }
-"""By table, what else is true of a row that reggen never wrote."""
+"""SQL conditions by table, beside the types, that are true only of rows that reggen did not write."""
 
 FACTS: dict[str, type] = {"prefix": str, "format": str, "rehearsal": bool, "batch": int, "captions": str}
 """The lasting facts of a dataset, and their types."""
 
 
-def fact(key: str, text: object) -> Any:
-    """The value of a lasting fact, from its row. Raises ValueError for what reggen never wrote."""
+def invalid_row(table: str, columns: Sequence[Column]) -> str:
+    """The SQL condition for a row that reggen did not write, in a table with these columns."""
+    version_1 = "likeness" not in {column.name for column in columns}
+    conditions = [one for one in INVALID[table] if not (version_1 and one.startswith("likeness"))]
+    return " OR ".join(f"ifnull({one}, 0)" for one in (*(column.mistyped for column in columns), *conditions))
+
+
+def parse_fact(key: str, text: object) -> Any:
+    """The value of a lasting fact, from its row. Raises ValueError, RecursionError for what reggen did not write."""
     value: Any = json.loads(text) if isinstance(text, str) else None
     kind, least = FACTS.get(key), 1 if key == "batch" else None
     if (kind and type(value) is not kind) or (least is not None and isinstance(value, int) and value < least):

@@ -16,8 +16,9 @@ from reggen.comfy.refusals import is_missing
 from reggen.comfy.session import ServerSession
 from reggen.dataset.download import Downloads
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.part import Part
+from reggen.dataset.rows import Rejection, Row, now_utc
 from reggen.dataset.storage import storage_errors
 from reggen.engine.takeover import prompt_id
 from reggen.engine.writer import AcceptedImage, DatasetWriter
@@ -93,11 +94,11 @@ class AttemptRunner:
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file."""
-        await self._writer.do(lambda: self._ledger.put(rows))
+        await self._writer.do(lambda: self._ledger.slots.put(rows))
 
     async def reject(self, rejections: list[Rejection]) -> None:
         """Note pictures that were turned away."""
-        await self._writer.do(lambda: self._ledger.reject(rejections))
+        await self._writer.do(lambda: self._ledger.rejections.add(rejections))
 
     async def attempt(
         self, session: ServerSession, item: WorkItem, left: Callable[[], None], kept: Callable[[SavedImage], None]

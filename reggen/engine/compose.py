@@ -12,8 +12,9 @@ from functools import partial
 from reggen.backoff import full_jitter
 from reggen.comfy.client import Client
 from reggen.comfy.session import ServerSession
-from reggen.dataset.ledger import Ledger, now_utc
-from reggen.dataset.reconcile import differing, missing
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.reconcile import changed_slots, missing_requests
+from reggen.dataset.rows import now_utc
 from reggen.engine.attempt import AttemptRunner
 from reggen.engine.control import Observers
 from reggen.engine.opening import OpenDataset
@@ -70,7 +71,7 @@ class Composition:
             stack.push_async_callback(reader.close, ledger.close)
             takeover = Takeover(prepared.plan, ledger, earlier, prepared.template)
             window = FAR if "checkpoint" in prepared.template.axes else NEAR
-            requests = await ReadAhead(missing(ledger, prepared.plan), reader, window).begin()
+            requests = await ReadAhead(missing_requests(ledger, prepared.plan), reader, window).begin()
             writer = self._writer()
             stack.push_async_callback(writer.close)
             decoders = Threads(_decoders(), "reggen-check", dataset.folder.parts, limit=leaving)
@@ -100,22 +101,22 @@ class Composition:
     async def note_end(self, outcome: str) -> None:
         """Note in the ledger that this run has ended, and how. Raises StorageError."""
         ledger = self.dataset.ledger
-        await self.dataset.thread.do(partial(ledger.end_run, str(self.run_id), now_utc(), outcome))
+        await self.dataset.thread.do(partial(ledger.runs.end, str(self.run_id), now_utc(), outcome))
 
     def _begin(self) -> tuple[Ledger, list[uuid.UUID]]:
         """Note that a run begins. Blocking. A second connection to the ledger, to read, and the ids of earlier runs."""
-        reader = Ledger.read(self.dataset.ledger.path)
+        reader = Ledger.read(self.dataset.folder.state)
         assert reader is not None, "it was opened for writing"
-        earlier = [uuid.UUID(run) for run in reader.runs()]
-        self.dataset.ledger.begin_run(str(self.run_id), now_utc())
+        earlier = [uuid.UUID(run) for run in reader.runs.newest()]
+        self.dataset.ledger.runs.begin(str(self.run_id), now_utc())
         return reader, earlier
 
     async def _find_undone(self, reader: Threads) -> list[Sample]:
         """Find images that were deleted or damaged meanwhile, or could not be looked at before the start."""
         plan, dataset = self.prepared.plan, self.dataset
-        look = partial(differing, dataset.folder, dataset.ledger.path, len(plan), reader.leaving.is_set)
+        look = partial(changed_slots, dataset.folder, len(plan), reader.leaving.is_set)
         changed = await reader.do(look)
-        undone = await dataset.thread.do(partial(dataset.reconciliation.by_size, changed)) if changed else []
+        undone = await dataset.thread.do(partial(dataset.reconciliation.by_size, plan, changed)) if changed else []
         return [plan.sample(index, take) for index, take in undone]
 
     def _writer(self) -> DatasetWriter:
@@ -126,7 +127,7 @@ class Composition:
         )
 
     def _moved_aside(self, name: str) -> None:
-        self.dataset.reconciliation.found.captions.append(name)
+        self.dataset.reconciliation.found.displaced.append(name)
         rejected = self.dataset.folder.rejected
         self.observers.note(f"{name} lay where an image's own file belongs; it is kept in {rejected}")
 

@@ -19,7 +19,7 @@ from functools import partial
 from reggen import progress
 from reggen.comfy.client import Client
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import now_utc
+from reggen.dataset.rows import now_utc
 from reggen.dataset.slot_files import SlotFiles
 from reggen.engine.auto_batch import fastest_batch, sizes_for
 from reggen.engine.clients import connected
@@ -155,12 +155,11 @@ class _Filling:
         if not found:
             return  # too few images, or no server answered: one by one, and the next run tries again
         batch = min(one.best for one in found)
-        await self.dataset.thread.do(partial(self.dataset.ledger.keep_fact, BATCH, batch))
+        await self.dataset.thread.do(partial(self.dataset.ledger.facts.put, {BATCH: batch}))
         for one in found:
             self.observers.note(str(one))
         self.observers.note(f"batch = {batch} from here on, for this dataset")
         self.prepared = self.prepared.with_batch(batch)
-        self.dataset.reconciliation.plan = self.prepared.plan
 
     async def _run(self, control: RunControl, servers: UsableServers) -> ReggenError | None:
         """Run once over what is missing; the error that ended it early, if one did. Raises LedgerDamaged."""
@@ -194,7 +193,7 @@ class _Filling:
         ledger, folder, total = self.dataset.ledger, self.dataset.folder, len(self.prepared.plan)
         done = self.dataset.counted_done()
         before = min(self.progress.before, done)  # a run that is cut short may not have told yet what is damaged
-        given_up = [EmptySlot(row.name, row.reason or "") for row in ledger.walk("given_up", stop=total)]
+        given_up = [EmptySlot(row.name, row.reason or "") for row in ledger.slots.walk("given_up", stop=total)]
         return replace(
             self.known(),
             before=before,
@@ -202,8 +201,8 @@ class _Filling:
             given_up=tuple(given_up),
             strangers=tuple(SlotFiles(folder).foreign_images()),
             beyond=SlotFiles(folder).count_beyond(total),
-            values=choice_counts(self.prepared.plan, ledger.done(0, min(total, _COUNTED))),
-            other_recipes=tuple(ledger.other_recipes(self.prepared.recipe, total)),
+            values=choice_counts(self.prepared.plan, ledger.slots.done(0, min(total, _COUNTED))),
+            other_recipes=tuple(ledger.slots.other_recipes(self.prepared.recipe, total)),
             error=ended_by,
         )
 

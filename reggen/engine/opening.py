@@ -10,13 +10,13 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from reggen.dataset.captioning import caption
+from reggen.dataset.captioning import supply_captions
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.ledger import Ledger, open_dataset
 from reggen.dataset.lock import locked
-from reggen.dataset.reconcile import Reconciliation, demand_filled, differing
-from reggen.dataset.salvage import replaced
+from reggen.dataset.reconcile import Reconciliation, changed_slots
+from reggen.dataset.salvage import replace_damaged
 from reggen.engine.requirements import demand_room, duplicates_of, lasting
 from reggen.engine.threads import Threads
 from reggen.engine.timings import EngineTimings
@@ -28,9 +28,10 @@ from reggen.prepare.prepared_job import PreparedJob
 class OpenDataset:
     """A dataset that this process holds. Its ledger and folder are touched in ``thread`` only.
 
-    ``warnings`` are sentences for people about what was found.
+    ``slots`` is their number; ``warnings`` are sentences for people about what was found.
     """
 
+    slots: int
     folder: Folder
     ledger: Ledger
     thread: Threads
@@ -44,7 +45,7 @@ class OpenDataset:
 
     def counted_done(self) -> int:
         """Count the slots that are filled. Blocking."""
-        return self.ledger.counts(len(self.reconciliation.plan)).get("done", 0)
+        return self.ledger.slots.counts(self.slots).get("done", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,38 +80,34 @@ class Opening:
     def _open(self, thread: Threads, stack: ExitStack) -> OpenDataset:
         """Lock, read and reconcile. Blocking; what has to be closed later goes on the stack."""
         prepared, folder, stopped = self.prepared, self.folder, thread.leaving.is_set
-        stack.enter_context(locked(folder))
-        stack.callback(folder.delete_parts)
-        ledger = self._opened_ledger(stack)
+        ledger = stack.enter_context(open_dataset(folder))
+        self._claim(ledger)
         training = [image.path for image in prepared.training_set.images] if prepared.training_set else []
-        duplicates = duplicates_of(prepared.checks, folder, ledger, training, stopped)
+        duplicates = duplicates_of(prepared.checks, folder, training, stopped)
         reconciliation = self._reconciled(ledger, duplicates, stopped)
         captions = prepared.captions
-        captioned = caption(folder, ledger, prepared.plan, captions, prepared.guard, stopped=stopped)
-        said = captioned.words(captions, _recaption_command(self.job_file, prepared.dataset))
-        return OpenDataset(folder, ledger, thread, reconciliation, duplicates, (*prepared.warnings, *said))
+        changes = supply_captions(folder, ledger, prepared.plan, captions, prepared.guard, stopped=stopped)
+        said = changes.warnings(captions, _recaption_command(self.job_file, prepared.dataset))
+        warnings = (*prepared.warnings, *said)
+        return OpenDataset(len(prepared.plan), folder, ledger, thread, reconciliation, duplicates, warnings)
 
-    def _opened_ledger(self, stack: ExitStack) -> Ledger:
-        """Prepare the folders and open the ledger. Raises JobError where the dataset is another kind of set."""
+    def _claim(self, ledger: Ledger) -> None:
+        """Claim the dataset for this job. Raises JobError for another kind of set, StorageError without room."""
         prepared, folder, slots = self.prepared, self.folder, len(self.prepared.plan)
-        folder.prepare()
-        demand_filled(folder)
-        ledger = stack.enter_context(Ledger.open(folder.state / LEDGER))
-        ledger.claim(self.job_file, lasting(prepared.dataset, rehearsal=self.rehearsal))
-        missing = slots - ledger.counts(slots).get("done", 0)
+        ledger.facts.claim(self.job_file, lasting(prepared.dataset, rehearsal=self.rehearsal))
+        missing = slots - ledger.slots.counts(slots).get("done", 0)
         demand_room(folder, missing, prepared.bytes_needed(missing))
         folder.delete_report()
-        return ledger
 
     def _reconciled(self, ledger: Ledger, duplicates: Duplicates | None, stopped: Callable[[], bool]) -> Reconciliation:
         plan, folder = self.prepared.plan, self.folder
         settings = self.prepared.check_settings
-        made = Reconciliation(folder, ledger, plan, settings, duplicates, stopped=stopped, looked=self.looked)
+        made = Reconciliation(folder, ledger, settings, duplicates, stopped=stopped, looked=self.looked)
         made.found.ledger = self.damaged_as
-        made.by_name()
-        done = ledger.counts(len(plan)).get("done", 0)
+        made.by_name(plan)
+        done = ledger.slots.counts(len(plan)).get("done", 0)
         if done <= self.timings.sized_at_start or done == len(plan):
-            made.by_size(differing(folder, ledger.path, len(plan), stopped))
+            made.by_size(plan, changed_slots(folder, len(plan), stopped))
         return made
 
 
@@ -119,7 +116,7 @@ async def begin_another_ledger(folder: Folder, limit: float) -> str:
 
     def begin() -> str:
         with locked(folder):
-            return replaced(folder.state / LEDGER).name
+            return replace_damaged(folder.state).name
 
     thread = Threads(1, "reggen-dataset", folder.images, limit=limit)
     try:

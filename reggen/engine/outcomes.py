@@ -16,7 +16,7 @@ from dataclasses import replace
 from reggen import progress
 from reggen.comfy.refusals import is_permanent
 from reggen.comfy.session import ServerSession
-from reggen.dataset.ledger import Rejection, Row, now_utc
+from reggen.dataset.rows import Rejection, Row, now_utc
 from reggen.engine.attempt import AttemptResult, AttemptRunner, SavedImage
 from reggen.engine.disk_room import DiskRoom
 from reggen.engine.server_faults import ServerFaults

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger
 from reggen.errors import StorageError
 from reggen.job.dataset import Dataset
 from reggen.job.models import Checks
@@ -28,10 +27,10 @@ def demand_room(folder: Folder, images: int, need: int) -> None:
 
 
 def duplicates_of(
-    checks: Checks, folder: Folder, ledger: Ledger, training: Sequence[Path], stopped: Callable[[], bool]
+    checks: Checks, folder: Folder, training: Sequence[Path], stopped: Callable[[], bool]
 ) -> Duplicates | None:
     """The gate against duplicates, where the job wants it; ``stopped`` ends what it reads in."""
-    return Duplicates(folder, ledger.path, checks.likeness, training, stopped) if checks.duplicates else None
+    return Duplicates(folder, checks.likeness, training, stopped) if checks.duplicates else None
 
 
 def mib(size: int) -> str:

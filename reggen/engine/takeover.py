@@ -38,7 +38,7 @@ class Takeover:
             return None
         start, stop = self._plan.window(orphan.index)
         try:
-            takes, done = self._ledger.takes(start, stop), self._ledger.done(start, stop)
+            takes, done = self._ledger.slots.takes(start, stop), self._ledger.slots.done(start, stop)
         except StorageError:
             return None  # it is made again at the worst; whoever reads what is missing ends the run for it
         for request in self._plan.requests(start, stop, takes, done):

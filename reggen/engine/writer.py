@@ -18,8 +18,9 @@ from typing import TypeVar
 from reggen.dataset.caption_files import CaptionFiles
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.part import Part
+from reggen.dataset.rows import Row
 from reggen.engine.threads import Threads
 from reggen.errors import BadImage, StorageError
 from reggen.images.check import Inspection
@@ -133,7 +134,7 @@ class DatasetWriter:
         try:
             if placed:
                 self._folder.flush()
-                self._ledger.put([group[number].row() for number in placed])
+                self._ledger.slots.put([group[number].row() for number in placed])
         except StorageError as error:
             for number, image in placed.items():  # without its row it is not done, and will be made again
                 _remove(image)

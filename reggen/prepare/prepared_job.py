@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.ledger import Ledger
 from reggen.errors import JobError
 from reggen.geometry import Size
 from reggen.images.check import CheckSettings
@@ -206,11 +206,11 @@ def _batch(job: Job, dataset: Dataset) -> int | None:
     """The pictures of one prompt: the job's number, or the one that its servers were found to make fastest."""
     if job.sampling.batch != "auto":
         return job.sampling.batch
-    ledger = Ledger.read(dataset.state / LEDGER)
+    ledger = Ledger.read(dataset.state)
     if ledger is None:
         return None
     with ledger:
-        known = ledger.fact(BATCH)
+        known = ledger.facts.get(BATCH)
     return known or None
 
 

@@ -71,7 +71,7 @@ def _reconciled(summary: Summary) -> Iterator[str]:
         ("adopted", found.adopted, "found in the folder, checked and kept"),
         ("refilled", found.deleted, "deleted since the last run, made again"),
         ("set aside", found.set_aside, "unusable, moved to .reggen"),
-        ("set aside", found.captions, "in the place of an image or its caption, moved to .reggen"),
+        ("set aside", found.displaced, "in the place of an image or its caption, moved to .reggen"),
     ):
         if names:
             yield f"  {label:<12} {first_few(names, _SHOWN)} ({what})"
@@ -145,7 +145,7 @@ def report_data(summary: Summary) -> dict[str, Any]:
         "adopted": summary.resumed.adopted,
         "refilled": summary.resumed.deleted,
         "set_aside": summary.resumed.set_aside,
-        "files_set_aside": summary.resumed.captions,
+        "files_set_aside": summary.resumed.displaced,
         "ledger_set_aside": summary.resumed.ledger or None,
         "values": dict(summary.values),
         "other_settings": sum(map(len, summary.other_recipes)),

@@ -7,9 +7,9 @@ from typing import Any
 
 from reggen.comfy.sanitize import cleaned
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.ledger import Ledger, refuse_emptied
 from reggen.dataset.lock import lock_holder
-from reggen.dataset.reconcile import Comparison, demand_filled
+from reggen.dataset.reconcile import Comparison
 from reggen.errors import Problem, StorageError
 from reggen.job.dataset import ClassDataset
 
@@ -31,26 +31,24 @@ def state_of(dataset: ClassDataset) -> dict[str, Any]:
         "filled_by": lock_holder(folder.state),
     }
     if not state["filled_by"]:
-        demand_filled(folder)
-    ledger = Ledger.read(folder.state / LEDGER)
+        refuse_emptied(folder)
+    ledger = Ledger.read(folder.state)
     if ledger is None:
         return state
-    try:
+    with ledger:
         _verify(ledger)
         compared = Comparison.of(folder, ledger, count)
-        state["done"] = compared.settled
-        state["missing"] = count - compared.settled
-        state["deleted"] = ledger.names(compared.gone)
+        state["done"] = compared.present
+        state["missing"] = count - compared.present
+        state["deleted"] = ledger.slots.names(compared.deleted)
         for kind in ("given_up", "rejected"):
-            state[kind] = {row.name: row.reason for row in ledger.walk(kind, stop=count)}
-    finally:
-        ledger.close()
+            state[kind] = {row.name: row.reason for row in ledger.slots.walk(kind, stop=count)}
     return state
 
 
 def _verify(ledger: Ledger) -> None:
     """Look at all of it where that takes no time to speak of; of a large one a run does, when its rest is made."""
-    if ledger.path.stat().st_size <= _SMALL:
+    if ledger.file_size <= _SMALL:
         ledger.verify()
 
 
@@ -58,24 +56,20 @@ def missing(dataset: ClassDataset) -> int:
     """How many images a dataset lacks by its ledger alone, which takes no time; all of them where it has none."""
     count = dataset.count
     with suppress(StorageError):  # it is told when its turn has come
-        if ledger := Ledger.read(dataset.state / LEDGER):
-            try:
-                return count - ledger.counts(count).get("done", 0)
-            finally:
-                ledger.close()
+        if ledger := Ledger.read(dataset.state):
+            with ledger:
+                return count - ledger.slots.counts(count).get("done", 0)
     return count
 
 
 def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:
     """Which of a job's lasting facts differ from what the dataset was begun with."""
-    ledger = Ledger.read(folder.state / LEDGER)
+    ledger = Ledger.read(folder.state)
     if ledger is None:
         return ()
-    try:
+    with ledger:
         _verify(ledger)
-        return ledger.conflicts(facts)
-    finally:
-        ledger.close()
+        return ledger.facts.conflicts(facts)
 
 
 def words(state: dict[str, Any]) -> str:

@@ -18,7 +18,8 @@ from typing import Any
 
 from reggen import sim
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.rows import Row
 from reggen.engine.requirements import lasting
 from reggen.job.models import Job
 from tests.preparing import plan_of
@@ -37,7 +38,7 @@ class Done:
         self._folder.images.mkdir(parents=True)
         self._folder.state.mkdir(parents=True)
         ledger = Ledger.open(self.ledger)
-        ledger.claim("the bench", lasting(job.dataset))
+        ledger.facts.claim("the bench", lasting(job.dataset))
         ledger.close()
 
     @property

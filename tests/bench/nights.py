@@ -255,10 +255,10 @@ def reggen(night: Night, urls: Sequence[str], place: Path, stack: ExitStack) -> 
         code = process.wait(_LEAVING)
         if code != 130:
             sys.exit(f"reggen ended with {code}: {(place / 'reggen.log').read_text(encoding='utf-8')[-2000:]}")
-        ledger = Ledger.read(Folder(job.dataset).state / "ledger.sqlite")
+        ledger = Ledger.read(Folder(job.dataset).state)
         assert ledger is not None
         try:
-            return {row.prompt_id for row in ledger.walk("done") if row.prompt_id}
+            return {row.prompt_id for row in ledger.slots.walk("done") if row.prompt_id}
         finally:
             ledger.close()
 

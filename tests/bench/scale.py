@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 from reggen.dataset.ledger import Ledger
-from reggen.dataset.reconcile import missing
+from reggen.dataset.reconcile import missing_requests
 from reggen.job.loader import load
 from reggen.prepare.prepared_job import prepare
 from tests.bench.done import Done
@@ -50,7 +50,7 @@ def start_plan(job_file: str) -> dict[str, float]:
     (prepared,) = prepare(load(job_file), job_file)
     studied = time.perf_counter()
     ledger = Ledger.open(Path(job_file).with_suffix(".sqlite"))
-    next(missing(ledger, prepared.plan))
+    next(missing_requests(ledger, prepared.plan))
     ledger.close()
     done = time.perf_counter()
     return {"s": done - began, "of it, the study, s": studied - began, "memory for it, MiB": peak_mib() - before}

@@ -144,7 +144,7 @@ class Soak:
         if ledger is None:
             return 0
         try:
-            return ledger.counts(self._options.count).get("done", 0)
+            return ledger.slots.counts(self._options.count).get("done", 0)
         finally:
             ledger.close()
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.rows import Row
 from reggen.job.models import Job
 from reggen.sim import Mark, Sim, read_mark
 from tests.chaos.nights import Night
@@ -21,11 +22,11 @@ _DRAINED = 5.0  # seconds in which a stand-in works off what a dead run has left
 
 def rows_of(job: Job) -> list[Row]:
     """The ledger as it lies there."""
-    ledger = Ledger.read(job.dataset.state / "ledger.sqlite")
+    ledger = Ledger.read(job.dataset.state)
     if ledger is None:
         return []
     try:
-        return list(ledger.walk("done", "given_up", "rejected"))
+        return list(ledger.slots.walk("done", "given_up", "rejected"))
     finally:
         ledger.close()
 

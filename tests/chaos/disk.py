@@ -25,7 +25,8 @@ from typing import Any, BinaryIO
 import pytest
 
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.rows import Row
+from reggen.dataset.slot_table import SlotTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Recorder:
         for name in ("replace", "rename", "unlink", "remove"):
             patch.setattr(os, name, self._watched(name, getattr(os, name)))
         patch.setattr(os, "fsync", self._fsync(os.fsync))
-        patch.setattr(Ledger, "put", self._put(Ledger.put))
+        patch.setattr(SlotTable, "put", self._put(SlotTable.put))
 
     def _watched(self, what: str, effect: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*paths: Any, **options: Any) -> Any:
@@ -91,11 +92,11 @@ class Recorder:
 
         return watched
 
-    def _put(self, effect: Callable[[Ledger, Iterable[Row]], None]) -> Callable[[Ledger, Iterable[Row]], None]:
-        def watched(ledger: Ledger, rows: Iterable[Row]) -> None:
+    def _put(self, effect: Callable[[SlotTable, Iterable[Row]], None]) -> Callable[[SlotTable, Iterable[Row]], None]:
+        def watched(slots: SlotTable, rows: Iterable[Row]) -> None:
             with self._lock:
                 rows = list(rows)
-                effect(ledger, rows)
+                effect(slots, rows)
                 self._rows += rows
                 self._look(f"the row of {', '.join(row.name for row in rows) or 'nothing'}")
 

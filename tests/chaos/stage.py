@@ -16,7 +16,8 @@ from typing import Any
 from PIL import Image
 
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.rows import Row
 from reggen.images.check import inspect
 from reggen.job.loader import load
 from reggen.job.models import Job
@@ -163,10 +164,10 @@ def assert_whole(job: Job) -> int:
 
 
 def _rows(folder: Folder) -> list[Row]:
-    ledger = Ledger.read(folder.state / "ledger.sqlite")
+    ledger = Ledger.read(folder.state)
     assert ledger is not None
     try:
-        return list(ledger.walk("done"))
+        return list(ledger.slots.walk("done"))
     finally:
         ledger.close()
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, now_utc
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.part import Part
-from reggen.dataset.reconcile import Reconciliation, differing, missing
+from reggen.dataset.reconcile import Reconciliation, changed_slots, missing_requests
+from reggen.dataset.rows import now_utc
 from reggen.engine.requirements import lasting
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.images.check import inspect
@@ -50,10 +51,10 @@ def assert_survives(left: PromptLeft, job: Job) -> None:
     for name, data in left.files.items():
         (folder.images / name).write_bytes(data)
     folder.prepare()
-    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    ledger = Ledger.open(folder.state)
     try:
-        ledger.claim("job.toml", lasting(job.dataset))
-        ledger.put(left.rows)
+        ledger.facts.claim("job.toml", lasting(job.dataset))
+        ledger.slots.put(left.rows)
         for row in left.rows:
             file = folder.file(row.name)
             assert file.exists(), f"a row says done about {file.name}, which is not there"
@@ -63,15 +64,15 @@ def assert_survives(left: PromptLeft, job: Job) -> None:
             inspect(
                 file, file.name, prepared_of(job).check_settings, folder.ending
             )  # raises BadImage: half a file under such a name
-        reconciling = Reconciliation(folder, ledger, plan, prepared_of(job).check_settings)
-        reconciling.by_name()
-        assert differing(folder, ledger.path, len(plan)) == []
+        reconciling = Reconciliation(folder, ledger, prepared_of(job).check_settings)
+        reconciling.by_name(plan)
+        assert changed_slots(folder, len(plan)) == []
         assert (reconciling.found.deleted, reconciling.found.set_aside) == ([], []), (
             "the cut is taken for somebody's doing"
         )
-        requests = list(missing(ledger, plan))
+        requests = list(missing_requests(ledger, plan))
         again = {sample.index for request in requests for sample in request.samples}
-        assert again | ledger.done(0, len(plan)) == set(range(len(plan)))
+        assert again | ledger.slots.done(0, len(plan)) == set(range(len(plan)))
         assert all(sample.take == 0 for request in requests for sample in request.samples), "a slot has lost its seed"
     finally:
         ledger.close()
@@ -143,7 +144,7 @@ def _fsync_too_late(self: Folder, part: Part, name: str) -> Path:
 
 
 def _row_too_early(self: DatasetWriter, group: Sequence[AcceptedImage]) -> list[None]:
-    self._ledger.put([accepted.row() for accepted in group])
+    self._ledger.slots.put([accepted.row() for accepted in group])
     for accepted in group:
         self._place(accepted)
     self._folder.flush()
@@ -184,11 +185,9 @@ async def test_a_wrong_order_is_found_out(
 
 def test_a_row_is_on_the_disk_when_its_commit_returns(tmp_path: Path) -> None:
     """synchronous=FULL, whatever SQLite here was built with: in WAL mode anything less may lose the last rows."""
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
-    try:
-        ledger.begin_run("a run", now_utc())
-        assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == 2
-        assert ledger._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-        assert not ledger._db.in_transaction
-    finally:
-        ledger.close()
+    with Ledger.open(tmp_path) as ledger:
+        connection = ledger._database._connection
+        ledger.runs.begin("a run", now_utc())
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert not connection.in_transaction

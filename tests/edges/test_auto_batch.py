@@ -22,10 +22,10 @@ def auto(job: JobMaker, *sims: Sim, count: int = 40, **sampling: Any) -> Job:
 
 
 def kept(one: Job) -> Any:
-    ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+    ledger = Ledger.read(one.dataset.state)
     assert ledger is not None
     try:
-        return ledger.fact(BATCH)
+        return ledger.facts.get(BATCH)
     finally:
         ledger.close()
 

@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from reggen.cli import app
 from reggen.dataset.caption_files import CaptionFiles
-from reggen.dataset.captioning import caption, rewrite
+from reggen.dataset.captioning import rewrite_captions, supply_captions
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.reject import reject
+from reggen.dataset.rows import Row
 from reggen.errors import StorageError
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
@@ -52,7 +53,7 @@ async def test_a_caption_without_an_image_is_set_aside_when_its_slot_is_filled(
         assert (left.read_text(encoding="utf-8") if left.exists() else "") == ("a dog" if captions else "")
         assert_sound(one)
         again = await filled(one)
-        assert (again.summary.resumed.captions, again.notes) == ([], [])
+        assert (again.summary.resumed.displaced, again.notes) == ([], [])
 
 
 async def test_a_caption_that_says_the_same_is_no_news(job: JobMaker) -> None:
@@ -62,7 +63,7 @@ async def test_a_caption_that_says_the_same_is_no_news(job: JobMaker) -> None:
         (one.dataset.folder / "reg_002.png").unlink()
         write(one.dataset.folder / "reg_003.caption", "")
         told = await filled(one)
-        assert (told.summary.made, told.summary.resumed.captions, aside(one)) == (1, [], {})
+        assert (told.summary.made, told.summary.resumed.displaced, aside(one)) == (1, [], {})
         assert (one.dataset.folder / "reg_002.txt").read_text(encoding="utf-8") == "a dog"
 
 
@@ -81,7 +82,7 @@ async def test_an_image_that_lies_in_the_place_of_another_is_set_aside_and_said(
 
         monkeypatch.setattr(Folder, "sync", meanwhile)
         told = await filled(one)
-        assert told.summary.resumed.captions == ["reg_003.png"]
+        assert told.summary.resumed.displaced == ["reg_003.png"]
         assert any("reg_003.png" in note for note in told.notes)
 
 
@@ -140,9 +141,9 @@ async def test_captions_that_the_job_wants_no_more_are_spoken_of(job: JobMaker) 
         await filled(job(sim.url, captions=WRITTEN))
         none = job(sim.url, captions={"write": "none", "extension": ".txt"})
         told = await filled(none)
-        assert any("asks for none" in note and "6 captions lie there" in note for note in told.notes), told.notes
+        assert any("asks for none" in note and "6 captions are there" in note for note in told.notes), told.notes
         (prepared,) = prepare(none, "test.toml")
-        assert rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard).aside.count == 6
+        assert rewrite_captions(prepared.dataset, prepared.plan, prepared.captions, prepared.guard).set_aside.count == 6
         assert not list(none.dataset.folder.glob("*.txt"))
         assert (await filled(none)).notes == []
 
@@ -151,12 +152,11 @@ async def test_captions_of_a_set_without_that_fact_are_looked_at_once(job: JobMa
     """A ledger of an earlier reggen does not say what they were written from."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions=WRITTEN))
-        with Ledger.open(one.dataset.state / LEDGER) as ledger:
-            ledger._db.execute("DELETE FROM meta WHERE key = 'captions'")
-            ledger._db.commit()
+        with Ledger.open(one.dataset.state) as ledger:
+            ledger.slots._database.write("DELETE FROM meta WHERE key = 'captions'", [()])
         assert (await filled(one)).notes == []
-        with Ledger.open(one.dataset.state / LEDGER) as ledger:
-            assert ledger.fact("captions") == "prompt"
+        with Ledger.open(one.dataset.state) as ledger:
+            assert ledger.facts.get("captions") == "prompt"
 
 
 async def test_images_begun_by_hand_keep_their_captions_and_it_is_said_once(job: JobMaker) -> None:
@@ -180,14 +180,14 @@ def test_looking_for_captions_takes_no_memory_for_each(job: JobMaker) -> None:
         (prepared,) = prepare(one, "test.toml")
         folder = Folder(one.dataset)
         folder.prepare()
-        with Ledger.open(folder.state / LEDGER) as ledger:
-            ledger.put(Row(n, "done", 0, f"reg_{n + 1:04d}", "2026", positive="a cat") for n in range(count))
+        with Ledger.open(folder.state) as ledger:
+            ledger.slots.put(Row(n, "done", 0, f"reg_{n + 1:04d}", "2026", positive="a cat") for n in range(count))
             for number in range(1, count + 1):
                 (folder.images / f"reg_{number:04d}.txt").write_text("a cat", encoding="utf-8")
-            caption(folder, ledger, prepared.plan, one.captions, prepared.guard)  # what is loaded once
+            supply_captions(folder, ledger, prepared.plan, one.captions, prepared.guard)  # what is loaded once
             tracemalloc.start()
             try:
-                caption(folder, ledger, prepared.plan, one.captions, prepared.guard)
+                supply_captions(folder, ledger, prepared.plan, one.captions, prepared.guard)
                 return tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
@@ -229,12 +229,12 @@ async def test_a_folder_in_a_captions_place_ends_neither_the_night_nor_a_recapti
         one = job(sim.url, captions=WRITTEN)
         write(one.dataset.folder / "reg_002.txt" / "inside", "mine")
         told = await filled(one)
-        assert (told.summary.exit_code, told.summary.resumed.captions) == (0, ["reg_002.txt"])
+        assert (told.summary.exit_code, told.summary.resumed.displaced) == (0, ["reg_002.txt"])
         (one.dataset.folder / "reg_003.txt").unlink()
         write(one.dataset.folder / "reg_003.txt" / "inside", "mine")
         (prepared,) = prepare(one, "test.toml")
-        done = rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
-        assert (done.written.first, done.aside.first) == (["reg_003"], ["reg_003.txt"])
+        done = rewrite_captions(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
+        assert (done.written.first, done.set_aside.first) == (["reg_003"], ["reg_003.txt"])
         write(one.dataset.folder / "reg_004.caption" / "inside", "mine")
-        assert reject(prepared.dataset, prepared.plan, [3], "ugly").aside == ("reg_004",)
+        assert reject(prepared.dataset, prepared.plan, [3], "ugly").set_aside == ("reg_004",)
         assert not (one.dataset.folder / "reg_004.caption").exists()

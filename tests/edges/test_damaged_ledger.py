@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from reggen.cli import app
-from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.ledger import Ledger, ledger_file
 from reggen.dataset.reject import reject
+from reggen.dataset.rows import Row
 from reggen.errors import JobError, LedgerDamaged
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
@@ -99,12 +100,12 @@ HARMS: dict[str, Harm] = {
 async def made_and_harmed(job: JobMaker, harm: Harm, url: str) -> Job:
     """Six images, made; then the ledger is harmed."""
     await filled(one := job(url))
-    harm(one.dataset.state / LEDGER)
+    harm(ledger_file(one.dataset.state))
     return one
 
 
 def kept(job: Job) -> list[str]:
-    return sorted(file.name for file in job.dataset.state.glob(f"{LEDGER}.damaged-*"))
+    return sorted(file.name for file in job.dataset.state.glob("ledger.sqlite.damaged-*"))
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
@@ -117,11 +118,11 @@ async def test_a_damaged_ledger_is_set_aside_and_the_images_are_adopted(job: Job
         told = await filled(one)
         assert sim.count("POST", "/prompt") == posted
     assert {file.name: file.read_bytes() for file in one.dataset.folder.iterdir()} == before
-    assert kept(one)[0] == f"{LEDGER}.damaged-1"
-    assert any("is damaged" in note and f"{LEDGER}.damaged-1" in note for note in told.notes), told.notes
+    assert kept(one)[0] == "ledger.sqlite.damaged-1"
+    assert any("is damaged" in note and "ledger.sqlite.damaged-1" in note for note in told.notes), told.notes
     assert (told.summary.exit_code, len(told.summary.resumed.adopted)) == (0, 6)
-    assert f"{LEDGER}.damaged-1" in format_closing(told.summary)
-    assert report_data(told.summary)["ledger_set_aside"] == f"{LEDGER}.damaged-1"
+    assert "ledger.sqlite.damaged-1" in format_closing(told.summary)
+    assert report_data(told.summary)["ledger_set_aside"] == "ledger.sqlite.damaged-1"
     assert_sound(one)
     again = await filled(one)
     assert (again.summary.resumed.ledger, again.notes, len(kept(one))) == ("", [], len(kept(one)))
@@ -139,7 +140,7 @@ async def test_no_command_ends_in_a_traceback(job: JobMaker, tmp_path: Path, har
         "[prompts]\npositive = ['a cat', 'a dog', 'a bird']\nnegative = 'blurry'\n",
         encoding="utf-8",
     )
-    ledger = one.dataset.state / LEDGER
+    ledger = ledger_file(one.dataset.state)
     before = ledger.read_bytes() if ledger.is_file() else None
     telling = (["status"], ["status", "--json"], ["plan"])
     looking = (*telling, ["config", "--for", "kohya"], ["doctor"])
@@ -163,19 +164,19 @@ async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> N
         (prepared,) = prepare(one, "test.toml")
         reject(prepared.dataset, prepared.plan, [3], "ugly")
         sql("UPDATE slot SET bytes = 'large' WHERE idx = 1", "UPDATE meta SET value = 'true' WHERE key = 'rehearsal'")(
-            one.dataset.state / LEDGER
+            ledger_file(one.dataset.state)
         )
         with pytest.raises(JobError, match="rehearsal's marked pictures"):
             await filled(one)
-        sql("UPDATE meta SET value = 'false' WHERE key = 'rehearsal'")(one.dataset.state / LEDGER)
+        sql("UPDATE meta SET value = 'false' WHERE key = 'rehearsal'")(ledger_file(one.dataset.state))
         told = await filled(one)
         assert (told.summary.made, len(told.summary.resumed.adopted), told.summary.resumed.ledger) == (
             1,
             5,
             kept(one)[0],
         )
-        with Ledger.open(one.dataset.state / LEDGER) as ledger:
-            assert {row.idx: row.take for row in ledger.walk("done")}[3] == 1
+        with Ledger.open(one.dataset.state) as ledger:
+            assert {row.idx: row.take for row in ledger.slots.walk("done")}[3] == 1
 
 
 async def test_a_ledger_damaged_while_the_run_goes_on_does_not_end_the_night(job: JobMaker) -> None:
@@ -188,7 +189,7 @@ async def test_a_ledger_damaged_while_the_run_goes_on_does_not_end_the_night(job
             told.events.append(event)  # type: ignore[arg-type]
 
         await filled(one.model_copy(update={"dataset": one.dataset.model_copy(update={"count": 4})}))
-        with sqlite3.connect(one.dataset.state / LEDGER) as db:  # it bites when the fifth image gets its row
+        with sqlite3.connect(ledger_file(one.dataset.state)) as db:  # it bites when the fifth image gets its row
             db.execute("CREATE TRIGGER bite BEFORE INSERT ON slot WHEN new.idx = 5 BEGIN SELECT nothere(); END")
         db.close()
         told = await filled(one)
@@ -200,7 +201,7 @@ async def test_a_disk_that_damages_every_ledger_ends_the_run(job: JobMaker, monk
     """Once is an accident; twice in one run is the disk, and exit 5 with what to do."""
 
     def verify(self: Ledger) -> None:
-        raise LedgerDamaged(str(self.path), "checking the ledger", "a page is torn")
+        raise LedgerDamaged("ledger.sqlite", "checking the ledger", "a page is torn")
 
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
@@ -211,29 +212,29 @@ async def test_a_disk_that_damages_every_ledger_ends_the_run(job: JobMaker, monk
 
 def test_a_set_aside_ledger_takes_its_journal_along(tmp_path: Path) -> None:
     """Whoever looks into it sees what was last written, too."""
-    from reggen.dataset.salvage import replaced
+    from reggen.dataset.salvage import replace_damaged
 
-    writer = Ledger.open(path := tmp_path / LEDGER)
-    writer.put([Row(0, "rejected", 3, "reg_001", "2026")])
+    writer = Ledger.open(tmp_path)
+    writer.slots.put([Row(0, "rejected", 3, "reg_001", "2026")])
     for ending in ("", "-wal", "-shm"):
-        shutil.copyfile(tmp_path / f"{LEDGER}{ending}", tmp_path / f"copy{ending}")
+        shutil.copyfile(tmp_path / f"ledger.sqlite{ending}", tmp_path / f"copy{ending}")
     writer.close()
     for ending in ("", "-wal", "-shm"):
-        (tmp_path / f"copy{ending}").replace(tmp_path / f"{LEDGER}{ending}")
-    assert replaced(path).name == f"{LEDGER}.damaged-1"
-    assert (tmp_path / f"{LEDGER}.damaged-1-wal").exists()
-    with Ledger.open(path) as ledger:
-        assert ledger.takes(0, 1) == {0: 3}
-    path.write_bytes(b"no database" * 100)
-    assert replaced(path).name == f"{LEDGER}.damaged-2"
+        (tmp_path / f"copy{ending}").replace(tmp_path / f"ledger.sqlite{ending}")
+    assert replace_damaged(tmp_path).name == "ledger.sqlite.damaged-1"
+    assert (tmp_path / "ledger.sqlite.damaged-1-wal").exists()
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.slots.takes(0, 1) == {0: 3}
+    ledger_file(tmp_path).write_bytes(b"no database" * 100)
+    assert replace_damaged(tmp_path).name == "ledger.sqlite.damaged-2"
 
 
 def test_the_check_finds_nothing_in_a_ledger_that_reggen_wrote(job: JobMaker, tmp_path: Path) -> None:
     """Wide numbers, batches, adopted and given-up rows."""
-    with Ledger.open(tmp_path / LEDGER) as ledger:
-        ledger.claim("a.toml", {"prefix": "reg", "format": "png", "rehearsal": False})
-        ledger.keep_fact("batch", 4)
-        ledger.put(
+    with Ledger.open(tmp_path) as ledger:
+        ledger.facts.claim("a.toml", {"prefix": "reg", "format": "png", "rehearsal": False})
+        ledger.facts.put({"batch": 4})
+        ledger.slots.put(
             [
                 Row(0, "done", 0, "reg_1", "2026", bytes=1, waited=2, busy=0.25, likeness="00000000000000ff"),
                 Row(99_999, "given_up", 5, "reg_100000", "2026", reason="it is black"),
@@ -245,13 +246,15 @@ def test_the_check_finds_nothing_in_a_ledger_that_reggen_wrote(job: JobMaker, tm
 
 def test_a_ledger_of_version_1_that_is_only_read_is_sound(tmp_path: Path) -> None:
     """Those that look do not bring it up to date, and do not take it for a damaged one; nor one that is being made."""
-    with Ledger.open(path := tmp_path / LEDGER) as ledger:
-        ledger.put([Row(0, "done", 0, "reg_001", "2026", bytes=1)])
-    sql("ALTER TABLE slot DROP COLUMN likeness", "DROP TABLE rejection", "PRAGMA user_version = 1")(path)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.slots.put([Row(0, "done", 0, "reg_001", "2026", bytes=1)])
+    sql("ALTER TABLE slot DROP COLUMN likeness", "DROP TABLE rejection", "PRAGMA user_version = 1")(
+        ledger_file(tmp_path)
+    )
     for harm in (lambda _: None, sql("DROP TABLE meta", "DROP TABLE run", "PRAGMA user_version = 0")):
-        harm(path)
-        reader = Ledger.read(path)
+        harm(ledger_file(tmp_path))
+        reader = Ledger.read(tmp_path)
         assert reader is not None
         with reader:
             reader.verify()
-            assert reader.counts(6) == {"done": 1}
+            assert reader.slots.counts(6) == {"done": 1}

@@ -19,8 +19,9 @@ from PIL import Image
 from reggen import progress
 from reggen.comfy.tracker import Timings
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.lock import locked
+from reggen.dataset.rows import Row
 from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER, Summary
@@ -46,9 +47,9 @@ def requests(sim: Sim, since: int = 0) -> Counter[str]:
 
 
 def rows(job: Job, *states: str) -> list[tuple[str, int, int | None]]:
-    ledger = Ledger.read(job.dataset.state / "ledger.sqlite")
+    ledger = Ledger.read(job.dataset.state)
     assert ledger is not None
-    found = [(row.name, row.take, row.seed) for row in ledger.walk(*states)]
+    found = [(row.name, row.take, row.seed) for row in ledger.slots.walk(*states)]
     ledger.close()
     return found
 
@@ -60,9 +61,9 @@ async def test_a_job_becomes_a_finished_dataset(job: JobMaker) -> None:
         assert_sound(one)
         assert (told.summary.exit_code, told.summary.made, told.summary.missing) == (0, 6, 0)
         assert sorted(file.name for file in one.dataset.folder.iterdir()) == [f"reg_{n:03d}.png" for n in range(1, 7)]
-        ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+        ledger = Ledger.read(one.dataset.state)
         assert ledger is not None
-        row = next(ledger.walk("done"))
+        row = next(ledger.slots.walk("done"))
         ledger.close()
         assert (row.positive, row.negative, row.width, row.height) == ("a cat", "blurry", 64, 64)
         assert (row.server, row.comfyui, row.attempts) == (one.servers[0].name, "0.33.0", 1)
@@ -311,9 +312,9 @@ async def test_a_failed_prompt_is_tried_elsewhere_first(job: JobMaker) -> None:
 
 
 def done_rows(one: Job) -> list[Row]:
-    ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+    ledger = Ledger.read(one.dataset.state)
     assert ledger is not None
-    found = list(ledger.walk("done"))
+    found = list(ledger.slots.walk("done"))
     ledger.close()
     return found
 
@@ -798,8 +799,8 @@ async def test_each_checkpoint_is_loaded_once(job: JobMaker) -> None:
         told = await filled(one)
         assert_sound(one)
         assert told.summary.servers[one.servers[0].name].switches == 1
-        ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+        ledger = Ledger.read(one.dataset.state)
         assert ledger is not None
-        made = [row.checkpoint for row in ledger.walk("done")]
+        made = [row.checkpoint for row in ledger.slots.walk("done")]
         ledger.close()
         assert made == ["a.safetensors", "b.safetensors"] * 6

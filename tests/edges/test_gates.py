@@ -11,7 +11,8 @@ from PIL import Image
 
 from reggen import progress
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Rejection, Row
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.rows import Rejection, Row
 from reggen.job.models import Job
 from reggen.sim import Fault, Script, Settings, paint, serve
 from tests.chaos.disk import Recorder
@@ -25,17 +26,17 @@ LARGER = {"width": 128, "height": 128}
 
 
 def rejections(job: Job) -> list[Rejection]:
-    ledger = Ledger.read(Folder(job.dataset).state / "ledger.sqlite")
+    ledger = Ledger.read(Folder(job.dataset).state)
     assert ledger is not None
-    found = list(ledger.rejections())
+    found = list(ledger.rejections.walk())
     ledger.close()
     return found
 
 
 def done(job: Job) -> list[Row]:
-    ledger = Ledger.read(Folder(job.dataset).state / "ledger.sqlite")
+    ledger = Ledger.read(Folder(job.dataset).state)
     assert ledger is not None
-    found = list(ledger.walk("done"))
+    found = list(ledger.slots.walk("done"))
     ledger.close()
     return found
 

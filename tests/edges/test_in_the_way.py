@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from reggen.cli import app
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.ledger import Ledger, ledger_file
 from reggen.errors import StorageError
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
@@ -55,7 +55,7 @@ async def test_a_ledger_of_a_newer_reggen_is_not_mended_but_reggen_is(job: JobMa
     """The same command would end in the same way; those that look say it as the run does."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        with sqlite3.connect(one.dataset.state / LEDGER) as db:
+        with sqlite3.connect(ledger_file(one.dataset.state)) as db:
             db.execute("PRAGMA user_version = 99")
         db.close()
         with pytest.raises(StorageError, match="update reggen") as caught:
@@ -79,4 +79,4 @@ def test_a_file_above_a_missing_folder_is_the_one_that_is_named(tmp_path: Path, 
     with pytest.raises(StorageError, match=r"\.reggen: it is a file where a folder belongs"):
         folder.prepare()
     with pytest.raises(StorageError, match="opening"):
-        Ledger.open(folder.state / LEDGER)
+        Ledger.open(folder.state)

@@ -20,7 +20,7 @@ import pytest
 
 from reggen.comfy.session import ServerSession
 from reggen.dataset import reconcile
-from reggen.dataset.ledger import LEDGER, Ledger
+from reggen.dataset.ledger import Ledger
 from reggen.engine.control import Observers, RunControl
 from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import BY_USER
@@ -60,9 +60,9 @@ def by_hand(job: Job, count: int) -> None:
 
 def rows(job: Job) -> int:
     with suppress(StorageError):
-        if ledger := Ledger.read(job.dataset.state / LEDGER):
+        if ledger := Ledger.read(job.dataset.state):
             with ledger:
-                return ledger.counts(1 << 40).get("done", 0)
+                return ledger.slots.counts(1 << 40).get("done", 0)
     return 0
 
 

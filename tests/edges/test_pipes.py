@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from reggen.comfy.tls import fingerprint
-from reggen.dataset.captioning import rewrite
 from reggen.diagnosis import inspection
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.scope import DoctorOptions
@@ -130,6 +129,6 @@ async def test_a_pipe_as_a_caption_is_set_aside(job: JobMaker, by: str) -> None:
         if by == "run":
             await filled(one, limit=LIMIT)
         else:
-            in_time(lambda: rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard))
+            in_time(lambda: rewrite_captions(prepared.dataset, prepared.plan, prepared.captions, prepared.guard))
         assert caption.is_file()
         assert any(aside.is_fifo() for aside in (one.dataset.state / "rejected").iterdir())

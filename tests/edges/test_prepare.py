@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from reggen.dataset.exports import write_listings
-from reggen.dataset.ledger import Ledger
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.scope import DoctorOptions
 from reggen.engine.control import Observers
@@ -474,9 +473,7 @@ async def test_the_workflows_own_prompt_is_the_caption_and_in_the_lists(job: Job
         assert told.summary.exit_code == 0
     folder = made.dataset.folder
     assert (folder / "reg_001.caption").read_text(encoding="utf-8") == "1boy, park"
-    ledger = Ledger.open(made.dataset.state / "ledger.sqlite")
-    (listed,) = write_listings(made.dataset, ledger, 1)
-    ledger.close()
+    (listed,) = write_listings(made.dataset, 1)
     entry = json.loads(listed.read_text(encoding="utf-8"))
     assert (entry["text"], entry["negative"]) == ("1boy, park", "lowres")
 

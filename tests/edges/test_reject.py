@@ -7,11 +7,12 @@ from contextlib import closing
 
 import pytest
 
-from reggen.dataset.captioning import rewrite
+from reggen.dataset.captioning import rewrite_captions
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.ledger import Ledger, ledger_file
 from reggen.dataset.lock import locked
-from reggen.dataset.reject import purge, reject, slots
+from reggen.dataset.reject import parse_slots, purge, reject
+from reggen.dataset.rows import Row
 from reggen.errors import DatasetLocked, JobError, StorageError
 from reggen.prepare.prepared_job import prepare
 from reggen.report.status import state_of, words
@@ -32,7 +33,7 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
         folder = one.dataset.folder
         (folder / "reg_002_0064x0064_sd.npz").touch()
         before = prepared.plan.sample(1)
-        assert reject(prepared.dataset, prepared.plan, slots(["2", "4-5"], 6), "ugly").aside == (
+        assert reject(prepared.dataset, prepared.plan, parse_slots(["2", "4-5"], 6), "ugly").set_aside == (
             "reg_002",
             "reg_004",
             "reg_005",
@@ -43,9 +44,9 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
         await filled(one)
         assert_sound(one)
         assert sim.count("POST", "/prompt") == 9
-        ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+        ledger = Ledger.read(one.dataset.state)
         assert ledger is not None
-        row = next(row for row in ledger.walk("done") if row.idx == 1)
+        row = next(row for row in ledger.slots.walk("done") if row.idx == 1)
         ledger.close()
         assert (row.take, row.positive) == (1, before.positive)
         assert row.seed == prepared.plan.sample(1, 1).seed != before.seed
@@ -58,7 +59,7 @@ async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: 
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
         (prepared,) = prepare(one := job(sim.url, captions=told, dataset={"count": 1005}), "test.toml")
         (one.dataset.folder / "reg_002.npz").touch()
-        assert reject(prepared.dataset, prepared.plan, [1], "ugly").aside == ("reg_002",)
+        assert reject(prepared.dataset, prepared.plan, [1], "ugly").set_aside == ("reg_002",)
         assert not list(one.dataset.folder.glob("reg_*2.*"))
 
 
@@ -82,10 +83,10 @@ async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -
         (one.dataset.folder / "reg_004.png").unlink()
         await filled(one)
         await filled(one)
-    ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+    ledger = Ledger.read(one.dataset.state)
     assert ledger is not None
     server = sim.url.removeprefix("http://")
-    assert [(seen.idx, seen.take, seen.reason, seen.seed, seen.server) for seen in ledger.rejections()] == [
+    assert [(seen.idx, seen.take, seen.reason, seen.seed, seen.server) for seen in ledger.rejections.walk()] == [
         (1, 0, "six fingers", 8, server),
         (3, 0, "the image was deleted", 10, server),
     ]
@@ -97,9 +98,9 @@ def test_a_picture_without_a_row_is_rejected_without_a_seed(job: JobMaker) -> No
     (prepared,) = prepare(one := job(), "test.toml")
     paint(one.dataset.folder / "reg_002.png")
     reject(prepared.dataset, prepared.plan, [1, 2], "not mine")
-    ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+    ledger = Ledger.read(one.dataset.state)
     assert ledger is not None
-    assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections()] == [(1, "not mine", None)]
+    assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections.walk()] == [(1, "not mine", None)]
     ledger.close()
 
 
@@ -108,12 +109,12 @@ async def test_what_was_never_made_can_be_rejected_and_costs_no_seed(job: JobMak
     async with serve(QUICK) as sim:
         (prepared,) = prepare(one := job(sim.url), "test.toml")
         found = reject(prepared.dataset, prepared.plan, [3], "why not")
-        assert (found.aside, found.empty) == ((), ("reg_004",))
+        assert (found.set_aside, found.empty) == ((), ("reg_004",))
         await filled(one)
         assert_sound(one)
-        ledger = Ledger.read(one.dataset.state / "ledger.sqlite")
+        ledger = Ledger.read(one.dataset.state)
         assert ledger is not None
-        assert {row.take for row in ledger.walk("done")} == {0}
+        assert {row.take for row in ledger.slots.walk("done")} == {0}
         ledger.close()
 
 
@@ -144,7 +145,7 @@ def test_a_run_that_goes_on_is_not_disturbed(job: JobMaker) -> None:
 )
 def test_numbers_as_people_write_them(words: list[str], found: list[int]) -> None:
     """One, several, ranges, and file names."""
-    assert slots(words, 20) == found
+    assert parse_slots(words, 20) == found
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_numbers_as_people_write_them(words: list[str], found: list[int]) -> Non
 def test_what_is_no_number_of_an_image_is_told(words: list[str]) -> None:
     """With what there is."""
     with pytest.raises(JobError):
-        slots(words, 20)
+        parse_slots(words, 20)
 
 
 async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMaker) -> None:
@@ -164,15 +165,15 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
         report.write_text("{}", encoding="utf-8")
         (prepared,) = prepare(one, "test.toml")
         reject(prepared.dataset, prepared.plan, [1], "ugly")
-        rewrite(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
+        rewrite_captions(prepared.dataset, prepared.plan, prepared.captions, prepared.guard)
         assert report.exists()
-        with closing(sqlite3.connect(one.dataset.state / LEDGER)) as newer:
+        with closing(sqlite3.connect(ledger_file(one.dataset.state))) as newer:
             version = newer.execute("PRAGMA user_version").fetchone()[0]
             newer.execute("PRAGMA user_version = 999")
         with pytest.raises(StorageError, match="newer"):
             await filled(one)
         assert report.exists()
-        with closing(sqlite3.connect(one.dataset.state / LEDGER)) as older:
+        with closing(sqlite3.connect(ledger_file(one.dataset.state))) as older:
             older.execute(f"PRAGMA user_version = {version}")
         await filled(one)
         assert not report.exists()
@@ -183,6 +184,6 @@ def test_a_reason_has_nothing_that_a_terminal_would_obey(job: JobMaker) -> None:
     (prepared,) = prepare(one := job(), "test.toml")
     reject(prepared.dataset, prepared.plan, [1], "ugly\x1b[31m\nreg_006: fine")
     assert state_of(prepared_of(one).dataset)["rejected"] == {"reg_002": "ugly [31m reg_006: fine"}
-    with Ledger.open(one.dataset.state / LEDGER) as ledger:
-        ledger.put([Row(2, "rejected", 1, "reg_003", "2026", "old\x1b[2J\nnew")])
+    with Ledger.open(one.dataset.state) as ledger:
+        ledger.slots.put([Row(2, "rejected", 1, "reg_003", "2026", "old\x1b[2J\nnew")])
     assert "  rejected  reg_003: old [2J new\n" in words(state_of(prepared_of(one).dataset))

@@ -16,7 +16,8 @@ from aiohttp import web
 from reggen import progress
 from reggen.backoff import Backoff
 from reggen.comfy.client import Client
-from reggen.dataset.ledger import Ledger, Row
+from reggen.dataset.rows import Row
+from reggen.dataset.slot_table import SlotTable
 from reggen.engine.control import RunControl
 from reggen.engine.summary import OUT_OF_TIME
 from reggen.errors import NoUsableServer, StorageError
@@ -353,16 +354,16 @@ async def test_a_ledger_that_cannot_take_a_given_up_slot_costs_no_finished_one(
 ) -> None:
     """The disk is full at just that row: the images of the same prompt stand, and only the rest is tried again."""
     timings = replace(RUN_PACE, room=Backoff(0.2, 1.0))
-    put, full = Ledger.put, [True]
+    put, full = SlotTable.put, [True]
 
-    def once_full(self: Ledger, rows: list[Row]) -> None:
+    def once_full(self: SlotTable, rows: list[Row]) -> None:
         rows = list(rows)
         if full and any(row.state == "given_up" for row in rows):
             full.clear()
-            raise StorageError(str(self.path), "writing the ledger", "the disk is full", full=True)
+            raise StorageError("ledger.sqlite", "writing the ledger", "the disk is full", full=True)
         put(self, rows)
 
-    monkeypatch.setattr(Ledger, "put", once_full)
+    monkeypatch.setattr(SlotTable, "put", once_full)
     missing = Script((Fault("status", on="view", nth=(4, 5), status=404),))
     async with serve(QUICK, script=missing) as sim:
         one = job(sim.url, dataset={"count": 4}, sampling={"batch": 4}, limits={"attempts": 1})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.part import Part
+from reggen.dataset.rows import Row
 from reggen.engine.threads import Threads
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.errors import StorageError
@@ -36,17 +36,18 @@ def accepted(job: JobMaker, folder: Folder, index: int) -> AcceptedImage:
     return AcceptedImage(sample, Part(part, 9, "00"), Inspection(64, 64, {}), lambda: row)
 
 
-class Refusing(Ledger):
-    """A ledger on a disk that has just become full."""
-
-    def put(self, _: Iterable[Row]) -> None:
-        raise StorageError(str(self.path), "writing the ledger", "the disk is full", full=True)
+def refuse(*_: object) -> None:
+    """The disk of the ledger has just become full."""
+    raise StorageError("ledger.sqlite", "writing the ledger", "the disk is full", full=True)
 
 
-async def test_an_image_whose_row_cannot_be_written_is_not_there(job: JobMaker, folder: Folder) -> None:
+async def test_an_image_whose_row_cannot_be_written_is_not_there(
+    job: JobMaker, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without its row it is not done: it is taken away again, told to whoever waits, and made anew later."""
     thread = Threads(1, "test", folder.images)
-    with Refusing.open(folder.state / LEDGER) as ledger:
+    with Ledger.open(folder.state) as ledger:
+        monkeypatch.setattr(ledger.slots, "put", refuse)
         writer = DatasetWriter(folder, ledger, ".txt", thread)
         waiting = [writer.keep(accepted(job, folder, index)) for index in range(3)]
         for future in waiting:
@@ -71,13 +72,13 @@ async def test_what_one_image_cannot_do_the_others_can(
 
     monkeypatch.setattr(Folder, "sync", refused)
     thread = Threads(1, "test", folder.images)
-    with Ledger.open(folder.state / LEDGER) as ledger:
+    with Ledger.open(folder.state) as ledger:
         writer = DatasetWriter(folder, ledger, ".txt", thread)
         ends = await asyncio.gather(
             *(writer.keep(accepted(job, folder, index)) for index in range(3)), return_exceptions=True
         )
         assert [type(end) for end in ends] == [type(None), StorageError, type(None)]
-        assert ledger.done(0, 3) == {0, 2}
+        assert ledger.slots.done(0, 3) == {0, 2}
         await writer.close()
         await thread.close()
     assert sorted(file.name for file in folder.images.iterdir()) == ["reg_001.png", "reg_003.png"]
@@ -97,7 +98,7 @@ async def test_closing_waits_for_what_is_being_written(
 
     monkeypatch.setattr(Folder, "place", slowly)
     thread = Threads(1, "test", folder.images)
-    with Ledger.open(folder.state / LEDGER) as ledger:
+    with Ledger.open(folder.state) as ledger:
         writer = DatasetWriter(folder, ledger, ".txt", thread)
         kept = writer.keep(accepted(job, folder, 0))
         await eventually(begun.is_set)
@@ -107,5 +108,5 @@ async def test_closing_waits_for_what_is_being_written(
         gate.set()
         await closing
         assert (kept.done(), late.done()) == (True, True)
-        assert ledger.done(0, 3) == {0, 1}
+        assert ledger.slots.done(0, 3) == {0, 1}
         await thread.close()

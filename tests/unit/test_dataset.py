@@ -17,10 +17,11 @@ from reggen.dataset.download import Downloads
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.latent_caches import LatentCaches
-from reggen.dataset.ledger import Ledger, Rejection, Row, now_utc
+from reggen.dataset.ledger import Ledger, ledger_file
 from reggen.dataset.lock import lock_holder, locked
 from reggen.dataset.part import Part
-from reggen.dataset.reconcile import Comparison, Reconciled, Reconciliation, differing, missing
+from reggen.dataset.reconcile import Comparison, Reconciled, Reconciliation, changed_slots, missing_requests
+from reggen.dataset.rows import Rejection, Row, now_utc
 from reggen.dataset.slot_files import SlotFiles
 from reggen.dataset.storage import storage_errors
 from reggen.errors import BadImage, DatasetLocked, JobError, StorageError
@@ -63,9 +64,9 @@ def reconciled(
     folder: Folder, ledger: Ledger, plan: Plan, check_settings: CheckSettings, duplicates: Duplicates | None = None
 ) -> Reconciled:
     """By name, then by size."""
-    reconciling = Reconciliation(folder, ledger, plan, check_settings, duplicates)
-    reconciling.by_name()
-    reconciling.by_size(differing(folder, ledger.path, len(plan)))
+    reconciling = Reconciliation(folder, ledger, check_settings, duplicates)
+    reconciling.by_name(plan)
+    reconciling.by_size(plan, changed_slots(folder, len(plan)))
     return reconciling.found
 
 
@@ -185,49 +186,49 @@ def test_a_lock_that_is_deleted_is_held_all_the_same(folder: Folder, lost: tuple
 def test_rows_come_back_as_they_were_put(tmp_path: Path) -> None:
     """Every column, every state."""
     full = replace(row(3), positive="a cat", seed=2**53 - 1, busy=0.5, bytes=10, sha256="ab", recipe="r1")
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
-    ledger.put([full, row(4, "given_up", 2), row(5, "rejected", 1)])
-    assert list(ledger.walk("done", "given_up", "rejected")) == [full, row_like(ledger, 4), row_like(ledger, 5)]
-    assert ledger.counts(10) == {"done": 1, "given_up": 1, "rejected": 1}
-    assert ledger.counts(4) == {"done": 1}
-    assert (ledger.done(0, 10), ledger.takes(0, 10)) == ({3}, {4: 2, 5: 1})
-    assert (ledger.other_recipes("r1", 10), ledger.other_recipes("r2", 10)) == ([], [range(3, 4)])
+    ledger = Ledger.open(tmp_path)
+    ledger.slots.put([full, row(4, "given_up", 2), row(5, "rejected", 1)])
+    assert list(ledger.slots.walk("done", "given_up", "rejected")) == [full, row_like(ledger, 4), row_like(ledger, 5)]
+    assert ledger.slots.counts(10) == {"done": 1, "given_up": 1, "rejected": 1}
+    assert ledger.slots.counts(4) == {"done": 1}
+    assert (ledger.slots.done(0, 10), ledger.slots.takes(0, 10)) == ({3}, {4: 2, 5: 1})
+    assert (ledger.slots.other_recipes("r1", 10), ledger.slots.other_recipes("r2", 10)) == ([], [range(3, 4)])
     ledger.close()
 
 
 def row_like(ledger: Ledger, idx: int) -> Row:
-    return next(one for one in ledger.walk("given_up", "rejected") if one.idx == idx)
+    return next(one for one in ledger.slots.walk("given_up", "rejected") if one.idx == idx)
 
 
 def test_a_ledger_can_be_read_beside_the_run_and_after_it(tmp_path: Path) -> None:
     """`status` needs no lock and no write access to the rows."""
-    assert Ledger.read(tmp_path / "ledger.sqlite") is None
-    writer = Ledger.open(tmp_path / "ledger.sqlite")
-    writer.put([row(0)])
-    beside = Ledger.read(tmp_path / "ledger.sqlite")
+    assert Ledger.read(tmp_path) is None
+    writer = Ledger.open(tmp_path)
+    writer.slots.put([row(0)])
+    beside = Ledger.read(tmp_path)
     assert beside is not None
-    assert beside.done(0, 5) == {0}
-    writer.put([row(1)])
-    assert beside.done(0, 5) == {0, 1}
+    assert beside.slots.done(0, 5) == {0}
+    writer.slots.put([row(1)])
+    assert beside.slots.done(0, 5) == {0, 1}
     beside.close()
     writer.close()
-    after = Ledger.read(tmp_path / "ledger.sqlite")
+    after = Ledger.read(tmp_path)
     assert after is not None
-    assert after.done(0, 5) == {0, 1}
+    assert after.slots.done(0, 5) == {0, 1}
     after.close()
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="nothing is read-only for root")
 def test_a_ledger_in_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
     """An archive: SQLite cannot make its shared memory there, and need not."""
-    writer = Ledger.open(tmp_path / "ledger.sqlite")
-    writer.put([row(0)])
+    writer = Ledger.open(tmp_path)
+    writer.slots.put([row(0)])
     writer.close()
     tmp_path.chmod(0o500)
     try:
-        archived = Ledger.read(tmp_path / "ledger.sqlite")
+        archived = Ledger.read(tmp_path)
         assert archived is not None
-        assert archived.done(0, 5) == {0}
+        assert archived.slots.done(0, 5) == {0}
         archived.close()
     finally:
         tmp_path.chmod(0o700)
@@ -235,27 +236,27 @@ def test_a_ledger_in_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     """Better no run than a ledger misread."""
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+    with sqlite3.connect(ledger_file(tmp_path)) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(StorageError, match="newer reggen"):
-        Ledger.open(tmp_path / "ledger.sqlite")
+        Ledger.open(tmp_path)
 
 
 def test_rubbish_instead_of_a_ledger_is_a_sentence(tmp_path: Path) -> None:
     """No traceback for a damaged disk."""
-    (tmp_path / "ledger.sqlite").write_bytes(b"this is no database" * 100)
+    (ledger_file(tmp_path)).write_bytes(b"this is no database" * 100)
     with pytest.raises(StorageError, match="ledger"):
-        Ledger.open(tmp_path / "ledger.sqlite")
+        Ledger.open(tmp_path)
 
 
 def test_lasting_facts_are_claimed_once(tmp_path: Path) -> None:
     """Another prefix in the same folder is refused, with the one it was begun with."""
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
-    ledger.claim("a.toml", {"prefix": "reg"})
-    ledger.claim("a.toml", {"prefix": "reg"})
+    ledger = Ledger.open(tmp_path)
+    ledger.facts.claim("a.toml", {"prefix": "reg"})
+    ledger.facts.claim("a.toml", {"prefix": "reg"})
     with pytest.raises(JobError, match="begun with 'reg'"):
-        ledger.claim("a.toml", {"prefix": "img"})
+        ledger.facts.claim("a.toml", {"prefix": "img"})
     ledger.close()
 
 
@@ -266,10 +267,10 @@ def put_image(folder: Folder, name: str) -> None:
 def test_missing_walks_exactly_what_is_not_done(job: JobMaker, tmp_path: Path) -> None:
     """Window by window, with the take each slot is in."""
     plan = plan_of(job(dataset={"count": 3000}))
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
-    ledger.put([row(idx) for idx in range(0, 3000, 2)])
-    ledger.put([row(1, "rejected", 3)])
-    requests = list(missing(ledger, plan))
+    ledger = Ledger.open(tmp_path)
+    ledger.slots.put([row(idx) for idx in range(0, 3000, 2)])
+    ledger.slots.put([row(1, "rejected", 3)])
+    requests = list(missing_requests(ledger, plan))
     assert [request.samples[0].index for request in requests] == list(range(1, 3000, 2))
     assert [request.samples[0].take for request in requests[:2]] == [3, 0]
     ledger.close()
@@ -278,9 +279,9 @@ def test_missing_walks_exactly_what_is_not_done(job: JobMaker, tmp_path: Path) -
 def test_a_window_that_lacks_one_slot_is_walked(job: JobMaker, tmp_path: Path) -> None:
     """Only what is full to the last slot is skipped unread; a slot that is settled otherwise does not fill it."""
     plan = plan_of(job(dataset={"count": 5000}))
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
-    ledger.put([row(idx) for idx in range(5000) if idx not in {1023, 2048, 3100}] + [row(3100, "given_up", 1)])
-    assert [request.samples[0].index for request in missing(ledger, plan)] == [1023, 2048, 3100]
+    ledger = Ledger.open(tmp_path)
+    ledger.slots.put([row(idx) for idx in range(5000) if idx not in {1023, 2048, 3100}] + [row(3100, "given_up", 1)])
+    assert [request.samples[0].index for request in missing_requests(ledger, plan)] == [1023, 2048, 3100]
     ledger.close()
 
 
@@ -289,16 +290,16 @@ def test_reconciling_brings_ledger_and_folder_to_agree(job: JobMaker) -> None:
     plan = plan_of(one := job())
     folder = Folder(one.dataset)
     folder.prepare()
-    ledger = Ledger.open(folder.state / "ledger.sqlite")
-    ledger.put([row(0), row(1), row(2, "given_up", 2)])
+    ledger = Ledger.open(folder.state)
+    ledger.slots.put([row(0), row(1), row(2, "given_up", 2)])
     for name in ("reg_001", "reg_004"):
         put_image(folder, name)
     (folder.images / "reg_005.png").write_bytes(b"half a pict")
     resumed = reconciled(folder, ledger, plan, CheckSettings((64, 64)))
     assert (resumed.deleted, resumed.adopted) == (["reg_002"], ["reg_004"])
     assert resumed.set_aside[0].startswith("reg_005.png is not a png file")
-    assert ledger.done(0, 9) == {0, 3}
-    assert ledger.takes(0, 9) == {1: 1, 2: 2}
+    assert ledger.slots.done(0, 9) == {0, 3}
+    assert ledger.slots.takes(0, 9) == {1: 1, 2: 2}
     again = reconciled(folder, ledger, plan, CheckSettings((64, 64)))
     assert (again.deleted, again.adopted, again.set_aside) == ([], [], [])
     ledger.close()
@@ -308,13 +309,13 @@ def test_ledger_and_folder_are_compared_by_name(job: JobMaker) -> None:
     """What is on both sides is only counted. A plan of any length costs nothing."""
     folder = Folder(job().dataset)
     folder.prepare()
-    ledger = Ledger.open(folder.state / "ledger.sqlite")
-    ledger.put([row(0), row(1), row(2, "given_up", 2), row(8), row(9)])
+    ledger = Ledger.open(folder.state)
+    ledger.slots.put([row(0), row(1), row(2, "given_up", 2), row(8), row(9)])
     for number in (1, 3, 4, 10):
         (folder.images / f"reg_{number:03d}.png").write_bytes(b"x")
-    assert Comparison.of(folder, ledger, 9) == Comparison(settled=1, gone=[1, 8], undone=[2, 3])
-    assert Comparison.of(folder, ledger, 1 << 40) == Comparison(settled=2, gone=[1, 8], undone=[2, 3])
-    assert Comparison.of(folder, ledger, 0) == Comparison(settled=0, gone=[], undone=[])
+    assert Comparison.of(folder, ledger, 9) == Comparison(present=1, deleted=[1, 8], unrecorded=[2, 3])
+    assert Comparison.of(folder, ledger, 1 << 40) == Comparison(present=2, deleted=[1, 8], unrecorded=[2, 3])
+    assert Comparison.of(folder, ledger, 0) == Comparison(present=0, deleted=[], unrecorded=[])
     ledger.close()
 
 
@@ -326,31 +327,33 @@ def test_a_file_of_another_size_than_its_row_is_checked_anew(job: JobMaker) -> N
     plan = plan_of(one := job())
     folder = Folder(one.dataset)
     folder.prepare()
-    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    ledger = Ledger.open(folder.state)
     names = [f"reg_{number:03d}" for number in range(1, 8)]
     for name in names:
         put_image(folder, name)
     sizes = [folder.file(name).stat().st_size for name in names]
-    ledger.put([replace(row(idx), bytes=size) for idx, size in enumerate(sizes[:6])] + [row(6), row(8, "rejected")])
+    ledger.slots.put(
+        [replace(row(idx), bytes=size) for idx, size in enumerate(sizes[:6])] + [row(6), row(8, "rejected")]
+    )
     folder.file(names[1]).write_bytes(paint("mended", 2, 64, 64))
     folder.file(names[2]).write_bytes(b"half a pict")
     folder.file(names[3]).write_bytes(b"")
-    reconciling = Reconciliation(folder, ledger, plan, CheckSettings((64, 64)))
-    reconciling.by_name()
+    reconciling = Reconciliation(folder, ledger, CheckSettings((64, 64)))
+    reconciling.by_name(plan)
     assert reconciling.found == Reconciled()
     folder.file(names[4]).unlink()
-    assert differing(folder, ledger.path, 9, stopped=lambda: True) == []
-    changed = differing(folder, ledger.path, 9)
+    assert changed_slots(folder, 9, stopped=lambda: True) == []
+    changed = changed_slots(folder, 9)
     assert changed == [1, 2, 3, 4]
-    assert sorted(reconciling.by_size(changed)) == [(2, 1), (3, 1), (4, 1)]
+    assert sorted(reconciling.by_size(plan, changed)) == [(2, 1), (3, 1), (4, 1)]
     found = reconciling.found
     assert (found.adopted, found.deleted) == ([names[1]], names[3:5])
     assert [text.split()[0] for text in found.set_aside] == ["reg_003.png"]
-    assert ledger.done(0, 9) == {0, 1, 5, 6}
-    assert ledger.takes(0, 9) == {2: 1, 3: 1, 4: 1}
-    assert next(one.take for one in ledger.walk("done") if one.idx == 1) == 1
-    assert [(seen.idx, seen.take) for seen in ledger.rejections()] == [(3, 0), (4, 0), (2, 1)]
-    assert differing(folder, ledger.path, 9) == []
+    assert ledger.slots.done(0, 9) == {0, 1, 5, 6}
+    assert ledger.slots.takes(0, 9) == {2: 1, 3: 1, 4: 1}
+    assert next(one.take for one in ledger.slots.walk("done") if one.idx == 1) == 1
+    assert [(seen.idx, seen.take) for seen in ledger.rejections.walk()] == [(3, 0), (4, 0), (2, 1)]
+    assert changed_slots(folder, 9) == []
     ledger.close()
 
 
@@ -359,8 +362,8 @@ def test_a_link_to_nowhere_is_a_deleted_image(job: JobMaker) -> None:
     """Its name is there, and nothing else."""
     folder = Folder(job().dataset)
     folder.prepare()
-    ledger = Ledger.open(folder.state / "ledger.sqlite")
-    ledger.put([replace(row(0), bytes=9)])
+    ledger = Ledger.open(folder.state)
+    ledger.slots.put([replace(row(0), bytes=9)])
     folder.file("reg_001").symlink_to("nowhere.png")
     assert reconciled(folder, ledger, plan_of(job()), CheckSettings((64, 64))).deleted == ["reg_001"]
     ledger.close()
@@ -382,56 +385,56 @@ def old_ledger(path: Path) -> None:
 
 def test_a_ledger_of_version_1_is_read_as_it_is(tmp_path: Path) -> None:
     """`status` beside an older ledger changes nothing in it."""
-    old_ledger(path := tmp_path / "ledger.sqlite")
+    old_ledger(path := ledger_file(tmp_path))
     before = path.read_bytes()
-    reader = Ledger.read(path)
+    reader = Ledger.read(tmp_path)
     assert reader is not None
-    assert [(one.name, one.likeness) for one in reader.walk("done")] == [("reg_001", None)]
-    assert (list(reader.rejections()), list(reader.phashes(10))) == ([], [])
+    assert [(one.name, one.likeness) for one in reader.slots.walk("done")] == [("reg_001", None)]
+    assert (list(reader.rejections.walk()), list(reader.slots.phashes(10))) == ([], [])
     reader.close()
     assert path.read_bytes() == before
 
 
 def test_a_ledger_of_version_1_is_brought_up_to_date_when_a_run_opens_it(tmp_path: Path) -> None:
     """Its rows stay, without a hash; a reader that was there before goes on reading."""
-    old_ledger(path := tmp_path / "ledger.sqlite")
-    beside = Ledger.read(path)
+    old_ledger(ledger_file(tmp_path))
+    beside = Ledger.read(tmp_path)
     assert beside is not None
     for _ in range(2):
-        Ledger.open(path).close()
-    ledger = Ledger.open(path)
-    ledger.put([replace(row(1), likeness="00000000000000ff")])
-    ledger.reject([Rejection(1, 0, "is black", "2026", 7, "a")])
-    assert [one.likeness for one in ledger.walk("done")] == [None, "00000000000000ff"]
-    assert list(ledger.phashes(10)) == [(1, 255)]
-    assert [one.name for one in beside.walk("done")] == ["reg_001", "reg_002"]
-    assert [one.reason for one in beside.rejections()] == ["is black"]
+        Ledger.open(tmp_path).close()
+    ledger = Ledger.open(tmp_path)
+    ledger.slots.put([replace(row(1), likeness="00000000000000ff")])
+    ledger.rejections.add([Rejection(1, 0, "is black", "2026", 7, "a")])
+    assert [one.likeness for one in ledger.slots.walk("done")] == [None, "00000000000000ff"]
+    assert list(ledger.slots.phashes(10)) == [(1, 255)]
+    assert [one.name for one in beside.slots.walk("done")] == ["reg_001", "reg_002"]
+    assert [one.reason for one in beside.rejections.walk()] == ["is black"]
     beside.close()
     ledger.close()
 
 
 def test_rejections_are_kept_in_their_order_and_never_overwritten(tmp_path: Path) -> None:
     """A slot's row says what it is now, these say what it was."""
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger = Ledger.open(tmp_path)
     told = [
         Rejection(3, 0, "is black", "t1", 9, "a"),
         Rejection(1, 0, "is torn", "t2"),
         Rejection(3, 1, "is black", "t3"),
     ]
     for one in told:
-        ledger.reject([one])
-    ledger.put([row(3)])
-    assert list(ledger.rejections()) == told
-    assert list(ledger.rejections(stop=3)) == [told[1]]
+        ledger.rejections.add([one])
+    ledger.slots.put([row(3)])
+    assert list(ledger.rejections.walk()) == told
+    assert list(ledger.rejections.walk(stop=3)) == [told[1]]
     ledger.close()
 
 
 def test_the_last_hashes_are_read_first(tmp_path: Path) -> None:
     """Of done slots that have one; so many as are wanted."""
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
-    ledger.put([replace(row(idx), likeness=f"{idx:016x}") for idx in range(5)])
-    ledger.put([replace(row(2, "rejected"), likeness="0000000000000002"), row(5)])
-    assert list(ledger.phashes(3)) == [(4, 4), (3, 3), (1, 1)]
+    ledger = Ledger.open(tmp_path)
+    ledger.slots.put([replace(row(idx), likeness=f"{idx:016x}") for idx in range(5)])
+    ledger.slots.put([replace(row(2, "rejected"), likeness="0000000000000002"), row(5)])
+    assert list(ledger.slots.phashes(3)) == [(4, 4), (3, 3), (1, 1)]
     ledger.close()
 
 
@@ -440,20 +443,20 @@ def test_a_file_that_is_there_twice_is_adopted_once(job: JobMaker, tmp_path: Pat
     plan = plan_of(one := job())
     folder = Folder(one.dataset)
     folder.prepare()
-    ledger = Ledger.open(folder.state / "ledger.sqlite")
+    ledger = Ledger.open(folder.state)
     for number, seed in ((1, 7), (3, 8), (4, 7), (5, 9)):
         (folder.images / f"reg_00{number}.png").write_bytes(paint("a", seed, 64, 64))
     train = tmp_path / "train" / "10_spyke" / "a.png"
     train.parent.mkdir(parents=True)
     train.write_bytes(paint("a", 9, 64, 64))
-    gate = Duplicates(folder, ledger.path, 6, [train])
+    gate = Duplicates(folder, 6, [train])
     resumed = reconciled(folder, ledger, plan, CheckSettings((64, 64), duplicates=True), gate)
     assert resumed.adopted == ["reg_001", "reg_003"]
     reasons = ["is the same picture as reg_001", "is the same picture as the training image train/10_spyke/a.png"]
     assert resumed.set_aside == [f"reg_004.png {reasons[0]}", f"reg_005.png {reasons[1]}"]
-    assert [(seen.idx, seen.reason) for seen in ledger.rejections()] == [(3, reasons[0]), (4, reasons[1])]
+    assert [(seen.idx, seen.reason) for seen in ledger.rejections.walk()] == [(3, reasons[0]), (4, reasons[1])]
     assert len(list(folder.rejected.iterdir())) == 2
-    assert [index for index, _ in ledger.phashes(9)] == [2, 0]
+    assert [index for index, _ in ledger.slots.phashes(9)] == [2, 0]
     ledger.close()
 
 
@@ -468,10 +471,10 @@ def test_an_image_is_found_whatever_the_width_of_its_number(folder: Folder, name
 @pytest.mark.parametrize("gaps", [(), (0,), (5000,), (1023, 1024, 1025), range(0, 5000, 7), range(4999), range(5000)])
 def test_done_slots_are_told_as_runs(tmp_path: Path, gaps: Collection[int]) -> None:
     """Whatever is missing between them, and however much: each done slot once, in order, in few runs."""
-    ledger = Ledger.open(tmp_path / "ledger.sqlite")
-    ledger.put([row(index) for index in range(5000) if index not in gaps])
-    ledger.put([row(index, "given_up") for index in gaps])
-    runs = list(ledger.runs_done(4500))
+    ledger = Ledger.open(tmp_path)
+    ledger.slots.put([row(index) for index in range(5000) if index not in gaps])
+    ledger.slots.put([row(index, "given_up") for index in gaps])
+    runs = list(ledger.slots.done_ranges(4500))
     assert [index for run in runs for index in run] == [index for index in range(4500) if index not in gaps]
     assert all(runs)
     assert len(runs) <= len(set(gaps)) + 64

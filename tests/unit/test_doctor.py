@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 
 from reggen.cli import app
 from reggen.cli.review import _command
-from reggen.dataset.ledger import LEDGER, Ledger, Row
+from reggen.dataset.ledger import Ledger, ledger_file
+from reggen.dataset.rows import Row
 from reggen.diagnosis import inspection
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.duplicates import NearDuplicates
@@ -511,11 +512,11 @@ def made(root: Path) -> Path:
     """The four images as reggen made them: a ledger beside them knows each."""
     state = root / "reg" / ".reggen" / "1_girl"
     state.mkdir(parents=True)
-    with Ledger.open(state / LEDGER) as ledger:
+    with Ledger.open(state) as ledger:
         for n in range(1, 4):
             data = (root / GIRL / f"reg_00{n}.png").read_bytes()
             sha = hashlib.sha256(data).hexdigest()
-            ledger.put([Row(n - 1, "done", 0, f"reg_00{n}", "2026", bytes=len(data), sha256=sha)])
+            ledger.slots.put([Row(n - 1, "done", 0, f"reg_00{n}", "2026", bytes=len(data), sha256=sha)])
     return root
 
 
@@ -571,7 +572,7 @@ def test_hashes_are_left_alone_where_they_cannot_be_right(made: Path) -> None:
 
 def test_a_damaged_ledger_is_a_finding(made: Path) -> None:
     """The rest is examined all the same, and the ledger is not touched."""
-    ledger = made / "reg" / ".reggen" / "1_girl" / LEDGER
+    ledger = ledger_file(made / "reg" / ".reggen" / "1_girl")
     ledger.write_bytes(b"no database at all " * 400)
     found = examine(question(made))
     assert kinds(found) == {"ledger-damaged"}
@@ -676,8 +677,8 @@ def test_what_fix_took_out_is_told_to_programs_and_of_plain_folders(root: Path) 
     assert "run the job that fills this folder again" in told.stderr
     write(root / GIRL / "reg_002.png", b"")
     state = root / "reg" / ".reggen" / "1_girl"
-    with Ledger.open(state / LEDGER) as ledger:
-        ledger.keep_fact("rehearsal", True)
+    with Ledger.open(state) as ledger:
+        ledger.facts.put({"rehearsal": True})
     assert f"{again(root / 'job.toml')} --rehearse" in run(a_job(root), "--fix").stdout
 
 
@@ -721,9 +722,9 @@ def test_the_command_takes_a_job(root: Path) -> None:
 
 def test_the_command_says_how_damaged_images_are_made_again(made: Path) -> None:
     """By the job and the numbers, as they are to be typed."""
-    with Ledger.open(made / "reg" / ".reggen" / "1_girl" / LEDGER) as ledger:
-        rows = [replace(row, sha256="00" * 32) for row in ledger.walk("done") if row.idx]
-        ledger.put(rows)
+    with Ledger.open(made / "reg" / ".reggen" / "1_girl") as ledger:
+        rows = [replace(row, sha256="00" * 32) for row in ledger.slots.walk("done") if row.idx]
+        ledger.slots.put(rows)
     said = run(job := a_job(made))
     assert said.exit_code == 1
     assert f"python -m reggen redo {job} 2 3" in " ".join(said.stdout.split())

@@ -13,7 +13,8 @@ import pytest
 
 from reggen.dataset.exports import write_listings
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger, Row, now_utc
+from reggen.dataset.ledger import Ledger
+from reggen.dataset.rows import Row, now_utc
 from reggen.errors import StorageError
 from reggen.job.dataset import Dataset
 from tests.pictures import paint
@@ -26,11 +27,16 @@ def dataset_at(root: Path, *listings: str, **more: Any) -> Dataset:
     return Dataset.model_validate(values)
 
 
-def ledger_of(dataset: Dataset, *rows: Row) -> Ledger:
+def put(dataset: Dataset, *rows: Row) -> None:
     Folder(dataset).prepare()
-    ledger = Ledger.open(dataset.state / "ledger.sqlite")
-    ledger.put(rows)
-    return ledger
+    with Ledger.open(dataset.state) as ledger:
+        ledger.slots.put(rows)
+
+
+def listed(dataset: Dataset, *rows: Row) -> list[Path]:
+    """The listings of the first four slots, after these rows are in the ledger."""
+    put(dataset, *rows)
+    return write_listings(dataset, 4)
 
 
 def done(idx: int, positive: str | None = "a girl", **more: Any) -> Row:
@@ -51,8 +57,7 @@ def test_only_what_is_done_is_listed_in_slot_order(tmp_path: Path) -> None:
     """Given up and rejected slots, and those beyond the count, are in no list, whatever order the rows came in."""
     dataset = dataset_at(tmp_path, "jsonl", "csv")
     lost = [Row(1, "given_up", 0, "reg_002", now_utc()), Row(3, "rejected", 1, "reg_004", now_utc())]
-    ledger = ledger_of(dataset, done(9), done(2), *lost, done(0))
-    jsonl, table = write_listings(dataset, ledger, 4)
+    jsonl, table = listed(dataset, done(9), done(2), *lost, done(0))
     assert [one["file_name"] for one in read_jsonl(jsonl)] == ["reg_001.png", "reg_003.png"]
     assert [one["file_name"] for one in read_csv(table)] == ["1_anime_girl/reg_001.png", "1_anime_girl/reg_003.png"]
 
@@ -60,7 +65,7 @@ def test_only_what_is_done_is_listed_in_slot_order(tmp_path: Path) -> None:
 def test_an_entry_says_what_the_image_shows_and_how_it_was_made(tmp_path: Path) -> None:
     """The same in both; the server, which says nothing about the picture, is in neither."""
     dataset = dataset_at(tmp_path, "jsonl", "csv")
-    jsonl, table = write_listings(dataset, ledger_of(dataset, done(0)), 4)
+    jsonl, table = listed(dataset, done(0))
     made = {"negative": "blurry", "seed": 7, "width": 64, "height": 96, "checkpoint": "anime.safetensors"}
     assert read_jsonl(jsonl) == [{"file_name": "reg_001.png", "text": "a girl"} | made]
     assert read_csv(table)[0] == {"file_name": "1_anime_girl/reg_001.png", "text": "a girl"} | {
@@ -73,7 +78,7 @@ def test_an_image_without_a_prompt_of_its_own_has_the_class_tokens(tmp_path: Pat
     """As a trainer has it; no text is ever null, and none is empty but the negative and the checkpoint."""
     dataset = dataset_at(tmp_path, "jsonl", format="webp")
     row = replace(done(0, positive), negative=None, checkpoint=None)
-    (entry,) = read_jsonl(write_listings(dataset, ledger_of(dataset, row), 4)[0])
+    (entry,) = read_jsonl(listed(dataset, row)[0])
     assert (entry["text"], entry["negative"], entry["checkpoint"]) == ("anime_girl", "", "")
     assert entry["file_name"] == "reg_001.webp"
 
@@ -81,7 +86,7 @@ def test_an_image_without_a_prompt_of_its_own_has_the_class_tokens(tmp_path: Pat
 def test_any_prompt_survives_in_one_line_of_jsonl_and_one_record_of_csv(tmp_path: Path) -> None:
     """Quotes, commas, every kind of line end that a reader may split at, and all of Unicode."""
     dataset = dataset_at(tmp_path, "jsonl", "csv")
-    jsonl, table = write_listings(dataset, ledger_of(dataset, done(0, ODD), done(1)), 4)
+    jsonl, table = listed(dataset, done(0, ODD), done(1))
     assert [one["text"] for one in read_jsonl(jsonl)] == [ODD, "a girl"]
     assert [one["text"] for one in read_csv(table)] == [ODD, "a girl"]
     assert "少女" in jsonl.read_text(encoding="utf-8")
@@ -91,7 +96,7 @@ def test_the_csv_lies_beside_the_class_folder_under_its_name(tmp_path: Path) -> 
     """Two classes under one root do not overwrite each other's list, and no trainer counts it as an image."""
     for words in ("girl", "boy"):
         dataset = dataset_at(tmp_path, "csv", **{"class": words})
-        assert write_listings(dataset, ledger_of(dataset, done(0)), 4) == [tmp_path / f"1_{words}.csv"]
+        assert listed(dataset, done(0)) == [tmp_path / f"1_{words}.csv"]
         assert list(dataset.folder.iterdir()) == []
     assert read_csv(tmp_path / "1_girl.csv")[0]["file_name"] == "1_girl/reg_001.png"
 
@@ -99,27 +104,26 @@ def test_the_csv_lies_beside_the_class_folder_under_its_name(tmp_path: Path) -> 
 def test_a_list_replaces_the_one_before(tmp_path: Path) -> None:
     """And leaves no part file, neither there nor beside the ledger."""
     dataset = dataset_at(tmp_path, "jsonl")
-    ledger = ledger_of(dataset, done(0))
-    write_listings(dataset, ledger, 4)
-    ledger.put([done(1)])
-    assert len(read_jsonl(write_listings(dataset, ledger, 4)[0])) == 2
+    put(dataset, done(0))
+    write_listings(dataset, 4)
+    assert len(read_jsonl(listed(dataset, done(1))[0])) == 2
     assert [path for path in tmp_path.rglob("*.part") if path.is_file()] == []
 
 
 def test_nothing_asked_for_nothing_written(tmp_path: Path) -> None:
     """The image folder holds images and nothing else unless the job says otherwise; asked twice is asked once."""
     dataset = dataset_at(tmp_path)
-    assert write_listings(dataset, ledger_of(dataset, done(0)), 4) == []
-    assert write_listings(dataset_at(tmp_path, "csv", "csv"), ledger_of(dataset), 4) == [tmp_path / "1_anime_girl.csv"]
+    assert listed(dataset, done(0)) == []
+    assert listed(dataset_at(tmp_path, "csv", "csv")) == [tmp_path / "1_anime_girl.csv"]
 
 
 def test_what_cannot_be_written_is_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
     """A folder in the list's place, for one; and no half list remains."""
     dataset = dataset_at(tmp_path, "jsonl")
-    ledger = ledger_of(dataset, done(0))
+    put(dataset, done(0))
     (dataset.folder / "metadata.jsonl" / "mine").mkdir(parents=True)
     with pytest.raises(StorageError, match=r"metadata\.jsonl"):
-        write_listings(dataset, ledger, 4)
+        write_listings(dataset, 4)
     assert (dataset.folder / "metadata.jsonl" / "mine").is_dir()
     assert [path for path in tmp_path.rglob("*.part") if path.is_file()] == []
 
@@ -127,9 +131,9 @@ def test_what_cannot_be_written_is_a_sentence_and_leaves_what_was_there(tmp_path
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """Rows go from the ledger to the file one by one."""
     dataset = dataset_at(tmp_path, "jsonl", "csv", count=20_000)
-    ledger = ledger_of(dataset, *(done(idx) for idx in range(20_000)))
+    put(dataset, *(done(idx) for idx in range(20_000)))
     tracemalloc.start()
-    write_listings(dataset, ledger, 20_000)
+    write_listings(dataset, 20_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 20
@@ -143,10 +147,10 @@ def test_hugging_face_loads_the_folder(tmp_path: Path, monkeypatch: pytest.Monke
     datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not there: pip install -e '.[hf]'")
     dataset = dataset_at(tmp_path / "reg", "jsonl", "csv")
     rows = [done(0), done(1, ODD), done(3, None), Row(2, "given_up", 0, "reg_003", now_utc())]
-    ledger = ledger_of(dataset, *rows)
+    put(dataset, *rows)
     for row in rows[:3]:
         paint(dataset.folder / f"{row.name}.png", (64, 96))
-    write_listings(dataset, ledger, 4)
+    write_listings(dataset, 4)
     found = datasets.load_dataset(
         "imagefolder", data_dir=str(dataset.folder), split="train", cache_dir=str(tmp_path / "cache")
     )

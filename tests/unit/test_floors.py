@@ -74,7 +74,7 @@ KNOWS = {
         "training.dataset_config",
     },
     "rich": {"cli.review", "cli.run", "report.console"},
-    "sqlite3": {"dataset.ledger"},
+    "sqlite3": {"dataset.database"},
     "tomli_w": {"report.trainers.kohya"},
     "typer": {"cli", "cli.inspect", "cli.options", "cli.review", "cli.run", "cli.standin"},
     "wakepy": {"cli.run"},
