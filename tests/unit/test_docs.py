@@ -34,7 +34,7 @@ def test_the_readme_s_two_lines_stand_as_they_are_promised() -> None:
     lines = "".join(blocks("sh")).splitlines()
     start = "python3 -m venv .venv && .venv/bin/pip install -q -e "
     assert f"{start}. && .venv/bin/python -m reggen run configs/spyke.toml --rehearse" in lines
-    assert f"{start}'.[test]' && .venv/bin/python -m pytest -n auto" in lines
+    assert f"{start}'.[test]' && .venv/bin/python -m pytest -n auto --dist loadgroup" in lines
 
 
 @pytest.mark.parametrize("command", re.findall(r"python -m reggen (\w+)", README))
