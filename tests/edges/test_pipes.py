@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from reggen.comfy.tls import fingerprint
+from reggen.dataset.captioning import rewrite_captions
 from reggen.diagnosis import inspection
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.scope import DoctorOptions
