@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -17,10 +18,10 @@ from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STORAGE
 def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
     """Show what would be made: count, sizes, seeds, first prompts, disk. Needs no server."""
     from reggen.prepare.prepared_job import prepare
-    from reggen.report.preview import preview
+    from reggen.report.plan_preview import format_plan
 
     prepared_jobs = prepare(load(job_file, count, output, None), job_file)
-    print("\n".join(preview(prepared, job_file) for prepared in prepared_jobs))
+    print("\n".join(format_plan(prepared, job_file) for prepared in prepared_jobs))
 
 
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
@@ -30,8 +31,8 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
     from reggen.engine.preflight import ServerCheck, examine, unfit
     from reggen.engine.supervisor import in_the_way
     from reggen.prepare.prepared_job import prepare
+    from reggen.report.check_report import check_locally, format_check
     from reggen.report.notify import Notices
-    from reggen.report.preview import checked
 
     prepared_jobs = prepare(load(job_file, count, output, server), job_file)
     first = prepared_jobs[0]
@@ -42,14 +43,14 @@ def check(job_file: JobFile, count: Count = None, output: Output = None, server:
             return await examine(clients, first.template), await in_the_way(first.servers, Folder(first.dataset))
 
     examined, unstartable = asyncio.run(ask())
-    text, room = checked(prepared_jobs, job_file, examined, unstartable)
-    print(text)
+    local = check_locally(prepared_jobs)
+    print(format_check(first, job_file, local, examined, unstartable))
     if unstartable and len(first.servers) == 1:  # a run would not even ask it
         raise typer.Exit(NO_SERVER)
     started_here = {server.name for server in first.servers if server.launch} - set(unstartable)
     if not any(one.ready or (one.away and one.server in started_here) for one in examined):
         raise typer.Exit(BAD_JOB if unfit(examined) else NO_SERVER)
-    raise typer.Exit(COMPLETE if room else STORAGE)
+    raise typer.Exit(COMPLETE if local.passed else STORAGE)
 
 
 def status(
@@ -60,11 +61,12 @@ def status(
 ) -> None:
     """Show how far a dataset is: done, missing, given up, rejected. Works beside a run."""
     from reggen.prepare.prepared_job import prepare
-    from reggen.report.status import state_of, words
+    from reggen.report.status import format_status, read_status
 
-    states = [state_of(prepared.dataset) for prepared in prepare(load(job_file, count, output, None), job_file)]
-    told = states[0] if len(states) == 1 else states
-    print(json.dumps(told, indent=2, ensure_ascii=False) if as_json else "\n".join(map(words, states)))
+    states = [read_status(prepared.dataset) for prepared in prepare(load(job_file, count, output, None), job_file)]
+    data = [asdict(state) for state in states]
+    text = json.dumps(data[0] if len(data) == 1 else data, indent=2, ensure_ascii=False)
+    print(text if as_json else "\n".join(map(format_status, states)))
 
 
 def config(

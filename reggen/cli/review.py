@@ -133,7 +133,7 @@ def doctor(
     from reggen.diagnosis.doctor import examine
     from reggen.diagnosis.fixes import apply_fixes
     from reggen.diagnosis.scope import DoctorOptions
-    from reggen.report import examination as report
+    from reggen.report.doctor_report import doctor_report_data, format_doctor_report
 
     job = load(folder, None, output, None) if folder.endswith(".toml") and not Path(folder).is_dir() else None
     if job and not job.dataset.root.exists():
@@ -172,11 +172,11 @@ def doctor(
         taken = before - _images(found)
     then = _refill(taken, folder if job else "", output, found) if taken else ""
     if as_json:
-        print(json.dumps({**report.as_json(found), "taken_out": taken}, indent=2, ensure_ascii=False))
+        print(json.dumps({**doctor_report_data(found), "taken_out": taken}, indent=2, ensure_ascii=False))
         if then:
             print(then, file=sys.stderr)
     else:
-        print(report.words(found, then))
+        print(format_doctor_report(found, then))
     raise typer.Exit(COMPLETE if found.well and not taken else INCOMPLETE)
 
 

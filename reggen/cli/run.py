@@ -101,7 +101,7 @@ async def _fill(
     from reggen.report.console import Display
     from reggen.report.notify import Notices
     from reggen.report.run_log import open_log
-    from reggen.report.status import missing
+    from reggen.report.status import count_missing
 
     dataset, console = prepared.dataset, Console(force_terminal=False) if plain else Console()
     collect_seldom(len(prepared.servers))
@@ -112,7 +112,7 @@ async def _fill(
         else:
             stack.enter_context(keep.running(on_fail="pass"))
         title = f"{Path(job_file).stem}: {dataset.class_tokens}{' (rehearsal)' if rehearse else ''}"
-        display = Display(console, title, open_log(dataset.state / "run.log"), sum(map(missing, following)))
+        display = Display(console, title, open_log(dataset.state / "run.log"), sum(map(count_missing, following)))
         notices = Notices(Notify() if rehearse else prepared.notify, job_file, os.environ)
 
         def tell(event: RunEvent) -> None:

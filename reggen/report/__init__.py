@@ -1,1 +1,1 @@
-"""What a run says to people and to other programs: lines, the live display, the closing words, report.json."""
+"""Everything that a run says to people and to programs: lines, display, summaries, notices, trainer settings."""

@@ -1,9 +1,11 @@
-"""How far a dataset is, read from its ledger, beside a run or without one."""
+"""The state of a dataset, read from its ledger, while a run fills it or not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from reggen.comfy.sanitize import cleaned
 from reggen.dataset.folder import Folder
@@ -13,58 +15,70 @@ from reggen.dataset.reconcile import Comparison
 from reggen.errors import Problem, StorageError
 from reggen.job.dataset import ClassDataset
 
-_SHOWN = 20
-_SMALL = 32 << 20  # bytes of a ledger of some 40,000 images: a fifth of a second
+_SHOWN = 20  # names of each kind that are listed
+_QUICKLY_VERIFIED = 32 << 20  # bytes of a ledger of some 40,000 images, which takes a fifth of a second
 
 
-def state_of(dataset: ClassDataset) -> dict[str, Any]:
-    """Counts of slots, the given up and rejected ones by name, and who is filling it now. Raises LedgerDamaged."""
+@dataclass(frozen=True, slots=True)
+class DatasetStatus:
+    """The state of a dataset: counts of slots, names with reasons, and the process that is filling it, if one is.
+
+    ``given_up`` and ``rejected`` map names to reasons; ``deleted`` are names of images that are gone from the folder.
+    """
+
+    dataset: str
+    wanted: int
+    done: int
+    missing: int
+    given_up: Mapping[str, str | None] = field(default_factory=dict)
+    rejected: Mapping[str, str | None] = field(default_factory=dict)
+    deleted: tuple[str, ...] = ()
+    filled_by: str | None = None
+
+
+def read_status(dataset: ClassDataset) -> DatasetStatus:
+    """Read the state of a dataset. Raises LedgerDamaged."""
     folder, count = Folder(dataset), dataset.count
-    state: dict[str, Any] = {
-        "dataset": str(folder.images),
-        "wanted": count,
-        "done": 0,
-        "missing": count,
-        "given_up": {},
-        "rejected": {},
-        "deleted": [],
-        "filled_by": lock_holder(folder.state),
-    }
-    if not state["filled_by"]:
+    filled_by = lock_holder(folder.state)
+    if not filled_by:
         refuse_emptied(folder)
     ledger = Ledger.read(folder.state)
     if ledger is None:
-        return state
+        return DatasetStatus(str(folder.images), count, 0, count, filled_by=filled_by)
     with ledger:
         _verify(ledger)
         compared = Comparison.of(folder, ledger, count)
-        state["done"] = compared.present
-        state["missing"] = count - compared.present
-        state["deleted"] = ledger.slots.names(compared.deleted)
-        for kind in ("given_up", "rejected"):
-            state[kind] = {row.name: row.reason for row in ledger.slots.walk(kind, stop=count)}
-    return state
+        return DatasetStatus(
+            dataset=str(folder.images),
+            wanted=count,
+            done=compared.present,
+            missing=count - compared.present,
+            given_up={row.name: row.reason for row in ledger.slots.walk("given_up", stop=count)},
+            rejected={row.name: row.reason for row in ledger.slots.walk("rejected", stop=count)},
+            deleted=tuple(ledger.slots.names(compared.deleted)),
+            filled_by=filled_by,
+        )
 
 
 def _verify(ledger: Ledger) -> None:
-    """Look at all of it where that takes no time to speak of; of a large one a run does, when its rest is made."""
-    if ledger.file_size <= _SMALL:
+    """Verify a ledger that is small; a large one is verified by a run, at its end."""
+    if ledger.file_size <= _QUICKLY_VERIFIED:
         ledger.verify()
 
 
-def missing(dataset: ClassDataset) -> int:
-    """How many images a dataset lacks by its ledger alone, which takes no time; all of them where it has none."""
+def count_missing(dataset: ClassDataset) -> int:
+    """The number of images that a dataset lacks by its ledger alone, in no time; all where it has no ledger."""
     count = dataset.count
-    with suppress(StorageError):  # it is told when its turn has come
+    with suppress(StorageError):  # the run of this dataset will report it
         if ledger := Ledger.read(dataset.state):
             with ledger:
                 return count - ledger.slots.counts(count).get("done", 0)
     return count
 
 
-def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:
-    """Which of a job's lasting facts differ from what the dataset was begun with."""
-    ledger = Ledger.read(folder.state)
+def read_conflicts(state: Path, facts: Mapping[str, object]) -> tuple[Problem, ...]:
+    """Lasting facts of a job that differ from those its dataset was begun with. Raises LedgerDamaged."""
+    ledger = Ledger.read(state)
     if ledger is None:
         return ()
     with ledger:
@@ -72,15 +86,20 @@ def conflicts(folder: Folder, facts: dict[str, object]) -> tuple[Problem, ...]:
         return ledger.facts.conflicts(facts)
 
 
-def words(state: dict[str, Any]) -> str:
-    """The state for people."""
-    lines = [f"{state['dataset']}: {state['done']:,} of {state['wanted']:,} done, {state['missing']:,} missing"]
-    for kind, label in (("given_up", "given up"), ("rejected", "rejected")):
-        named = list(state[kind].items())
-        lines.extend(f"  {label:<9} {name}: {cleaned(reason or '')}" for name, reason in named[:_SHOWN])
-        if len(named) > _SHOWN:
-            lines.append(f"  {label:<9} {len(named) - _SHOWN} more")
-    lines.extend(f"  {'deleted':<9} {name}: the next run makes another" for name in state["deleted"][:_SHOWN])
-    filled_by = state["filled_by"]
-    lines.append(f"  being filled now by {filled_by}" if filled_by else "  nobody is filling it now")
-    return "\n".join(lines)
+def format_status(status: DatasetStatus) -> str:
+    """The state of a dataset, several lines."""
+    head = f"{status.dataset}: {status.done:,} of {status.wanted:,} done, {status.missing:,} missing"
+    return "\n".join([head, *_lines(status)])
+
+
+def _lines(status: DatasetStatus) -> Iterator[str]:
+    yield from _named("given up", [f"{name}: {cleaned(why or '')}" for name, why in status.given_up.items()])
+    yield from _named("rejected", [f"{name}: {cleaned(why or '')}" for name, why in status.rejected.items()])
+    yield from _named("deleted", [f"{name}: the next run makes another" for name in status.deleted])
+    yield f"  being filled by {status.filled_by}" if status.filled_by else "  no run in progress"
+
+
+def _named(label: str, lines: list[str]) -> Iterator[str]:
+    yield from (f"  {label:<9} {line}" for line in lines[:_SHOWN])
+    if len(lines) > _SHOWN:
+        yield f"  {label:<9} {len(lines) - _SHOWN:,} more"

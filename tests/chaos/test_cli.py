@@ -217,7 +217,7 @@ async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
             assert await asyncio.wait_for(process.wait(), 60) == 0
         after = await asyncio.to_thread(reggen, "status", str(job_file), "--count", "20")
         assert "20 of 20 done, 0 missing" in after.stdout
-        assert "nobody is filling it now" in after.stdout
+        assert "no run in progress" in after.stdout
 
 
 @pytest.mark.parametrize("missing", ["the folder", "main.py", "the python", "the port"])
@@ -290,7 +290,7 @@ async def test_beside_another_server_one_that_cannot_be_started_is_told_of(job_f
         checked = await asyncio.to_thread(reggen, "check", str(job_file))
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert "there is no main.py" in checked.stdout
-        assert "IN THE WAY" not in checked.stdout
+        assert "BLOCKED" not in checked.stdout
 
 
 def next_words(said: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Notices over a real socket: Apprise posts JSON to a small server of this test's own."""
+"""Notices over a real socket: Apprise posts JSON to a small server in this test."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tests.conftest import eventually
 
 @asynccontextmanager
 async def mailbox(status: int = 200) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """An address for Apprise, and what arrives there."""
-    letters: list[dict[str, Any]] = []
+    """An address for Apprise, and the list of notices that arrive there."""
+    received: list[dict[str, Any]] = []
 
     async def post(request: web.Request) -> web.Response:
-        letters.append(await request.json())
+        received.append(await request.json())
         return web.Response(status=status)
 
     async with answering(post) as url:
-        yield f"{url.replace('http', 'json')}/s3cret", letters
+        yield f"{url.replace('http', 'json')}/s3cret", received
 
 
-def notices(*urls: str, **environ: str) -> Notices:
-    return Notices(Notify.model_validate({"urls": urls}), "spyke.toml", environ)
+def notices(*urls: str, stuck_after: float = 600.0, **environ: str) -> Notices:
+    return Notices(Notify.model_validate({"urls": urls}), "spyke.toml", environ, stuck_after=stuck_after)
 
 
 def summary(missing: int = 0) -> Summary:
@@ -41,65 +41,64 @@ def summary(missing: int = 0) -> Summary:
     return Summary("spyke.toml", Path("reg"), 10, 0, 10 - missing, 60.0, "now", given_up)
 
 
-async def test_the_end_of_a_run_is_told() -> None:
-    """Complete, or with gaps; before the program ends."""
-    async with mailbox() as (url, letters):
+async def test_the_end_of_a_run_is_notified() -> None:
+    """Complete or with gaps, and before the program ends."""
+    async with mailbox() as (url, received):
         await notices("${WHERE}", WHERE=url).finished(summary())
         await notices(url).finished(summary(missing=3))
-    assert [letter["message"] for letter in letters] == [
+    assert [notice["message"] for notice in received] == [
         "finished: 10 of 10 images",
         "finished with gaps: 7 of 10 images, 3 given up",
     ]
-    assert letters[0]["title"] == "reggen: spyke.toml"
+    assert received[0]["title"] == "reggen: spyke.toml"
 
 
-async def test_a_pause_is_told_at_once() -> None:
-    """A full disk at two in the morning is worth waking up for."""
-    async with mailbox() as (url, letters):
+async def test_a_pause_is_notified_at_once() -> None:
+    """A full disk needs somebody to make room."""
+    async with mailbox() as (url, received):
         one = notices(url)
         one.tell(RunPaused(0.0, "the disk is full"))
-        await eventually(lambda: len(letters) == 1)
+        await eventually(lambda: len(received) == 1)
         one.tell(RunPaused(1.0, ""))
         await one.finished(summary())
-    assert [letter["message"] for letter in letters] == ["paused: the disk is full", "finished: 10 of 10 images"]
+    assert [notice["message"] for notice in received] == ["paused: the disk is full", "finished: 10 of 10 images"]
 
 
-async def test_being_stuck_is_told_after_a_while_and_only_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server that can be used: an outage that ends in time is no news."""
-    monkeypatch.setattr("reggen.report.notify._STUCK", 0.05)
-    async with mailbox() as (url, letters):
-        short, long = notices(url), notices(url)
+async def test_an_outage_is_notified_only_when_it_lasts() -> None:
+    """An outage of all servers that ends in time sends nothing."""
+    async with mailbox() as (url, received):
+        short, long = notices(url, stuck_after=0.05), notices(url, stuck_after=0.05)
         short.tell(ServersAwaited(0.0, "a:1: connection refused"))
         short.tell(ServersAwaited(0.01, ""))
         long.tell(ServersAwaited(0.0, "b:1: connection refused"))
-        await eventually(lambda: len(letters) == 1)
+        await eventually(lambda: len(received) == 1)
         await short.finished(summary())
-        await eventually(lambda: len(letters) == 2)
-    assert letters[0]["message"].startswith("stuck: no server could be used")
-    assert "b:1: connection refused" in letters[0]["message"]
-    assert letters[1]["message"].startswith("finished")
+        await eventually(lambda: len(received) == 2)
+    assert received[0]["message"].startswith("stuck: no server could be used")
+    assert "b:1: connection refused" in received[0]["message"]
+    assert received[1]["message"].startswith("finished")
 
 
-async def test_a_run_that_could_not_begin_is_told_too() -> None:
-    """Somebody went to bed believing that it runs."""
-    async with mailbox() as (url, letters):
+async def test_a_run_that_could_not_begin_is_notified() -> None:
+    """The user believes that it is running."""
+    async with mailbox() as (url, received):
         await notices(url).failed(NoUsableServer((("a:1", "connection refused"),)))
-    assert letters[0]["message"].startswith("failed: no ComfyUI server can be used")
+    assert received[0]["message"].startswith("failed: no ComfyUI server can be used")
 
 
 @pytest.mark.parametrize("url", ["json://127.0.0.1:9/s3cret", None])
-async def test_a_notice_that_fails_disturbs_nothing(url: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody listens, or the service refuses: the run neither ends nor tells the secret address."""
+async def test_a_failing_notice_does_not_disturb_the_run(url: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody listens or the service refuses, the run continues and the secret address is not printed."""
     async with mailbox(status=500) as (refusing, _):
         await notices(url or refusing).finished(summary())
     captured = capsys.readouterr()
     assert "s3cret" not in captured.out + captured.err
 
 
-def test_a_wrong_address_is_told_before_the_night() -> None:
-    """All of them at once, none with its text: they are secrets."""
+def test_wrong_addresses_are_reported_before_the_run() -> None:
+    """All of them at once, without their text, since they are secrets."""
     with pytest.raises(JobError) as caught:
         notices("nonsense://s3cret", "${UNSET}")
-    assert "no address that Apprise understands" in str(caught.value)
+    assert "not an address that Apprise understands" in str(caught.value)
     assert "the environment has no UNSET" in str(caught.value)
     assert "s3cret" not in str(caught.value)

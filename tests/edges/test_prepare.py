@@ -21,7 +21,7 @@ from reggen.job.models import Job
 from reggen.kohya.reg_use import reg_uses
 from reggen.planning.plan import choice_counts
 from reggen.prepare.prepared_job import prepare
-from reggen.report.preview import preview
+from reggen.report.plan_preview import format_plan
 from reggen.sim import Settings, serve
 from reggen.workflow.graph import built_in
 from tests.conftest import JobMaker, filled
@@ -132,25 +132,25 @@ def test_that_nothing_comes_twice_is_said_where_it_is_so(
     job: JobMaker, sections: dict[str, Any], never_twice: bool
 ) -> None:
     """Weights and equal alternatives bring a prompt back before all others had their turn."""
-    text = preview(prepared_of(job(prompts=sections, dataset={"count": 9})), "test.toml")
+    text = format_plan(prepared_of(job(prompts=sections, dataset={"count": 9})), "test.toml")
     assert " combinations" in text
-    assert ("none twice before all were used" in text) is never_twice
+    assert ("none twice before all are used" in text) is never_twice
 
 
 def test_more_combinations_than_a_person_can_read_are_told_by_their_order(job: JobMaker) -> None:
     """Hundreds of digits say less than how many they are."""
-    text = preview(prepared_of(job(prompts={"positive": "{a|b}" * 1_000}, dataset={"count": 1})), "test.toml")
+    text = format_plan(prepared_of(job(prompts={"positive": "{a|b}" * 1_000}, dataset={"count": 1})), "test.toml")
     assert "variety      about 10^301 combinations, none twice" in text
 
 
 def test_captions_that_come_more_often_than_others_are_not_said_to_come_once(matched: Matched, train: Path) -> None:
     """Ten repeats of each are rounds; ten of some and two of others are none."""
-    assert "6 combinations, none twice" in preview(prepared_of(matched()), "test.toml")
+    assert "6 combinations, none twice" in format_plan(prepared_of(matched()), "test.toml")
     more = train / "2_sks boy"
     more.mkdir()
     Image.effect_noise((512, 512), 50).save(more / "other.png")
     (more / "other.txt").write_text("sks, 1boy, tree", encoding="utf-8")
-    text = preview(prepared_of(matched()), "test.toml")
+    text = format_plan(prepared_of(matched()), "test.toml")
     assert "7 combinations" in text
     assert "none twice" not in text
 
@@ -173,7 +173,7 @@ def test_captions_that_the_trainer_will_not_read_are_warned_of(matched: Matched,
     (one,) = said
     assert one.startswith("the captions are written as .caption, and kohya reads both sets as .txt")
     assert 'captions.extension = ".txt"' in one
-    assert f"WARNING      {one}" in preview(prepared_of(job), "test.toml")
+    assert f"WARNING      {one}" in format_plan(prepared_of(job), "test.toml")
 
 
 def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Path) -> None:
@@ -200,7 +200,7 @@ def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> Non
 
 def test_the_preview_shows_it_before_anything_runs(matched: Matched) -> None:
     """Count, buckets, the first prompts with their sizes."""
-    text = preview(prepared_of(matched(captions={"write": "prompt"})), "test.toml")
+    text = format_plan(prepared_of(matched(captions={"write": "prompt"})), "test.toml")
     assert "6 x 10 repeats = 60" in text
     assert "bucket 384 x 640: 20 of 60 in training, 20 made" in text
     assert "reg_001  512 x 512" in text
@@ -402,7 +402,7 @@ async def test_the_workflow_file_is_read_once(job: JobMaker, workflow: Workflows
         own = workflow("a boy")
         prepared = prepared_of(job(sim.url, workflow=own, prompts={"positive": None}, dataset={"count": 1}))
         (tmp_path / "own.json").unlink()
-        assert "images     <- SaveImage (node 9)" in preview(prepared, "test.toml")
+        assert "images     <- SaveImage (node 9)" in format_plan(prepared, "test.toml")
         summary = await fill_dataset(prepared, "test.toml", Observers())
     assert (summary.made, summary.exit_code) == (1, 0)
 
@@ -461,7 +461,7 @@ def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workf
     made = job(workflow=workflow(**elsewhere), prompts={"positive": None}, guard={"forbid": ["red bandana"]})
     prepared = prepared_of(made)
     assert any("the guard has not read it" in warning for warning in prepared.warnings)
-    assert "no forbidden word in" not in preview(prepared, "test.toml")
+    assert "no forbidden word in" not in format_plan(prepared, "test.toml")
 
 
 async def test_the_workflows_own_prompt_is_the_caption_and_in_the_lists(job: JobMaker, workflow: Workflows) -> None:

@@ -15,7 +15,7 @@ from reggen.dataset.reject import parse_slots, purge, reject
 from reggen.dataset.rows import Row
 from reggen.errors import DatasetLocked, JobError, StorageError
 from reggen.prepare.prepared_job import prepare
-from reggen.report.status import state_of, words
+from reggen.report.status import format_status, read_status
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
@@ -183,7 +183,7 @@ def test_a_reason_has_nothing_that_a_terminal_would_obey(job: JobMaker) -> None:
     """It is shown by `status`, one line for each image; also one that an earlier reggen kept as it was."""
     (prepared,) = prepare(one := job(), "test.toml")
     reject(prepared.dataset, prepared.plan, [1], "ugly\x1b[31m\nreg_006: fine")
-    assert state_of(prepared_of(one).dataset)["rejected"] == {"reg_002": "ugly [31m reg_006: fine"}
+    assert read_status(prepared_of(one).dataset).rejected == {"reg_002": "ugly [31m reg_006: fine"}
     with Ledger.open(one.dataset.state) as ledger:
         ledger.slots.put([Row(2, "rejected", 1, "reg_003", "2026", "old\x1b[2J\nnew")])
-    assert "  rejected  reg_003: old [2J new\n" in words(state_of(prepared_of(one).dataset))
+    assert "  rejected  reg_003: old [2J new\n" in format_status(read_status(prepared_of(one).dataset))

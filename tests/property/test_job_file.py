@@ -16,7 +16,7 @@ from PIL import Image
 from reggen.errors import JobError, Problem
 from reggen.job import loader
 from reggen.prepare.prepared_job import prepare
-from reggen.report.preview import preview
+from reggen.report.plan_preview import format_plan
 
 LEAST: dict[str, Any] = {
     "dataset": {"root": "reg", "class": "person", "count": 3},
@@ -120,7 +120,7 @@ def test_a_job_file_of_any_shape_is_planned_or_told(changes: list[tuple[tuple[st
 def _told(file: Path) -> tuple[Problem, ...]:
     try:
         for prepared in prepare(loader.load(file), str(file)):
-            preview(prepared, str(file))
+            format_plan(prepared, str(file))
     except JobError as error:
         return error.problems
     return ()

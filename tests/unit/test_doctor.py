@@ -32,7 +32,7 @@ from reggen.images import probe
 from reggen.job.loader import load
 from reggen.kohya.buckets import Bucketing
 from reggen.prepare.prepared_job import prepare
-from reggen.report.examination import as_json, words
+from reggen.report.doctor_report import doctor_report_data, format_doctor_report
 from reggen.training.captions import CaptionSource
 from tests.gallery import cut, jpeg
 from tests.gallery import picture as picture_of
@@ -79,7 +79,7 @@ def test_a_sound_set_is_well(root: Path) -> None:
     assert (folder.images, folder.used, folder.slots, folder.most) == (4, 4, 4, 1)
     assert folder.captions == {CaptionSource.CLASS_TOKENS: 4}
     assert folder.buckets == {(64, 64): 4}
-    assert "All is well." in words(found)
+    assert "All is well." in format_doctor_report(found)
 
 
 def html(root: Path) -> Path:
@@ -218,7 +218,7 @@ def test_too_many_images_are_told_with_the_arithmetic(root: Path) -> None:
     assert finding.kind == "unused"
     assert finding.details.startswith("6 of 10: the train images and their repeats make 4 slots")
     assert "4 images in all" in finding.remedy
-    assert "4 of 10, once each; 6 never" in words(found)
+    assert "4 of 10, once each; 6 never" in format_doctor_report(found)
 
 
 def test_too_few_images_are_a_note(root: Path) -> None:
@@ -227,7 +227,7 @@ def test_too_few_images_are_a_note(root: Path) -> None:
     found = examine(question(root))
     assert kinds(found) == {"uneven"}
     assert found.well
-    assert "3 of 3, 1 to 2 times" in words(found)
+    assert "3 of 3, 1 to 2 times" in format_doctor_report(found)
 
 
 def test_repeats_that_fill_all_slots_are_not_too_few_images(root: Path) -> None:
@@ -249,14 +249,14 @@ def test_the_report_says_of_each_image_whether_it_is_used_and_where_its_caption_
         paint(root / GIRL / f"reg_0{n:02d}.png")
     write(root / GIRL / "reg_001.caption", "a girl")
     found = examine(question(root))
-    (folder,) = as_json(found)["folders"]
+    (folder,) = doctor_report_data(found)["folders"]
     never = [f"reg_0{n:02d}.png" for n in range(4, 14)]
     assert folder["never_used"] == never
     assert len(folder["caption_sources"]) == 14
     assert folder["caption_sources"]["reg_001.png"] == "caption file"
     assert folder["caption_sources"]["reg_002.png"] == "class tokens"
     assert files(found, "unused") == never
-    said = words(found)
+    said = format_doctor_report(found)
     assert "1 from caption file (reg_001.png), 13 from class tokens" in said
     assert "reg_008.png and 5 more" in said
 
@@ -268,7 +268,7 @@ def test_sizes_no_train_image_has_are_told(root: Path) -> None:
         paint(root / GIRL / f"reg_00{n}.png", (64, 192))
     found = examine(question(root, bucketing=options))
     assert kinds(found) == {"reg-bucket", "train-bucket"}
-    assert "64x192 (4, reg only)" in words(found)
+    assert "64x192 (4, reg only)" in format_doctor_report(found)
 
 
 def test_without_a_training_set_all_are_taken_as_used(root: Path) -> None:
@@ -350,7 +350,7 @@ def test_a_folder_where_a_caption_belongs_is_told(root: Path, name: str) -> None
     found = examine(question(root))
     assert files(found, "caption-folder") == [name]
     assert not found.well
-    assert "move them elsewhere" in words(found)
+    assert "move them elsewhere" in format_doctor_report(found)
 
 
 def test_forbidden_words_are_found_in_what_is_trained(root: Path) -> None:
@@ -541,8 +541,8 @@ def test_damage_that_changes_no_size_is_found_by_the_ledger(
     found = examine(question(made, redo_command="python -m reggen redo girl.toml"))
     assert files(found, "image-changed") == ["reg_002.png"]
     assert not found.well
-    assert "python -m reggen redo girl.toml 2" in words(found)
-    assert as_json(found)["findings"][0]["fixed_by_fix"] is True
+    assert "python -m reggen redo girl.toml 2" in format_doctor_report(found)
+    assert doctor_report_data(found)["findings"][0]["fixed_by_fix"] is True
     assert [done for done in apply_fixes(found) if "rejected" in done]
     assert kinds(examine(question(made))) == {"uneven"}
 
@@ -605,7 +605,7 @@ def test_every_kind_says_what_and_what_to_do() -> None:
 def test_the_report_for_programs_is_json(root: Path) -> None:
     """Everything is in it, as plain data."""
     tear(root / GIRL / "torn.png")
-    made = json.loads(json.dumps(as_json(examine(question(root)))))
+    made = json.loads(json.dumps(doctor_report_data(examine(question(root)))))
     assert made["well"] is False
     assert made["datasets"][0]["train_slots"] == 4
     assert made["folders"][0]["captions"] == {"class tokens": 5}
