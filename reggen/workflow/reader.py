@@ -199,7 +199,7 @@ class _Reader:
         return tuple(dict.fromkeys(found))
 
     def _number(self, node_id: str, key: str, alike: Sequence[str] = ()) -> Binding:
-        """The literal that decides an input; the input itself where its link leads to none or to one with other uses."""
+        """The literal that decides an input; the input itself where its link leads to none or to one used otherwise."""
         source = number_source(self._graph, node_id, key)
         if source is None or source.node == node_id:
             return Binding(node_id, key)
