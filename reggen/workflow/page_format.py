@@ -207,7 +207,7 @@ class _Converter:
         return inputs | {name: [end.node, end.output] for name, end in ends.items() if end and not end.is_value}
 
     def _demand_alike(self, scope: _Scope, node: Mapping[str, Any], name: str, values: tuple[Any, Any]) -> None:
-        """Pages of different versions send the value on a subgraph or the one inside: they must agree, but for seeds."""
+        """Pages of different versions send the value on a subgraph or the one inside: they agree, but for seeds."""
         if values[0] != values[1] and name not in SEEDS:
             shown = f"{name} is {values[0]!r:.60} on the subgraph and {values[1]!r:.60} inside"
             raise self._refuse(scope, node, f"{shown}, and pages of different versions send one or the other")
