@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from reggen.errors import Problem
 from reggen.wording import did_you_mean
 from reggen.workflow.graph import Graph, title
-from reggen.workflow.walk import Binding
+from reggen.workflow.walk import WILDCARD_PAIR, Binding
 
 NAMES = (
     "positive", "negative", "seed", "steps", "cfg", "guidance", "sampler", "scheduler", "checkpoint", "width", "height",
@@ -41,7 +41,11 @@ class NamedBindings:
 
     def find(self, name: str) -> tuple[Binding, ...]:
         """The inputs of a name; those that the graph lacks become problems."""
-        return tuple(dict.fromkeys(one for text in self._named[name] if (one := self._input(name, text))))
+        found = dict.fromkeys(one for text in self._named[name] if (one := self._input(name, text)))
+        for one in list(found):
+            if one.input in WILDCARD_PAIR and set(WILDCARD_PAIR) <= self._graph[one.node]["inputs"].keys():
+                found |= dict.fromkeys(Binding(one.node, key) for key in WILDCARD_PAIR)
+        return tuple(found)
 
     def _input(self, name: str, text: str) -> Binding | None:
         node_name, dot, key = text.rpartition(".")

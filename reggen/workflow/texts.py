@@ -41,15 +41,20 @@ class SideTexts:
     def question(self, graph: Graph) -> Problem:
         """Ask which input takes the prompt, with every candidate ready to be pasted."""
         several = len(self.open) > 1
-        shown = [f'{self.side} = "{one}" for {quoted(graph, one)}' for one in self.open]
-        shown += [f'{self.side} = "{one}", which replaces {"them all" if several else "it"}' for one in self.joins]
+        shown = [f"{self._answer(one)} for {quoted(graph, one)}" for one in self.open if one.input != "wildcard_text"]
+        shown += [f"{self._answer(one)}, which replaces {'them all' if several else 'it'}" for one in self.joins]
         if several and not self.joins:
-            shown.append(f"several as a list: {self.side} = [{', '.join(repr(str(one)) for one in self.open)}]")
+            shown.append(f"{self._answer(*self.open)} for all of them")
         count = {0: "no text can be found behind it", 1: "one text makes it"}
         what = f"is open: {count.get(len(self.open), f'{len(self.open)} texts make it')}"
         if self.rewritten_by:
             what += f", rewritten by {', '.join(label(graph, one) for one in self.rewritten_by)}"
         return Problem(f"workflow.bindings.{self.side}", what, "choose in [workflow.bindings]: " + "; ".join(shown))
+
+    def _answer(self, *chosen: Binding) -> str:
+        """A line for the job file: the chosen inputs, and those of other samplers that are not open."""
+        inputs = [f'"{one}"' for one in dict.fromkeys((*self.bound, *chosen))]
+        return f"{self.side} = {inputs[0]}" if len(inputs) == 1 else f"{self.side} = [{', '.join(inputs)}]"
 
 
 def quoted(graph: Graph, one: Binding) -> str:

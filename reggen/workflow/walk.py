@@ -30,6 +30,8 @@ _SETTING_KEY = re.compile(
 )
 
 
+WILDCARD_PAIR = ("wildcard_text", "populated_text")
+"""A text with wildcards and what it was filled in to: a node sends the second, or fills it in again from the first."""
 _INSTRUCTION = re.compile(r"system|instruction", re.IGNORECASE)  # to an encoder or a language model, no prompt
 _REWRITES = re.compile(
     r"textgenerate|generate.?text|llm|ollama|gpt|gemini|claude|florence|joycaption|enhance|interrogat|vlm|(?<!dp)random"
@@ -173,7 +175,7 @@ class TextSources:
             return self.literals
         names = {source.input for source in self.literals}
         one_node = len({source.node for source in self.literals}) == 1
-        return self.literals if one_node and names == {"wildcard_text", "populated_text"} else ()
+        return self.literals if one_node and names == set(WILDCARD_PAIR) else ()
 
 
 def text_sources(graph: Graph, node_id: str, key: str, side: str = "") -> TextSources:
