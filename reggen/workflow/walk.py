@@ -18,7 +18,7 @@ NOT_TEXT = re.compile(
 )
 _TEXT_KEY = re.compile(
     r"(^|_)(text|texts|prompt|prompts|string|str|value|wildcard|caption|sentence|positive|negative|llama|t5xxl|words)"
-    r"(_|\d|$)|^clip_[lgh]$|^any_\d+$|^input\d*$|^source$|^replace$|^multiline",
+    r"(_|\d|$)|^clip_[lgh]$|^any_\d+$|^on_(true|false)$|^input\d*$|^source$|^replace$|^multiline",
     re.IGNORECASE,
 )
 # Strings beside a text that are no part of it in any node that people use.
@@ -70,11 +70,11 @@ def live_links(graph: Graph, node_id: str) -> list[Link]:
     found = [
         Link(name, *link) for name, value in node["inputs"].items() if (link := link_of(value)) and link[0] in graph
     ]
-    chosen = _chosen(graph, node_id, found)
+    chosen = _chosen(graph, node_id)
     return found if chosen is None else [link for link in found if link.input in chosen]
 
 
-def _chosen(graph: Graph, node_id: str, links: list[Link]) -> set[str] | None:
+def _chosen(graph: Graph, node_id: str) -> set[str] | None:
     """The inputs that a switch lets through; None where nothing is left out, or nobody can tell."""
     node = graph[node_id]
     kind, inputs = node["class_type"], node["inputs"]
@@ -86,7 +86,8 @@ def _chosen(graph: Graph, node_id: str, links: list[Link]) -> set[str] | None:
     if kind == "ImpactSwitch" and isinstance(number := constant(graph, node_id, "select"), int):
         return {f"input{number}"}
     if kind.startswith("Any Switch"):  # rgthree's: the first that is connected
-        return {links[0].input} if links else None
+        connected = [name for name, value in inputs.items() if link_of(value)]
+        return set(connected[:1]) if connected else None
     return None
 
 
@@ -209,11 +210,12 @@ def _behind(graph: Graph, node_id: str, side: str) -> Iterator[Binding]:
     """The inputs of a node that its text is made of."""
     node = graph[node_id]
     live = {link.input for link in live_links(graph, node_id)}
+    chosen = _chosen(graph, node_id)
     other = {"positive": "negative", "negative": "positive"}.get(side, "\0")
     sided = any(side and side in name for name in node["inputs"])
     shows = bool(live) and node["class_type"].startswith("ShowText")  # its literals are what it showed last
     for name, value in node["inputs"].items():
-        if (sided and other in name) or NOT_TEXT.fullmatch(name):
+        if (sided and other in name) or NOT_TEXT.fullmatch(name) or (chosen is not None and name not in chosen):
             continue
         if link_of(value):
             if name in live:
@@ -244,8 +246,9 @@ def label(graph: Graph, node_id: str) -> str:
 def literals(graph: Graph, node_ids: list[str]) -> Iterator[tuple[Binding, str]]:
     """Every literal text of some nodes that is not empty, with where it stands."""
     for node_id in node_ids:
+        chosen = _chosen(graph, node_id)
         for key, value in graph[node_id]["inputs"].items():
-            if isinstance(value, str) and value.strip():
+            if isinstance(value, str) and value.strip() and (chosen is None or key in chosen):
                 text = is_text_key(key) or _is_only_string(graph, node_id, key) or looks_like_text(key, value)
                 if text and not _is_choice(graph, node_id, key, value):
                     yield Binding(node_id, key), value
