@@ -39,7 +39,10 @@ class Sampling(Section):
     width: int | None = Field(None, ge=SIDES[0], le=SIDES[1], multiple_of=8, description="Pixels; a multiple of 8.")
     height: int | None = Field(None, ge=SIDES[0], le=SIDES[1], multiple_of=8, description="Pixels; a multiple of 8.")
     steps: int | None = Field(None, ge=1, le=10_000)
-    cfg: float | None = Field(None, ge=0, le=100)
+    cfg: float | None = Field(None, ge=0, le=100, description="Classifier-free guidance of the sampler or guider.")
+    guidance: float | None = Field(
+        None, ge=0, le=100, description="Of distilled models such as Flux (FluxGuidance), whose cfg stays 1."
+    )
     sampler: str | None = Field(None, min_length=1, description="As ComfyUI names it: euler_ancestral.")
     scheduler: str | None = Field(None, min_length=1, description="As ComfyUI names it: normal, karras.")
     seed: int | None = Field(
@@ -215,9 +218,9 @@ class Workflow(Section):
     """A ComfyUI graph of your own instead of the built-in one."""
 
     file: ExpandedPath = Field(description="API-format JSON, or a PNG made by ComfyUI that carries one.")
-    bindings: dict[str, str] = Field(
+    bindings: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict,
-        description="NAME = 'node.input' by id or title, where reggen cannot find it: seed = '3.seed'.",
+        description="NAME = 'node.input' by id or title, or a list of them, where reggen cannot tell: seed = '3.seed'.",
     )
 
 

@@ -39,11 +39,10 @@ def in_plan(plan: Plan, guard: Guard) -> Iterator[Problem]:
 
 def in_workflow(template: Template, guard: Guard) -> Iterator[Problem]:
     """Forbidden words in texts of the graph that are sent as they are, whatever a prompt says."""
-    for binding in template.sent:
-        text = template.text(binding)
-        if offence := guard.find(text):
-            where = f"the workflow's {template.label(binding.node)}.{binding.input}"
-            yield Problem(where, f"{offence}; it is forbidden: {text[:120]!r}")
+    for sent in template.sent:
+        if offence := guard.find(sent.text):
+            where = f"the workflow's {template.label(sent.binding.node)}.{sent.binding.input}"
+            yield Problem(where, f"{offence}; it is forbidden: {sent.text[:120]!r}")
 
 
 def _prompts_at_most(plan: Plan) -> float:

@@ -132,7 +132,7 @@ def _training_set(training: Training) -> TrainingSet:
 
 
 def _graph(workflow: Workflow | None) -> Graph:
-    return read_graph(workflow.file, workflow.bindings.get("output", "")) if workflow else built_in()
+    return read_graph(workflow.file) if workflow else built_in()
 
 
 def _prepared(job: Job, part: JobClass, read: _Read) -> PreparedJob:

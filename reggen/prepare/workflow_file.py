@@ -11,17 +11,14 @@ from PIL import Image, UnidentifiedImageError
 
 from reggen.errors import Problem, WorkflowError
 from reggen.files import MIB, opened, text_of
-from reggen.workflow.graph import Graph, upstream_of_savers
+from reggen.workflow.graph import Graph
 
 _LARGEST = 64 * MIB
 _EXPORT = "in ComfyUI: Workflow > Export (API)"
 
 
-def read_graph(file: Path, output: str = "") -> Graph:
-    """An API-format graph from a JSON file or from a PNG that ComfyUI made. Raises WorkflowError.
-
-    ``output`` is the id or title of a node that is kept as one that saves, whatever its class.
-    """
+def read_graph(file: Path) -> Graph:
+    """An API-format graph from a JSON file or from a PNG that ComfyUI made. Raises WorkflowError."""
     try:
         text = _png_prompt(file) if file.suffix.lower() == ".png" else text_of(file, _LARGEST)
         document = json.loads(text)
@@ -44,7 +41,7 @@ def read_graph(file: Path, output: str = "") -> Graph:
     if not isinstance(document, dict) or not document:
         raise _unusable(file, "it is not a ComfyUI graph in API format", _EXPORT)
     _demand_nodes(file, document)
-    return upstream_of_savers(document, output)
+    return document
 
 
 def _demand_nodes(file: Path, document: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def _images(prepared: PreparedJob) -> Iterator[str]:
     yield f"  names        {first.name}.{ending} ... {last.name}.{ending}"
     yield f"  size         {_size(prepared.size)}"
     yield f"  seeds        {first.seed} ... {last.seed}"
-    for name in ("checkpoint", "sampler", "scheduler", "steps", "cfg"):
+    for name in ("checkpoint", "sampler", "scheduler", "steps", "cfg", "guidance"):
         if (value := _setting(template, name)) is not None:
             yield f"  {name:<12} {value}"
 

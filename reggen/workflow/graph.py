@@ -5,7 +5,7 @@ A graph is ``{node id: {"class_type": str, "inputs": {name: value or [node id, s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from reggen.geometry import DEFAULT_SIZE
@@ -47,37 +47,3 @@ def title(node: Mapping[str, Any]) -> str:
     """What the node is called in ComfyUI's page; empty when nothing was said."""
     meta = node.get("_meta")
     return str(meta.get("title", "")) if isinstance(meta, dict) else ""
-
-
-def links(node: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The inputs that come from other nodes: input name, node id."""
-    for name, value in node["inputs"].items():
-        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
-            yield name, value[0]
-
-
-def reach(graph: Graph, starts: list[str], side: str = "") -> list[str]:
-    """The nodes at and above ``starts``, nearest first; nodes with an input ``side`` are passed on that side only."""
-    seen = dict.fromkeys(start for start in starts if start in graph)
-    queue = list(seen)
-    for node_id in queue:
-        sources = dict(links(graph[node_id]))
-        for source in (sources[side],) if side in sources else sources.values():
-            if source in graph and source not in seen:
-                seen[source] = None
-                queue.append(source)
-    return list(seen)
-
-
-def upstream_of_savers(graph: Graph, output: str = "") -> Graph:
-    """The graph without nodes that lead to no saver: ComfyUI validates only what leads to an output.
-
-    ``output`` is the id or title of a node that counts as a saver, whatever its class.
-    """
-    savers = [
-        node_id
-        for node_id, node in graph.items()
-        if node["class_type"] in SAVERS or (output and output in {node_id, title(node)})
-    ]
-    kept = set(reach(graph, savers)) if savers else set(graph)
-    return {node_id: node for node_id, node in graph.items() if node_id in kept}

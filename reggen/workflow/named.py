@@ -24,7 +24,7 @@ class NamedBindings:
         self._graph = graph
         self._named = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in named.items()}
         self.problems: list[Problem] = []
-        for name in self._named.keys() - {*NAMES, "output"}:
+        for name in (one for one in self._named if one not in (*NAMES, "output")):
             hint = did_you_mean(name, (*NAMES, "output")) or f"the names are output, {', '.join(NAMES)}"
             self.problems.append(Problem(f"workflow.bindings.{name}", "is not a binding", hint))
 

@@ -66,7 +66,9 @@ class _Reader:
         self._settings = dict.fromkeys(node for one in self._main for node in one.settings)
         for node_id in custom:
             self._settings |= dict.fromkeys(_custom_settings(self._graph, node_id))
-        self._latents = first_latents(self._graph, self._samplers, custom)
+        self._latents = first_latents(self._graph, self._samplers, custom) or [
+            node for node in above if {"width", "height", "batch_size"} <= self._inputs(node).keys()
+        ]
         self._texts = {side: side_texts(self._graph, self._samplers, above, side) for side in ("positive", "negative")}
 
     def read(self, wanted: Sequence[str]) -> Reading:
@@ -172,8 +174,6 @@ class _Reader:
 
     def _size(self, name: str, *, asked: bool) -> tuple[Binding, ...]:
         begun = [node for node in self._latents if sized(self._graph, node)]
-        if not begun and not self._latents:
-            begun = [node for node in self._nodes if {"width", "height", "batch_size"} <= self._inputs(node).keys()]
         found: dict[Binding, None] = {}
         for node in begun:
             found |= dict.fromkeys(size_bindings(self._graph, node, self._nodes)[name])
@@ -210,9 +210,8 @@ class _Reader:
 
     def _or_missing(self, name: str, found: tuple[Binding, ...], *, asked: bool) -> tuple[Binding, ...]:
         if asked and not found:
-            key = f"workflow.bindings.{name}"
-            hint = f'leave it out of the job, or name the input: {key} = "node.input"'
-            self._problems.append(Problem(key, "has no input in the graph", hint))
+            hint = "leave it out of the job, or name the node and input that take it"
+            self._problems.append(Problem(f"workflow.bindings.{name}", "has no input in the graph", hint))
         return found
 
     def _demand_apart(self, bindings: Mapping[str, tuple[Binding, ...]]) -> None:

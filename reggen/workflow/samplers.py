@@ -10,7 +10,10 @@ from enum import StrEnum
 from reggen.workflow.graph import Graph
 from reggen.workflow.walk import NOT_TEXT, Binding, Link, link_of, live_links, texts_of, upstream
 
-_SIDES = {"positive": ("positive", "conditioning", "cond1", "cond"), "negative": ("negative",)}
+_SIDES = {
+    "positive": ("positive", "conditioning", "cond1", "cond"),
+    "negative": ("negative", "negative_cond", "uncond"),
+}
 _OWN = {"seed", "noise_seed", "cfg", "cfg_conds", "steps", "basic_pipe"}
 _PIPE = re.compile(r"pipe|context|^ctx", re.IGNORECASE)
 _CHOSEN = ("noise", "guider", "sampler", "sigmas")  # links from a custom sampler to the nodes that hold its settings
@@ -27,7 +30,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """A node that turns conditionings into a picture. ``settings`` are its id and the nodes that hold its settings."""
+    """A node that turns conditionings into a picture. ``settings`` are its id and the nodes with its settings."""
 
     node: str
     kind: Kind

@@ -22,7 +22,7 @@ def choose_output(graph: Graph) -> tuple[str, Problem | None]:
             return found[0], None
         if found:
             ordered = _last_first(graph, found)
-            shown = "; ".join(f"output = {one!r} for {_described(graph, one)}" for one in ordered)
+            shown = "; ".join(f"output = {one!r} ({_described(graph, one)})" for one in ordered)
             return ordered[0], Problem(
                 "workflow.bindings.output", f"is open: {len(found)} nodes save", f"choose one: {shown}"
             )
@@ -78,7 +78,7 @@ def _passes(graph: Graph, saver: str) -> int:
 def _described(graph: Graph, saver: str) -> str:
     passes = _passes(graph, saver)
     called = title(graph[saver])
-    shown = f"{called!r} " if called else ""
+    shown = f"{called!r}, " if called else ""
     return f"{shown}after {passes} samplers" if passes != 1 else f"{shown}after 1 sampler"
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from reggen.errors import Problem, WorkflowError
 from reggen.job.models import Sampling
 from reggen.planning.plan import PromptRequest, Sample
-from reggen.workflow.bindings import Binding, Finder
-from reggen.workflow.graph import Graph, title
+from reggen.workflow.account import Account, SentText
+from reggen.workflow.graph import Graph
+from reggen.workflow.reader import read_workflow
+from reggen.workflow.walk import Binding, label
 
 _OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
 
@@ -22,18 +24,17 @@ class Template:
     """A graph whose bindings are known. ``output`` is the node whose images are taken.
 
     ``fixed`` is the same in every order; ``axes`` holds the values of what is gone through. ``positive`` and
-    ``negative`` are the graph's own texts, for where the job has none; ``sent`` is where the positive side has texts
-    that go to the server as they are.
+    ``negative`` are the graph's own texts, for where the job has none. ``account`` is what the graph does beside.
     """
 
     graph: Graph
     bindings: Mapping[str, tuple[Binding, ...]]
     output: str
     fixed: Mapping[str, Any]
+    account: Account = field(default_factory=Account)
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     positive: str = ""
     negative: str = ""
-    sent: tuple[Binding, ...] = ()
 
     def bind(self, request: PromptRequest, prefix: str) -> Graph:
         """The graph for one order, for reading only. A ``prefix`` that is not new brings back a cached file."""
@@ -77,9 +78,10 @@ class Template:
         negative = self.negative or None if sample.negative is None else sample.negative
         return positive, negative
 
-    def text(self, binding: Binding) -> str:
-        """What the graph itself says in an input for words."""
-        return str(self.graph[binding.node]["inputs"][binding.input])
+    @property
+    def sent(self) -> tuple[SentText, ...]:
+        """The texts that reach a positive conditioning as they stand in the graph."""
+        return tuple(text for text in self.account.also_sent if not text.negative)
 
     def value(self, name: str) -> Any:
         """What a binding will be set to for every order, or what the graph itself says; None when unbound."""
@@ -115,9 +117,7 @@ class Template:
 
     def label(self, node_id: str) -> str:
         """A node as people know it: its class, and its title when it has another one."""
-        node = self.graph.get(node_id, {})
-        kind, called = node.get("class_type", "?"), title(node)
-        return f"{kind} {called!r} (node {node_id})" if called and called != kind else f"{kind} (node {node_id})"
+        return label(self.graph, node_id)
 
 
 def build_template(
@@ -126,7 +126,7 @@ def build_template(
     axes: Mapping[str, tuple[Any, ...]] | None = None,
     *,
     required: Collection[str] = (),
-    named: Mapping[str, str] | None = None,
+    named: Mapping[str, str | Sequence[str]] | None = None,
     source: str = "the built-in workflow",
 ) -> Template:
     """Find the bindings of a graph. Raises WorkflowError, in the name of ``source``, with every problem found.
@@ -137,30 +137,27 @@ def build_template(
     axes = {name: values for name, values in (axes or {}).items() if name != "size"}
     fixed = {
         name: value
-        for name in ("checkpoint", "steps", "cfg", "sampler", "scheduler")
+        for name in ("checkpoint", "steps", "cfg", "guidance", "sampler", "scheduler")
         if (value := getattr(sampling, name)) is not None and name not in axes
     }
-    finder = Finder(graph, named or {})
-    bindings, output = finder.find(["seed", *fixed, *axes, *required])
-    if sampling.save == "temp" and output:
-        graph = _saving_to_temp(graph, output, finder.problems)
+    reading = read_workflow(graph, named or {}, ["seed", *fixed, *axes, *required])
+    graph, bindings, problems = reading.graph, dict(reading.bindings), list(reading.problems)
+    if sampling.save == "temp" and reading.output:
+        graph = _saving_to_temp(graph, reading.output, problems)
         bindings.pop("prefix", None)
-    if finder.problems:
-        raise WorkflowError(source, tuple(finder.problems))
-    template = Template(graph=graph, bindings=bindings, output=output, fixed=fixed, axes=axes)
-    return _with_texts(template, finder, has_prompt="positive" in required)
-
-
-def _with_texts(template: Template, finder: Finder, *, has_prompt: bool) -> Template:
-    """The template with what the graph itself says; ``has_prompt``: the job has a positive prompt of its own."""
-    graph, output = template.graph, template.output
-    positive, negative = (
-        template.bindings.get(name) or finder.texts(name, output) for name in ("positive", "negative")
+    if problems:
+        raise WorkflowError(source, tuple(problems))
+    positive, negative = (bindings.get(side) or reading.own[side] for side in ("positive", "negative"))
+    return Template(
+        graph=graph,
+        bindings=bindings,
+        output=reading.output,
+        account=reading.account,
+        fixed=fixed,
+        axes=axes,
+        positive=_own_text(graph, positive),
+        negative=_own_text(graph, [one for one in negative if one not in positive]),
     )
-    alone = [one for one in negative if one not in positive]  # a zeroed-out positive is no negative prompt
-    found = dict.fromkeys((*positive, *finder.read("positive", output)))
-    sent = tuple(one for one in found if _own_text(graph, [one]) and not (has_prompt and one in positive))
-    return replace(template, positive=_own_text(graph, positive), negative=_own_text(graph, alone), sent=sent)
 
 
 def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:

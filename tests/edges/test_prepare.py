@@ -441,7 +441,8 @@ def test_every_text_of_the_positive_side_is_read(job: JobMaker, workflow: Workfl
     }
     sampler = built_in()["3"]
     joined["3"] = {**sampler, "inputs": {**sampler["inputs"], "positive": ["22", 0]}}
-    made = job(workflow=workflow("", "red bandana", **joined), guard={"forbid": ["red bandana"]})
+    own = {**workflow("", "red bandana", **joined), "bindings": {"positive": "6.text"}}
+    made = job(workflow=own, guard={"forbid": ["red bandana"]})
     with pytest.raises(JobError, match=r"StringConcatenate \(node 21\)\.string_b") as caught:
         prepare(made, "test.toml")
     assert len(caught.value.problems) == 1
