@@ -59,7 +59,6 @@ _MAY_BLOCK = {
     "reggen/launch/launcher.py": {"_spawn", "too_big", "_end"},
     "reggen/launch/process.py": {"quoted"},  # the last few kB of a process that is no more, for the error that says so
     "reggen/engine/takeover.py": {"wanted"},  # two indexed queries for each prompt that an earlier run left on a server
-    "reggen/engine/threads.py": {"__next__"},  # only where the ledger is read more slowly than servers make images
 }
 """Functions of ours that may block the event loop, each with its reason."""
 

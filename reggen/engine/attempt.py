@@ -35,19 +35,19 @@ from reggen.images import check, formats
 from reggen.images.check import CheckSettings, Inspection
 from reggen.planning.plan import Sample
 from reggen.prompts.guard import Guard
-from reggen.scheduler.fleet import Completed, WorkItem
+from reggen.scheduler.retry import decide_download
+from reggen.scheduler.work_item import Completed, WorkItem
 from reggen.workflow.template import Template
 
 _SETTINGS = ("steps", "sampler", "scheduler", "cfg", "checkpoint")
-_DOWNLOADS = 5  # tries for one picture: the server has made it, so it is worth some
 
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """What is now true on disk.
+    """An image that is now in the dataset, durably.
 
-    ``busy`` is the server's own time for the picture, if it says; ``waited`` is from the post to the prompt's end.
-    Both in seconds.
+    ``busy`` is the server's own time for the image, if it says; ``waited`` is from the post to the prompt's end. Both
+    in seconds.
     """
 
     sample: Sample
@@ -58,17 +58,20 @@ class SavedImage:
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What became of the samples of one prompt; ``storage`` is why those from some point on are ``unsaved``."""
+    """The end of a prompt that ended well.
+
+    ``failures`` are of single images; ``storage`` is the reason that those from some point on are ``unsaved``.
+    """
 
     made: Completed
-    receipts: tuple[SavedImage, ...]
+    saved: tuple[SavedImage, ...]
     failures: tuple[tuple[Sample, ServerError | SampleError], ...]
     unsaved: tuple[Sample, ...] = ()
     storage: StorageError | None = None
 
 
 class AttemptRunner:
-    """What every attempt of a run works with. Decoding goes to ``threads``, what is kept to the scribe's own."""
+    """Makes the attempts of one run. Images are decoded and checked in ``threads``, and saved by the ``writer``."""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class AttemptRunner:
         versions: Mapping[str, str | None],
         pauses: Backoff,
     ) -> None:
+        """``versions`` has the ComfyUI version of each server; ``pauses`` are those between downloads of one image."""
         self.run_id, self.folder = run_id, folder
         self._ledger, self._writer, self.threads = ledger, writer, threads
         self._downloads = Downloads(folder.parts, most_bytes, threads)
@@ -93,65 +97,70 @@ class AttemptRunner:
         self._recipe, self._versions, self._guard, self._pauses = recipe, versions, guard, pauses
 
     async def write(self, rows: list[Row]) -> None:
-        """Write ledger rows that belong to no new file."""
+        """Write ledger rows that belong to no new file. Raises StorageError."""
         await self._writer.do(lambda: self._ledger.slots.put(rows))
 
     async def reject(self, rejections: list[Rejection]) -> None:
-        """Note pictures that were turned away."""
+        """Note rejected images in the ledger. Raises StorageError."""
         await self._writer.do(lambda: self._ledger.rejections.add(rejections))
 
     async def attempt(
-        self, session: ServerSession, item: WorkItem, left: Callable[[], None], kept: Callable[[SavedImage], None]
+        self,
+        session: ServerSession,
+        item: WorkItem,
+        has_left: Callable[[], None],
+        on_saved: Callable[[SavedImage], None],
     ) -> AttemptResult:
-        """Make the images of one errand on one server.
+        """Make the images of one work item on one server.
 
-        ``left`` is called as soon as the prompt has left the server, however it ended; ``kept`` for each image that
-        is in the dataset, also when the attempt is cancelled in that moment. Raises ServerError or
-        SampleError for all samples together; failures of single images, and of the disk, are in the result.
+        ``has_left`` is called as soon as the prompt has left the server, however it ended; ``on_saved`` for each image
+        that is in the dataset, also when the attempt is cancelled in that moment. Raises ServerError or SampleError for
+        all samples together; failures of single images, and of the disk, are in the result.
         """
-        made = item.made
-        if made is None:
-            made = await self._make(session, item, left)
+        if item.made is None:
+            made = await self._make(session, item, has_left)
         else:
-            left()
+            made = item.made
+            has_left()
         request, busy = item.request, made.outcome.seconds
         busy = busy / request.batch if busy is not None else None
-        pictures = made.outcome.images_of(session.name, self._template.output, request.batch)
+        images = made.outcome.images_of(session.name, self._template.output, request.batch)
         origin = _Origin(session.name, made, item.tries.posts + 1, busy, time.monotonic())
-        receipts: list[SavedImage] = []
+        saved: list[SavedImage] = []
         failures: list[tuple[Sample, ServerError | SampleError]] = []
         for number, sample in enumerate(request.samples):
-            receipt = SavedImage(sample, made.prompt_id, busy, made.waited)
+            image = SavedImage(sample, made.prompt_id, busy, made.waited)
             try:
-                await self._keep(session, receipt, pictures[sample.position], origin, kept)
-                receipts.append(receipt)
+                await self._save(session, image, images[sample.position], origin, on_saved)
+                saved.append(image)
             except (ServerError, SampleError) as error:
                 failures.append((sample, error))
             except StorageError as error:
-                return AttemptResult(made, tuple(receipts), tuple(failures), request.samples[number:], error)
-        return AttemptResult(made, tuple(receipts), tuple(failures))
+                return AttemptResult(made, tuple(saved), tuple(failures), request.samples[number:], error)
+        return AttemptResult(made, tuple(saved), tuple(failures))
 
-    async def _make(self, session: ServerSession, item: WorkItem, left: Callable[[], None]) -> Completed:
-        begun = time.monotonic()
+    async def _make(self, session: ServerSession, item: WorkItem, has_left: Callable[[], None]) -> Completed:
+        began = time.monotonic()
         try:
             posted_as, ending = self._begin(session, item)
             outcome = await ending
         finally:
-            left()
+            has_left()
         if not isinstance(outcome, Success):
             raise outcome
-        return Completed(posted_as, outcome, time.monotonic() - begun)
+        return Completed(posted_as, outcome, time.monotonic() - began)
 
     def _begin(self, session: ServerSession, item: WorkItem) -> tuple[str, Awaitable[Outcome]]:
-        """The id of the errand's prompt, and its ending: of a new one, or of one that an earlier run has posted."""
+        """The id of an item's prompt, and its ending: of a new one, or of one that an earlier run has posted."""
         if item.orphan:
             return item.orphan.id, session.resume(item.orphan)
         request, post = item.request, item.tries.posts
-        if offence := self._guard.find(request.samples[0].positive or ""):
-            raise ForbiddenWord(request.samples[0].name, str(offence))
+        first = request.samples[0]
+        if offence := self._guard.find(first.positive or ""):
+            raise ForbiddenWord(first.name, str(offence))
         index, take = request.key
         posted_as = prompt_id(self.run_id, index, take, post)
-        prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{request.samples[0].name}.{take}.{post}"
+        prefix = f"reggen/{self.run_id.hex[:8]}/{index // 1000:04d}/{first.name}.{take}.{post}"
         note = {
             "index": index,
             "take": take,
@@ -162,54 +171,55 @@ class AttemptRunner:
         }
         return posted_as, session.execute(self._template.bind(request, prefix), posted_as, note)
 
-    async def _keep(
+    async def _save(
         self,
         session: ServerSession,
-        receipt: SavedImage,
+        image: SavedImage,
         picture: ImageRef,
         origin: _Origin,
-        kept: Callable[[SavedImage], None],
+        on_saved: Callable[[SavedImage], None],
     ) -> None:
-        part, finding = await self._fetch(session, receipt.sample, picture)
-        row = partial(self._row, receipt.sample, part, finding, origin)
-        keeping = self._writer.keep(AcceptedImage(receipt.sample, part, finding, row))
+        """Download an image, and bring it into the dataset if it passes the checks."""
+        part, finding = await self._download(session, image.sample, picture)
+        row = partial(self._row, image.sample, part, finding, origin)
+        keeping = self._writer.keep(AcceptedImage(image.sample, part, finding, row))
 
         def settled(future: asyncio.Future[None]) -> None:
             if not future.cancelled() and not future.exception():
-                kept(receipt)
+                on_saved(image)
 
         keeping.add_done_callback(settled)
         await asyncio.shield(keeping)
 
-    async def _fetch(self, session: ServerSession, sample: Sample, picture: ImageRef) -> tuple[Part, Inspection]:
-        """Download and check, again when the way here failed. The last error is raised.
+    async def _download(self, session: ServerSession, sample: Sample, picture: ImageRef) -> tuple[Part, Inspection]:
+        """Download and check an image, again where `decide_download` says so. Raises the last error.
 
-        The picture is accepted while the answer is still open; every other error leaves no file.
+        The image is accepted while the answer is still open; an error leaves no file.
         """
-        for trial in range(1, _DOWNLOADS + 1):
+        tries = 0
+        while True:
             try:
                 async with session.client.view(picture) as download:
                     session.hands_out(picture)
                     accept = partial(self._accept, sample, session.name, download.length)
                     return await self._downloads.save(sample.name, download, accept)
-            except ServerError as error:
-                if is_missing(error) and trial > 1:
-                    raise NotDownloaded(session.name, "the file is not there") from error  # a cached prompt names it
-                if trial == _DOWNLOADS or session.withholds(picture, error):
+            except (ServerError, BadImage) as error:
+                tries += 1
+                if not decide_download(error, tries):
+                    if isinstance(error, ServerError) and is_missing(error):  # a cached prompt may name such a file
+                        raise NotDownloaded(session.name, "the file is not there") from error
                     raise
-            except BadImage as error:
-                if not error.torn or trial > 1:
+                if isinstance(error, ServerError) and session.withholds(picture, error):
                     raise
-            await asyncio.sleep(full_jitter(self._pauses.ceiling(trial)))
-        raise AssertionError("unreachable")
+            await asyncio.sleep(full_jitter(self._pauses.ceiling(tries)))
 
     def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Inspection]:
-        """Blocking: decode it, hold it against the demands, bring it into the dataset's format.
+        """Decode an image, check it, and convert it to the dataset's format. Blocking.
 
-        ``length`` is what the server said it would send.
+        ``length`` is the number of bytes that the server announced. Raises InvalidResponse, BadImage, StorageError.
         """
         if part.size == 0 or (length is not None and part.size != length):
-            raise InvalidResponse(server, "downloading an image", f"{part.size} bytes came of {length}")
+            raise InvalidResponse(server, "downloading an image", f"{part.size} of {length} bytes arrived")
         finding = check.inspect(part.path, sample.name, self._check_settings.for_size(sample.size))
         _demand_note(finding, sample, self._template)
         as_sent = self.folder.output_format.as_sent and not finding.is_16_bit
@@ -254,20 +264,20 @@ class AttemptRunner:
         )
 
 
-def _demand_note(finding: Inspection, sample: Sample, made_of: Template) -> None:
-    """A server whose file names came back serves an old picture under a new name; only the note tells.
+def _demand_note(finding: Inspection, sample: Sample, template: Template) -> None:
+    """Raise BadImage for another prompt's image: a server whose file names come back serves old ones under new names.
 
-    ComfyUI's own savers write the graph and our note together or, told so, neither.
+    Only the note tells. ComfyUI's own savers write the graph and our note together or, if told so, neither.
     """
-    saver = made_of.graph[made_of.output]["class_type"]
-    foreign = not finding.note and finding.has_graph and saver in {"SaveImage", "PreviewImage"}
-    if foreign or finding.note.get("seed", sample.seed) != sample.seed:
-        raise BadImage(sample.name, "is another prompt's picture", torn=True)
+    saver = template.graph[template.output]["class_type"]
+    is_foreign = not finding.note and finding.has_graph and saver in {"SaveImage", "PreviewImage"}
+    if is_foreign or finding.note.get("seed", sample.seed) != sample.seed:
+        raise BadImage(sample.name, "is another prompt's image", torn=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where a picture comes from, for its row."""
+    """The origin of an image, for its row; ``ended`` is when its prompt was known to have ended."""
 
     server: str
     made: Completed

@@ -38,7 +38,9 @@ class Availability:
         """
         if self._fleet.deserted and not self._fleet.stopped:
             raise self._no_server()
-        usable = self._fleet.well or any(session.up and session.in_flight for session in self._sessions.values())
+        usable = self._fleet.health.any_well or any(
+            session.up and session.in_flight for session in self._sessions.values()
+        )
         if usable or self._fleet.stopped:
             if self._told and usable:
                 self._tell(progress.ServersAwaited(now, ""))
@@ -73,7 +75,7 @@ class Availability:
         """Seconds that prompts stay with a server that is away."""
         if self._fleet.stopped:
             return 0.0
-        return self._limits.away if self._fleet.others_up(session.name) else math.inf
+        return self._limits.away if self._fleet.health.has_others(session.name) else math.inf
 
     def _no_server(self) -> NoUsableServer:
         reasons = self._reasons()

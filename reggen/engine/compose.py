@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,15 +19,17 @@ from reggen.dataset.rows import now_utc
 from reggen.engine.attempt import AttemptRunner
 from reggen.engine.control import Observers
 from reggen.engine.opening import OpenDataset
+from reggen.engine.read_ahead import ReadAhead
 from reggen.engine.run import Run
 from reggen.engine.takeover import Takeover
-from reggen.engine.threads import ReadAhead, Threads
+from reggen.engine.threads import Threads
 from reggen.engine.timings import EngineTimings
 from reggen.engine.writer import DatasetWriter
 from reggen.launch.launcher import Launched
 from reggen.planning.plan import PromptRequest, Sample
 from reggen.prepare.prepared_job import PreparedJob
 from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.health import FleetHealth
 from reggen.scheduler.order_queue import FAR, NEAR
 from reggen.scheduler.stop_rules import StopRules
 
@@ -71,7 +74,7 @@ class Composition:
             stack.push_async_callback(reader.close, ledger.close)
             takeover = Takeover(prepared.plan, ledger, earlier, prepared.template)
             window = FAR if "checkpoint" in prepared.template.axes else NEAR
-            requests = await ReadAhead(missing_requests(ledger, prepared.plan), reader, window).begin()
+            requests = ReadAhead(missing_requests(ledger, prepared.plan), reader, window)
             writer = self._writer()
             stack.push_async_callback(writer.close)
             decoders = Threads(_decoders(), "reggen-check", dataset.folder.parts, limit=leaving)
@@ -81,7 +84,7 @@ class Composition:
                 job_file=self.job_file,
                 plan=prepared.plan,
                 runner=self._runner(writer, decoders),
-                fleet=self._fleet(requests, window, len(prepared.plan) - await dataset.count_done()),
+                fleet=self._fleet(requests, len(prepared.plan) - await dataset.count_done()),
                 sessions=sessions,
                 limits=prepared.limits,
                 launched=self.servers.launched,
@@ -94,6 +97,7 @@ class Composition:
                 tell=self.observers.tell,
                 timings=self.timings,
             )
+            requests.on_ready = run.wake
             for session in sessions:
                 session.on_change = run.session_changed
             yield run
@@ -131,16 +135,17 @@ class Composition:
         rejected = self.dataset.folder.rejected
         self.observers.note(f"{name} lay where an image's own file belongs; it is kept in {rejected}")
 
-    def _fleet(self, requests: ReadAhead[PromptRequest], window: int, images: int) -> Fleet:
-        return Fleet(
-            self._depths(),
-            requests,
+    def _fleet(self, requests: ReadAhead[PromptRequest], images: int) -> Fleet:
+        depths = self._depths()
+        health = FleetHealth(
+            depths,
             full_jitter,
+            time.monotonic(),
             patience=self.prepared.limits.away,
-            images=images,
-            window=window,
             one_text=self.prepared.plan.has_one_text,
+            rests=self.timings.rest,
         )
+        return Fleet(depths, requests, health, full_jitter, images=images)
 
     def _depths(self) -> dict[str, int | None]:
         names = {client.name for client in self.servers.clients}

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from reggen import progress
+from reggen.backoff import Backoff
 from reggen.comfy.refusals import is_permanent
 from reggen.comfy.session import ServerSession
 from reggen.dataset.rows import Rejection, Row, now_utc
@@ -31,11 +32,10 @@ from reggen.errors import (
 from reggen.job.models import Limits
 from reggen.planning.plan import Plan, PromptRequest, Sample
 from reggen.progress import RunEvent
-from reggen.scheduler.fleet import Completed, Fleet, WorkItem
-from reggen.scheduler.retry import AttemptCounts, GiveUp, decide
+from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.retry import AttemptCounts, Circumstances, FetchAgain, GiveUp, decide, decide_fetch
 from reggen.scheduler.stop_rules import StopRules
-
-_FETCHES = 3  # rounds of fetching a picture that is made, before it is made anew
+from reggen.scheduler.work_item import Completed, WorkItem
 
 
 class OutcomeHandler:
@@ -54,24 +54,25 @@ class OutcomeHandler:
         free_every: Mapping[str, int],
         tell: Callable[[RunEvent], None],
         stop: Callable[[str], None],
+        pauses: Backoff,
     ) -> None:
         self._plan, self._runner, self._fleet, self._faults, self._room = plan, runner, fleet, faults, room
         self._limits, self._stop_rules, self._free_every = limits, stop_rules, free_every
-        self._tell, self._stop = tell, stop
+        self._tell, self._stop, self._pauses = tell, stop, pauses
         self._since_freed: Counter[str] = Counter()  # images of each server, since its memory was last freed
 
     # ---- events of an attempt
 
     def saved(self, server: str, image: SavedImage) -> None:
         """Count an image that is in the dataset."""
-        self._fleet.delivered(server)
+        self._fleet.health.image_made(server)
         self._faults.forgive(server)
         self._stop_rules.made(server, image.waited)
         self._room.has_taken_an_image()
         self._since_freed[server] += 1
         now = time.monotonic()
         if image.busy is not None:
-            self._fleet.measured(server, image.busy, now)
+            self._fleet.loads[server].measured(image.busy, now)
         self._tell(progress.ImageSaved(now, server, image.sample.name, image.busy, image.prompt_id))
 
     async def failed(self, session: ServerSession, item: WorkItem, error: ServerError | SampleError) -> None:
@@ -85,14 +86,14 @@ class OutcomeHandler:
 
         Raises StorageError when the disk refused images for another reason than want of room.
         """
-        self._fleet.accepted(session.name)
+        self._fleet.health.prompt_ended(session.name)
         await self._free_in_time(session)
         not_fetched = [(sample, error) for sample, error in result.failures if isinstance(error, ServerError)]
         if not_fetched:
             await self._fetch_later(session, item, result.made, not_fetched)
         bad = [error for _, error in result.failures if isinstance(error, BadImage) and not error.torn]
         faults = [error for error in bad if not isinstance(error, DuplicateImage)]
-        if faults and not result.receipts:
+        if faults and not result.saved:
             await self._faults.made_only_bad_images(session, faults[-1])
         await self._retry_images(session, item, result)
         if result.storage:
@@ -102,16 +103,16 @@ class OutcomeHandler:
         """Pause the run for a full disk, which costs no sample a try. Raises every other StorageError."""
         if not error.full or self._fleet.stopped:
             raise error
-        self._fleet.again(WorkItem(item.request, item.tries.counted()), time.monotonic(), 0.0)
+        self._fleet.again(WorkItem(item.request, item.tries.with_post()), time.monotonic())
         self._room.is_full(error)
 
     # ---- consequences
 
-    def one_by_one(self, samples: Iterable[Sample], tries: AttemptCounts, ceiling: float) -> None:
+    def one_by_one(self, samples: Iterable[Sample], tries: AttemptCounts, longest_pause: float = 0.0) -> None:
         """Ask for the next take of some samples, each in a prompt of its own."""
         for sample in samples:
             single = PromptRequest((self._plan.sample(sample.index, sample.take + 1),))
-            self._fleet.again(WorkItem(single, tries), time.monotonic(), ceiling)
+            self._fleet.again(WorkItem(single, tries), time.monotonic(), longest_pause)
 
     async def give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, item: WorkItem, server: str = "") -> None:
         """Try some samples no more in this run, and stop the run when too many are given up."""
@@ -142,14 +143,14 @@ class OutcomeHandler:
         """Let a server rest that made images and does not hand them out, and ask for them again afterwards."""
         samples, error = tuple(sample for sample, _ in failures), failures[0][1]
         self._faults.kept_images(session.name, error)
-        tries = replace(item.tries, fetches=item.tries.fetches + session.up)  # an absence is no round
-        if tries.fetches < _FETCHES:
+        verdict = decide_fetch(item.tries, was_up=session.up)
+        if isinstance(verdict, FetchAgain):
             now = time.monotonic()
             self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
-            self._fleet.again(WorkItem(PromptRequest(samples), tries, at=session.name, made=made), now, 0.0)
+            self._fleet.again(WorkItem(PromptRequest(samples), verdict.tries, at=session.name, made=made), now)
         else:
-            anew = replace(item, tries=replace(tries, fetches=0))
-            await self._retry_or_give_up(session, anew, samples, NotDownloaded(session.name, str(error)))
+            again = replace(item, tries=verdict.tries)
+            await self._retry_or_give_up(session, again, samples, NotDownloaded(session.name, str(error)))
 
     async def _retry_images(self, session: ServerSession, item: WorkItem, result: AttemptResult) -> None:
         """Retry single images of a prompt: those that keep their take together, the others each by itself."""
@@ -166,17 +167,15 @@ class OutcomeHandler:
     ) -> None:
         """Do what `retry.decide` says of a failure."""
         now = time.monotonic()
-        permanent = isinstance(error, ServerError) and is_permanent(error) and session.up  # away, it refuses everything
-        verdict = decide(
-            error,
+        where = Circumstances(
             session.name,
-            item.tries,
-            self._limits,
-            self._fleet.candidates(now),
+            usable=self._fleet.health.candidates(now),
+            ailing=self._fleet.health.ailing,
             batch=item.request.batch,
-            ailing=self._fleet.ailing,
-            for_good=permanent,
+            # a server that is away refuses everything, not just this post
+            is_permanent=isinstance(error, ServerError) and is_permanent(error) and session.up,
         )
+        verdict = decide(error, item.tries, self._limits, where, self._pauses)
         if isinstance(error, BadImage):
             await self._record(samples, error, session.name)
         if isinstance(verdict, GiveUp):
@@ -185,12 +184,12 @@ class OutcomeHandler:
         self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
         if verdict.free_memory:
             await session.free()
-        tries = verdict.tries.counted()
+        tries = verdict.tries.with_post()
         if verdict.next_take:
             await self._reject(samples, str(error), item)
-            self.one_by_one(samples, tries, verdict.ceiling)
+            self.one_by_one(samples, tries, verdict.longest_pause)
         else:
-            self._fleet.again(WorkItem(PromptRequest(samples), tries), now, verdict.ceiling)
+            self._fleet.again(WorkItem(PromptRequest(samples), tries), now, verdict.longest_pause)
 
     async def _record(self, samples: tuple[Sample, ...], error: BadImage, server: str) -> None:
         """Note every rejected image in the ledger, whatever becomes of its slot."""

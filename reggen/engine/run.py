@@ -28,9 +28,10 @@ from reggen.job.models import Limits
 from reggen.launch.launcher import Launched
 from reggen.planning.plan import Plan, PromptRequest, Sample
 from reggen.progress import RunEvent
-from reggen.scheduler.fleet import Fleet, WorkItem
+from reggen.scheduler.fleet import Fleet
 from reggen.scheduler.retry import GiveUp
 from reggen.scheduler.stop_rules import StopRules
+from reggen.scheduler.work_item import WorkItem
 
 _CLOCK = 60.0  # seconds between looks at the clock: a computer that slept has lost time without a timer noticing
 _AT_ONCE = 32  # work items that are begun before other tasks get their turn
@@ -71,7 +72,7 @@ class Run:
         self._sessions = {session.name: session for session in sessions}
         self._changed = asyncio.Event()
         self._supervisors = {
-            name: Supervisor(one, self._sessions[name], fleet, self._note, wake=self._changed.set, timings=timings)
+            name: Supervisor(one, self._sessions[name], fleet, self._note, wake=self.wake, timings=timings)
             for name, one in launched.items()
             if name in self._sessions
         }
@@ -88,6 +89,7 @@ class Run:
             free_every=free_every,
             tell=tell,
             stop=self.stop,
+            pauses=timings.retry,
         )
         self._availability = Availability(fleet, self._sessions, self._faults, limits, tell)
         self._attempts: set[asyncio.Task[None]] = set()
@@ -110,11 +112,15 @@ class Run:
         self._fleet.stop()
         self._changed.set()
 
+    def wake(self) -> None:
+        """Look again what there is to do: something has changed."""
+        self._changed.set()
+
     def session_changed(self, session: ServerSession) -> None:
         """Note that a server came up or went away, and take over what an earlier run left on it."""
         now = time.monotonic()
         self._not_greeted.discard(session.name)
-        self._fleet.server_is(session.name, session.up, now)
+        self._fleet.health.server_changed(session.name, up=session.up, now=now)
         if session.up or session.name in self._told_up:  # an absence is one event, however often it comes up
             self._tell(progress.ServerChanged(now, session.name, session.up, session.why))
         (self._told_up.add if session.up else self._told_up.discard)(session.name)
@@ -180,7 +186,7 @@ class Run:
         while not self._is_over:
             now = time.monotonic()
             self._stop_in_time()
-            for name in self._fleet.probes(now):
+            for name in self._fleet.health.start_probes(now):
                 self._begin(group, self._probe(self._sessions[name]))
             handed_out = self._hand_out(group, now)
             spent = time.monotonic() - now
@@ -219,7 +225,7 @@ class Run:
         """Begin an attempt for each work item that a server can take now; returns their number."""
         given = self._fleet.assign(now, min(self._stop_rules.prompts_left, _AT_ONCE))
         for name, item in given:
-            if item.at is None and self._fleet.fits(name, item.request):
+            if item.at is None and self._fleet.loads[name].fits(item.request):
                 self._stop_rules.posted()  # here, so that the next look at the budget counts it
             self._begin(group, self._attempt(self._sessions[name], item))
         return len(given)
@@ -246,7 +252,9 @@ class Run:
         """
         if self._fleet.stopped:
             self._aborted = self._aborted or self._stop_rules.seconds_left <= 0
-        elif self._stop_rules.seconds_left <= 0 or all(map(self._stop_rules.is_late, self._fleet.usable or {""})):
+        elif self._stop_rules.seconds_left <= 0 or all(
+            map(self._stop_rules.is_late, self._fleet.health.usable or {""})
+        ):
             self.stop(OUT_OF_TIME)
             self._aborted = self._stop_rules.seconds_left <= 0
         elif self._stop_rules.prompts_left <= 0:
@@ -257,13 +265,13 @@ class Run:
         try:
             await session.client.queue_depth()
         except ServerError as error:
-            self._fleet.failed(session.name, time.monotonic(), error.retry_after)
+            self._fleet.health.failed(session.name, time.monotonic(), error.retry_after)
         else:
-            self._fleet.probed(session.name)
+            self._fleet.health.probe_answered(session.name)
         self._changed.set()
 
     async def _give_up_refused(self, now: float) -> None:
-        for item in self._fleet.stranded(now):
+        for item in self._fleet.take_refused(now):
             verdict = GiveUp("no server that is there can make it")
             await self._outcomes.give_up(item.request.samples, verdict, item)
 
@@ -275,7 +283,7 @@ class Run:
             if samples:
                 self._tell(progress.SlotsReopened(now, tuple(sample.name for sample in samples)))
             for sample in samples:
-                self._fleet.again(WorkItem(PromptRequest((sample,))), now, 0.0)
+                self._fleet.again(WorkItem(PromptRequest((sample,))), now)
         finally:
             self._fleet.expect(more=False)
             self._changed.set()
@@ -284,9 +292,9 @@ class Run:
 
     async def _attempt(self, session: ServerSession, item: WorkItem) -> None:
         """Make one work item on one server, and draw the consequences. Raises what ends the run."""
-        if item.at is None and not self._fleet.fits(session.name, item.request):
+        if item.at is None and not self._fleet.loads[session.name].fits(item.request):
             self._fleet.release(session.name)
-            self._outcomes.one_by_one(item.request.samples, item.tries, 0.0)
+            self._outcomes.one_by_one(item.request.samples, item.tries)
             self._fleet.finish(session.name)
             self._changed.set()
             return

@@ -11,7 +11,8 @@ from reggen.comfy.session import ServerSession
 from reggen.errors import ExecutionError, JobError, Problem, PromptRejected, SampleError, ServerError
 from reggen.progress import RunEvent
 from reggen.scheduler.circuit_breaker import ServerCare
-from reggen.scheduler.fleet import Fleet, WorkItem
+from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.work_item import WorkItem
 
 _HOPELESS = 3  # prompts refused before the first one was taken: the job is at fault, not the sample
 
@@ -28,7 +29,8 @@ class ServerFaults:
         *,
         sick_rest: float,
     ) -> None:
-        self._fleet, self._job_file, self._tell, self._restart = fleet, job_file, tell, restart
+        self._fleet, self._health = fleet, fleet.health
+        self._job_file, self._tell, self._restart = job_file, tell, restart
         self._sick_rest = sick_rest
         self._refusals: list[PromptRejected] = []
         self._last: dict[str, str] = {}  # by server: its last failure, until something goes well
@@ -53,13 +55,13 @@ class ServerFaults:
                 self._judge_rejection(session, error)
             case ExecutionError(out_of_memory=True):
                 if session.name in item.tries.freed and item.request.batch > 1:
-                    self._fleet.overflowed(session.name, item.request.batch)
+                    self._fleet.loads[session.name].overflowed(item.request.batch)
                 await self._is_sick(session)
             case ExecutionError() if self._raised(session.name, item):
                 why = "every prompt raises there while others make images, so it rests; see its console"
                 self._tell(progress.Trouble(time.monotonic(), session.name, f"{session.name}: {why}: {error}"))
             case _:
-                self._fleet.accepted(session.name)
+                self._health.prompt_ended(session.name)
 
     async def made_only_bad_images(self, session: ServerSession, error: SampleError) -> None:
         """Note a prompt that ended well and has only black, flat or noisy images."""
@@ -69,16 +71,16 @@ class ServerFaults:
     def kept_images(self, server: str, error: ServerError) -> None:
         """Note that a server did not hand out images it had made: it rests."""
         self._last[server] = str(error)
-        self._fleet.failed(server, time.monotonic(), error.retry_after)
+        self._health.failed(server, time.monotonic(), error.retry_after)
 
     def demand_possible_job(self, *, at_end: bool = False) -> None:
         """Raise JobError when all servers rejected the first prompts of this job and none took one.
 
         ``at_end``: no more prompts will come, so fewer rejections than it otherwise takes to be sure are enough.
         """
-        if not self._refusals or not self._fleet.hopeless:
+        if not self._refusals or not self._health.took_none:
             return
-        able = self._fleet.candidates(time.monotonic())
+        able = self._health.candidates(time.monotonic())
         everywhere = {refusal.server for refusal in self._refusals} >= able
         if at_end or (everywhere and len(self._refusals) >= _HOPELESS):
             last = self._refusals[-1]
@@ -87,23 +89,23 @@ class ServerFaults:
     async def _judge_post(self, session: ServerSession, item: WorkItem, error: ServerError) -> None:
         """Let the server rest; leave it out where it answers polls, and refuses post after post for good."""
         if not is_permanent(error) or not await session.answers():
-            self._fleet.failed(session.name, time.monotonic(), error.retry_after)
-        elif self._fleet.barred(session.name, text_of(item)):
+            self._health.failed(session.name, time.monotonic(), error.retry_after)
+        elif self._health.post_refused(session.name, text_of(item)):
             self._leave_out(session.name, f"{error.doing}: {error.with_remedy}")
 
     def _judge_rejection(self, session: ServerSession, error: PromptRejected) -> None:
-        if self._fleet.refused(session.name):
+        if self._health.prompt_rejected(session.name):
             self._leave_out(session.name, f"it keeps rejecting prompts that others take: {error}")
-        if self._fleet.hopeless:
+        if self._health.took_none:
             self._refusals.append(error)
 
     def _raised(self, server: str, item: WorkItem) -> bool:
         text, before = text_of(item), item.tries.raised
-        return self._fleet.raised(server, time.monotonic(), self._sick_rest, text=text, before=before)
+        return self._health.node_raised(server, time.monotonic(), self._sick_rest, text=text, before=before)
 
     async def _is_sick(self, session: ServerSession) -> None:
         """Count one more bad prompt in a row, and do what that asks for."""
-        care = self._fleet.sick(session.name, time.monotonic(), self._sick_rest)
+        care = self._health.prompt_was_bad(session.name, time.monotonic(), self._sick_rest)
         if care is not ServerCare.NOTHING:
             await session.free()
         if care is ServerCare.RESTART:

@@ -139,7 +139,7 @@ class Supervisor:
         """Give the server nothing new, or give it work again and wake the run."""
         if self._spared != spared:
             self._spared = spared
-            self._fleet.spare(self._session.name, spared=spared)
+            self._fleet.loads[self._session.name].is_spared = spared
             self._wake()
 
     def _reason_to_restart(self) -> str:

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from reggen.errors import StorageError
 
 LIMIT = 10.0  # seconds that leaving waits for work in progress
 Answer = TypeVar("Answer")
-Item = TypeVar("Item")
 _Arguments = ParamSpec("_Arguments")
 _Job = tuple[Future[Any], Callable[[], Any]]
 
@@ -123,32 +120,3 @@ class Threads(Executor):
             while True:
                 if entry := self._jobs.get_nowait():
                     entry[0].cancel()
-
-
-class ReadAhead(Generic[Item]):
-    """The items of an iterator that blocks, so many at a time, read in a thread before they are asked for."""
-
-    def __init__(self, items: Iterator[Item], threads: Threads, most: int) -> None:
-        self._items, self._threads, self._most = items, threads, most
-        self._have: deque[Item] = deque()
-        self._reading: Future[list[Item]] | None = None
-
-    async def begin(self) -> Self:
-        """Read the first ones: whoever asks for them does not wait."""
-        self._have.extend(await self._threads.do(self._some))
-        self._reading = self._threads.submit(self._some)
-        return self
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Item:
-        if not self._have and self._reading:
-            self._have.extend(self._reading.result())
-            self._reading = self._threads.submit(self._some) if self._have else None
-        with suppress(IndexError):
-            return self._have.popleft()
-        raise StopIteration
-
-    def _some(self) -> list[Item]:
-        return list(islice(self._items, self._most))

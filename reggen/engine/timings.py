@@ -8,6 +8,8 @@ from reggen.backoff import Backoff
 from reggen.comfy.tracker import Timings
 from reggen.engine.threads import LIMIT
 from reggen.job.models import Limits
+from reggen.scheduler.circuit_breaker import RESTS
+from reggen.scheduler.retry import PAUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,8 @@ class EngineTimings:
     session: Timings = field(default_factory=Timings)
     first_server: Backoff = Backoff(2.0, 15.0)  # between looks for a server, with --wait
     room: Backoff = Backoff(5.0, 300.0)  # between looks for room on a full disk
+    retry: Backoff = PAUSES  # between the tries of one sample
+    rest: Backoff = RESTS  # of a server that fails
     download: Backoff = Backoff(0.25, 15.0)  # between tries to download one image
     glance: float = 5.0  # between looks at the memory and the worker of a ComfyUI that this run started
     frozen: float = 120.0  # without an answer, after which a ComfyUI of our own is restarted

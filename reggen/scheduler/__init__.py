@@ -1,1 +1,1 @@
-"""Decisions of a run: which server gets which order, what a failure means, when to stop. Pure."""
+"""Decisions of a run: the server of each prompt, what a failure means, when to stop. Pure."""

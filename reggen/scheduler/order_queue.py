@@ -1,24 +1,25 @@
-"""The next orders of the plan, a window at a time, laid out so that a server can take what is nearest to its last.
+"""The next requests of the plan, a window at a time, ordered so that a server can keep what it has loaded. Pure.
 
-Loading a checkpoint takes a server longer than many a picture, and encoding a prompt is saved when it is the last
-one again. So orders of one checkpoint are handed out next to each other as far as the window reaches, and those of
-one size and prompt within a few dozen: a run that is stopped early still has some of every prompt. What is made of
-an order, its seed and its name, is the plan's and does not change. Pure.
+Loading a checkpoint takes a server longer than many an image, and a prompt that is the same as the last one need not be
+encoded again. So requests of one checkpoint are handed out next to each other as far as the window reaches, and those
+of one size and prompt within a few dozen: a run that is stopped early still has some of every prompt. Seeds and names
+are the plan's, whatever the order.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from reggen.planning.plan import PromptRequest
 
 NEAR, FAR = 64, 1024
-"""Orders in a window: where all have one checkpoint, and where they have several."""
+"""Requests in a window: where all have one checkpoint, and where they have several."""
 
+RequestSource = Callable[[], Sequence[PromptRequest] | None]
+"""Gives the next window of requests: empty at the end of the plan, None while the window is still being read."""
 
 Rest = tuple[int, Hashable, str | None]
 """The block of slots, the size, the positive text."""
@@ -26,84 +27,94 @@ Rest = tuple[int, Hashable, str | None]
 
 @dataclass(frozen=True, slots=True)
 class OrderKind:
-    """What two orders share that a server can keep: the checkpoint it has loaded, and the rest."""
+    """What two requests share that a server can keep: the checkpoint it has loaded, and the rest."""
 
     checkpoint: Any
     rest: Rest
 
     @classmethod
     def of(cls, request: PromptRequest) -> OrderKind:
-        """Of what a server is asked for."""
+        """The kind of a request."""
         sample = request.samples[0]
         block = request.origin[0] // NEAR
         return cls(dict(sample.settings).get("checkpoint"), (block, sample.size, sample.positive))
 
 
 class OrderQueue:
-    """Takes from ``requests``, which come in the order of their slots, only when it is empty."""
+    """Hands out requests, whose windows come in the order of their slots; reads one only when it needs it."""
 
-    def __init__(self, requests: Iterator[PromptRequest], window: int = NEAR) -> None:
-        self._requests, self._window = requests, window
-        self._lying: dict[Any, dict[Rest, deque[PromptRequest]]] = {}  # by checkpoint, and by the rest
-        self._slots: set[int] = set()  # of the orders that lie here
+    def __init__(self, source: RequestSource) -> None:
+        self._source = source
+        self._kinds: dict[Any, dict[Rest, deque[PromptRequest]]] = {}  # by checkpoint, and by the rest
+        self._slots: set[int] = set()  # of the requests in the queue
         self._claimed: set[int] = set()
-        self._walked = -1  # the last slot that was taken from the plan
-        self._exhausted = False
+        self._last_read = -1  # the last slot that was read from the plan
+        self._at_end = False
 
     @property
     def empty(self) -> bool:
-        """Nothing lies here and nothing more will come, as far as was tried."""
-        return self._exhausted and not self._lying
+        """True when nothing is in the queue and nothing more will come."""
+        return self._at_end and not self._kinds
 
     def claim(self, slots: Collection[int]) -> bool:
-        """Whether none of these slots was taken yet; from here on none will be."""
-        if any(slot in self._claimed or (slot <= self._walked and slot not in self._slots) for slot in slots):
+        """Keep these slots from being handed out. False, and nothing is claimed, when one was handed out or claimed."""
+        if any(slot in self._claimed or (slot <= self._last_read and slot not in self._slots) for slot in slots):
             return False
         self._claimed.update(slots)
         return True
 
     def take(
-        self, last: OrderKind | None, users: Callable[[Any], int] = lambda _: 0, shun: Collection[str] = ()
+        self, last: OrderKind | None, loaded_on: Callable[[Any], int] = lambda _: 0, shun: Collection[str] = ()
     ) -> PromptRequest | None:
-        """The order nearest to the last one of a server; None when there is none.
+        """Take out the request nearest to the last one of a server. None when there is none, or none is read yet.
 
-        ``users`` tells how many servers have a checkpoint loaded: another is chosen where there is most to do for each.
-        A text in ``shun`` is taken only where there is no other.
+        ``loaded_on`` gives the number of servers that have a checkpoint loaded: another is chosen where there is most
+        to do for each. A text in ``shun`` is taken only where there is no other.
         """
-        while self._lying or self._fill():
-            if last is not None and last.checkpoint in self._lying:
-                checkpoint = last.checkpoint
-            elif len(self._lying) == 1:  # nearly always: nobody need be asked what it has loaded
-                (checkpoint,) = self._lying
-            else:
-                checkpoint = max(self._lying, key=lambda one: self._much(one) / (1 + users(one)))
-            kinds = self._lying[checkpoint]
-            if shun and len(self._slots) < FAR and all(rest[2] in shun for rest in kinds) and self._fill():
-                continue  # there may be another text further on
-            near = last.rest if last is not None and last.rest in kinds else next(iter(kinds))
-            rest = next((other for other in kinds if other[2] not in shun), near) if near[2] in shun else near
-            request = kinds[rest].popleft()
-            if not kinds[rest]:
-                del kinds[rest]
-            if not kinds:
-                del self._lying[checkpoint]
-            left = tuple(sample for sample in request.samples if sample.index not in self._claimed)
+        while self._kinds or self._read():
+            checkpoint = self._checkpoint_after(last, loaded_on)
+            kinds = self._kinds[checkpoint]
+            if len(self._slots) < FAR and all(rest[2] in shun for rest in kinds) and not self._at_end:
+                if self._read() or self._at_end:
+                    continue
+                return None  # there may be another text further on
+            request = self._take_nearest(checkpoint, last, shun)
             self._slots.difference_update(sample.index for sample in request.samples)
-            if left:
+            if left := tuple(sample for sample in request.samples if sample.index not in self._claimed):
                 return PromptRequest(left)
         return None
 
-    def _much(self, checkpoint: Any) -> int:
-        return sum(map(len, self._lying[checkpoint].values()))
+    def _checkpoint_after(self, last: OrderKind | None, loaded_on: Callable[[Any], int]) -> Any:
+        """The checkpoint a server has loaded; another where there is nothing to do for it."""
+        if last is not None and last.checkpoint in self._kinds:
+            return last.checkpoint
+        if len(self._kinds) == 1:  # nearly always: nobody need be asked what it has loaded
+            return next(iter(self._kinds))
+        return max(self._kinds, key=lambda one: self._count(one) / (1 + loaded_on(one)))
 
-    def _fill(self) -> bool:
-        """Take the next window from the plan. False when there is none."""
-        more = False
-        for request in islice(self._requests, self._window):
-            more = True
+    def _take_nearest(self, checkpoint: Any, last: OrderKind | None, shun: Collection[str]) -> PromptRequest:
+        """Take out the request of a checkpoint that shares most with the last one of a server."""
+        kinds = self._kinds[checkpoint]
+        rest = last.rest if last is not None and last.rest in kinds else next(iter(kinds))
+        if rest[2] in shun:
+            rest = next((other for other in kinds if other[2] not in shun), rest)
+        request = kinds[rest].popleft()
+        if not kinds[rest]:
+            del kinds[rest]
+        if not kinds:
+            del self._kinds[checkpoint]
+        return request
+
+    def _count(self, checkpoint: Any) -> int:
+        return sum(map(len, self._kinds[checkpoint].values()))
+
+    def _read(self) -> bool:
+        """Take the next window from the plan. False when there is none, or it is not read yet."""
+        window = self._source()
+        self._at_end = window is not None and not window
+        for request in window or ():
             kind = OrderKind.of(request)
-            self._lying.setdefault(kind.checkpoint, {}).setdefault(kind.rest, deque()).append(request)
+            self._kinds.setdefault(kind.checkpoint, {}).setdefault(kind.rest, deque()).append(request)
             self._slots.update(sample.index for sample in request.samples)
-            self._walked = max(self._walked, *(sample.index for sample in request.samples))
-        self._exhausted = not self._lying
-        return more
+            self._last_read = max(self._last_read, *(sample.index for sample in request.samples))
+        return bool(window)

@@ -1,30 +1,36 @@
-"""The one place that decides what a failure means for the sample: again, or no more.
+"""What a failure means for its samples: tried again, downloaded again, or given up. Pure.
 
-By class and fields of the error, never by its text:
+Decided by class and fields of the error, never by its text:
 
-    ServerError           again, elsewhere first. Not the sample's fault: it has a generous count of its own,
-                          but for HTTP 500, which some graphs cause for ever: that counts as an attempt; and but for
-                          a post that is refused for good while looks are answered: three times, then as PromptRejected
-    PromptLost,           again. Bounded by limits.lost: somebody may be deleting it on purpose. What was on board
-    PromptInterrupted     when a server died is a suspect: it is tried alone from then on, so that the next death
-                          has one culprit; a sample over which servers died twice is parked, not tried a third time
-    ForbiddenWord         no more: it is never posted
-    PromptRejected        elsewhere, once for each server that has not refused it; the same server, never
-    ExecutionError        again up to limits.attempts, elsewhere first; what raised on a server on which every prompt
-                          raises, while others make images, was no attempt
-      out of memory       memory is freed and the same server tried once more; then a batch is made one by one;
-                          then elsewhere; never on a server that lacked it twice. This ladder ends of itself, and
-                          its rungs are no attempts
+    ServerError           again, elsewhere first. Not the samples' fault, so it has a generous count of its own; but
+                          HTTP 500, which some graphs always cause, counts as an attempt, and a post that is refused
+                          for good while polls are answered is treated as PromptRejected after three times
+    PromptLost,           again, up to limits.lost: somebody may be deleting it on purpose. Samples that a server held
+    PromptInterrupted     when it died are suspects: they are tried alone from then on, so that the next death has one
+                          culprit; samples over which servers died twice are given up
+    ForbiddenWord         given up: it is never posted
+    PromptRejected        elsewhere, once for each server that has not rejected it; on the same server never
+    ExecutionError        again up to limits.attempts, elsewhere first; a failure on a server on which every prompt
+                          raises, while others make images, is not counted
+      out of memory       memory is freed and the same server tried once more; then a batch is made one by one; then
+                          elsewhere, never on a server that lacked it twice. This sequence ends by itself, and its
+                          steps are not counted as attempts
     MissingOutput,        again up to limits.attempts
     NotDownloaded,
     torn image
     BadImage              again up to limits.attempts, with the next take's seed
+
+Images that a server has made are downloaded again before they are made again (`decide_download`, `decide_fetch`). What
+a failure means for its server is decided by the circuit breaker and `health`; whether a post has arrived is not decided
+at all but found out by the session.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from reggen.backoff import Backoff
+from reggen.comfy.refusals import is_missing
 from reggen.errors import (
     BadImage,
     DuplicateImage,
@@ -40,54 +46,73 @@ from reggen.errors import (
     ServerError,
 )
 from reggen.job.models import Limits
+from reggen.wording import plural
 
-_SERVER_ERRORS = 200  # tries of one sample that ended in a server's fault
-_FOR_GOOD = 3  # posts of one sample that may be refused for good
-_PAUSES = (0.5, 30.0)  # seconds: the first ceiling of the jitter and the highest
+PAUSES = Backoff(0.5, 30.0)
+"""Pauses between the tries of one sample."""
+_SERVER_ERRORS = 200  # tries of one sample that may end in a server's fault
+_PERMANENT = 3  # posts of one sample that may be refused for good
+_DOWNLOADS = 5  # tries to download one image in a row
+_FETCHES = 3  # rounds of downloads, with a rest of the server between them, before an image is made again
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptCounts:
-    """What was spent on a sample so far in this run."""
+    """What was spent on a sample in this run so far."""
 
     posts: int = 0  # prompts posted or tried to post; names the next prompt id
-    attempts: int = 0  # of these, failures that are the sample's own
+    attempts: int = 0  # failures that may be the sample's own
     lost: int = 0
-    deaths: int = 0  # servers that died with it on board
-    fetches: int = 0  # rounds in which its pictures, made already, could not be had
+    deaths: int = 0  # servers that died while they held it
+    fetches: int = 0  # rounds in which its images, already made, could not be downloaded
     server_errors: int = 0
-    for_good: int = 0
+    permanent: int = 0  # posts that were refused for good
     raised: tuple[str, ...] = ()  # the servers on which a node raised, once for each time
     freed: frozenset[str] = frozenset()  # servers whose memory was freed for it
-    refused_by: frozenset[str] = frozenset()  # servers that cannot make it: they refuse it, or lack the memory
+    refused_by: frozenset[str] = frozenset()  # servers that cannot make it: they reject it, or lack the memory
     avoid: frozenset[str] = frozenset()  # servers to try only when there is no other
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it is to be alone on its server."""
+        """True when it may have killed a server: it is tried alone."""
         return self.deaths > 0
 
-    def counted(self) -> AttemptCounts:
-        """With one more post."""
+    def with_post(self) -> AttemptCounts:
+        """The counts after one more post."""
         return replace(self, posts=self.posts + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Try again: after a pause drawn from 0 to ``ceiling`` seconds, perhaps with the next take, or freed memory.
+class Circumstances:
+    """Where a prompt failed, and the state of the fleet at that time.
 
-    The next take of a batch is its pictures one by one.
+    ``usable`` servers are those that could take it next, on ``ailing`` ones every prompt raises. ``batch`` is the
+    number of images of the prompt; ``is_permanent``: just this post was refused, and would be again.
+    """
+
+    server: str
+    usable: frozenset[str]
+    ailing: frozenset[str] = frozenset()
+    batch: int = 1
+    is_permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Try again: after a pause of up to ``longest_pause`` seconds, perhaps with the next take, or with freed memory.
+
+    The next take of a batch is its images one by one.
     """
 
     tries: AttemptCounts
-    ceiling: float = 0.0
+    longest_pause: float = 0.0
     next_take: bool = False
     free_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """No more. ``next_take``: a later run should begin with another seed. ``remedy`` is a sentence for people."""
+    """Try no more in this run. ``next_take``: a later run begins with another seed. ``remedy`` is a sentence."""
 
     reason: str
     next_take: bool = False
@@ -99,105 +124,147 @@ Verdict = Again | GiveUp
 
 def decide(
     error: ServerError | SampleError,
-    server: str,
     tries: AttemptCounts,
     limits: Limits,
-    usable: frozenset[str],
-    *,
-    batch: int = 1,
-    ailing: frozenset[str] = frozenset(),
-    for_good: bool = False,
+    where: Circumstances,
+    pauses: Backoff = PAUSES,
 ) -> Verdict:
-    """What follows from ``error`` on ``server`` for the samples of one prompt, a ``batch`` of so many pictures.
-
-    Given what was spent on them before, the servers usable now, and those of them on which every prompt raises.
-    ``for_good``: just this post was refused, and will be again.
-    """
-    tries = replace(tries, avoid=tries.avoid | {server}, for_good=tries.for_good + for_good)
-    verdict: Verdict
-    if isinstance(error, ForbiddenWord):
-        verdict = GiveUp(str(error))
-    elif isinstance(error, PromptRejected) or (for_good and tries.for_good >= _FOR_GOOD):
-        verdict = _elsewhere(error, server, tries, usable)
-    elif isinstance(error, ExecutionError) and error.out_of_memory:
-        verdict = _short_of_memory(error, server, tries, usable, batch)
-    else:
-        verdict = _anywhere(error, server, tries, limits, ailing)
+    """Decide what becomes of the samples of a failed prompt, given what was spent on them before."""
+    permanent = tries.permanent + where.is_permanent
+    tries = replace(tries, avoid=tries.avoid | {where.server}, permanent=permanent)
+    verdict = _verdict(error, tries, limits, where, pauses)
     return replace(verdict, remedy=remedy(error)) if isinstance(verdict, GiveUp) else verdict
 
 
-def _anywhere(
-    error: ServerError | SampleError, server: str, tries: AttemptCounts, limits: Limits, ailing: frozenset[str]
+def _verdict(
+    error: ServerError | SampleError, tries: AttemptCounts, limits: Limits, where: Circumstances, pauses: Backoff
 ) -> Verdict:
+    if where.is_permanent and tries.permanent >= _PERMANENT:
+        return _elsewhere(error, tries, where)
     match error:
-        case HttpStatusError(status=500):
-            pass
-        case ServerError():
-            tries = replace(tries, server_errors=tries.server_errors + 1)
-            spent = tries.server_errors >= _SERVER_ERRORS
-            return GiveUp(str(error)) if spent else Again(tries, pause(tries.server_errors))
-        case PromptLost(died=True) if tries.deaths and (error.running or tries.is_suspect):
-            return GiveUp(f"{server} died over it, as a server did before; it is not tried a third time")
+        case ForbiddenWord():
+            return GiveUp(str(error))
+        case PromptRejected():
+            return _elsewhere(error, tries, where)
+        case ExecutionError(out_of_memory=True):
+            return _out_of_memory(error, tries, where, pauses)
         case PromptLost() | PromptInterrupted():
-            tries = replace(tries, deaths=tries.deaths + (isinstance(error, PromptLost) and error.died))
-            tries = replace(tries, lost=tries.lost + 1)
-            return GiveUp(str(error)) if tries.lost >= limits.lost else Again(tries, pause(tries.lost))
-    raised = (*tries.raised, server) if isinstance(error, ExecutionError) else tries.raised
+            return _vanished(error, tries, limits, where, pauses)
+        case HttpStatusError(status=500):
+            return _own_fault(error, tries, limits, where, pauses)
+        case ServerError():
+            return _server_fault(error, tries, pauses)
+        case _:
+            return _own_fault(error, tries, limits, where, pauses)
+
+
+def _elsewhere(error: ServerError | SampleError, tries: AttemptCounts, where: Circumstances) -> Verdict:
+    """Never on this server again."""
+    tries = replace(tries, refused_by=tries.refused_by | {where.server})
+    return GiveUp(str(error)) if tries.refused_by >= where.usable | {where.server} else Again(tries)
+
+
+def _out_of_memory(error: ExecutionError, tries: AttemptCounts, where: Circumstances, pauses: Backoff) -> Verdict:
+    """With freed memory, then one by one, then elsewhere: never the same thing unchanged for ever."""
+    if where.server not in tries.freed:
+        tries = replace(tries, freed=tries.freed | {where.server}, avoid=tries.avoid - {where.server})
+        return Again(tries, pauses.ceiling(1), free_memory=True)
+    if where.batch > 1:
+        return Again(replace(tries, freed=frozenset()), pauses.ceiling(1), next_take=True, free_memory=True)
+    return _elsewhere(error, tries, where)
+
+
+def _vanished(
+    error: SampleError, tries: AttemptCounts, limits: Limits, where: Circumstances, pauses: Backoff
+) -> Verdict:
+    died = isinstance(error, PromptLost) and error.died
+    if died and tries.is_suspect:
+        return GiveUp(f"{where.server} died while making it, as a server did before; it is not tried a third time")
+    tries = replace(tries, deaths=tries.deaths + died, lost=tries.lost + 1)
+    return GiveUp(str(error)) if tries.lost >= limits.lost else Again(tries, pauses.ceiling(tries.lost))
+
+
+def _server_fault(error: ServerError, tries: AttemptCounts, pauses: Backoff) -> Verdict:
+    tries = replace(tries, server_errors=tries.server_errors + 1)
+    spent = tries.server_errors >= _SERVER_ERRORS
+    return GiveUp(str(error)) if spent else Again(tries, pauses.ceiling(tries.server_errors))
+
+
+def _own_fault(
+    error: ServerError | SampleError, tries: AttemptCounts, limits: Limits, where: Circumstances, pauses: Backoff
+) -> Verdict:
+    raised = (*tries.raised, where.server) if isinstance(error, ExecutionError) else tries.raised
     tries = replace(tries, attempts=tries.attempts + 1, raised=raised)
     next_take = isinstance(error, BadImage) and not error.torn
-    attempts = tries.attempts - sum(one in ailing for one in raised)
-    if attempts >= limits.attempts:
-        return GiveUp(f"{error} ({_times(attempts)})", next_take)
-    return Again(tries, 0.0 if next_take else pause(max(1, attempts)), next_take)
+    counted = tries.attempts - sum(server in where.ailing for server in raised)
+    if counted >= limits.attempts:
+        return GiveUp(f"{error} (tried {'once' if counted == 1 else plural(counted, 'time')})", next_take)
+    return Again(tries, 0.0 if next_take else pauses.ceiling(counted), next_take)
 
 
-def _short_of_memory(
-    error: ExecutionError, server: str, tries: AttemptCounts, usable: frozenset[str], batch: int
-) -> Verdict:
-    """Never the same thing unchanged for ever: freed, then smaller, then elsewhere."""
-    if server not in tries.freed:
-        again = replace(tries, freed=tries.freed | {server}, avoid=tries.avoid - {server})
-        return Again(again, pause(1), free_memory=True)
-    if batch > 1:
-        return Again(replace(tries, freed=frozenset()), pause(1), next_take=True, free_memory=True)
-    return _elsewhere(error, server, tries, usable)
+# ---- images that a server has made already
 
 
-def _elsewhere(error: ServerError | SampleError, server: str, tries: AttemptCounts, usable: frozenset[str]) -> Verdict:
-    """On this server never again."""
-    tries = replace(tries, refused_by=tries.refused_by | {server})
-    return GiveUp(str(error)) if tries.refused_by >= usable | {server} else Again(tries)
+def decide_download(error: ServerError | BadImage, tries: int) -> bool:
+    """Decide whether an image is downloaded once more, after so many tries in a row.
+
+    The server has made it, so it is worth some tries; a file that is missing, or arrives torn, is worth two.
+    """
+    match error:
+        case BadImage():
+            return error.torn and tries < 2
+        case ServerError() if is_missing(error):
+            return tries < 2
+        case _:
+            return tries < _DOWNLOADS
+
+
+@dataclass(frozen=True, slots=True)
+class FetchAgain:
+    """Download the images from the same server after its rest."""
+
+    tries: AttemptCounts
+
+
+@dataclass(frozen=True, slots=True)
+class MakeAgain:
+    """Give the images up that were made, and decide again as for NotDownloaded."""
+
+    tries: AttemptCounts
+
+
+def decide_fetch(tries: AttemptCounts, *, was_up: bool) -> FetchAgain | MakeAgain:
+    """Decide on images that a server has made and did not hand out; with ``was_up`` it was there all the time."""
+    fetches = tries.fetches + was_up  # an absence is not a round
+    return FetchAgain(replace(tries, fetches=fetches)) if fetches < _FETCHES else MakeAgain(replace(tries, fetches=0))
+
+
+# ---- words
 
 
 def remedy(error: ServerError | SampleError) -> str:
-    """What a person can do about it, as a sentence."""
+    """Advice for a person, as a sentence without its full stop."""
     match error:
         case ExecutionError(out_of_memory=True):
-            return "Make them smaller, lower sampling.batch, or start ComfyUI with --lowvram"
+            return "Make the images smaller, lower sampling.batch, or start ComfyUI with --lowvram"
         case ExecutionError():
-            return "Run the workflow once in ComfyUI itself; its console says more than the message here"
+            return "Run the workflow once in ComfyUI itself: its console says more than this message"
         case ForbiddenWord():
-            return "Change the prompt, or what [guard] forbids"
+            return "Change the prompt, or the words that [guard] forbids"
         case PromptRejected():
-            return "`check` says what the servers have and the job wants"
+            return "Run `python -m reggen check`: it compares what the job needs with what the servers have"
         case DuplicateImage():
-            return "Vary the prompts, or look at both: [checks] likeness and duplicates decide what is too near"
+            return (
+                "Vary the prompts, or compare both images: [checks] duplicates and likeness decide how alike two may be"
+            )
         case BadImage(torn=False):
-            return "Look at one in ComfyUI: half precision may paint black (--fp32-vae); [checks] turns a check off"
+            return (
+                "Look at one in ComfyUI: half precision can make images black (try --fp32-vae); [checks] turns it off"
+            )
         case MissingOutput():
-            return "Name the node that saves the images: [workflow.bindings] output"
+            return "Name the node that saves the images, as output in [workflow.bindings]"
         case NotDownloaded() | BadImage():
-            return "Open the server's /view in a browser: something between it and here spoils the files"
+            return "Open the server's /view in a browser: something between it and this machine damages or loses files"
         case PromptLost() | PromptInterrupted():
-            return "Somebody or something takes prompts from the servers' queues, or they crash: see their consoles"
+            return "Somebody or something deletes prompts from the servers' queues, or ComfyUI crashes: see its console"
     return "See the console of that server"
-
-
-def pause(times: int) -> float:
-    """The ceiling of the pause after the ``times``-th failure, in seconds; drawn from with full jitter."""
-    first, highest = _PAUSES
-    return min(highest, first * 2.0 ** min(times - 1, 16))
-
-
-def _times(count: int) -> str:
-    return "tried once" if count == 1 else f"tried {count} times"

@@ -22,6 +22,7 @@ from reggen.engine.supervisor import Supervisor
 from reggen.errors import NO_SERVER, HttpStatusError, PromptLost
 from reggen.prepare.prepared_job import prepare
 from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.health import FleetHealth
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import SERVER_ERROR, HttpReply, HttpRequest, as_json, as_text
 from reggen.workflow.graph import Graph
@@ -33,15 +34,8 @@ from tests.invariants import assert_sound
 
 PAGE = HttpReply(404, b"<html><title>404 Not Found</title></html>", "text/html")
 BLOCKED = as_text("blocked", 403)
-HASTY = replace(RUN_PACE, download=Backoff(0.02, 0.02))
+HASTY = replace(RUN_PACE, retry=Backoff(0.01, 0.02), rest=Backoff(0.01, 0.02), download=Backoff(0.02, 0.02))
 """The pauses after a failure, told to be quick."""
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pauses after a failure, told to be quick."""
-    monkeypatch.setattr("reggen.scheduler.circuit_breaker._RESTS", (0.01, 0.02))
-    monkeypatch.setattr("reggen.scheduler.retry._PAUSES", (0.01, 0.02))
 
 
 def spoil(sim: Sim, wanted: Callable[[HttpRequest], bool], reply: HttpReply) -> list[HttpRequest]:
@@ -79,7 +73,6 @@ def posts_of(text: str) -> Callable[[HttpRequest], bool]:
 # ---- pictures
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize(
     ("reply", "away"),
     [(SERVER_ERROR, 0), (PAGE, 0), (as_json({"error": "no such file"}, 404), 0), (BLOCKED, 1)],
@@ -109,7 +102,6 @@ async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply
 
 
 @pytest.mark.parametrize("limits", [{}, {"give_up_after": 1.0}])
-@pytest.mark.usefixtures("hasty")
 async def test_a_prompt_whose_own_history_cannot_be_read_is_made_anew(job: JobMaker, limits: dict[str, float]) -> None:
     """Others are followed to their ends meanwhile: the server is not away, and nothing else is paid twice."""
     async with serve(QUICK) as sim:
@@ -123,7 +115,6 @@ async def test_a_prompt_whose_own_history_cannot_be_read_is_made_anew(job: JobMa
         assert_sound(wanted)
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_prompts_whose_histories_can_never_be_read_end_the_run(job: JobMaker) -> None:
     """Each counts as an attempt, though nothing is wrong with what is asked of an id that nobody knows."""
     async with serve(QUICK) as sim:
@@ -252,7 +243,8 @@ class _Process:
 async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen() -> None:
     """It answers, however long it is away for what it answers; one that does not is frozen."""
     async with linked() as (sim, session):
-        process, fleet = _Process(), Fleet({session.name: 2}, iter(()), full_jitter)
+        process, health = _Process(), FleetHealth([session.name], full_jitter, 0.0)
+        fleet = Fleet({session.name: 2}, list, health, full_jitter)
         hours_later = Supervisor(
             process,  # type: ignore[arg-type]
             session,
@@ -400,7 +392,6 @@ async def test_a_text_that_a_firewall_refuses_costs_its_own_images_only(job: Job
         assert all(b"a bird" in ask.body for ask in spoilt)
 
 
-@pytest.mark.usefixtures("hasty")
 async def test_a_text_over_which_every_server_raises_rests_no_server(job: JobMaker) -> None:
     """Of a LoRA that is broken, say: what raises here and elsewhere is the prompt's fault, and is given up."""
     quick = replace(QUICK, seconds=0.01)

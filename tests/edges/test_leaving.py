@@ -23,8 +23,9 @@ from reggen.dataset import reconcile
 from reggen.dataset.ledger import Ledger
 from reggen.engine.control import Observers, RunControl
 from reggen.engine.fill import fill_dataset
+from reggen.engine.read_ahead import ReadAhead
 from reggen.engine.summary import BY_USER
-from reggen.engine.threads import ReadAhead, Threads
+from reggen.engine.threads import Threads
 from reggen.engine.timings import EngineTimings
 from reggen.errors import StorageError
 from reggen.images import check
@@ -300,13 +301,36 @@ async def test_what_goes_wrong_in_a_thread_goes_wrong_for_whoever_waits() -> Non
         await threads.close(lambda: 1 / 0)
 
 
+# ---- reading ahead
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 64, 200])
 async def test_what_is_read_ahead_is_all_of_it_in_order(count: int) -> None:
     """And after the end there is nothing, however often it is asked."""
     threads = Threads(1, "test", HERE)
-    ahead = await ReadAhead(iter(range(count)), threads, 64).begin()
-    assert list(ahead) == list(range(count))
-    assert list(ahead) == []
+    ahead, found = ReadAhead(iter(range(count)), threads, 64), list[int]()
+    while window := await next_window(ahead):
+        found += window
+    assert found == list(range(count))
+    assert [ahead(), ahead()] == [[], []]
+    await threads.close()
+
+
+async def test_reading_ahead_waits_for_no_disk() -> None:
+    """While a window is being read there is none, and whoever asked is told when there is."""
+    gate, told = threading.Event(), asyncio.Event()
+
+    def items() -> Iterator[int]:
+        gate.wait(30)
+        yield 1
+
+    threads = Threads(1, "test", HERE)
+    ahead = ReadAhead(items(), threads, 8)
+    ahead.on_ready = told.set
+    assert ahead() is None
+    gate.set()
+    await told.wait()
+    assert ahead() == [1]
     await threads.close()
 
 
@@ -318,8 +342,15 @@ async def test_reading_ahead_that_fails_fails_for_the_reader() -> None:
         raise StorageError("ledger", "reading", "it is gone")
 
     threads = Threads(1, "test", HERE)
-    ahead = await ReadAhead(items(), threads, 8).begin()
-    found: list[int] = []
+    ahead = ReadAhead(items(), threads, 8)
+    assert await next_window(ahead) == list(range(8))
     with pytest.raises(StorageError):
-        found.extend(ahead)
+        await next_window(ahead)
     await threads.close()
+
+
+async def next_window(ahead: ReadAhead[int]) -> list[int]:
+    """The next window, as soon as it is read."""
+    while (window := ahead()) is None:
+        await asyncio.sleep(0.002)
+    return window

@@ -284,7 +284,7 @@ async def test_the_image_over_which_a_server_dies_twice_is_parked(job: JobMaker,
             sim.refuse_sockets(600)
         told = await filled(one := job(sim.url), limit=60)
         assert [given.name for given in told.summary.given_up] == ["reg_003"]
-        assert "died over it" in told.summary.given_up[0].reason
+        assert "died while making it" in told.summary.given_up[0].reason
         assert told.summary.made == 5
         started = [fault.fired for fault in sim.director.armed]
         assert started == [2], "never a third time"

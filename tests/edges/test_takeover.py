@@ -159,7 +159,7 @@ async def test_a_run_ends_that_finds_out_only_after_a_rest_that_nothing_is_left(
 
     def adopt_and_rest(self: Fleet, name: str, request: PromptRequest, orphan: OrphanedPrompt) -> bool:
         taken = adopt(self, name, request, orphan)
-        self.failed(name, time.monotonic(), at_least=1.0)
+        self.health.failed(name, time.monotonic(), at_least=1.0)
         return taken
 
     async with serve(Settings(seconds=0.05)) as sim:

@@ -19,7 +19,7 @@ from reggen.errors import (
     Unreachable,
 )
 from reggen.job.models import Limits
-from reggen.scheduler.retry import Again, AttemptCounts, GiveUp, decide
+from reggen.scheduler.retry import Again, AttemptCounts, Circumstances, GiveUp, Verdict, decide
 
 SERVERS = ("a", "b", "c")
 
@@ -43,6 +43,12 @@ kinds = st.sampled_from(
 errors = st.builds(lambda kind, server: (kind(server), server), kinds, st.sampled_from(SERVERS))
 
 
+def decided(
+    error: ServerError | SampleError, server: str, tries: AttemptCounts, limit: Limits, servers: frozenset[str]
+) -> Verdict:
+    return decide(error, tries, limit, Circumstances(server, servers))
+
+
 def _lacks_memory(error: ServerError | SampleError) -> bool:
     return isinstance(error, ExecutionError) and error.out_of_memory
 
@@ -61,7 +67,7 @@ def played(
         if server in tries.refused_by:
             continue  # nobody posts to a server that refused the very same prompt, or has no memory for it
         count += 1
-        verdict = decide(error, server, tries, limit, servers)
+        verdict = decided(error, server, tries, limit, servers)
         if isinstance(verdict, GiveUp):
             return count, True
         tries = verdict.tries
@@ -86,7 +92,7 @@ def test_a_try_is_never_forgotten(failure, limit, up, counts):
     attempts, lost, server_errors = counts
     before = AttemptCounts(attempts=attempts, lost=lost, server_errors=server_errors)
     error, server = failure
-    verdict = decide(error, server, before, limit, up)
+    verdict = decided(error, server, before, limit, up)
     if isinstance(verdict, Again):
         after = verdict.tries
         spent = (
@@ -105,14 +111,14 @@ def test_a_pause_is_never_long(failure, limit, up, spent):
     """However often something failed, the next pause is at most half a minute."""
     error, server = failure
     tries = AttemptCounts(attempts=0, lost=0, server_errors=min(spent, 48))
-    verdict = decide(error, server, tries, limit, up)
-    assert isinstance(verdict, GiveUp) or 0.0 <= verdict.ceiling <= 30.0
+    verdict = decided(error, server, tries, limit, up)
+    assert isinstance(verdict, GiveUp) or 0.0 <= verdict.longest_pause <= 30.0
 
 
 @given(errors, limits, usable)
 def test_a_sample_given_up_has_a_reason(failure, limit, up):
     """Nobody finds an empty slot without a sentence that says why."""
     error, server = failure
-    verdict = decide(error, server, AttemptCounts(attempts=99, lost=999, server_errors=99), limit, up)
+    verdict = decided(error, server, AttemptCounts(attempts=99, lost=999, server_errors=99), limit, up)
     if isinstance(verdict, GiveUp):
         assert verdict.reason.startswith(str(error))

@@ -1,37 +1,54 @@
-"""Handing out errands: slots, rests, elsewhere first. No clock, no chance."""
+"""Handing out work: depth, rests, elsewhere first. No clock, no chance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 
 import pytest
 
 from reggen.comfy.history import Success
 from reggen.planning.plan import PromptRequest, Sample
-from reggen.scheduler.fleet import Completed, Fleet, WorkItem
-from reggen.scheduler.order_queue import NEAR
+from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.health import FleetHealth
+from reggen.scheduler.order_queue import NEAR, RequestSource
 from reggen.scheduler.retry import AttemptCounts
+from reggen.scheduler.work_item import Completed, WorkItem
 
 
 def request(index: int) -> PromptRequest:
     return PromptRequest((Sample(index, 0, f"reg_{index + 1:03d}", "a cat", "", seed=index),))
 
 
-def requests(count: int) -> Iterator[PromptRequest]:
-    return (request(index) for index in range(count))
+def windows(requests: Iterable[PromptRequest], size: int = NEAR) -> RequestSource:
+    """A source whose next window is always there."""
+    left = iter(requests)
+    return lambda: list(islice(left, size))
+
+
+def requests(count: int) -> RequestSource:
+    return windows(request(index) for index in range(count))
 
 
 def ceiling_of(ceiling: float) -> float:
     return ceiling
 
 
-def fleet(depths: Mapping[str, int | None], count: int) -> Fleet:
-    made = Fleet(depths, requests(count), jitter=ceiling_of)
-    for name in depths:
-        made.server_is(name, up=True)
+def fleet(
+    depths: Mapping[str, int | None],
+    source: int | RequestSource,
+    *,
+    images: int | None = None,
+    one_text: bool = False,
+    up: bool = True,
+) -> Fleet:
+    """Servers that are up, and so many requests, or those of a source."""
+    health = FleetHealth(depths, ceiling_of, 0.0, one_text=one_text)
+    made = Fleet(depths, requests(source) if isinstance(source, int) else source, health, ceiling_of, images=images)
+    for name in depths if up else ():
+        health.server_changed(name, up=True, now=0.0)
     return made
 
 
@@ -40,7 +57,7 @@ def indices(pairs: list[tuple[str, WorkItem]]) -> list[tuple[str, int]]:
 
 
 def test_a_server_gets_as_many_prompts_as_it_is_deep() -> None:
-    """Two in flight, never more; a freed slot is filled with the next."""
+    """Two in flight, never more; when one has ended the next is given."""
     two = fleet({"a": 2}, 10)
     assert indices(two.assign(0)) == [("a", 0), ("a", 1)]
     assert two.assign(0) == []
@@ -54,35 +71,35 @@ def test_servers_are_filled_evenly() -> None:
     assert [name for name, _ in three.assign(0)] == ["a", "b", "c", "a", "b", "c"]
 
 
-def test_slow_downloads_do_not_hold_slots_but_are_bounded() -> None:
-    """A slot is free when the prompt has left; how many may be fetched at once is limited all the same."""
+def test_slow_downloads_take_no_prompt_s_place_but_are_bounded() -> None:
+    """There is room when the prompt has left; how many images may be on their way at once is limited nevertheless."""
     one = fleet({"a": 2}, 100)
     given = 0
     for _ in range(50):
-        for name, _errand in one.assign(0):
+        for name, _ in one.assign(0):
             given += 1
             one.release(name)
     assert given == 6
 
 
-def test_nothing_is_taken_from_the_plan_before_there_is_a_slot() -> None:
-    """Ten million orders are not walked ahead of time."""
+def test_nothing_is_taken_from_the_plan_before_there_is_room() -> None:
+    """Ten million requests are not walked ahead of time."""
     taken = []
 
     def watched() -> Iterator[PromptRequest]:
-        for one in requests(10_000_000):
+        for one in map(request, range(10_000_000)):
             taken.append(one)
             yield one
 
-    lazy = Fleet({"a": 2}, watched(), jitter=ceiling_of)
+    lazy = fleet({"a": 2}, windows(watched()), up=False)
     assert lazy.assign(0) == []
     assert taken == []
-    lazy.server_is("a", up=True)
+    lazy.health.server_changed("a", up=True, now=0.0)
     assert indices(lazy.assign(0)) == [("a", 0), ("a", 1)]
     assert len(taken) <= NEAR
 
 
-def test_a_failed_errand_goes_elsewhere_first() -> None:
+def test_a_failed_item_goes_elsewhere_first() -> None:
     """The server that failed it gets it back only when there is no other."""
     pair = fleet({"a": 1, "b": 1}, 0)
     item = WorkItem(request(0), AttemptCounts(avoid=frozenset({"a"})))
@@ -90,7 +107,7 @@ def test_a_failed_errand_goes_elsewhere_first() -> None:
     assert indices(pair.assign(0)) == [("b", 0)]
 
 
-def test_a_failed_errand_waits_for_the_other_server_rather_than_go_back() -> None:
+def test_a_failed_item_waits_for_the_other_server_rather_than_go_back() -> None:
     """The other one is only busy: that is worth waiting for, and new work goes on meanwhile."""
     pair = fleet({"a": 1, "b": 1}, 2)
     pair.assign(0)
@@ -102,14 +119,14 @@ def test_a_failed_errand_waits_for_the_other_server_rather_than_go_back() -> Non
     assert indices(pair.assign(0)) == [("b", 9)]
 
 
-def test_a_failed_errand_goes_back_when_there_is_no_other_server() -> None:
+def test_a_failed_item_goes_back_when_there_is_no_other_server() -> None:
     """With one server, elsewhere is here."""
     one = fleet({"a": 1}, 0)
     one.again(WorkItem(request(0), AttemptCounts(avoid=frozenset({"a"}))), 0, 0)
     assert indices(one.assign(0)) == [("a", 0)]
 
 
-def test_an_errand_is_never_given_to_a_server_that_refused_it() -> None:
+def test_an_item_is_never_given_to_a_server_that_refused_it() -> None:
     """Validation is deterministic."""
     one = fleet({"a": 1}, 0)
     one.again(WorkItem(request(0), AttemptCounts(avoid=frozenset({"a"}), refused_by=frozenset({"a"}))), 0, 0)
@@ -128,30 +145,30 @@ def test_a_retry_waits_its_pause() -> None:
 def test_a_server_that_fails_rests_longer_each_time_and_the_other_goes_on() -> None:
     """Growing pauses with a cap."""
     pair = fleet({"a": 1, "b": 1}, 10)
-    pair.failed("a", now=0.0)
+    pair.health.failed("a", now=0.0)
     assert [name for name, _ in pair.assign(0.0)] == ["b"]
     now, rests = 0.0, []
     for _ in range(12):
         rests.append(pair.wake_at(now) - now)
         now = pair.wake_at(now)
-        pair.failed("a", now)
+        pair.health.failed("a", now)
     assert rests == sorted(rests)
     assert 0 < rests[0] < 1
     assert rests[-1] == rests[-2] <= 121
 
 
 def test_after_its_rest_a_server_is_probed_and_gets_one_prompt_on_trial() -> None:
-    """Only a prompt that ended there opens all of its slots again."""
+    """Only a prompt that ended there opens its whole depth again."""
     one = fleet({"a": 4}, 20)
-    one.failed("a", now=0.0)
-    assert one.probes(0.0) == []
+    one.health.failed("a", now=0.0)
+    assert one.health.start_probes(0.0) == []
     over = one.wake_at(0.0)
-    assert one.probes(over) == ["a"]
-    assert one.probes(over) == [], "it is being asked already"
+    assert one.health.start_probes(over) == ["a"]
+    assert one.health.start_probes(over) == [], "it is being asked already"
     assert one.assign(over) == []
-    one.probed("a")
+    one.health.probe_answered("a")
     assert len(one.assign(over)) == 1
-    one.accepted("a")
+    one.health.prompt_ended("a")
     assert len(one.assign(over)) == 3
 
 
@@ -159,22 +176,22 @@ def test_what_fails_during_a_rest_does_not_make_it_longer() -> None:
     """Four prompts that were on the server when it went away are one failure."""
     one, other = fleet({"a": 4}, 9), fleet({"a": 4}, 9)
     for _ in range(4):
-        one.failed("a", now=0.0)
-    other.failed("a", now=0.0)
+        one.health.failed("a", now=0.0)
+    other.health.failed("a", now=0.0)
     assert one.wake_at(0.0) == other.wake_at(0.0)
 
 
 def test_a_server_that_was_away_returns_by_one_prompt_on_trial() -> None:
     """It need not sit out what it failed before, unless it asked for time."""
     one = fleet({"a": 4}, 20)
-    one.failed("a", now=0.0)
-    one.server_is("a", up=False, now=0.0)
-    one.server_is("a", up=True, now=0.0)
+    one.health.failed("a", now=0.0)
+    one.health.server_changed("a", up=False, now=0.0)
+    one.health.server_changed("a", up=True, now=0.0)
     assert len(one.assign(0.0)) == 1
     asked = fleet({"a": 4}, 20)
-    asked.failed("a", now=0.0, at_least=90.0)
-    asked.server_is("a", up=False, now=0.0)
-    asked.server_is("a", up=True, now=0.0)
+    asked.health.failed("a", now=0.0, at_least=90.0)
+    asked.health.server_changed("a", up=False, now=0.0)
+    asked.health.server_changed("a", up=True, now=0.0)
     assert asked.assign(89.0) == []
     assert len(asked.assign(90.0)) == 1
 
@@ -182,27 +199,27 @@ def test_a_server_that_was_away_returns_by_one_prompt_on_trial() -> None:
 def test_a_new_socket_ends_no_rest() -> None:
     """The server was there all the time; that events flow again says nothing about its failures."""
     one = fleet({"a": 4}, 20)
-    one.failed("a", now=0.0, at_least=8.0)
-    one.server_is("a", up=True, now=1.0)
+    one.health.failed("a", now=0.0, at_least=8.0)
+    one.health.server_changed("a", up=True, now=1.0)
     assert one.assign(7.0) == []
 
 
 def test_a_batch_goes_where_it_fits() -> None:
     """A server that lacked the memory for a batch is not given one again while another has room."""
     pair = fleet({"a": 1, "b": 1}, 0)
-    pair.overflowed("a", 4)
+    pair.loads["a"].overflowed(4)
     four = PromptRequest(
         tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4))
     )
-    assert not pair.fits("a", four)
-    assert pair.fits("b", four)
-    assert pair.fits("a", request(0))
+    assert not pair.loads["a"].fits(four)
+    assert pair.loads["b"].fits(four)
+    assert pair.loads["a"].fits(request(0))
     pair.again(WorkItem(four), 0, 0)
     assert [name for name, _ in pair.assign(0)] == ["b"]
 
 
-def test_pictures_that_are_made_are_fetched_from_where_they_lie() -> None:
-    """From no other server, unless that one is gone for good: then they are made anew."""
+def test_images_that_are_made_are_downloaded_from_where_they_are() -> None:
+    """From no other server, unless that one is gone for good: then they are made again."""
     pair = fleet({"a": 1, "b": 1}, 0)
     made = Completed("id", Success({}, None), 1.0)
     pair.again(WorkItem(request(0), at="a", made=made), 0, 0)
@@ -210,7 +227,7 @@ def test_pictures_that_are_made_are_fetched_from_where_they_lie() -> None:
     assert indices(pair.assign(0)) == [("a", 0), ("b", 1)]
     gone = fleet({"a": 1, "b": 1}, 0)
     gone.again(WorkItem(request(0), at="a", made=made), 0, 0)
-    gone.server_is("a", up=False, now=0.0)
+    gone.health.server_changed("a", up=False, now=0.0)
     assert gone.assign(29.0) == [], "it may come back"
     [(name, item)] = gone.assign(30.0)
     assert (name, item.made) == ("b", None)
@@ -219,23 +236,23 @@ def test_pictures_that_are_made_are_fetched_from_where_they_lie() -> None:
 def test_a_server_that_asks_for_time_gets_it() -> None:
     """Retry-After is honoured."""
     one = fleet({"a": 1}, 10)
-    one.failed("a", now=0.0, at_least=90.0)
-    assert one.probes(89.0) == []
-    assert one.probes(90.0) == ["a"]
+    one.health.failed("a", now=0.0, at_least=90.0)
+    assert one.health.start_probes(89.0) == []
+    assert one.health.start_probes(90.0) == ["a"]
 
 
 def test_a_server_that_keeps_refusing_is_left_out_when_another_is_there() -> None:
     """Three in a row, none taken: it lacks something that the others have."""
     pair = fleet({"a": 1, "b": 1}, 10)
-    assert [pair.refused("a") for _ in range(3)] == [False, False, True]
+    assert [pair.health.prompt_rejected("a") for _ in range(3)] == [False, False, True]
     assert [name for name, _ in pair.assign(0)] == ["b"]
-    assert not pair.refused("b")
-    assert not pair.refused("b")
-    assert not pair.refused("b"), "the last one is never left out"
+    assert not pair.health.prompt_rejected("b")
+    assert not pair.health.prompt_rejected("b")
+    assert not pair.health.prompt_rejected("b"), "the last one is never left out"
 
 
 def test_it_is_finished_when_nothing_is_active_and_nothing_waits() -> None:
-    """An errand put back keeps the run going."""
+    """A work item put back keeps the run going."""
     one = fleet({"a": 1}, 1)
     [(name, item)] = one.assign(0)
     assert not one.finished
@@ -251,7 +268,7 @@ def test_it_is_finished_when_nothing_is_active_and_nothing_waits() -> None:
     assert one.finished
 
 
-def test_a_stopped_fleet_is_finished_with_its_last_errand() -> None:
+def test_a_stopped_fleet_is_finished_with_its_last_item() -> None:
     """What waits for a retry is left for the next run."""
     one = fleet({"a": 2}, 10)
     one.assign(0)
@@ -274,7 +291,7 @@ def test_more_failures_than_can_be_worked_off_stop_new_work() -> None:
     assert len(one.assign(1000.0)) == 1
 
 
-def test_errands_that_wait_for_the_same_moment_are_told_apart() -> None:
+def test_work_items_that_wait_for_the_same_moment_are_told_apart() -> None:
     """Two with equal times, the first not placeable: the second is handed out once, and the first still waits."""
     pair = fleet({"a": 1, "b": 1}, 2)
     pair.assign(0)
@@ -293,7 +310,7 @@ def test_a_slow_server_s_downloads_do_not_starve_the_others() -> None:
     pair = fleet({"slow": 1, "fast": 1}, 100)
     fast = 0
     for _ in range(20):
-        for name, _errand in pair.assign(0):
+        for name, _ in pair.assign(0):
             pair.release(name)
             if name == "fast":
                 fast += 1
@@ -301,15 +318,15 @@ def test_a_slow_server_s_downloads_do_not_starve_the_others() -> None:
     assert fast == 20
 
 
-def test_what_every_server_refused_is_stranded_only_after_the_absent_had_their_time() -> None:
+def test_what_every_server_refused_is_taken_out_only_after_the_absent_had_their_time() -> None:
     """A server that restarts was never asked."""
     pair = fleet({"a": 1, "b": 1}, 0)
     pair.again(WorkItem(request(0), AttemptCounts(refused_by=frozenset({"a"}))), 0, 0)
-    pair.server_is("b", up=False, now=100.0)
-    assert pair.stranded(110.0) == []
+    pair.health.server_changed("b", up=False, now=100.0)
+    assert pair.take_refused(110.0) == []
     assert pair.wake_at(110.0) == 130.0
-    assert [item.request.samples[0].index for item in pair.stranded(131.0)] == [0]
-    assert pair.stranded(132.0) == []
+    assert [item.request.samples[0].index for item in pair.take_refused(131.0)] == [0]
+    assert pair.take_refused(132.0) == []
 
 
 def ended(made: Fleet, name: str) -> None:
@@ -318,15 +335,14 @@ def ended(made: Fleet, name: str) -> None:
 
 
 def raced(count: int, *, slow: float, depth: int = 1) -> Fleet:
-    """A fast server, of a second an image, and a slow one, both known; so many orders, and that is all."""
-    made = Fleet({"fast": depth, "slow": depth}, requests(count), images=count, jitter=ceiling_of)
+    """A fast server, of a second an image, and a slow one, both known; so many requests, and that is all."""
+    made = fleet({"fast": depth, "slow": depth}, count, images=count)
     for name, seconds in (("fast", 1.0), ("slow", slow)):
-        made.server_is(name, up=True)
-        made.measured(name, seconds, 0.0)
+        made.loads[name].measured(seconds, 0.0)
     return made
 
 
-def test_the_last_orders_go_where_they_are_done_first() -> None:
+def test_the_last_requests_go_where_they_are_done_first() -> None:
     """A server ten times as slow is not given the last image, nor a second one to hold; the fast one makes them all."""
     pair = raced(6, slow=10.0, depth=2)
     given = pair.assign(0)
@@ -344,32 +360,29 @@ def test_the_last_orders_go_where_they_are_done_first() -> None:
 
 def test_a_slow_server_works_as_long_as_it_ends_with_the_others() -> None:
     """Of a hundred images it has its share; a server of which nothing is known yet is always given work."""
-    trio = Fleet({"fast": 1, "slow": 1, "new": 1}, requests(100), images=100, jitter=ceiling_of)
-    for name in ("fast", "slow", "new"):
-        trio.server_is(name, up=True)
+    trio = fleet({"fast": 1, "slow": 1, "new": 1}, 100, images=100)
     for _ in range(2):
-        trio.measured("fast", 1.0, 0.0)
-        trio.measured("slow", 10.0, 0.0)
+        trio.loads["fast"].measured(1.0, 0.0)
+        trio.loads["slow"].measured(10.0, 0.0)
     assert {name for name, _ in trio.assign(0)} == {"fast", "slow", "new"}
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.03, 0.007, 1 / 3, 0.049])
-def test_a_server_never_leaves_the_last_order_to_itself(seconds: float) -> None:
+def test_a_server_never_leaves_the_last_request_to_itself(seconds: float) -> None:
     """Alone, or beside one that is just as fast: whatever its time rounds to, all its slots are filled at once."""
     for names, depth in product((("a",), ("a", "b")), range(1, 9)):
         count = depth * len(names)
-        made = Fleet(dict.fromkeys(names, depth), requests(count), images=count, jitter=ceiling_of)
+        made = fleet(dict.fromkeys(names, depth), count, images=count)
         for name in names:
-            made.server_is(name, up=True)
-            made.measured(name, seconds, 0.0)
+            made.loads[name].measured(seconds, 0.0)
         assert len(made.assign(0)) == count
 
 
 def test_a_slow_server_makes_the_rest_when_the_fast_one_goes_away() -> None:
-    """Whoever would be the first to end an order is given it."""
+    """Whoever would be the first to end a request is given it."""
     pair = raced(3, slow=100.0)
     assert [name for name, _ in pair.assign(0)] == ["fast"]
-    pair.server_is("fast", up=False)
+    pair.health.server_changed("fast", up=False, now=0.0)
     assert [name for name, _ in pair.assign(0)] == ["slow"]
 
 
@@ -385,7 +398,7 @@ def test_the_slow_server_makes_the_rest_when_the_fast_one_hangs() -> None:
 def test_a_resting_server_is_not_waited_for() -> None:
     """The fast one rests after a failure: the slow one goes on."""
     pair = raced(3, slow=100.0)
-    pair.failed("fast", 0.0, at_least=60.0)
+    pair.health.failed("fast", 0.0, at_least=60.0)
     assert [name for name, _ in pair.assign(0.0)] == ["slow"]
 
 
@@ -394,10 +407,10 @@ def test_quick_prompts_are_queued_deeper() -> None:
     one = fleet({"a": None}, 100)
     assert len(one.assign(0)) == 2
     for seconds in (0.01, 0.01, 0.01):
-        one.measured("a", seconds, 0.0)
+        one.loads["a"].measured(seconds, 0.0)
     assert len(one.assign(0)) == 4
     for _ in range(5):
-        one.measured("a", 0.4, 0.0)
+        one.loads["a"].measured(0.4, 0.0)
     for _ in range(5):
         ended(one, "a")
     assert len(one.assign(0)) == 1
@@ -424,7 +437,9 @@ def test_what_was_left_to_others_is_no_reason_to_wake_a_stopped_fleet() -> None:
 def test_posts_that_are_refused_for_good_leave_a_server_out_after_five_texts() -> None:
     """Whatever they say: nothing of this job gets through there. It is said once."""
     pair = fleet({"a": 1, "b": 1}, 10)
-    assert [pair.barred("a", text) for text in ("cat", "dog", "cat", "cat", "cat", "cat")] == [False] * 4 + [
+    assert [pair.health.post_refused("a", text) for text in ("cat", "dog", "cat", "cat", "cat", "cat")] == [
+        False
+    ] * 4 + [
         True,
         False,
     ]
@@ -435,23 +450,22 @@ def test_posts_that_are_refused_for_good_leave_a_server_out_after_five_texts() -
 def test_posts_of_one_text_of_several_never_leave_a_server_out() -> None:
     """A firewall may forbid just this one: its images are given up by themselves."""
     one = fleet({"a": 1}, 10)
-    assert not any(one.barred("a", "bird") for _ in range(50))
+    assert not any(one.health.post_refused("a", "bird") for _ in range(50))
     assert not one.deserted
 
 
 def test_the_only_text_there_is_says_it_at_once() -> None:
     """No other could come through."""
-    one = Fleet({"a": 1}, requests(10), one_text=True, jitter=ceiling_of)
-    one.server_is("a", up=True)
-    assert [one.barred("a", "bird") for _ in range(5)] == [False] * 4 + [True]
+    one = fleet({"a": 1}, 10, one_text=True)
+    assert [one.health.post_refused("a", "bird") for _ in range(5)] == [False] * 4 + [True]
 
 
 def test_a_prompt_that_a_server_takes_ends_what_was_refused_before() -> None:
     """Only posts in a row count."""
     one = fleet({"a": 1}, 10)
     for _ in range(10):
-        assert not any(one.barred("a", text) for text in ("cat", "dog", "bird", "cat"))
-        one.accepted("a")
+        assert not any(one.health.post_refused("a", text) for text in ("cat", "dog", "bird", "cat"))
+        one.health.prompt_ended("a")
     assert not one.deserted
 
 
@@ -459,27 +473,26 @@ def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
     """The next prompt tells whether it was the text; what was refused comes last."""
     texts = ["bird", "bird", "bird", "cat", "cat"]
     made = (PromptRequest((replace(request(index).samples[0], positive=text),)) for index, text in enumerate(texts))
-    one = Fleet({"a": 1}, made, jitter=ceiling_of)
-    one.server_is("a", up=True)
+    one = fleet({"a": 1}, windows(made))
     given = []
     while pairs := one.assign(0):
         given += [index for _, index in indices(pairs)]
         if len(given) == 1:
-            one.barred("a", "bird")
+            one.health.post_refused("a", "bird")
         ended(one, "a")
     assert given == [0, 3, 4, 1, 2]
 
 
 def raise_on(made: Fleet, name: str, *texts: str, before: tuple[str, ...] = ()) -> list[bool]:
-    return [made.raised(name, 0.0, 60.0, text=text, before=before) for text in texts]
+    return [made.health.node_raised(name, 0.0, 60.0, text=text, before=before) for text in texts]
 
 
 def test_a_server_on_which_every_text_raises_rests_when_another_makes_images() -> None:
     """Three of several texts; before the other has made one since, it may be the job."""
     pair = fleet({"a": 1, "b": 1}, 10)
     assert raise_on(pair, "a", "cat", "dog", "bird") == [False] * 3
-    pair.delivered("b")
-    assert pair.ailing == {"a"}
+    pair.health.image_made("b")
+    assert pair.health.ailing == {"a"}
     assert raise_on(pair, "a", "cat") == [True]
     assert [name for name, _ in pair.assign(0)] == ["b"]
 
@@ -488,9 +501,9 @@ def test_a_text_that_raises_again_and_again_says_little_of_its_server() -> None:
     """A broken LoRA, of which a server happens to be given one after another: not before the tenth."""
     pair = fleet({"a": 1, "b": 1}, 10)
     raise_on(pair, "a", "bird")
-    pair.delivered("b")
+    pair.health.image_made("b")
     assert raise_on(pair, "a", *["bird"] * 8) == [False] * 8
-    assert not pair.ailing
+    assert not pair.health.ailing
     assert raise_on(pair, "a", "bird") == [True]
 
 
@@ -498,13 +511,13 @@ def test_what_raises_on_two_servers_is_held_against_neither() -> None:
     """Not on the second, and not any more on the first."""
     pair = fleet({"a": 1, "b": 1}, 10)
     raise_on(pair, "a", "cat", "dog")
-    pair.delivered("b")
+    pair.health.image_made("b")
     assert raise_on(pair, "b", "dog", before=("a",)) == [False]
     assert raise_on(pair, "a", "bird") == [False], "it is the second that nobody else had"
-    pair.delivered("a")
+    pair.health.image_made("a")
     raise_on(pair, "b", "cat", "bird")
-    pair.delivered("a")
-    assert not pair.ailing
+    pair.health.image_made("a")
+    assert not pair.health.ailing
     assert raise_on(pair, "b", "dog") == [True]
 
 
@@ -513,6 +526,6 @@ def test_an_image_ends_what_raised_before() -> None:
     pair = fleet({"a": 1, "b": 1}, 10)
     for _ in range(5):
         assert raise_on(pair, "a", "cat", "dog") == [False, False]
-        pair.delivered("b")
-        pair.delivered("a")
-    assert not pair.ailing
+        pair.health.image_made("b")
+        pair.health.image_made("a")
+    assert not pair.health.ailing

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.planning.plan import PromptRequest, Sample
-from reggen.scheduler.order_queue import FAR, NEAR, OrderKind, OrderQueue
+from reggen.scheduler.order_queue import FAR, NEAR, OrderKind, OrderQueue, RequestSource
 
 
 def request(index: int, positive: str = "a cat", checkpoint: str | None = None, **more: Any) -> PromptRequest:
@@ -18,6 +18,12 @@ def request(index: int, positive: str = "a cat", checkpoint: str | None = None, 
     return PromptRequest(
         (Sample(index, 0, f"reg_{index + 1:03d}", positive, "", seed=index, settings=settings, **more),)
     )
+
+
+def windows(requests: Iterable[PromptRequest], size: int = NEAR) -> RequestSource:
+    """A source whose next window is always there."""
+    left = iter(requests)
+    return lambda: list(islice(left, size))
 
 
 def taken(queue: OrderQueue, last: OrderKind | None = None) -> Iterator[int]:
@@ -29,7 +35,7 @@ def taken(queue: OrderQueue, last: OrderKind | None = None) -> Iterator[int]:
 
 def test_without_differences_orders_are_taken_as_they_come() -> None:
     """Slot after slot, and then it is empty."""
-    queue = OrderQueue(request(index) for index in range(200))
+    queue = OrderQueue(windows(request(index) for index in range(200)))
     assert list(taken(queue)) == list(range(200))
     assert queue.empty
 
@@ -37,7 +43,7 @@ def test_without_differences_orders_are_taken_as_they_come() -> None:
 def test_a_server_keeps_its_checkpoint() -> None:
     """Two checkpoints in turn through a thousand images are one switch, not a thousand."""
     names = ["a", "b"]
-    queue = OrderQueue((request(index, checkpoint=names[index % 2]) for index in range(1000)), FAR)
+    queue = OrderQueue(windows((request(index, checkpoint=names[index % 2]) for index in range(1000)), FAR))
     made = list(taken(queue))
     switches = sum((one - other) % 2 for one, other in pairwise(made))
     assert switches == 1
@@ -46,7 +52,7 @@ def test_a_server_keeps_its_checkpoint() -> None:
 
 def test_servers_share_the_checkpoints() -> None:
     """A second server takes the checkpoint that nobody has loaded."""
-    queue = OrderQueue((request(index, checkpoint="ab"[index % 2]) for index in range(100)), FAR)
+    queue = OrderQueue(windows((request(index, checkpoint="ab"[index % 2]) for index in range(100)), FAR))
     first = queue.take(None)
     assert first is not None
     loaded = OrderKind.of(first).checkpoint
@@ -57,7 +63,7 @@ def test_servers_share_the_checkpoints() -> None:
 
 def test_the_same_prompt_comes_next_within_a_few_dozen() -> None:
     """Three prompts in turn: each is encoded once for a block, and no block waits for another."""
-    queue = OrderQueue(request(index, "abc"[index % 3]) for index in range(2 * NEAR))
+    queue = OrderQueue(windows(request(index, "abc"[index % 3]) for index in range(2 * NEAR)))
     made = list(taken(queue))
     assert made[: len(range(0, NEAR, 3))] == list(range(0, NEAR, 3))
     assert sorted(made[:NEAR]) == list(range(NEAR))
@@ -65,7 +71,7 @@ def test_the_same_prompt_comes_next_within_a_few_dozen() -> None:
 
 def test_what_was_claimed_is_not_taken() -> None:
     """Whether it lies here or comes later; what was taken cannot be claimed any more, nor anything twice."""
-    queue = OrderQueue(request(index) for index in range(NEAR + 10))
+    queue = OrderQueue(windows(request(index) for index in range(NEAR + 10)))
     assert queue.claim({3})
     first = queue.take(None)
     assert first is not None
@@ -78,7 +84,7 @@ def test_what_was_claimed_is_not_taken() -> None:
 
 def test_the_slot_that_was_walked_last_was_taken_too() -> None:
     """Claimed by an earlier run's prompt it would be paid for twice; the one after it is still to come."""
-    queue = OrderQueue(request(index) for index in range(2 * NEAR))
+    queue = OrderQueue(windows(request(index) for index in range(2 * NEAR)))
     for _ in range(NEAR):
         queue.take(None)
     assert not queue.claim({NEAR - 1})
@@ -91,7 +97,7 @@ def test_a_batch_loses_only_the_samples_that_were_claimed() -> None:
     four = PromptRequest(
         tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4))
     )
-    queue = OrderQueue(iter([four]))
+    queue = OrderQueue(windows([four]))
     assert queue.claim({1, 2})
     left = queue.take(None)
     assert left is not None
@@ -100,7 +106,7 @@ def test_a_batch_loses_only_the_samples_that_were_claimed() -> None:
 
 def test_a_text_that_is_shunned_is_taken_only_where_there_is_no_other() -> None:
     """Though it is the nearest; the orders of one text stay in their order."""
-    queue = OrderQueue(request(index, "abb"[index % 3]) for index in range(6))
+    queue = OrderQueue(windows(request(index, "abb"[index % 3]) for index in range(6)))
     last = OrderKind.of(request(0, "a"))
     taken_ones = [queue.take(last, shun=["a"]) for _ in range(6)]
     assert [one.samples[0].index for one in taken_ones if one] == [1, 2, 4, 5, 0, 3]
@@ -109,7 +115,9 @@ def test_a_text_that_is_shunned_is_taken_only_where_there_is_no_other() -> None:
 
 def test_a_checkpoint_is_kept_though_all_its_texts_are_shunned() -> None:
     """Loading another costs more than one post that may be refused."""
-    queue = OrderQueue((request(index, "ab"[index % 2], checkpoint="ab"[index % 2]) for index in range(4)), FAR)
+    queue = OrderQueue(
+        windows((request(index, "ab"[index % 2], checkpoint="ab"[index % 2]) for index in range(4)), FAR)
+    )
     one = queue.take(OrderKind.of(request(0, "a", checkpoint="a")), shun=["a"])
     assert one is not None
     assert one.samples[0].index == 0
@@ -122,7 +130,7 @@ def test_a_checkpoint_is_kept_though_all_its_texts_are_shunned() -> None:
 )
 def test_everything_is_taken_once_whoever_takes_it(kinds: list[tuple[str, str]], window: int, turns: list[int]) -> None:
     """Some servers in any turn, windows of any length."""
-    queue = OrderQueue((request(index, *kind) for index, kind in enumerate(kinds)), window)
+    queue = OrderQueue(windows((request(index, *kind) for index, kind in enumerate(kinds)), window))
     last: dict[int, OrderKind] = {}
     made = []
     for step in range(len(kinds)):

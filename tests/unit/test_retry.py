@@ -1,5 +1,7 @@
 """What a failure means for a sample: again, or no more."""
 
+from typing import Any
+
 import pytest
 
 from reggen.errors import (
@@ -17,7 +19,19 @@ from reggen.errors import (
     Unreachable,
 )
 from reggen.job.models import Limits
-from reggen.scheduler.retry import Again, AttemptCounts, GiveUp, decide, pause
+from reggen.scheduler.retry import (
+    PAUSES,
+    Again,
+    AttemptCounts,
+    Circumstances,
+    FetchAgain,
+    GiveUp,
+    MakeAgain,
+    Verdict,
+    decide,
+    decide_download,
+    decide_fetch,
+)
 
 LIMITS = Limits(attempts=3, lost=4)
 BOTH = frozenset({"a", "b"})
@@ -42,6 +56,17 @@ def named(error: object) -> str:
     return type(error).__name__
 
 
+def decided(
+    error: ServerError | SampleError,
+    server: str,
+    tries: AttemptCounts,
+    limits: Limits,
+    usable: frozenset[str],
+    **where: Any,
+) -> Verdict:
+    return decide(error, tries, limits, Circumstances(server, usable, **where))
+
+
 def again(verdict: object) -> Again:
     assert isinstance(verdict, Again)
     return verdict
@@ -51,7 +76,7 @@ def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> in
     """How often one sample is tried when every try ends with ``error``."""
     tries = AttemptCounts()
     for count in range(1, 1_000):
-        verdict = decide(error, "a", tries, limits, BOTH)
+        verdict = decided(error, "a", tries, limits, BOTH)
         if isinstance(verdict, GiveUp):
             return count
         tries = verdict.tries
@@ -61,7 +86,7 @@ def times_tried(error: ServerError | SampleError, limits: Limits = LIMITS) -> in
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_a_first_failure_is_tried_again_elsewhere_first(error: ServerError | SampleError):
     """After one failure of any kind but a refusal by all, the sample is tried again and the server avoided."""
-    verdict = again(decide(error, "a", AttemptCounts(), LIMITS, BOTH))
+    verdict = again(decided(error, "a", AttemptCounts(), LIMITS, BOTH))
     memory_first = isinstance(error, ExecutionError) and error.out_of_memory
     assert verdict.tries.avoid == (set() if memory_first else {"a"})
 
@@ -70,16 +95,16 @@ def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
     """Never the same thing unchanged for ever."""
     error = ExecutionError("a", "KSampler (node 3)", "torch.OutOfMemoryError", "CUDA out of memory", out_of_memory=True)
     once = LIMITS.model_copy(update={"attempts": 1})
-    first = again(decide(error, "a", AttemptCounts(), once, BOTH, batch=4))
+    first = again(decided(error, "a", AttemptCounts(), once, BOTH, batch=4))
     assert (first.free_memory, first.next_take, sorted(first.tries.avoid)) == (True, False, [])
-    second = again(decide(error, "a", first.tries, once, BOTH, batch=4))
+    second = again(decided(error, "a", first.tries, once, BOTH, batch=4))
     assert (second.free_memory, second.next_take, sorted(second.tries.avoid)) == (True, True, ["a"])
-    third = again(decide(error, "a", second.tries, once, BOTH))
+    third = again(decided(error, "a", second.tries, once, BOTH))
     assert (third.free_memory, third.next_take) == (True, False)
-    fourth = again(decide(error, "a", third.tries, once, BOTH))
+    fourth = again(decided(error, "a", third.tries, once, BOTH))
     assert sorted(fourth.tries.refused_by) == ["a"], "elsewhere, and never there again"
-    fifth = again(decide(error, "b", fourth.tries, once, BOTH))
-    last = decide(error, "b", fifth.tries, once, BOTH)
+    fifth = again(decided(error, "b", fourth.tries, once, BOTH))
+    last = decided(error, "b", fifth.tries, once, BOTH)
     assert isinstance(last, GiveUp)
     assert "ran out of memory" in last.reason
     assert "--lowvram" in last.remedy
@@ -88,18 +113,26 @@ def test_out_of_memory_is_freed_then_made_smaller_then_taken_elsewhere():
 def test_a_sample_over_which_servers_die_is_not_tried_a_third_time():
     """It vanished while it was running: the server died. Twice is no accident."""
     death = PromptLost("a", running=True)
-    once = again(decide(death, "a", AttemptCounts(), LIMITS, BOTH))
-    assert again(decide(PromptLost("b"), "b", once.tries, LIMITS, BOTH)).tries.deaths == 1, "deleted while it waited"
-    twice = decide(death, "b", once.tries, LIMITS, BOTH)
+    once = again(decided(death, "a", AttemptCounts(), LIMITS, BOTH))
+    assert again(decided(PromptLost("b"), "b", once.tries, LIMITS, BOTH)).tries.deaths == 1, "deleted while it waited"
+    twice = decided(death, "b", once.tries, LIMITS, BOTH)
     assert isinstance(twice, GiveUp)
     assert "not tried a third time" in twice.reason
+
+
+def test_a_sample_that_was_lost_while_it_waited_is_no_suspect():
+    """Somebody deleted it: it is not tried alone, and the next death is the first."""
+    lost = again(decided(PromptLost("a"), "a", AttemptCounts(), LIMITS, BOTH)).tries
+    assert not lost.is_suspect
+    died = again(decided(PromptLost("b", died=True), "b", lost, LIMITS, BOTH)).tries
+    assert died.is_suspect
 
 
 @pytest.mark.parametrize("error", SERVER_ERRORS, ids=named)
 def test_a_servers_fault_never_counts_against_the_sample(error: ServerError):
     """A server's fault has a generous count of its own and leaves the sample's attempts as they were."""
     before = AttemptCounts(attempts=LIMITS.attempts - 1, lost=LIMITS.lost - 1)
-    tries = again(decide(error, "a", before, LIMITS, BOTH)).tries
+    tries = again(decided(error, "a", before, LIMITS, BOTH)).tries
     assert (tries.attempts, tries.lost, tries.server_errors) == (before.attempts, before.lost, 1)
     assert times_tried(error) == 200
 
@@ -128,7 +161,7 @@ def test_a_samples_own_fault_is_tried_up_to_the_limit(error: SampleError, attemp
 def test_the_reason_says_what_happened_and_how_often(attempts: int, reason: str):
     """A sample is given up with the last error's sentence and the number of tries."""
     tries = AttemptCounts(attempts=attempts - 1)
-    verdict = decide(BadImage("reg_001", "is black"), "a", tries, Limits(attempts=attempts), BOTH)
+    verdict = decided(BadImage("reg_001", "is black"), "a", tries, Limits(attempts=attempts), BOTH)
     assert isinstance(verdict, GiveUp)
     assert (verdict.reason, verdict.next_take) == (reason, True)
 
@@ -139,17 +172,17 @@ def test_the_reason_says_what_happened_and_how_often(attempts: int, reason: str)
 def test_whatever_ends_a_sample_has_a_remedy(error: ServerError | SampleError):
     """A sentence with what a person can do about it."""
     tries = AttemptCounts(attempts=99, lost=99, server_errors=999, freed=BOTH, refused_by=BOTH)
-    verdict = decide(error, "a", tries, LIMITS, BOTH)
+    verdict = decided(error, "a", tries, LIMITS, BOTH)
     assert isinstance(verdict, GiveUp)
     assert len(verdict.remedy.split()) > 4
 
 
 def test_a_refused_prompt_goes_once_to_each_other_server():
     """A refusal is deterministic on its server: the prompt goes elsewhere at once, and ends with the last refusal."""
-    first = again(decide(PromptRejected("a", ("no",)), "a", AttemptCounts(), LIMITS, BOTH))
+    first = again(decided(PromptRejected("a", ("no",)), "a", AttemptCounts(), LIMITS, BOTH))
     assert first.tries.refused_by == {"a"}
-    assert first.ceiling == 0.0
-    last = decide(PromptRejected("b", ("no",)), "b", first.tries, LIMITS, BOTH)
+    assert first.longest_pause == 0.0
+    last = decided(PromptRejected("b", ("no",)), "b", first.tries, LIMITS, BOTH)
     assert isinstance(last, GiveUp)
     assert last.reason == "b refused the prompt: no"
 
@@ -158,42 +191,42 @@ def test_a_post_that_is_refused_for_good_is_tried_three_times():
     """It may be what is in front of a server that says no to its text: then that server is not asked again."""
     error, tries = HttpStatusError("a", "queueing a prompt", 403, "blocked"), AttemptCounts()
     for _ in range(2):
-        tries = again(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True)).tries
-    assert isinstance(decide(error, "a", tries, LIMITS, frozenset({"a"}), for_good=True), GiveUp)
-    assert again(decide(error, "a", tries, LIMITS, BOTH, for_good=True)).tries.refused_by == {"a"}
-    assert again(decide(error, "a", tries, LIMITS, frozenset({"a"}))).tries.refused_by == frozenset()
+        tries = again(decided(error, "a", tries, LIMITS, frozenset({"a"}), is_permanent=True)).tries
+    assert isinstance(decided(error, "a", tries, LIMITS, frozenset({"a"}), is_permanent=True), GiveUp)
+    assert again(decided(error, "a", tries, LIMITS, BOTH, is_permanent=True)).tries.refused_by == {"a"}
+    assert again(decided(error, "a", tries, LIMITS, frozenset({"a"}))).tries.refused_by == frozenset()
 
 
 def test_a_prompt_refused_by_the_only_server_is_given_up():
     """Where there is no elsewhere, one refusal is enough."""
-    assert isinstance(decide(PromptRejected("a", ("no",)), "a", AttemptCounts(), LIMITS, frozenset({"a"})), GiveUp)
+    assert isinstance(decided(PromptRejected("a", ("no",)), "a", AttemptCounts(), LIMITS, frozenset({"a"})), GiveUp)
 
 
 def test_a_refusal_by_every_usable_server_is_enough():
     """The order of the refusals does not matter, and neither does what was spent on other failures."""
     tries = AttemptCounts(posts=3, attempts=1, refused_by=frozenset({"b", "gone"}))
-    assert isinstance(decide(PromptRejected("a", ("no",)), "a", tries, LIMITS, frozenset({"a", "b"})), GiveUp)
+    assert isinstance(decided(PromptRejected("a", ("no",)), "a", tries, LIMITS, frozenset({"a", "b"})), GiveUp)
 
 
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_only_a_bad_picture_asks_for_another_seed(error: ServerError | SampleError):
     """Black or flat pictures ask for the next take; anything else keeps its seed."""
     is_bad_picture = isinstance(error, BadImage) and not error.torn
-    assert again(decide(error, "a", AttemptCounts(), LIMITS, BOTH)).next_take == is_bad_picture
+    assert again(decided(error, "a", AttemptCounts(), LIMITS, BOTH)).next_take == is_bad_picture
 
 
 @pytest.mark.parametrize("error", [*SERVER_ERRORS, *GONE, *OWN_FAULTS, NO_MEMORY], ids=named)
 def test_only_out_of_memory_frees_memory_first(error: ServerError | SampleError):
     """Before the next try after out of memory the server's memory is freed; otherwise it is left alone."""
     out_of_memory = isinstance(error, ExecutionError) and error.out_of_memory
-    assert again(decide(error, "a", AttemptCounts(), LIMITS, BOTH)).free_memory == out_of_memory
+    assert again(decided(error, "a", AttemptCounts(), LIMITS, BOTH)).free_memory == out_of_memory
 
 
 def test_given_up_after_bad_pictures_a_later_run_begins_with_another_seed():
     """The take that made bad pictures to the end is not asked for again by the next run."""
     spent = AttemptCounts(attempts=2)
-    black = decide(BadImage("reg_001", "is black"), "a", spent, LIMITS, BOTH)
-    torn = decide(BadImage("reg_001", "is torn", True), "a", spent, LIMITS, BOTH)
+    black = decided(BadImage("reg_001", "is black"), "a", spent, LIMITS, BOTH)
+    torn = decided(BadImage("reg_001", "is torn", True), "a", spent, LIMITS, BOTH)
     assert isinstance(black, GiveUp)
     assert isinstance(torn, GiveUp)
     assert (black.next_take, torn.next_take) == (True, False)
@@ -201,22 +234,24 @@ def test_given_up_after_bad_pictures_a_later_run_begins_with_another_seed():
 
 def test_servers_that_failed_stay_on_the_list_to_avoid():
     """Each failure adds its server to those tried only when there is no other."""
-    once = again(decide(PromptLost("a"), "a", AttemptCounts(), LIMITS, BOTH)).tries
-    twice = again(decide(MissingOutput("b", 1, 0), "b", once, LIMITS, BOTH)).tries
+    once = again(decided(PromptLost("a"), "a", AttemptCounts(), LIMITS, BOTH)).tries
+    twice = again(decided(MissingOutput("b", 1, 0), "b", once, LIMITS, BOTH)).tries
     assert once.avoid == {"a"}
     assert twice.avoid == {"a", "b"}
 
 
 def test_a_bad_picture_waits_for_nothing():
     """A new seed is no strain on a server: it is posted at once, while other failures pause."""
-    assert again(decide(BadImage("x", "is black"), "a", AttemptCounts(), LIMITS, BOTH)).ceiling == 0.0
-    assert again(decide(MissingOutput("a", 1, 0), "a", AttemptCounts(), LIMITS, BOTH)).ceiling == pause(1)
+    assert again(decided(BadImage("x", "is black"), "a", AttemptCounts(), LIMITS, BOTH)).longest_pause == 0.0
+    assert again(decided(MissingOutput("a", 1, 0), "a", AttemptCounts(), LIMITS, BOTH)).longest_pause == PAUSES.ceiling(
+        1
+    )
 
 
 def test_the_decision_is_by_class_never_by_text():
     """An error whose text speaks of something else is judged by what it is."""
     error = ExecutionError("a", "KSampler", "RuntimeError", "CUDA out of memory, server restarted, connection refused")
-    verdict = again(decide(error, "a", AttemptCounts(), LIMITS, BOTH))
+    verdict = again(decided(error, "a", AttemptCounts(), LIMITS, BOTH))
     assert (verdict.free_memory, verdict.tries.attempts, verdict.tries.lost) == (False, 1, 0)
 
 
@@ -225,10 +260,58 @@ def test_the_decision_is_by_class_never_by_text():
 )
 def test_pauses_double_up_to_half_a_minute(times: int, ceiling: float):
     """The ceiling of the jitter doubles with each failure and never passes thirty seconds."""
-    assert pause(times) == ceiling
+    assert PAUSES.ceiling(times) == ceiling
 
 
 def test_each_post_is_counted():
     """Counting a post changes the number that names the next prompt, and nothing else."""
     before = AttemptCounts(posts=4, attempts=1, avoid=frozenset({"a"}))
-    assert before.counted() == AttemptCounts(posts=5, attempts=1, avoid=frozenset({"a"}))
+    assert before.with_post() == AttemptCounts(posts=5, attempts=1, avoid=frozenset({"a"}))
+
+
+def test_what_raises_where_everything_raises_is_not_counted():
+    """Every prompt raises on a, and others make images: only the failure on b is the sample's own."""
+    error, ailing = ExecutionError("a", "KSampler", "RuntimeError", "boom"), frozenset({"a"})
+    tries = AttemptCounts()
+    for _ in range(5):
+        tries = again(decided(error, "a", tries, LIMITS, BOTH, ailing=ailing)).tries
+    tries = again(decided(error, "b", tries, LIMITS, BOTH, ailing=ailing)).tries
+    assert tries.raised == (*["a"] * 5, "b")
+    tries = again(decided(error, "b", tries, LIMITS, BOTH, ailing=ailing)).tries
+    given_up = decided(error, "b", tries, LIMITS, BOTH, ailing=ailing)
+    assert isinstance(given_up, GiveUp)
+    assert given_up.reason.endswith("(tried 3 times)")
+
+
+# ---- images that a server has made already
+
+MISSING = HttpStatusError("a", "downloading an image", 404, "")
+GONE_PAGE = HttpStatusError("a", "downloading an image", 404, "<html>")
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (Unreachable("a", "downloading an image", "no answer"), 5),
+        (HttpStatusError("a", "downloading an image", 500, "busy"), 5),
+        (GONE_PAGE, 5),
+        (MISSING, 2),
+        (BadImage("reg_001", "is torn", True), 2),
+        (BadImage("reg_001", "is black"), 1),
+    ],
+)
+def test_an_image_is_downloaded_as_often_as_it_may_help(error: ServerError | BadImage, tries: int):
+    """A whole image stays bad; a missing file is missing; anything else is the way here."""
+    spent = next(number for number in range(1, 100) if not decide_download(error, number))
+    assert spent == tries
+
+
+def test_images_that_are_made_are_made_again_after_three_rounds():
+    """Each round is a rest of the server; an absence is none. Then the count begins again."""
+    first = decide_fetch(AttemptCounts(posts=1), was_up=True)
+    away = decide_fetch(first.tries, was_up=False)
+    second = decide_fetch(away.tries, was_up=True)
+    third = decide_fetch(second.tries, was_up=True)
+    assert [type(one) for one in (first, away, second, third)] == [FetchAgain, FetchAgain, FetchAgain, MakeAgain]
+    assert [one.tries.fetches for one in (first, away, second, third)] == [1, 1, 2, 0]
+    assert third.tries.posts == 1
