@@ -45,8 +45,8 @@ async def test_a_picture_that_comes_twice_is_made_again_with_another_seed(job: J
     """The slot is done in its next take, and the ledger says what was turned away, from where, with which seed."""
     async with serve(Settings(seconds=0.01, same_every=3)) as sim:
         one = job(sim.url, dataset={"count": 9}, sampling={"seed": 0})
-        told = await filled(one)
-    assert (told.summary.made, told.summary.exit_code) == (9, 0)
+        result = await filled(one)
+    assert (result.summary.made, result.summary.exit_code) == (9, 0)
     turned_away = rejections(one)
     [first] = {0, 3, 6} - {seen.idx for seen in turned_away}  # the one that was here first
     assert sorted((seen.idx, seen.take, seen.seed) for seen in turned_away) == [
@@ -64,13 +64,13 @@ async def test_a_model_with_one_idea_is_given_up_within_the_limits(job: JobMaker
     """One picture is kept, the others are named with the reason; the server is not called sick for it."""
     async with serve(Settings(seconds=0.01, same_every=1)) as sim:
         one = job(sim.url, dataset={"count": 4}, limits={"attempts": 2})
-        told = await filled(one)
+        result = await filled(one)
         assert sim.count("POST", "/prompt") == 1 + 3 * 2
         assert sim.count("POST", "/free") == 0
-    assert (told.summary.made, told.summary.exit_code) == (1, 1)
-    assert len(told.summary.given_up) == 3
+    assert (result.summary.made, result.summary.exit_code) == (1, 1)
+    assert len(result.summary.given_up) == 3
     [kept] = {row.name for row in done(one)}
-    assert all(f"is the same picture as {kept} (tried 2 times)" in given.reason for given in told.summary.given_up)
+    assert all(f"is the same picture as {kept} (tried 2 times)" in given.reason for given in result.summary.given_up)
     assert [seen.take for seen in rejections(one)].count(1) == 3
     assert len(list(one.dataset.folder.iterdir())) == 1
     assert parts(one) == []
@@ -80,8 +80,8 @@ async def test_the_gate_can_be_turned_off(job: JobMaker) -> None:
     """Then nothing is compared, and nothing remembered."""
     async with serve(Settings(seconds=0.01, same_every=1)) as sim:
         one = job(sim.url, checks={"duplicates": False})
-        told = await filled(one)
-    assert told.summary.made == 6
+        result = await filled(one)
+    assert result.summary.made == 6
     assert {row.likeness for row in done(one)} == {None}
 
 
@@ -90,9 +90,9 @@ async def test_a_later_run_knows_what_the_earlier_one_made(job: JobMaker) -> Non
     async with serve(Settings(seconds=0.01, same_every=4)) as sim:
         await filled(job(sim.url, dataset={"count": 2}, sampling={"seed": 0}))
         more = job(sim.url, dataset={"count": 6}, sampling={"seed": 0}, limits={"attempts": 1})
-        told = await filled(more)
-    assert [given.name for given in told.summary.given_up] == ["reg_005"]
-    assert "is the same picture as reg_001" in told.summary.given_up[0].reason
+        result = await filled(more)
+    assert [given.name for given in result.summary.given_up] == ["reg_005"]
+    assert "is the same picture as reg_001" in result.summary.given_up[0].reason
     assert all(row.likeness for row in done(more))
 
 
@@ -101,8 +101,8 @@ async def test_duplicates_are_found_in_other_formats_too(job: JobMaker, kind: st
     """What is compared is what is kept; the one that is here first stays."""
     async with serve(Settings(seconds=0.01, same_every=1)) as sim:
         one = job(sim.url, dataset={"format": kind, "count": 2}, limits={"attempts": 1})
-        told = await filled(one)
-    assert "is the same picture as reg_00" in told.summary.given_up[0].reason
+        result = await filled(one)
+    assert "is the same picture as reg_00" in result.summary.given_up[0].reason
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -124,8 +124,8 @@ async def test_a_near_duplicate_of_a_training_image_never_enters(job: JobMaker, 
         COPIES[copy](image.convert("RGB")).save(train)
     async with serve(QUICK) as sim:
         one = job(sim.url, sampling={**LARGER, "seed": 0}, training={"folder": str(tmp_path / "train")})
-        told = await filled(one)
-    assert told.summary.exit_code == 0
+        result = await filled(one)
+    assert result.summary.exit_code == 0
     [seen] = rejections(one)
     assert (seen.idx, seen.take) == (2, 0)
     assert seen.reason.endswith("the training image train/10_spyke/a.png")
@@ -144,8 +144,8 @@ async def test_a_near_duplicate_of_another_image_never_enters(job: JobMaker, cop
         COPIES[copy](image.convert("RGB")).resize((128, 128)).save(folder.file("reg_001"))
     async with serve(QUICK) as sim:
         one = job(sim.url, sampling={**LARGER, "seed": 0}, dataset={"count": 3}, prompts={"positive": "a cat"})
-        told = await filled(one)
-    assert (told.summary.resumed.adopted, told.summary.exit_code) == (["reg_001"], 0)
+        result = await filled(one)
+    assert (result.summary.resumed.adopted, result.summary.exit_code) == (["reg_001"], 0)
     assert [(seen.idx, seen.reason) for seen in rejections(one)] == [(1, "looks like reg_001")]
 
 
@@ -160,8 +160,8 @@ async def test_a_near_duplicate_of_another_image_never_enters(job: JobMaker, cop
 async def test_every_rejection_is_recorded(job: JobMaker, fault: Fault, word: str) -> None:
     """With its reason, and the slot is filled all the same."""
     async with serve(QUICK, script=Script((fault,))) as sim:
-        told = await filled(one := job(sim.url))
-    assert told.summary.exit_code == 0
+        result = await filled(one := job(sim.url))
+    assert result.summary.exit_code == 0
     [seen] = rejections(one)
     assert seen.reason == word
     assert_sound(one)
@@ -171,8 +171,8 @@ async def test_every_rejection_is_recorded(job: JobMaker, fault: Fault, word: st
 async def test_noise_is_kept_where_nobody_minds(job: JobMaker, checks: dict[str, object]) -> None:
     """The gate can be turned off, or its level raised."""
     async with serve(QUICK, script=Script((Fault("noise", on="start", nth=2),))) as sim:
-        told = await filled(one := job(sim.url, checks=checks))
-    assert (told.summary.made, rejections(one)) == (6, [])
+        result = await filled(one := job(sim.url, checks=checks))
+    assert (result.summary.made, rejections(one)) == (6, [])
 
 
 async def test_a_caption_is_there_before_its_image_appears(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ async def test_a_png_is_stripped_on_request_and_its_slot_stays_known(job: JobMak
                 assert set(image.info) == {"parameters"}
                 assert f"Seed: {row.seed}, Size: 64x64, Model: AnythingXL_inkBase" in image.info["parameters"]
                 assert str(image.info["parameters"]).startswith(f"{row.positive}\nNegative prompt: blurry\nSteps: 2, ")
-        told = await filled(one)
-    assert told.summary.made == 0
-    committed = [event for event in told.events if isinstance(event, progress.ImageSaved)]
+        result = await filled(one)
+    assert result.summary.made == 0
+    committed = [event for event in result.events if isinstance(event, progress.ImageSaved)]
     assert committed == []

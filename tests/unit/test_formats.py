@@ -57,7 +57,7 @@ def texts_of(path: Path) -> dict[str, str]:
         return {str(key): str(value) for key, value in image.info.items()}
 
 
-def test_a_png_is_stripped_without_its_pixels_being_written_anew(sent: Path) -> None:
+def test_a_png_is_stripped_without_its_pixels_being_encoded_again(sent: Path) -> None:
     """The compressed pixels are the server's to the byte; every text is gone, reggen's own too."""
     made = convert(sent, OutputFormat(keep_metadata=False))
     assert bodies(made, b"IDAT") == bodies(sent, b"IDAT")
@@ -148,7 +148,7 @@ def test_lossless_is_lossless_and_quality_is_quality(sent: Path) -> None:
     [("png", None, True), ("jpg", None, True), ("webp", None, False), ("webp", "keep", True), ("png", "strip", False)],
 )
 def test_only_webp_goes_without_metadata_unasked(tmp_path: Path, kind: str, metadata: str | None, kept: bool) -> None:
-    """Its bucket must be right before its past is told."""
+    """Its bucket must be right before its metadata are kept."""
     options = {"metadata": metadata} if metadata else {}
     one = Dataset.model_validate({"root": tmp_path, "class": "a", "count": 1, "format": kind, **options})
     assert OutputFormat.of_job(one).keep_metadata is kept

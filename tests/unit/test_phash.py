@@ -1,4 +1,4 @@
-"""Which pictures are one: hashes, their index, and the closer look."""
+"""Copies of a picture are found: by its hashes, their index, and a pixel comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from reggen.images.phash import file_phash, own_phash, phashes
 from reggen.images.phash_index import PhashIndex
 from tests.gallery import COPIES, picture, rehearsal
 
-KEPT = 12  # of each kind; `python -m tests.bench.gates --recall 200` measures
+KEPT = 6  # pictures of each kind: enough to see that it works; `python -m tests.bench.gates --recall 200` measures
+SIDE = 256  # pixels
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,21 @@ class Gallery:
     index: PhashIndex
 
     def found(self, image: Image.Image, at: Path) -> list[int]:
-        """What it is taken for: suspected by its hash, and confirmed by the closer look."""
+        """The pictures it matches: nominated by its hash, and confirmed by a pixel comparison."""
         image.save(at / "new.png", compress_level=1)
         suspects = self.index.find(phashes(image))
         return [number for number in suspects if first_match(at / "new.png", [self.files[number]])]
 
 
+def some(numbers: range) -> list[Image.Image]:
+    """Pictures of these numbers, of both kinds."""
+    return [make(number, SIDE) for make in (picture, rehearsal) for number in numbers]
+
+
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     """Made once."""
-    pictures, index = [*map(picture, range(KEPT)), *map(rehearsal, range(KEPT))], PhashIndex(6)
+    pictures, index = some(range(KEPT)), PhashIndex(6)
     folder = tmp_path_factory.mktemp("gallery")
     files = [folder / f"{number}.png" for number in range(len(pictures))]
     for number, image in enumerate(pictures):
@@ -50,18 +56,18 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
 
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_copy_of_a_picture_is_found(tmp_path: Path, gallery: Gallery, copy: str) -> None:
-    """Whatever became of it on its way: at least 19 of 20, and it is never taken for another."""
+    """Whatever was done to it: at most one is missed, and it is never taken for another."""
     missed = []
     for number, original in enumerate(gallery.pictures):
         confirmed = gallery.found(COPIES[copy](original), tmp_path)
         assert confirmed in ([number], [])
         missed += [] if confirmed else [number]
-    assert len(missed) <= len(gallery.pictures) / 20, f"{copy}: {missed}"
+    assert len(missed) <= 1, f"{copy}: {missed}"
 
 
 def test_other_pictures_raise_no_alarm(tmp_path: Path, gallery: Gallery) -> None:
     """Neither of the same kinds, nor the mirror images of those that are there and are not symmetrical."""
-    others = [*map(picture, range(1000, 1020)), *map(rehearsal, range(1000, 1010))]
+    others = some(range(1000, 1012))
     others += [ImageOps.mirror(one) for one in (*gallery.pictures[1:KEPT:2], *gallery.pictures[KEPT:])]
     assert [gallery.found(one, tmp_path) for one in others] == [[]] * len(others)
 

@@ -136,7 +136,7 @@ def test_folders_that_count_for_nothing(tmp_path: Path) -> None:
         ("[[datasets]]\n[[datasets.subsets]]\nimage_dir='nowhere'", "there is no such folder"),
     ],
 )
-def test_a_wrong_config_is_told_in_words(tmp_path: Path, text: str, word: str) -> None:
+def test_a_wrong_config_is_reported_in_words(tmp_path: Path, text: str, word: str) -> None:
     """With the key, as the author wrote it."""
     with pytest.raises(JobError) as error:
         of_config(tmp_path, text)
@@ -157,7 +157,7 @@ def test_a_wrong_config_is_told_in_words(tmp_path: Path, text: str, word: str) -
         ("[general]", "network_multiplier = 1", "1 is not a number with a decimal point"),
     ],
 )
-def test_options_at_which_kohya_stops_are_told(tmp_path: Path, level: str, option: str, word: str) -> None:
+def test_options_at_which_kohya_stops_are_reported(tmp_path: Path, level: str, option: str, word: str) -> None:
     """By their level and their type, as its schema has them."""
     dataset = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'\n"
     text = f"{dataset}{option}" if "subsets" in level else f"{level}\n{option}\n{dataset}"
@@ -166,7 +166,7 @@ def test_options_at_which_kohya_stops_are_told(tmp_path: Path, level: str, optio
     assert word in problems(error)
 
 
-def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_a_config_are_reported_at_once(tmp_path: Path) -> None:
     """Of every level, by their places."""
     text = "[general]\nflip = 1\n[[datasets]]\nvalidation_split = 0.1\nbatch_size = 'x'\n[[datasets.subsets]]\nn = 1"
     with pytest.raises(JobError) as error:
@@ -180,7 +180,7 @@ def test_all_problems_of_a_config_are_told_at_once(tmp_path: Path) -> None:
     }
 
 
-def test_a_missing_config_is_told(tmp_path: Path) -> None:
+def test_a_missing_config_is_reported(tmp_path: Path) -> None:
     """By name."""
     with pytest.raises(JobError, match="cannot be read"):
         read_training(None, tmp_path / "none.toml", bucketing=AT_512)
@@ -218,7 +218,7 @@ def test_other_wrong_levels(tmp_path: Path, made: str, word: str) -> None:
     assert word in problems(error)
 
 
-def test_everything_that_would_end_the_training_is_told_at_once(tmp_path: Path) -> None:
+def test_everything_that_would_end_the_training_is_reported_at_once(tmp_path: Path) -> None:
     """By file: an empty image, a web page, an empty caption, one in Latin-1."""
     folder = tmp_path / "1_thing"
     for name in ("a", "b"):
@@ -229,12 +229,12 @@ def test_everything_that_would_end_the_training_is_told_at_once(tmp_path: Path) 
     write(folder / "page.png", "<html>not found</html>")
     with pytest.raises(JobError) as error:
         of_folder(tmp_path)
-    told = problems(error)
+    text = problems(error)
     for words in ("a.caption: is empty", "b.caption: is not UTF-8", "empty.png: is empty", "page.png: is not an image"):
-        assert words in told
+        assert words in text
 
 
-def test_of_a_thousand_problems_the_first_are_told(tmp_path: Path) -> None:
+def test_of_a_thousand_problems_the_first_are_reported(tmp_path: Path) -> None:
     """And how many more there are."""
     for n in range(30):
         write(tmp_path / "1_thing" / f"{n:02}.png", "")
@@ -265,7 +265,7 @@ def test_an_extended_webp_is_read_a_pixel_short(tmp_path: Path) -> None:
 
 
 def test_options_the_trainer_would_not_start_with(tmp_path: Path) -> None:
-    """Are told before anything is read."""
+    """Are reported before anything is read."""
     paint(tmp_path / "1_thing" / "a.png")
     with pytest.raises(JobError, match="min_bucket_reso 256 is above"):
         of_folder(tmp_path, Bucketing((128, 128)))
