@@ -199,9 +199,9 @@ class _Filling:
             before=before,
             made=done - before,
             given_up=tuple(given_up),
-            strangers=tuple(SlotFiles(folder).foreign_images()),
-            beyond=SlotFiles(folder).count_beyond(total),
-            values=choice_counts(self.prepared.plan, ledger.slots.done(0, min(total, _COUNTED))),
+            foreign_images=tuple(SlotFiles(folder).foreign_images()),
+            images_beyond=SlotFiles(folder).count_beyond(total),
+            choices=choice_counts(self.prepared.plan, ledger.slots.done(0, min(total, _COUNTED))),
             other_recipes=tuple(ledger.slots.other_recipes(self.prepared.recipe, total)),
             error=ended_by,
         )
@@ -219,7 +219,7 @@ class _Filling:
             given_up=tuple(EmptySlot(name, reason) for name, reason in self.progress.given_up.items()),
             servers=self.progress.servers,
             versions=self.versions,
-            resumed=self.dataset.reconciliation.found,
+            reconciled=self.dataset.reconciliation.found,
             captions=self.prepared.caption_extension,
             stopped=self.progress.stopping,
         )

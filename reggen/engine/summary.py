@@ -1,4 +1,4 @@
-"""How a run ended, for the faces: counts, what was found, what is missing and why."""
+"""The summary of a run: its counts, what was found, what is missing and why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUT_OF_TIME = "the time is up"
 
 @dataclass(frozen=True, slots=True)
 class EmptySlot:
-    """One slot that stayed empty, and why."""
+    """One slot that stayed empty, and the reason."""
 
     name: str
     reason: str
@@ -24,7 +24,11 @@ class EmptySlot:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended. Counts are of slots, times in seconds."""
+    """The end of a run.
+
+    Counts are of slots: ``before`` were filled when it began, ``made`` it filled, of ``total``. ``seconds`` is how long
+    it took, ``started`` when, in UTC. ``error`` is what ended it early, ``stopped`` why it was stopped.
+    """
 
     job_file: str
     dataset: Path
@@ -34,14 +38,14 @@ class Summary:
     seconds: float
     started: str
     given_up: tuple[EmptySlot, ...] = ()
-    servers: dict[str, ServerView] = field(default_factory=dict)
+    servers: dict[str, ServerView] = field(default_factory=dict)  # by name, as are their ComfyUI's versions
     versions: dict[str, str | None] = field(default_factory=dict)
-    resumed: Reconciled = field(default_factory=Reconciled)
-    strangers: tuple[str, ...] = ()
-    values: Mapping[str, int] = field(default_factory=dict)
+    reconciled: Reconciled = field(default_factory=Reconciled)
+    foreign_images: tuple[str, ...] = ()  # files in the image folder that are no slot's
+    choices: Mapping[str, int] = field(default_factory=dict)  # images by the value of a prompt's choice or a setting
     other_recipes: tuple[range, ...] = ()  # slots, from 0, that were made with other settings
-    beyond: int = 0
-    captions: str = ""  # what kohya is to read beside the images; empty for none
+    images_beyond: int = 0  # images in slots beyond the total, which the trainer reads nevertheless
+    captions: str = ""  # the ending of the caption files that kohya reads beside the images; "" for none
     stopped: str = ""
     error: ReggenError | None = None
 
@@ -52,7 +56,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing is missing; the error's own when one ended it, 130 when the user, 3 when the time; else 1."""
+        """0 when nothing is missing; the code of the error that ended it, 130 for the user, 3 for the time; else 1."""
         if self.error:
             return self.error.exit_code
         if not self.missing:

@@ -66,7 +66,7 @@ def _server(view: ServerView) -> str:
 
 def _reconciled(summary: Summary) -> Iterator[str]:
     """Lines on the differences between the folder and the ledger that the run found at its start."""
-    found = summary.resumed
+    found = summary.reconciled
     for label, names, what in (
         ("adopted", found.adopted, "found in the folder, checked and kept"),
         ("refilled", found.deleted, "deleted since the last run, made again"),
@@ -85,11 +85,11 @@ def _notes(summary: Summary) -> Iterator[str]:
         others = f"{plural(count, 'image')} made earlier with other settings {'was' if count == 1 else 'were'} kept"
         yield f"  note         {others}: {_numbers(summary.other_recipes)}"
         yield "  note         to make these again too, give their numbers to `python -m reggen redo`"
-    if summary.beyond:
-        others = plural(summary.beyond, "image")
+    if summary.images_beyond:
+        others = plural(summary.images_beyond, "image")
         yield f"  note         the folder has {others} beyond the count; a trainer reads these too"
-    if summary.strangers:
-        names = first_few(summary.strangers, _SHOWN)
+    if summary.foreign_images:
+        names = first_few(summary.foreign_images, _SHOWN)
         yield f"  note         {names} (in the folder, but not of this set; a trainer reads these too)"
 
 
@@ -142,12 +142,12 @@ def report_data(summary: Summary) -> dict[str, Any]:
         "given_up": {given.name: given.reason for given in summary.given_up},
         "ended_early": str(summary.error) if summary.error else summary.stopped or None,
         "seconds_per_image": round(summary.seconds / summary.made, 3) if summary.made else None,
-        "adopted": summary.resumed.adopted,
-        "refilled": summary.resumed.deleted,
-        "set_aside": summary.resumed.set_aside,
-        "files_set_aside": summary.resumed.displaced,
-        "ledger_set_aside": summary.resumed.ledger or None,
-        "values": dict(summary.values),
+        "adopted": summary.reconciled.adopted,
+        "refilled": summary.reconciled.deleted,
+        "set_aside": summary.reconciled.set_aside,
+        "files_set_aside": summary.reconciled.displaced,
+        "ledger_set_aside": summary.reconciled.ledger or None,
+        "values": dict(summary.choices),
         "other_settings": sum(map(len, summary.other_recipes)),
         "servers": {
             name: {

@@ -53,7 +53,7 @@ async def test_a_caption_without_an_image_is_set_aside_when_its_slot_is_filled(
         assert (left.read_text(encoding="utf-8") if left.exists() else "") == ("a dog" if captions else "")
         assert_sound(one)
         again = await filled(one)
-        assert (again.summary.resumed.displaced, again.notes) == ([], [])
+        assert (again.summary.reconciled.displaced, again.notes) == ([], [])
 
 
 async def test_a_caption_that_says_the_same_is_no_news(job: JobMaker) -> None:
@@ -63,7 +63,7 @@ async def test_a_caption_that_says_the_same_is_no_news(job: JobMaker) -> None:
         (one.dataset.folder / "reg_002.png").unlink()
         write(one.dataset.folder / "reg_003.caption", "")
         told = await filled(one)
-        assert (told.summary.made, told.summary.resumed.displaced, aside(one)) == (1, [], {})
+        assert (told.summary.made, told.summary.reconciled.displaced, aside(one)) == (1, [], {})
         assert (one.dataset.folder / "reg_002.txt").read_text(encoding="utf-8") == "a dog"
 
 
@@ -82,7 +82,7 @@ async def test_an_image_that_lies_in_the_place_of_another_is_set_aside_and_said(
 
         monkeypatch.setattr(Folder, "sync", meanwhile)
         told = await filled(one)
-        assert told.summary.resumed.displaced == ["reg_003.png"]
+        assert told.summary.reconciled.displaced == ["reg_003.png"]
         assert any("reg_003.png" in note for note in told.notes)
 
 
@@ -229,7 +229,7 @@ async def test_a_folder_in_a_captions_place_ends_neither_the_night_nor_a_recapti
         one = job(sim.url, captions=WRITTEN)
         write(one.dataset.folder / "reg_002.txt" / "inside", "mine")
         told = await filled(one)
-        assert (told.summary.exit_code, told.summary.resumed.displaced) == (0, ["reg_002.txt"])
+        assert (told.summary.exit_code, told.summary.reconciled.displaced) == (0, ["reg_002.txt"])
         (one.dataset.folder / "reg_003.txt").unlink()
         write(one.dataset.folder / "reg_003.txt" / "inside", "mine")
         (prepared,) = prepare(one, "test.toml")

@@ -120,12 +120,12 @@ async def test_a_damaged_ledger_is_set_aside_and_the_images_are_adopted(job: Job
     assert {file.name: file.read_bytes() for file in one.dataset.folder.iterdir()} == before
     assert kept(one)[0] == "ledger.sqlite.damaged-1"
     assert any("is damaged" in note and "ledger.sqlite.damaged-1" in note for note in told.notes), told.notes
-    assert (told.summary.exit_code, len(told.summary.resumed.adopted)) == (0, 6)
+    assert (told.summary.exit_code, len(told.summary.reconciled.adopted)) == (0, 6)
     assert "ledger.sqlite.damaged-1" in format_closing(told.summary)
     assert report_data(told.summary)["ledger_set_aside"] == "ledger.sqlite.damaged-1"
     assert_sound(one)
     again = await filled(one)
-    assert (again.summary.resumed.ledger, again.notes, len(kept(one))) == ("", [], len(kept(one)))
+    assert (again.summary.reconciled.ledger, again.notes, len(kept(one))) == ("", [], len(kept(one)))
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
@@ -170,7 +170,7 @@ async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> N
             await filled(one)
         sql("UPDATE meta SET value = 'false' WHERE key = 'rehearsal'")(ledger_file(one.dataset.state))
         told = await filled(one)
-        assert (told.summary.made, len(told.summary.resumed.adopted), told.summary.resumed.ledger) == (
+        assert (told.summary.made, len(told.summary.reconciled.adopted), told.summary.reconciled.ledger) == (
             1,
             5,
             kept(one)[0],
@@ -193,7 +193,7 @@ async def test_a_ledger_damaged_while_the_run_goes_on_does_not_end_the_night(job
             db.execute("CREATE TRIGGER bite BEFORE INSERT ON slot WHEN new.idx = 5 BEGIN SELECT nothere(); END")
         db.close()
         told = await filled(one)
-        assert (told.summary.exit_code, told.summary.missing, told.summary.resumed.ledger) == (0, 0, kept(one)[0])
+        assert (told.summary.exit_code, told.summary.missing, told.summary.reconciled.ledger) == (0, 0, kept(one)[0])
         assert_sound(one)
 
 

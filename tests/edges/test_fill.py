@@ -135,7 +135,7 @@ async def test_a_deleted_image_is_rejected_and_made_again_with_another_seed(job:
         assert sim.count("POST", "/prompt") == posted + 1
         assert not stale.exists(), "kohya would train on the old latent"
         assert_sound(one)
-        assert told.summary.resumed.deleted == ["reg_003"]
+        assert told.summary.reconciled.deleted == ["reg_003"]
         again = {name: (take, seed) for name, take, seed in rows(one, "done")}["reg_003"]
         assert again[0] == 1
         assert again[1] != seed
@@ -171,7 +171,7 @@ async def test_an_image_without_a_row_is_adopted(job: JobMaker) -> None:
         shutil.rmtree(one.dataset.state)
         told = await filled(one)
         assert sim.count("POST", "/prompt") == 6
-        assert len(told.summary.resumed.adopted) == 6
+        assert len(told.summary.reconciled.adopted) == 6
         assert_sound(one)
 
 
@@ -625,7 +625,7 @@ async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made
         assert (summary.before, summary.made, summary.missing, summary.exit_code) == (4, 2, 0, 0)
         made = [event.name for event in told.events if isinstance(event, progress.ImageSaved)]
         assert made == ["reg_005", "reg_002"]
-        assert (summary.resumed.deleted, len(summary.resumed.set_aside)) == (["reg_005"], 1)
+        assert (summary.reconciled.deleted, len(summary.reconciled.set_aside)) == (["reg_005"], 1)
         undone = [event.names for event in told.events if isinstance(event, progress.SlotsReopened)]
         assert undone == [("reg_002",)]
         assert [view.made for view in summary.servers.values()] == [2]
@@ -642,7 +642,7 @@ async def test_an_image_that_is_deleted_while_the_run_goes_on_is_made_anew(job: 
         (one.dataset.folder / "reg_004.png").write_bytes(b"")
         told = await running
         assert (told.summary.exit_code, told.summary.missing) == (0, 0)
-        assert sorted(told.summary.resumed.deleted) == ["reg_001", "reg_004"]
+        assert sorted(told.summary.reconciled.deleted) == ["reg_001", "reg_004"]
         assert sim.count("POST", "/prompt") == 14
         assert_sound(one)
 
@@ -695,9 +695,9 @@ async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker) -
         await filled(one := job(sim.url, dataset={"count": 2}), timings=few)
         cut_short(one, "reg_002")
         told = await filled(more := job(sim.url, limits={"prompts": 1}), timings=few)
-        assert (told.summary.before, told.summary.made, told.summary.resumed.set_aside) == (2, 1, [])
+        assert (told.summary.before, told.summary.made, told.summary.reconciled.set_aside) == (2, 1, [])
         told = await filled(more.model_copy(update={"limits": one.limits}), timings=few)
-        assert (told.summary.missing, len(told.summary.resumed.set_aside)) == (0, 1)
+        assert (told.summary.missing, len(told.summary.reconciled.set_aside)) == (0, 1)
         assert_sound(one.model_copy(update={"dataset": more.dataset}))
 
 
@@ -711,7 +711,7 @@ async def test_an_image_mended_by_hand_is_kept(job: JobMaker) -> None:
         told = await filled(one)
         assert (told.summary.made, told.summary.exit_code) == (0, 0)
         assert mended.read_bytes() == before
-        assert (await filled(one)).summary.resumed.adopted == []
+        assert (await filled(one)).summary.reconciled.adopted == []
 
 
 async def test_a_rehearsal_and_a_real_run_never_share_a_dataset(job: JobMaker) -> None:
@@ -729,7 +729,7 @@ async def test_images_beyond_the_count_are_told_of(job: JobMaker) -> None:
     async with serve(QUICK) as sim:
         await filled(job(sim.url, dataset={"count": 5}))
         told = await filled(job(sim.url, dataset={"count": 3}))
-        assert (told.summary.total, told.summary.beyond) == (3, 2)
+        assert (told.summary.total, told.summary.images_beyond) == (3, 2)
 
 
 async def test_waiting_goes_on_although_a_server_that_is_there_cannot_do_it(job: JobMaker) -> None:

@@ -145,7 +145,7 @@ async def test_a_near_duplicate_of_another_image_never_enters(job: JobMaker, cop
     async with serve(QUICK) as sim:
         one = job(sim.url, sampling={**LARGER, "seed": 0}, dataset={"count": 3}, prompts={"positive": "a cat"})
         result = await filled(one)
-    assert (result.summary.resumed.adopted, result.summary.exit_code) == (["reg_001"], 0)
+    assert (result.summary.reconciled.adopted, result.summary.exit_code) == (["reg_001"], 0)
     assert [(seen.idx, seen.reason) for seen in rejections(one)] == [(1, "looks like reg_001")]
 
 

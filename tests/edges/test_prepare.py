@@ -281,7 +281,7 @@ async def test_no_prompt_is_made_up_for_an_image_that_somebody_put_there(job: Jo
     one.dataset.folder.mkdir(parents=True)
     Image.effect_noise((64, 64), 50).resize((8, 8)).resize((64, 64)).save(one.dataset.folder / "reg_001.png")
     told = await filled(one)
-    assert told.summary.resumed.adopted == ["reg_001"]
+    assert told.summary.reconciled.adopted == ["reg_001"]
     assert not list(one.dataset.folder.glob("*.caption"))
     assert "reg_001: no caption is written" in " / ".join(told.notes)
 

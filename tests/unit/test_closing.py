@@ -96,9 +96,11 @@ def test_a_rehearsal_points_to_the_real_run() -> None:
 
 def test_the_state_of_the_folder_is_told() -> None:
     """Adopted, refilled, set aside, strangers and other settings each have a line."""
-    resumed = Reconciled(adopted=["reg_001"], deleted=["reg_002", "reg_003"], set_aside=["reg_004.png is torn"])
+    reconciled = Reconciled(adopted=["reg_001"], deleted=["reg_002", "reg_003"], set_aside=["reg_004.png is torn"])
     others = (range(1), range(4, 7))
-    lines = format_closing(a_summary(resumed=resumed, strangers=("cat.jpg",), other_recipes=others)).splitlines()
+    lines = format_closing(
+        a_summary(reconciled=reconciled, foreign_images=("cat.jpg",), other_recipes=others)
+    ).splitlines()
     assert lines[2:-1] == [
         "  adopted      reg_001 (found in the folder, checked and kept)",
         "  refilled     reg_002, reg_003 (deleted since the last run, made again)",
@@ -112,7 +114,9 @@ def test_the_state_of_the_folder_is_told() -> None:
 def test_one_image_is_one_image() -> None:
     """Counts of one are written in the singular."""
     servers = {"a": ServerView(up=True, why="", made=1, failures=1, switches=1)}
-    text = format_closing(a_summary(total=1, before=0, made=1, other_recipes=(range(1),), beyond=1, servers=servers))
+    text = format_closing(
+        a_summary(total=1, before=0, made=1, other_recipes=(range(1),), images_beyond=1, servers=servers)
+    )
     assert text.startswith("Complete: 1 of 1 image in ")
     assert "  a            1 made, 1 failure, 1 checkpoint switch\n" in text
     assert "  note         1 image made earlier with other settings was kept: 1\n" in text
@@ -124,7 +128,7 @@ def test_long_lists_are_cut_short() -> None:
     names = [f"reg_{n:03d}" for n in range(1, 26)]
     given = tuple(EmptySlot(name, f"no {name}") for name in names)
     others = tuple(range(n, n + 2) for n in range(0, 1000, 10))
-    found = a_summary(total=50, given_up=given, resumed=Reconciled(deleted=names), other_recipes=others)
+    found = a_summary(total=50, given_up=given, reconciled=Reconciled(deleted=names), other_recipes=others)
     lines = format_closing(found).splitlines()
     assert "reg_010 and 15 more (" in lines[2]
     assert len([text for text in lines if text.startswith("  given up ")]) == 11
@@ -197,7 +201,7 @@ def test_the_report_has_every_count() -> None:
         made=5,
         given_up=(EmptySlot("reg_003", "it is black"),),
         versions={"a": "0.33.0"},
-        resumed=Reconciled(adopted=["reg_001"], deleted=["reg_002"], set_aside=["reg_004.png is torn"]),
+        reconciled=Reconciled(adopted=["reg_001"], deleted=["reg_002"], set_aside=["reg_004.png is torn"]),
         other_recipes=(range(2),),
         stopped=BY_USER,
     )
@@ -264,5 +268,5 @@ def test_a_report_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
 def test_a_file_name_that_is_no_text_does_not_cost_the_report(tmp_path: Path) -> None:
     """Bytes of a file name that are not UTF-8 are escaped."""
     file = tmp_path / "report.json"
-    write_report(a_summary(resumed=Reconciled(set_aside=["reg_001\udcff.png is torn"])), file)
+    write_report(a_summary(reconciled=Reconciled(set_aside=["reg_001\udcff.png is torn"])), file)
     assert json.loads(file.read_text(encoding="utf-8"))["made"] == 6
