@@ -171,7 +171,7 @@ def _text(row: Row, plan: Plan, captions: Captions, guard: Guard) -> str | None:
 def _caption_of(row: Row, plan: Plan, write: str) -> str | None:
     """The caption of an image by its row: the plan may have had another prompt for its slot when it was made."""
     sample = plan.sample(row.idx, row.take)
-    planned = plan.source.own.positive or None if sample.positive is None else sample.positive
+    planned = plan.source.workflow.positive or None if sample.positive is None else sample.positive
     unsaid = row.positive is None and sample.positive is None  # the workflow's own, before the ledger had it
     if write == "class" or unsaid or (row.positive is not None and row.positive == planned):
         return sample.caption

@@ -1,16 +1,15 @@
-"""What to make, slot by slot, computed and never stored.
+"""The plan of one class: every slot's image, computed when asked for and never stored.
 
-A slot is one place in the dataset (reg_017.png). A *take* is one picture for it: take 0 is what the
-job asks for first; a rejected picture, by a check or by a person who deleted it, asks for the next
-take, with another seed. Nothing else changes the seed: a lost prompt or another server does not.
+A slot is one place in the dataset (reg_017.png). A *take* is one picture for it: take 0 is made first; after a
+picture is rejected, by a check or by a person who deleted it, the next take is made, with another seed. Nothing else
+changes the seed: neither a lost prompt nor another server.
 
 Seeds: slot i (from 0) in take t has ``(first + i + t * 2**40) mod 2**53``. Slots stay below 2**40 and
 takes below 2**13, so no two (slot, take) of one job share a seed. Where several classes share the job's seed, the
 k-th (from 0) begins k * 2**32 after it, so up to 256 classes of up to 2**32 images share none either.
 
 Batches: with ``batch = n`` slots k*n ... k*n+n-1 are made by one prompt in take 0, under the seed of
-the first of them; a picture is then named by that seed, the batch size and its position. Later takes
-are single prompts.
+the first of them; that seed, the batch size and its position identify a picture. Later takes are made one by one.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from reggen.planning.prompt_source import PromptSource
 
 _TAKE = 1 << 40
 _CLASS = 1 << 32
-_GLANCED_AT = 32  # slots
+_SAMPLED_TEXTS = 32  # slots whose texts are compared
 MAX_TAKES = SEED_LIMIT // _TAKE
 CHECKED = 100_000
-"""Prompts of a plan that are looked at one by one before a run, for what is said of all of them."""
+"""Prompts of a plan that are computed one by one for checks and statistics before a run; later ones are not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture to make: ``index`` is the slot (from 0), ``seed`` and ``position`` name it within its batch.
+    """One picture to make: its slot is ``index``, from 0; seed, batch and position identify it on the server.
 
-    ``size`` is width and height in pixels, ``settings`` what is gone through beside the prompts, by name. What is
-    None is left as the workflow has it. ``caption`` is the text that goes beside the image, if any.
+    ``size`` is width and height in pixels, ``settings`` one value for each axis of the matrix, by name. None leaves
+    the workflow's own value. ``caption`` is the text of the caption file beside the image, if there is one.
     """
 
     index: int
@@ -56,13 +55,13 @@ class Sample:
 
     @property
     def number(self) -> int:
-        """The slot as people count: from 1, as in the file name."""
+        """The slot counted from 1, as in the file name."""
         return self.index + 1
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """What one prompt is asked for: samples of one batch that are still missing, under one seed."""
+    """The samples that one prompt makes: those of one batch that are still missing, under one seed."""
 
     samples: tuple[Sample, ...]
 
@@ -73,25 +72,25 @@ class PromptRequest:
 
     @property
     def batch(self) -> int:
-        """How many pictures the prompt makes; never fewer than it has samples."""
+        """The number of pictures that the prompt makes; never fewer than its samples."""
         return self.samples[0].batch
 
     @property
     def origin(self) -> tuple[int, int]:
-        """The first slot of the whole batch and its take: the same whatever of the batch is still missing."""
+        """The first slot of the whole batch and its take, the same however much of the batch is missing."""
         return self.samples[0].index - self.samples[0].position, self.samples[0].take
 
     @property
     def key(self) -> tuple[int, int]:
-        """Names the order within the job: the first slot and its take."""
+        """The first slot and its take, which identify the request within the plan."""
         return self.samples[0].index, self.samples[0].take
 
 
 class Plan:
-    """All slots of one class, by index. Costs nothing until walked, whatever the count.
+    """All slots of one class, by index. Takes no time and no memory until it is walked, whatever the count.
 
-    ``source`` says what each prompt is asked for, ``seed`` is that of slot 0, ``batch`` the pictures of one prompt.
-    ``negative`` is the same for all; None leaves the workflow's.
+    ``source`` gives the specification of each prompt; ``seed`` is that of slot 0, ``batch`` the number of pictures
+    made by one prompt. ``negative`` is the negative prompt of all; None leaves the workflow's.
     """
 
     def __init__(
@@ -125,8 +124,8 @@ class Plan:
 
     @cached_property
     def has_one_text(self) -> bool:
-        """Whether all prompts have the same positive text, going by a few slots from all over the plan."""
-        slots = range(0, len(self), max(1, len(self) // _GLANCED_AT))
+        """True where all prompts seem to have the same positive text, judged by slots spread over the plan."""
+        slots = range(0, len(self), max(1, len(self) // _SAMPLED_TEXTS))
         return len({self.sample(slot).positive for slot in slots}) == 1
 
     def sample(self, index: int, take: int = 0) -> Sample:
@@ -155,7 +154,7 @@ class Plan:
         return f"{self._prefix}_{index + 1:0{self._digits}d}"
 
     def requests(self, start: int, stop: int, takes: dict[int, int], skip: Collection[int]) -> Iterator[PromptRequest]:
-        """The orders for the slots ``start <= index < stop`` that are not in ``skip``.
+        """Requests for the slots ``start <= index < stop`` that are not in ``skip``.
 
         ``takes`` gives the take of slots that are not in their first. ``start`` and ``stop`` must not
         cut a batch in two (see `aligned`).
@@ -168,20 +167,20 @@ class Plan:
             yield from (PromptRequest((sample,)) for sample in samples if sample.batch == 1)
 
     def window(self, index: int) -> tuple[int, int]:
-        """The slots, from and up to, of the batch that a slot belongs to."""
+        """The first slot of the batch that a slot belongs to, and the first one after it."""
         start = index - index % self.batch
         return start, start + self.batch
 
     def aligned(self, size: int) -> int:
-        """``size`` rounded up to whole batches: a step by which the plan can be walked."""
+        """``size`` rounded up to whole batches, as a step for walking the plan."""
         return -(-size // self.batch) * self.batch
 
 
 def first_seed(seed: int | None, class_tokens: str, number: int = 0) -> int:
     """The seed of a class's first image; ``number`` counts the classes of a job from 0.
 
-    It is the job's seed, 2**32 further for each class, since one prompt and one seed in two classes would make the same
-    picture twice; without one, a number computed from the class tokens, the same on every machine.
+    It is the job's seed plus 2**32 for each class before, since one prompt and one seed in two classes would make the
+    same picture twice; without a seed, a number computed from the class tokens, the same on every machine.
     """
     if seed is not None:
         return (seed + number * _CLASS) % SEED_LIMIT
@@ -189,7 +188,10 @@ def first_seed(seed: int | None, class_tokens: str, number: int = 0) -> int:
 
 
 def choice_counts(plan: Plan, slots: Collection[int] | None = None) -> Mapping[str, int]:
-    """How often each value of a template and of the matrix comes up in ``slots``, or in all; of the first many."""
+    """The number of images with each value of a template and of the matrix, among ``slots`` or all.
+
+    Only the first ``CHECKED`` prompts are counted.
+    """
     counts: Counter[str] = Counter()
     for number in range(min(-(-len(plan) // plan.batch), CHECKED)):
         window = range(number * plan.batch, min((number + 1) * plan.batch, len(plan)))

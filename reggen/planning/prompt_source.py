@@ -1,11 +1,11 @@
-"""What each prompt of a plan is asked for, by its number: words, size, settings, caption. Pure, computed, never stored.
+"""The specification of each prompt of a plan, by its number: text, size, settings, caption. Computed, never stored.
 
-- Words: the training captions with the trigger out, each example as often as its repeats say; or templates, no
-  combination twice before all came once; or the workflow's own.
-- Size: of the example, where sizes are matched; from the matrix; or the job's one size.
-- Settings: from the matrix, so that all its combinations meet all prompts.
+- Text: the training captions without the trigger, each as often as its repeats say; or templates, no combination
+  twice before all came once; or the workflow's own text.
+- Size: of the training image, where sizes are matched; from the matrix; or one size for all.
+- Settings: from the matrix, so that every combination meets every prompt.
 
-One number is one prompt: with batches it is shared by the pictures of a batch.
+One number is one prompt; the pictures of a batch share it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from reggen.job.models import ImageSize, Prompts
 from reggen.prompts.from_caption import prompt_from
 from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
-from reggen.prompts.permute import Shares, whole
+from reggen.prompts.permute import Shares, smallest_integers
 from reggen.prompts.template import Value
 from reggen.prompts.wildcards import Wildcards
 
-_STEP = 8  # pixels: what a latent's sides are multiples of
+_STEP = 8  # pixels: a latent's sides are multiples of it
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """One training image as a plan sees it: its file name, caption, bucket in pixels, and repeats."""
+    """A training image that prompts are made after: file name, caption, bucket in pixels, repeats."""
 
     name: str
     caption: str
@@ -42,9 +42,9 @@ class TrainingExample:
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """What one prompt is asked for. None: as the workflow has it.
+    """Text, size and settings of one prompt, and the caption of its images. None leaves the workflow's own value.
 
-    ``values`` is what was chosen in a template; ``example`` the training image it stands for, if any.
+    ``values`` are those chosen in the template; ``example`` is the training image it was made after, if any.
     """
 
     positive: str | None
@@ -57,21 +57,21 @@ class PromptSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowDefaults:
-    """The prompts that a workflow brings along: what an image is made with where the job has none."""
+    """The prompts in a workflow's graph, which images are made with where the job has none."""
 
     positive: str = ""
     negative: str = ""
 
 
-NOTHING = WorkflowDefaults()
+NO_DEFAULTS = WorkflowDefaults()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSettings:
-    """What a job says of the prompts of one class.
+    """Settings of a job for the prompts of one class.
 
-    ``trigger`` goes out of training captions, ``class_tokens`` come in. ``axes`` are the settings gone through beside
-    the prompts, by name; ``seed`` decides on the order of both. ``captions`` is what is written beside the images.
+    In training captions ``class_tokens`` take the place of the ``trigger``. ``axes`` are the values of the matrix by
+    name; ``seed`` decides in which order prompts and matrix are gone through. ``captions`` is what caption files say.
     """
 
     prompts: Prompts
@@ -84,9 +84,9 @@ class PromptSettings:
 
 
 class PromptSource:
-    """The prompt specifications of one class, by number; ``own`` is what the workflow says where the job is silent.
+    """The prompt specifications of one class, by number.
 
-    Raises JobError for templates that cannot be read, and for weights that fit nothing or are all 0.
+    Raises JobError for templates that cannot be parsed, and for weights that match no image or are all 0.
     """
 
     def __init__(
@@ -94,53 +94,53 @@ class PromptSource:
         settings: PromptSettings,
         examples: Sequence[TrainingExample] = (),
         wildcards: Wildcards | None = None,
-        own: WorkflowDefaults = NOTHING,
+        workflow: WorkflowDefaults = NO_DEFAULTS,
     ) -> None:
-        self.own = own
+        self.workflow = workflow
         self.settings, self._examples = settings, tuple(examples)
         prompts, seed = settings.prompts, settings.seed
         self._shares = Shares(_weights(prompts, self._examples)) if examples else None
         positives = () if prompts.source else prompts.positives
-        self.variety = PromptGenerator(positives, wildcards, seed=seed) if positives else None
+        self.generator = PromptGenerator(positives, wildcards, seed=seed) if positives else None
         self.matrix = Matrix(settings.axes, seed=seed)
-        self._said = lru_cache(4096)(self._say)
+        self._rewritten = lru_cache(4096)(self._rewrite)
 
     @property
     def combinations(self) -> int:
-        """How many different prompts and settings there are."""
+        """The number of different pairs of a prompt and settings."""
         prompts = 1
-        if self.variety:
-            prompts = self.variety.combinations
+        if self.generator:
+            prompts = self.generator.combinations
         elif self.settings.prompts.source:
             prompts = len(self._examples)
         return prompts * self.matrix.combinations
 
     @property
-    def even(self) -> bool:
-        """Whether none of them comes more often than the others."""
-        if self.variety:
-            return self.variety.even
+    def is_even(self) -> bool:
+        """True where none of these comes more often than another."""
+        if self.generator:
+            return self.generator.is_even
         if not self._shares or not self.settings.prompts.source:
             return True
         return self._shares.period == len(self._examples) and self.matrix.combinations == 1
 
     def at(self, number: int) -> PromptSpec:
-        """What the prompt of this number, from 0, is asked for."""
+        """The specification of one prompt, counted from 0."""
         example = self._examples[self._shares.turn(number)[0]] if self._shares else None
-        positive, values, settings = self._words(number, example)
+        positive, values, settings = self._text(number, example)
         size = settings.pop("size", None) or self._size(example)
         caption = self._caption(positive, example)
         return PromptSpec(positive, size, caption, tuple(settings.items()), values, example)
 
-    def _words(
+    def _text(
         self, number: int, example: TrainingExample | None
     ) -> tuple[str | None, tuple[Value, ...], dict[str, Any]]:
-        if self.variety is not None:
-            prompt, settings = self.matrix.beside(self.variety, number)
+        if self.generator is not None:
+            prompt, settings = self.matrix.with_prompt(self.generator, number)
             return prompt.text, prompt.values, settings
         prompts = self.settings.prompts
-        told = self._said(example.caption, prompts.prefix, prompts.suffix) if example and prompts.source else None
-        return told, (), self.matrix.at(number)
+        text = self._rewritten(example.caption, prompts.prefix, prompts.suffix) if example and prompts.source else None
+        return text, (), self.matrix.at(number)
 
     def _size(self, example: TrainingExample | None) -> Size | None:
         size = self.settings.size
@@ -150,34 +150,34 @@ class PromptSource:
         return None if isinstance(size, str) else size
 
     def _caption(self, positive: str | None, example: TrainingExample | None) -> str | None:
-        words = self.settings.class_tokens
+        tokens = self.settings.class_tokens
         match self.settings.captions:
             case "none":
                 return None
             case "prompt":
-                return " ".join((self.own.positive if positive is None else positive).split()) or words
+                return " ".join((self.workflow.positive if positive is None else positive).split()) or tokens
             case "training" if example:
-                return self._said(example.caption, "", "")
-        return words
+                return self._rewritten(example.caption, "", "")
+        return tokens
 
-    def _say(self, caption: str, prefix: str, suffix: str) -> str:
+    def _rewrite(self, caption: str, prefix: str, suffix: str) -> str:
         settings = self.settings
-        words, replace = settings.class_tokens.replace("_", " "), settings.prompts.replace
-        return prompt_from(caption, settings.trigger, words, replace=replace, prefix=prefix, suffix=suffix)
+        tokens, replace = settings.class_tokens.replace("_", " "), settings.prompts.replace
+        return prompt_from(caption, settings.trigger, tokens, replace=replace, prefix=prefix, suffix=suffix)
 
 
 def _weights(prompts: Prompts, examples: Sequence[TrainingExample]) -> list[int]:
-    """How often each example comes, beside the others: its repeats, times what the job's patterns say."""
+    """The weight of each example: its repeats, times the factors of the job's patterns that match its name."""
     weights = [Fraction(example.repeats) for example in examples]
     for pattern, factor in prompts.weights.items():
-        fitting = [number for number, example in enumerate(examples) if fnmatchcase(example.name, pattern)]
-        if not fitting:
+        matching = [number for number, example in enumerate(examples) if fnmatchcase(example.name, pattern)]
+        if not matching:
             hint = f"the first is {examples[0].name}"
             raise JobError(
                 "the job", (Problem("prompts.weights", f"no training image is named like {pattern!r}", hint),)
             )
-        for number in fitting:
+        for number in matching:
             weights[number] *= Fraction(str(factor))
     if not any(weights):
         raise JobError("the job", (Problem("prompts.weights", "leave no training image with a weight above 0"),))
-    return whole(weights)
+    return smallest_integers(weights)

@@ -47,8 +47,8 @@ def in_workflow(template: Template, guard: Guard) -> Iterator[Problem]:
 
 def _prompts_at_most(plan: Plan) -> float:
     """How many prompts there are at most, where nothing else decides what an image's texts are."""
-    variety = plan.source.variety
-    return math.inf if variety is None or plan.source.settings.captions == "training" else variety.combinations
+    generator = plan.source.generator
+    return math.inf if generator is None or plan.source.settings.captions == "training" else generator.combinations
 
 
 def _is_of_a_caption(plan: Plan, kind: str) -> bool:

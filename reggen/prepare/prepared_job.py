@@ -218,7 +218,7 @@ def _negative(job: Job, prompts: Prompts, guard: Guard, workflows: str) -> str |
     """The negative prompt, the job's or the workflow's, with the forbidden words where the job asks for that."""
     if not job.guard.negative or not guard:
         return prompts.negative
-    return guard.negative(workflows if prompts.negative is None else prompts.negative)
+    return guard.extend_negative(workflows if prompts.negative is None else prompts.negative)
 
 
 def _one_size(job: Job) -> Size | None:

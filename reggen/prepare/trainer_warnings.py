@@ -13,7 +13,7 @@ from reggen.dataset.caption_files import CAPTIONS
 from reggen.job.dataset import Dataset
 from reggen.job.models import Captions, Training
 from reggen.planning.prompt_source import PromptSettings
-from reggen.prompts import spelling
+from reggen.prompts.spelling import folded, tokens
 from reggen.training.training_set import TrainingSet
 from reggen.workflow.template import Template
 
@@ -72,9 +72,9 @@ def of_missing_trigger(settings: PromptSettings, training_set: TrainingSet | Non
     used = settings.prompts.source or settings.captions == "training"
     if not used or training_set is None or settings.trigger:
         return
-    captions = [spelling.words(spelling.folded(image.caption)) for image in training_set.images]
+    captions = [tokens(folded(image.caption)) for image in training_set.images]
     common = Counter(word for caption in captions for word in set(caption) if len(word) >= _A_NAME)
-    expected = {*spelling.words(spelling.folded(settings.class_tokens)), *_ORDINARY}
+    expected = {*tokens(folded(settings.class_tokens)), *_ORDINARY}
     often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _NEARLY_ALL * len(captions)]
     likely = [repr(word) for word in often if word not in expected][:_GUESSED]
     guess = f"; {', '.join(likely)} in nearly every one of them may be it" if likely else ""

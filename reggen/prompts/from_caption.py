@@ -1,14 +1,14 @@
-"""A training caption becomes the prompt of a regularization image: the subject's trigger out, the class in.
+"""The prompt of a regularization image from a training caption: without the subject's trigger, with the class tokens.
 
-What is done, and no more:
+What is changed, and no more:
 
 - Every trigger, as the guard finds it (whatever its case, spacing, weights, plural or near spelling), is
-  replaced by the class tokens or taken out, in place. ``<lora:...>`` and ``embedding:...`` that name it go whole.
-- Beside the class tokens the trigger just goes: "a sks dog" is "a dog", not "a dog dog".
-- Where it goes and nothing follows that belonged to it, the articles and prepositions that led to it go too:
-  "photo of a sks standing" is "photo standing", "a sks boy" is "a boy". "A" and "an" fit their new neighbour.
-- Tags, what commas part outside brackets, come once, however they are spelled, where they came first. Empty
-  ones go, and so do brackets with nothing in them.
+  replaced by the class tokens or removed, in place. ``<lora:...>`` and ``embedding:...`` with it are removed whole.
+- Beside the class tokens the trigger is removed: "a sks dog" becomes "a dog", not "a dog dog".
+- Where it is removed and nothing follows that belonged to it, the articles and prepositions before it are removed
+  too: "photo of a sks standing" becomes "photo standing", "a sks boy" "a boy". "A" and "an" fit the next word.
+- Tags, which are separated by commas outside brackets, come once, however they are spelled, where they came first.
+  Empty ones are removed, and so are brackets with nothing in them.
 - Spaces and line ends become one space. A text without commas is otherwise left as it is.
 """
 
@@ -19,14 +19,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from reggen.prompts.guard import Guard, Offence
-from reggen.prompts.spelling import folded, words
+from reggen.prompts.spelling import folded, tokens
 
-_REPLACED = 50  # triggers; class tokens that make up triggers with their neighbours must not go on for ever
+_MAX_REPLACED = 50  # triggers: class tokens may form new ones with their neighbours, again and again
 
 _COMMA = re.compile(r"[,\uff0c](?!\d{3}(?!\w))|(?<!\d)[,\uff0c]")  # not the one in 10,000
 _BRACKET = re.compile(r"(?<![\\:;=])[()\[\]]")  # neither escaped nor a face such as :(
 _WEIGHT = r":\s*[+-]?[\d.]+\s*(?=[)\]])"
-_HOLLOW = re.compile(
+_EMPTY = re.compile(
     rf"(?<![\\:;=])(?:\(\s*(?:{_WEIGHT})?\)|\[\s*\])"  # nothing in brackets
     rf"|(?<=(?<![\\:;=])[(\[])\s*,\s*|\s*,(?=\s*(?:,|[)\]]|{_WEIGHT}))"  # no tag before or after a comma
 )
@@ -40,12 +40,12 @@ _LEADING = re.compile(
     re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"\b(an?|the)\s+$", re.IGNORECASE)
-_ON_ITS_OWN = re.compile(  # what cannot have belonged to a name before it
+_NOT_OF_A_NAME = re.compile(  # words and marks that cannot have belonged to a name before them
     r"\s*(?:$|[.,;:!?)\]|]|(?:\w{2,}ing|is|are|was|were|has|have|in|on|at|with|by|from|who|that)\b)", re.IGNORECASE
 )
 _AND = re.compile(r"\s*and\s+", re.IGNORECASE)
 _AN = re.compile(r"(?!uni|use|usu|eu|one\b|once\b)[aeiou]|hour|honest|heir", re.IGNORECASE)
-_END_OF_NOTHING = re.compile(r"\s*[.;:!?]+(?=\s*(?:,|$))")
+_STRAY_END = re.compile(r"\s*[.;:!?]+(?=\s*(?:,|$))")
 
 
 def prompt_from(
@@ -59,9 +59,9 @@ def prompt_from(
 ) -> str:
     """The caption without its trigger, between the tags of ``prefix`` and ``suffix``; never empty.
 
-    ``replace`` puts the class tokens in the trigger's place. Where nothing is left of the caption, or there was
-    nothing, the class tokens stand for it. Class tokens that hold a trigger themselves are not put in, only
-    fallen back on. Made again from its own result it is the same. Raises JobError for triggers that can never be found.
+    ``replace`` puts the class tokens in the trigger's place. The class tokens also replace a caption that is empty, or
+    of which nothing is left. Class tokens that contain a trigger are used for that only. The result is not changed by
+    another call. Raises JobError for triggers that can never be found.
     """
     guard = _guard(tuple(trigger))
     clean = "" if guard.find(class_tokens) else class_tokens
@@ -73,12 +73,12 @@ def prompt_from(
 
 
 def _without(guard: Guard, text: str, instead: str) -> str:
-    """The text with its triggers replaced or taken out, and tidy; empty when nothing is left."""
+    """The text with its triggers replaced or removed, and tidy; empty when nothing is left."""
     before, replaced = "", 0
-    while text != before:  # a tag that goes may leave brackets that match, or two words together
+    while text != before:  # a removed tag may leave brackets that match, or two words together
         before, text = text, _tidy(text)
         while offence := guard.find(text):
-            text = _tidy(_cut(text, offence, instead if replaced < _REPLACED else ""))
+            text = _tidy(_cut(text, offence, instead if replaced < _MAX_REPLACED else ""))
             replaced += 1
         text = ", ".join(_once(_tags(text)))
     return text
@@ -92,12 +92,12 @@ def _guard(trigger: tuple[str, ...]) -> Guard:
 def _tidy(text: str) -> str:
     text, before = " ".join(text.split()), ""
     while text != before and _depths(text):
-        text, before = _HOLLOW.sub("", text), text
+        text, before = _EMPTY.sub("", text), text
     return " ".join(text.split())
 
 
 def _tags(text: str) -> Iterator[str]:
-    """What commas part, outside brackets; where brackets do not match they are letters like others."""
+    """The tags of a text: split at commas outside brackets; brackets that do not match are ordinary characters."""
     depths = _depths(text)
     start = 0
     for comma in _COMMA.finditer(text):
@@ -108,7 +108,7 @@ def _tags(text: str) -> Iterator[str]:
 
 
 def _depths(text: str) -> list[int]:
-    """How many brackets each letter is in; empty where they do not match."""
+    """The number of brackets around each character; empty where brackets do not match."""
     depths, depth, at = list[int](), 0, 0
     for bracket in _BRACKET.finditer(text):
         depths += [depth] * (bracket.start() - at)
@@ -129,10 +129,10 @@ def _once(tags: Iterable[str]) -> list[str]:
 
 
 def _cut(text: str, offence: Offence, instead: str) -> str:
-    """The text with one trigger replaced or taken out."""
+    """The text with one trigger replaced or removed."""
     start, end, whole = _extent(text, offence)
     left, right = text[:start], text[end:]
-    kept = "".join(_LEFT_OVER.findall(text[start:end])) if not whole else ""  # what weighs its neighbours too
+    kept = "".join(_LEFT_OVER.findall(text[start:end])) if not whole else ""  # weights that hold for neighbours, too
     if whole or not instead:
         left, right, kept = _unwrapped(left, right, kept)
         return _joined(*_closed(left, right, kept), kept)
@@ -142,7 +142,7 @@ def _cut(text: str, offence: Offence, instead: str) -> str:
 
 
 def _extent(text: str, offence: Offence) -> tuple[int, int, bool]:
-    """From where to where a trigger is to go, and whether with what loads it."""
+    """Start and end of what a trigger takes up; True where that is a whole ``<lora:...>`` or ``embedding:...``."""
     for loader in _LOADER.finditer(text):
         if loader.start() < offence.end and offence.start < loader.end():
             return min(loader.start(), offence.start), max(loader.end(), offence.end), True
@@ -152,7 +152,7 @@ def _extent(text: str, offence: Offence) -> tuple[int, int, bool]:
 
 
 def _unwrapped(left: str, right: str, kept: str) -> tuple[str, str, str]:
-    """Both sides of a trigger that goes, without the brackets and weights that held nothing else."""
+    """Both sides of a removed trigger, without the brackets and weights that held nothing else."""
     while opened := _OPENED.search(left):
         behind = kept or right
         if not (closed := _CLOSED.match(behind)):
@@ -163,7 +163,7 @@ def _unwrapped(left: str, right: str, kept: str) -> tuple[str, str, str]:
 
 
 def _closed(left: str, right: str, kept: str) -> tuple[str, str]:
-    """Both sides of a trigger that goes, without the words that only led to it."""
+    """Both sides of a removed trigger, without the words that only led to it."""
     if possessive := _POSSESSIVE.match(right):
         right = right[possessive.end() :]
     if right[:1] in ("_", "-"):
@@ -174,10 +174,10 @@ def _closed(left: str, right: str, kept: str) -> tuple[str, str]:
         return left, right
     if both := _AND.match(right):
         return _ARTICLE.sub("", left), right[both.end() :]
-    if _ON_ITS_OWN.match(right):
+    if _NOT_OF_A_NAME.match(right):
         left = _LEADING.sub("", left)
     if not left.rpartition(",")[2].strip():
-        right = _END_OF_NOTHING.sub("", right, count=1) if _END_OF_NOTHING.match(right) else right
+        right = _STRAY_END.sub("", right, count=1) if _STRAY_END.match(right) else right
     return left, right
 
 
@@ -190,16 +190,16 @@ def _joined(left: str, right: str, kept: str = "") -> str:
 
 
 def _fitted(left: str, following: str) -> str:
-    """The left side with "a" or "an", where it ends with one, as what follows wants it."""
-    found, first = _ARTICLE.search(left), words(folded(following))[:1]
+    """The left side with the "a" or "an" that the following word needs, where it ends with one of them."""
+    found, first = _ARTICLE.search(left), tokens(folded(following))[:1]
     if not found or not first or not first[0][0].isalpha() or found[1].lower() == "the":
         return left
     return f"{left[: found.start()]}{found[1][0]}{'n' if _AN.match(first[0]) else ''}{left[found.end(1) :]}"
 
 
 def _adjoins(left: str, right: str, class_tokens: str) -> bool:
-    """Whether the class tokens stand beside the trigger already, in the same tag."""
-    wanted = words(folded(class_tokens))
-    before = words(folded(_COMMA.split(left)[-1]))
-    after = words(folded(_COMMA.split(right)[0]))
+    """True where the class tokens are already beside the trigger, in the same tag."""
+    wanted = tokens(folded(class_tokens))
+    before = tokens(folded(_COMMA.split(left)[-1]))
+    after = tokens(folded(_COMMA.split(right)[0]))
     return bool(wanted) and (before[-len(wanted) :] == wanted or after[: len(wanted)] == wanted)

@@ -1,23 +1,23 @@
-"""The guard: words that must not stand in a prompt, a caption or the class tokens.
+"""The guard: words that must not be in a prompt, a caption or the class tokens.
 
-What counts as the same, stated once:
+Rules for what counts as the same:
 
-- Case, Unicode forms (NFKC, case folded) and what stands between the words do not count: spaces,
+- Case, Unicode form (NFKC, case folded) and the characters between words do not matter: spaces,
   underscores, hyphens, brackets, slashes, prompt weights. ``(red bandana:1.2)``, ``((red)) bandana`` and
   ``red_bandana`` are all "red bandana".
-- A phrase stands where its words stand next to each other in its order. A comma, semicolon, colon,
-  question or exclamation mark, bar or the end of a sentence parts them: ``red, bandana`` is not the phrase.
-- Words written together are the phrase (``redbandana``), and a name of six letters and digits or more is
-  found written apart (``spyke plasma v1`` for ``spykeplasmav1``). Each begins and ends with whole words:
-  "cloak" is not in "cloakroom", nor "red" in "bred" or "reddish".
+- A phrase is found where its words are next to each other in its order. A comma, semicolon, colon,
+  question or exclamation mark, bar or the end of a sentence separates them: ``red, bandana`` is not the phrase.
+- A phrase is also found written as one word (``redbandana``), and a name of six letters and digits or more as
+  several (``spyke plasma v1`` for ``spykeplasmav1``). Each begins and ends with whole words: "cloak" is not in
+  "cloakroom", nor "red" in "bred" or "reddish".
 - The plural of a forbidden word of three letters or more is forbidden too: s; es after s, x, z, ch, sh, o;
-  ies for y. The singular of a forbidden plural is not: "glasses" leaves "glass" alone.
+  ies for y. The singular of a forbidden plural is not: "glasses" does not forbid "glass".
 - A near spelling of a word with six letters or more is forbidden: one letter more, less, other, or two
   exchanged (Damerau-Levenshtein distance 1). The first letter and all digits must agree: "bandanna" is
   "bandana", but "finger" is not "ginger", nor ``plasma_v2`` ``plasma_v1``.
-- Words in ``allow`` are forbidden only when they are spelled exactly so: the way out for a "banana" beside a
+- Words in ``allow`` are forbidden only where they are spelled exactly like an entry. This permits "banana" beside a
   forbidden "bandana".
-- Chinese and Japanese, which have no spaces, are matched letter by letter, anywhere.
+- Chinese and Japanese, which have no spaces, are matched character by character, anywhere.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from reggen.errors import JobError, Problem
-from reggen.prompts.spelling import folded, near, plurals, runs, words
+from reggen.prompts.spelling import folded, is_near, plurals, runs, tokens
 
-_NEAR = 6  # letters a word must have before a near spelling counts
-_APART = 6  # letters and digits a name must have before it is looked for written apart
-_KNOWN = 100_000  # innocent words remembered; their number is otherwise that of the words ever seen
-_TOGETHER = -1
+_MIN_NEAR = 6  # letters of a word whose near spellings are found
+_MIN_APART = 6  # letters and digits of a name that is found written as several words
+_MAX_KNOWN = 100_000  # words that are remembered
+_JOINED = -1
 
-_Role = tuple[int, int]  # what a word can be: which entry, and which of its words (_TOGETHER: all of them)
-_Apart = tuple[int, str, tuple[str, ...]]  # which entry, how it is written together, and with its plurals
+_Role = tuple[int, int]  # what a word can be: the number of an entry and of its word (_JOINED: all of them as one)
 
 
 @dataclass(frozen=True, slots=True)
 class Offence:
-    """A forbidden entry, as the job has it, and where it stands: ``found`` is ``text[start:end]``."""
+    """A forbidden entry as the job has it, and its place in a text: ``found`` is ``text[start:end]``."""
 
     forbidden: str
     found: str
@@ -53,44 +52,46 @@ class Offence:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """A forbidden entry: as the job has it, its words, the words joined to one, and this with its plurals."""
+
     written: str
     words: tuple[str, ...]
+    joined: str
+    joined_forms: tuple[str, ...]
 
-    @property
-    def together(self) -> str:
-        return "".join(self.words)
+    @classmethod
+    def of(cls, written: str) -> _Entry:
+        words = tuple(tokens(folded(written)))
+        joined = "".join(words)
+        return cls(written, words, joined, (joined, *plurals(joined)))
 
 
 class Guard:
-    """Finds forbidden words. Raises JobError for entries in which nothing can be found, under ``key``."""
+    """Finds forbidden words. Raises JobError, under ``key``, for entries that can never be found."""
 
     def __init__(self, forbid: Sequence[str], *, allow: Sequence[str] = (), key: str = "forbid") -> None:
         if problems := tuple(_problems(forbid, key)):
             raise JobError("the job", problems)
-        self._entries = [_Entry(entry, tuple(words(folded(entry)))) for entry in forbid]
-        self._allowed = {word for entry in allow for word in words(folded(entry))}
+        self._entries = [_Entry.of(entry) for entry in forbid]
+        self._allowed = {word for entry in allow for word in tokens(folded(entry))}
         self._exact: dict[str, set[_Role]] = {}
         self._near: dict[str, list[tuple[str, _Role]]] = {}  # by first letter
         for number, entry in enumerate(self._entries):
             self._learn(number, entry)
-        self._apart: list[_Apart] = [
-            (number, entry.together, (entry.together, *plurals(entry.together)))
-            for number, entry in enumerate(self._entries)
-            if len(entry.together) >= _APART
-        ]
-        self._innocent: set[str] = set()
-        self._guilty: dict[str, frozenset[_Role]] = {}
+        self._apart = {number: entry for number, entry in enumerate(self._entries) if len(entry.joined) >= _MIN_APART}
+        self._without_roles: set[str] = set()
+        self._with_roles: dict[str, frozenset[_Role]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
     def find(self, text: str) -> Offence | None:
-        """The first forbidden entry that stands in the text."""
+        """The first forbidden entry in the text."""
         return next(iter(self.find_all(text)), None)
 
     def find_all(self, text: str) -> tuple[Offence, ...]:
-        """Every forbidden entry that stands in the text, in the order of the text."""
-        if not any(self._matches(words(folded(text)))):  # the fast way to know, and nearly always the answer
+        """All forbidden entries in the text, in its order."""
+        if not any(self._matches(tokens(folded(text)))):  # the usual case; without places and much faster
             return ()
         found = {
             Offence(self._entries[number].written, text[begin:end], begin, end)
@@ -100,87 +101,91 @@ class Guard:
         }
         return tuple(sorted(found, key=lambda one: (one.start, -one.end, one.forbidden)))
 
-    def negative(self, text: str | None) -> str:
-        """A negative prompt with every entry added that is no tag of it yet, in the job's own spelling."""
+    def extend_negative(self, text: str | None) -> str:
+        """A negative prompt with every entry that is not a tag of it yet, spelled as in the job."""
         parts = [text.strip().rstrip(", ")] if text and text.strip(" ,\n") else []
-        standing = {"".join(words(folded(tag))) for tag in (text or "").split(",")}
+        present = {"".join(tokens(folded(tag))) for tag in (text or "").split(",")}
         for entry in self._entries:
-            if standing.isdisjoint((entry.together, *plurals(entry.together))):
+            if present.isdisjoint(entry.joined_forms):
                 parts.append(entry.written.strip())
-                standing.add(entry.together)
+                present.add(entry.joined)
         return ", ".join(parts)
 
     def _learn(self, number: int, entry: _Entry) -> None:
         spelled = list(enumerate(entry.words))
         if len(entry.words) > 1:
-            spelled.append((_TOGETHER, entry.together))
-        whole = min(map(len, entry.words)) > 1  # or one letter less would be the phrase without one of its words
+            spelled.append((_JOINED, entry.joined))
+        # with a word of one letter, a near spelling of the whole would be the phrase without that word
+        whole = min(map(len, entry.words)) > 1
         for place, word in spelled:
             for form in (word, *plurals(word)):
                 if form == word or form not in self._allowed:
                     self._exact.setdefault(form, set()).add((number, place))
-                if sum(letter.isalpha() for letter in word) >= _NEAR and (place != _TOGETHER or whole):
+                if sum(letter.isalpha() for letter in word) >= _MIN_NEAR and (place != _JOINED or whole):
                     self._near.setdefault(form[0], []).append((form, (number, place)))
 
-    def _matches(self, found: list[str]) -> Iterator[tuple[int, int, int]]:
-        """The entries in words that nothing parts: which, and from which word to which; none overlaps itself."""
-        together = "".join(found)
-        apart = [one for one in self._apart if one[1] in together]
-        if not apart and self._innocent.issuperset(found):
+    def _matches(self, words: list[str]) -> Iterator[tuple[int, int, int]]:
+        """Entries in a run of words: number, first word, word after the last; matches of one entry do not overlap."""
+        joined = "".join(words)
+        apart = [number for number, entry in self._apart.items() if entry.joined in joined]
+        if not apart and self._without_roles.issuperset(words):
             return
-        free = [0] * len(self._entries)
-        for start, word in enumerate(found):
+        free = [0] * len(self._entries)  # the first word after the last match of each entry
+        for start, word in enumerate(words):
             roles = self._roles(word)
-            if roles or apart:
-                for number, stop in sorted(self._starting(found, start, roles, apart), key=lambda one: -one[1]):
-                    if free[number] <= start:
-                        free[number] = stop
-                        yield number, start, stop
+            if not roles and not apart:
+                continue
+            for number, stop in sorted(self._starting(words, start, roles, apart), key=lambda one: -one[1]):
+                if free[number] <= start:
+                    free[number] = stop
+                    yield number, start, stop
 
     def _starting(
-        self, found: list[str], start: int, roles: frozenset[_Role], apart: list[_Apart]
+        self, words: list[str], start: int, roles: frozenset[_Role], apart: list[int]
     ) -> Iterator[tuple[int, int]]:
+        """Entries that begin at a word: number, and the word after the last."""
         for number, place in roles:
             length = len(self._entries[number].words)
-            if place == _TOGETHER:
+            if place == _JOINED:
                 yield number, start + 1
-            elif place == 0 and self._word_for_word(found[start : start + length], number):
+            elif place == 0 and self._is_entry(words[start : start + length], number):
                 yield number, start + length
-        for number, together, forms in apart:
-            if together.startswith(found[start]) and (stop := _written_apart(found, start, forms)):
+        for number in apart:
+            entry = self._entries[number]
+            if entry.joined.startswith(words[start]) and (stop := _end_apart(words, start, entry.joined_forms)):
                 yield number, stop
 
-    def _word_for_word(self, part: list[str], number: int) -> bool:
-        if len(part) < len(self._entries[number].words):
+    def _is_entry(self, words: list[str], number: int) -> bool:
+        if len(words) < len(self._entries[number].words):
             return False
-        return all((number, place) in self._roles(word) for place, word in enumerate(part))
+        return all((number, place) in self._roles(word) for place, word in enumerate(words))
 
     def _roles(self, word: str) -> frozenset[_Role]:
-        """What a word of a text can stand for. Remembered: texts of one job share their words."""
-        if word in self._innocent:
+        """The roles that a word of a text can have. Remembered, since texts of one job share their words."""
+        if word in self._without_roles:
             return frozenset()
-        if (known := self._guilty.get(word)) is not None:
+        if (known := self._with_roles.get(word)) is not None:
             return known
         roles = set(self._exact.get(word, ()))
         if word not in self._allowed:
-            roles |= {role for form, role in self._near.get(word[0], ()) if near(word, form)}
+            roles |= {role for form, role in self._near.get(word[0], ()) if is_near(word, form)}
         self._remember(word, frozenset(roles))
         return frozenset(roles)
 
     def _remember(self, word: str, roles: frozenset[_Role]) -> None:
-        if len(self._innocent) + len(self._guilty) >= _KNOWN:
-            self._innocent.clear()
-            self._guilty.clear()
+        if len(self._without_roles) + len(self._with_roles) >= _MAX_KNOWN:
+            self._without_roles.clear()
+            self._with_roles.clear()
         if roles:
-            self._guilty[word] = roles
+            self._with_roles[word] = roles
         else:
-            self._innocent.add(word)
+            self._without_roles.add(word)
 
 
-def _written_apart(found: list[str], start: int, forms: Sequence[str]) -> int:
-    """Where words that make up one of the forms end, or 0."""
+def _end_apart(words: list[str], start: int, forms: Sequence[str]) -> int:
+    """The word after those from ``start`` on that together make up one of the forms; 0 where none do."""
     longest, text = max(map(len, forms)), ""
-    for stop, word in enumerate(found[start:], start + 1):
+    for stop, word in enumerate(words[start:], start + 1):
         text += word
         if text in forms:
             return stop
@@ -192,8 +197,9 @@ def _written_apart(found: list[str], start: int, forms: Sequence[str]) -> int:
 def _problems(forbid: Sequence[str], key: str) -> Iterator[Problem]:
     for number, entry in enumerate(forbid):
         parts = [part for part in entry.split(",") if part.strip()]
-        if not words(folded(entry)):
-            yield Problem(f"{key}[{number}]", f"{entry!r} has neither a letter nor a digit", "leave it out")
+        if not tokens(folded(entry)):
+            yield Problem(f"{key}[{number}]", f"{entry!r} has neither letters nor digits", "leave it out")
         elif len(runs(entry)) > 1:
-            hint = ", ".join(repr(part.strip()) for part in parts) if len(parts) > 1 else "leave the mark out"
-            yield Problem(f"{key}[{number}]", f"{entry!r} is more than one phrase and is never found", hint)
+            split = ", ".join(repr(part.strip()) for part in parts)
+            hint = f"write them one by one: {split}" if len(parts) > 1 else "leave the punctuation out"
+            yield Problem(f"{key}[{number}]", f"{entry!r} is more than one phrase and can never be found", hint)

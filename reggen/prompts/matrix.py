@@ -1,10 +1,9 @@
 """Settings gone through beside the prompts: every combination of samplers, sizes and so on.
 
-Alone, a matrix uses each of its combinations once before any comes twice. Beside prompts, three things hold
-for each template: each of its entries comes once before any comes twice; each combination of the matrix comes
-once in as many of its slots as there are combinations; and each pair of both comes once before any pair
-comes twice. So six prompts and two samplers meet in all twelve ways within twelve slots. Prompts without
-choices count as one template together.
+Alone, a matrix uses each of its combinations once before any comes twice. Beside prompts, for each template: each of
+its entries comes once before any comes twice; each combination of the matrix comes once in as many of its indices as
+there are combinations; and each pair of both comes once before any pair comes twice. So six prompts and two samplers
+meet in all twelve pairs within twelve indices. Prompts without choices count as one template together.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ Setting = TypeVar("Setting")
 
 
 class Matrix(Generic[Setting]):
-    """Every combination of one value from each axis. Without axes it has just one, which is empty.
+    """Every combination of one value from each axis; without axes just one, the empty combination.
 
-    Raises JobError for an axis without values or with one that stands there twice, under ``key``.
+    Raises JobError, under ``key``, for an axis without values or with the same value twice.
     """
 
     def __init__(self, axes: Mapping[str, Sequence[Setting]], *, seed: int = 0, key: str = "matrix") -> None:
@@ -34,11 +33,11 @@ class Matrix(Generic[Setting]):
 
     @property
     def combinations(self) -> int:
-        """How many combinations there are."""
+        """The number of combinations."""
         return prod(map(len, self._axes.values()))
 
     def combination(self, number: int) -> dict[str, Setting]:
-        """One of them, by its number from 0; the first axis changes fastest."""
+        """One combination by its number, from 0; the first axis changes fastest."""
         chosen = {}
         for name, values in self._axes.items():
             number, digit = divmod(number, len(values))
@@ -46,14 +45,14 @@ class Matrix(Generic[Setting]):
         return chosen
 
     def at(self, index: int) -> dict[str, Setting]:
-        """The combination for a slot, where no prompts are gone through beside it."""
+        """The combination for an index where no prompts are gone through beside it."""
         times, within = divmod(index, self.combinations)
         return self.combination(shuffled(within, self.combinations, f"{self._seed}/matrix/{times}"))
 
-    def beside(self, variety: PromptGenerator, index: int) -> tuple[Prompt, dict[str, Setting]]:
-        """The prompt and the combination for a slot, so that all pairs come to be."""
-        prompt = variety.at(index, self.combinations)
-        return prompt, self.combination(prompt.other)
+    def with_prompt(self, generator: PromptGenerator, index: int) -> tuple[Prompt, dict[str, Setting]]:
+        """The prompt and the combination for an index, so that every pair is made."""
+        prompt = generator.at(index, self.combinations)
+        return prompt, self.combination(prompt.partner)
 
 
 def _faulty(values: Sequence[Setting]) -> bool:
@@ -68,4 +67,4 @@ def _problem(key: str, values: Sequence[Setting]) -> Problem:
     if not values:
         return Problem(key, "has no values", "leave the axis out")
     twice = next(value for place, value in enumerate(values) if value in values[:place])
-    return Problem(key, f"{twice!r} stands there twice", "name each value once")
+    return Problem(key, f"has {twice!r} twice", "name each value once")

@@ -1,4 +1,4 @@
-"""How words of prompts are compared: folded, cut into words, their plurals and near spellings."""
+"""Comparison of words in prompts: folding, words and runs of words, plurals, near spellings."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # scripts without spaces: every letter is a word
+_ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # scripts without spaces: every character is a word
 _WORD = rf"[{_ALONE}]|[^\W_{_ALONE}]+"
 _WEIGHT = r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*(?=[)\]>])"
-_BREAK = r"[,;:|!?\u3001\u3002]|\.(?=\s|$)"  # parts phrases; NFKC has made the wide forms of the others plain
+_BREAK = r"[,;:|!?\u3001\u3002]|\.(?=\s|$)"  # ends a phrase; NFKC has replaced the wide forms of the others
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 _WORDS, _WEIGHTS = re.compile(_WORD), re.compile(_WEIGHT)
-_TOKENS = re.compile(rf"(?P<weight>{_WEIGHT})|(?P<word>{_WORD})|(?P<break>{_BREAK})")
-_BETWEEN = {code: " " for code in range(128) if not chr(code).isalnum()}  # thrice as fast as the pattern
+_PIECES = re.compile(rf"(?P<weight>{_WEIGHT})|(?P<word>{_WORD})|(?P<break>{_BREAK})")
+_BETWEEN = {code: " " for code in range(128) if not chr(code).isalnum()}  # three times as fast as the pattern
 _ES = ("s", "x", "z", "ch", "sh", "o")
 
 
 class Word(NamedTuple):
-    """A folded word, and where it stands in the text it was taken from."""
+    """A folded word, and its place in the text as it was written: ``text[start:end]``."""
 
     text: str
     start: int
@@ -27,24 +27,24 @@ class Word(NamedTuple):
 
 
 def folded(text: str) -> str:
-    """The text as it is compared: NFKC, case folded, without what cannot be seen."""
+    """The text in the form in which it is compared: NFKC, case folded, without invisible characters."""
     if text.isascii():
         return text.lower()
     once = unicodedata.normalize("NFKC", text).casefold()
     return _INVISIBLE.sub("", unicodedata.normalize("NFKC", once))
 
 
-def words(text: str) -> list[str]:
-    """The words of a folded text, without prompt weights; whatever else stands between them is left out."""
+def tokens(text: str) -> list[str]:
+    """The words of a folded text, without prompt weights and whatever else is between them."""
     text = _WEIGHTS.sub(" ", text) if ":" in text else text
     return text.translate(_BETWEEN).split() if text.isascii() else _WORDS.findall(text)
 
 
 def runs(text: str) -> list[list[Word]]:
-    """The words of a text as it was written, in runs that nothing parts; no run is empty."""
+    """The words of a text as it was written, in runs that no comma or end of a sentence interrupts; none is empty."""
     plain, starts, ends = _traced(text)
     found: list[list[Word]] = [[]]
-    for match in _TOKENS.finditer(plain):
+    for match in _PIECES.finditer(plain):
         if match.lastgroup == "word":
             found[-1].append(Word(match.group(), starts[match.start()], ends[match.end() - 1]))
         elif match.lastgroup == "break":
@@ -53,7 +53,7 @@ def runs(text: str) -> list[list[Word]]:
 
 
 def _traced(text: str) -> tuple[str, range | list[int], range | list[int]]:
-    """The folded text, and for each of its letters where in the text it comes from."""
+    """The folded text, with the start and the end in the text of what each of its characters comes from."""
     if text.isascii():
         return text.lower(), range(len(text)), range(1, len(text) + 1)
     plain, starts, ends = [], [], []
@@ -66,7 +66,7 @@ def _traced(text: str) -> tuple[str, range | list[int], range | list[int]]:
 
 
 def _clusters(text: str) -> Iterator[tuple[int, int]]:
-    """Letters with the marks that NFKC may join to them."""
+    """Start and end of each character with the marks that NFKC may join to it."""
     start = 0
     for index in range(1, len(text)):
         if not (unicodedata.combining(text[index]) or "\u1160" <= text[index] <= "\u11ff"):
@@ -84,8 +84,8 @@ def plurals(word: str) -> tuple[str, ...]:
     return (word + "s", word + "es") if word.endswith(_ES) else (word + "s",)
 
 
-def near(one: str, other: str) -> bool:
-    """Whether two words are one edit apart or none, with the same first letter and the same digits."""
+def is_near(one: str, other: str) -> bool:
+    """True for words at most one edit apart, with the same first letter and the same digits."""
     if abs(len(one) - len(other)) > 1 or one[0] != other[0]:
         return False
     start, shorter = 0, min(len(one), len(other))

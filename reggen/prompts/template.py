@@ -9,9 +9,9 @@ r"""A prompt template: text with choices, in the syntax of sd-dynamic-prompts.
     __clothes/*__           a line of any file that matches
     \{ \} \| \$ \#          the letter itself; so is the first of \__ ; other backslashes stay
 
-A template is a number: its combinations are counted, not listed, and combination k is computed from k. There are
-bounds to both: wildcard files that name each other make numbers and texts that no memory holds.
-Two of three are three combinations, not six: the order in which tags are written is no other picture.
+The combinations of a template are counted, not listed, and combination k is computed from k. Count and length are
+bounded, since wildcard files that name each other make numbers and texts that do not fit into memory. Two of three
+are three combinations, not six: tags in another order do not make another picture.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from heapq import nlargest
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-MOST = 10**1_000
+MAX_ENTRIES = 10**1_000
 """Entries of a template."""
-LONGEST = 20_000
-"""Letters and choices of a prompt."""
-_TABLE = 128 << 20  # bytes, about, of the counts of some of very many
+MAX_EXTENT = 20_000
+"""Characters and choices of a prompt."""
+_TABLE_BYTES = 128 << 20  # of the counts of a selection, about
 
 
-class TooMuch(ValueError):
-    """A template that is out of bounds; the text says of what."""
+class TemplateTooLarge(ValueError):
+    """A template beyond a bound; the text says which."""
 
 
 class Value(NamedTuple):
-    """What was chosen at a place of a template, both as they are written there: ("{red|blue}", "red")."""
+    """A choice of a template and the option taken, both as they are written: ("{red|blue}", "red")."""
 
     place: str
     value: str
@@ -48,22 +48,22 @@ class Node(Protocol):
 
     @property
     def count(self) -> int:
-        """How many entries it has: its combinations, each as often as its weights say."""
+        """The number of entries: of combinations, each as often as its weights say."""
 
     @property
     def combinations(self) -> int:
-        """How many of its entries differ in what is chosen."""
+        """The number of entries that differ in the options taken."""
 
     @property
     def extent(self) -> int:
-        """Letters and choices of its longest text, at most."""
+        """An upper bound for the characters and choices of its texts."""
 
-    def write(self, entry: int, chosen: list[Value]) -> str:
-        """The text of one entry, from 0; what was chosen for it is added to ``chosen``."""
+    def render(self, entry: int, chosen: list[Value]) -> str:
+        """The text of one entry, from 0; the options taken for it are appended to ``chosen``."""
 
 
 def _product(counts: Iterable[int]) -> int:
-    """Raises TooMuch on the way, and not when the number has filled the memory."""
+    """The product; raises TemplateTooLarge as soon as it is out of bounds, before it fills the memory."""
     product = 1
     for count in counts:
         product = _counted(product * count)
@@ -71,14 +71,14 @@ def _product(counts: Iterable[int]) -> int:
 
 
 def _counted(count: int) -> int:
-    if count > MOST:
-        raise TooMuch("has more than 10^1000 combinations")
+    if count > MAX_ENTRIES:
+        raise TemplateTooLarge("has more than 10^1000 combinations")
     return count
 
 
 def _bounded(extent: int) -> int:
-    if extent > LONGEST:
-        raise TooMuch(f"makes prompts of more than {LONGEST:,} letters and choices")
+    if extent > MAX_EXTENT:
+        raise TemplateTooLarge(f"makes prompts of more than {MAX_EXTENT:,} characters and choices")
     return extent
 
 
@@ -95,16 +95,16 @@ class Text:
 
     @property
     def extent(self) -> int:
-        """Its length."""
+        """The length of the text."""
         return len(self.text)
 
-    def write(self, entry: int, chosen: list[Value]) -> str:  # noqa: ARG002
+    def render(self, entry: int, chosen: list[Value]) -> str:  # noqa: ARG002
         """The text itself."""
         return self.text
 
 
 class Series:
-    """Parts one after the other: every combination of theirs."""
+    """Parts one after the other, in every combination of theirs."""
 
     __slots__ = ("combinations", "count", "extent", "parts")
 
@@ -114,17 +114,17 @@ class Series:
         self.combinations = _product(part.combinations for part in parts)
         self.extent = _bounded(sum(part.extent for part in parts))
 
-    def write(self, entry: int, chosen: list[Value]) -> str:
-        """The entry is a number of mixed radix, with a digit for each part."""
+    def render(self, entry: int, chosen: list[Value]) -> str:
+        """The texts of the parts, joined; the entry is a mixed-radix number with a digit for each part."""
         texts = []
         for part in self.parts:
             entry, digit = divmod(entry, part.count)
-            texts.append(part.write(digit, chosen))
+            texts.append(part.render(digit, chosen))
         return "".join(texts)
 
 
 class Option(NamedTuple):
-    """One of several things to choose, as it is written, and how often it counts."""
+    """One option of a choice: its template, the text it is written as, and its weight."""
 
     node: Node
     label: str
@@ -132,17 +132,17 @@ class Option(NamedTuple):
 
     @property
     def entries(self) -> int:
-        """How many it has: all of its combinations, as often as its weight says."""
+        """The number of entries: all of its combinations, times its weight."""
         return self.node.count * self.weight
 
-    def write(self, place: str, entry: int, chosen: list[Value]) -> str:
+    def render(self, place: str, entry: int, chosen: list[Value]) -> str:
         """The text of one of its entries."""
         chosen.append(Value(place, self.label))
-        return self.node.write(entry % self.node.count, chosen)
+        return self.node.render(entry % self.node.count, chosen)
 
 
 class Choice:
-    """One of its options."""
+    """A choice of one of its options."""
 
     __slots__ = ("_ends", "combinations", "count", "extent", "options", "place")
 
@@ -153,15 +153,15 @@ class Choice:
         self.combinations = sum(option.node.combinations for option in options)
         self.extent = _bounded(1 + max(option.node.extent for option in options))
 
-    def write(self, entry: int, chosen: list[Value]) -> str:
-        """The entries of the first option come first."""
+    def render(self, entry: int, chosen: list[Value]) -> str:
+        """The text of the option that the entry falls into; the first option's entries come first."""
         number = bisect_right(self._ends, entry)
         before = self._ends[number - 1] if number else 0
-        return self.options[number].write(self.place, entry - before, chosen)
+        return self.options[number].render(self.place, entry - before, chosen)
 
 
-class Several:
-    """Some of its options, ``least`` to ``most``, each once at most, in the order they are written."""
+class Selection:
+    """A choice of ``least`` to ``most`` of its options, each at most once, in the order they are written."""
 
     __slots__ = ("_counts", "_glue", "_least", "_options", "_place", "combinations", "count", "extent")
 
@@ -175,8 +175,8 @@ class Several:
         longest = nlargest(most, (option.node.extent for option in options))
         self.extent = _bounded(sum(longest) + most * (1 + len(glue)))
 
-    def write(self, entry: int, chosen: list[Value]) -> str:
-        """The fewest first; then those with the first option before those without it."""
+    def render(self, entry: int, chosen: list[Value]) -> str:
+        """The joined texts of the options taken: few before many, with the first option before without it."""
         wanted = self._least
         while entry >= self._counts[0][wanted]:
             entry -= self._counts[0][wanted]
@@ -187,7 +187,7 @@ class Several:
                 break
             if entry < (with_it := option.entries * rest[wanted - 1]):
                 entry, digit = divmod(entry, option.entries)
-                texts.append(option.write(self._place, digit, chosen))
+                texts.append(option.render(self._place, digit, chosen))
                 wanted -= 1
             else:
                 entry -= with_it
@@ -196,17 +196,17 @@ class Several:
 
 @lru_cache(maxsize=8)
 def _subsets(counts: tuple[int, ...], most: int) -> list[list[int]]:
-    """For the options from each one on: how many entries the choices of 0, 1, ... ``most`` of them have."""
-    table, room = [[1] + [0] * most], _TABLE
+    """Numbers of entries of the selections of 0, 1, ... ``most`` options, for the options from each one on."""
+    table, room = [[1] + [0] * most], _TABLE_BYTES
     for count in reversed(counts):
         after = table[-1]
         table.append([1] + [after[wanted] + count * after[wanted - 1] for wanted in range(1, most + 1)])
         room -= (most + 1) * (36 + max(table[-1]).bit_length() // 8)
         if room < 0:
-            raise TooMuch(f"chooses up to {most} of {len(counts):,}, which are too many ways to be counted")
+            raise TemplateTooLarge(f"chooses up to {most} of {len(counts):,}, which are too many combinations to count")
     return table[::-1]
 
 
 def escape(text: str) -> str:
-    r"""The template that stands for just this text: a caption with braces in it, say."""
+    r"""The template for exactly this text, such as a caption with braces in it."""
     return re.sub(r"[{}|$#]|_(?=_)", lambda match: "\\" + match.group(), text)

@@ -124,7 +124,7 @@ def _none_twice(plan: Plan) -> bool:
     """
     source, prompts = plan.source, -(-len(plan) // plan.batch)
     first = min(prompts, source.combinations)
-    if first > CHECKED or not source.even:
+    if first > CHECKED or not source.is_even:
         return False
     specs = (source.at(number) for number in range(first))
     return len({(spec.positive, spec.size, spec.settings) for spec in specs}) == first

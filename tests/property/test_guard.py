@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reggen.prompts.guard import Guard
-from reggen.prompts.spelling import folded, near, runs, words
+from reggen.prompts.spelling import folded, is_near, runs, tokens
 
 letters = st.from_regex("[a-j][a-j0-3]{0,7}", fullmatch=True)
 phrases = st.lists(letters, min_size=1, max_size=4)
@@ -50,8 +50,8 @@ def test_what_was_seen_before_changes_nothing(forbid, texts):
 def test_the_negative_prompt_is_completed_once(forbid, negative):
     """Completing it a second time adds nothing, and what was there stays at its beginning."""
     guard = Guard([" ".join(phrase) for phrase in forbid])
-    once = guard.negative(negative)
-    assert guard.negative(once) == once
+    once = guard.extend_negative(negative)
+    assert guard.extend_negative(once) == once
     assert once.startswith((negative or "").strip().rstrip(", "))
 
 
@@ -70,12 +70,12 @@ def test_near_is_damerau_levenshtein_of_one_at_most(one, other):
 
     digits = ["".join(letter for letter in word if letter.isdigit()) for word in (one, other)]
     if distance(one, other) > 1 or one[0] != other[0] or digits[0] != digits[1]:
-        assert not near(one, other)
+        assert not is_near(one, other)
     elif not any(digits):
-        assert near(one, other)
+        assert is_near(one, other)
 
 
 @given(st.text(max_size=60))
 def test_both_ways_of_cutting_a_text_agree(text):
     """The fast look and the close one see the same words."""
-    assert bool(words(folded(text))) == bool(runs(text))
+    assert bool(tokens(folded(text))) == bool(runs(text))

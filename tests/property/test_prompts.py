@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reggen.errors import JobError
 from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
-from reggen.prompts.permute import Shares, met, shuffled
+from reggen.prompts.permute import Shares, partner, shuffled
 from reggen.prompts.template import escape
 
 seeds = st.integers(0, 2**53)
@@ -74,7 +74,7 @@ def test_weights_finer_than_the_period_are_rounded():
 @given(st.integers(1, 12), st.integers(1, 12))
 def test_all_pairs_meet_once(size, other):
     """And every `other` turns hold each of the others once."""
-    turns = [met(turn, size, other) for turn in range(size * other)]
+    turns = [partner(turn, size, other) for turn in range(size * other)]
     assert len({(turn % size, one) for turn, one in enumerate(turns)}) == size * other
     for start in range(0, size * other, other):
         assert len(set(turns[start : start + other])) == other
@@ -84,16 +84,16 @@ def test_all_pairs_meet_once(size, other):
 @given(templates, seeds, st.integers(1, 3))
 def test_every_entry_comes_once_in_every_round(template, seed, rounds):
     """Each combination as often as its weights say, in one round as in the next."""
-    variety = PromptGenerator([template], seed=seed)
-    size = variety.round
-    first = Counter((variety.prompt(index), variety.values(index)) for index in range(size))
+    generator = PromptGenerator([template], seed=seed)
+    size = generator.round_length
+    first = Counter((generator.prompt(index), generator.values(index)) for index in range(size))
     later = Counter(
-        (variety.prompt(index), variety.values(index)) for index in range(rounds * size, rounds * size + size)
+        (generator.prompt(index), generator.values(index)) for index in range(rounds * size, rounds * size + size)
     )
     assert first == later
     written = re.findall("[a-z]+", template)
     if len(set(written)) == len(written):  # otherwise what is chosen does not tell all combinations apart
-        assert len(first) == variety.combinations
+        assert len(first) == generator.combinations
 
 
 @given(templates, seeds, st.lists(st.integers(0, 10**12), max_size=10))
@@ -107,10 +107,10 @@ def test_a_prompt_comes_from_job_and_slot_alone(template, seed, asked):
 @given(st.integers(1, 7), st.integers(1, 4), st.integers(1, 3), seeds)
 def test_prompts_and_settings_are_covered_alone_and_together(prompts, samplers, sizes, seed):
     """Prompts in each of their rounds, settings in each of theirs, and all pairs in one great round."""
-    variety = PromptGenerator([joined([f"p{number}" for number in range(prompts)])], seed=seed)
+    generator = PromptGenerator([joined([f"p{number}" for number in range(prompts)])], seed=seed)
     matrix = Matrix({"sampler": range(samplers), "size": range(sizes)}, seed=seed)
     others, total = samplers * sizes, prompts * samplers * sizes
-    slots = [matrix.beside(variety, index) for index in range(2 * total)]
+    slots = [matrix.with_prompt(generator, index) for index in range(2 * total)]
     seen = [(prompt.text, tuple(chosen.values())) for prompt, chosen in slots]
     for start in range(0, 2 * total, prompts):
         assert len({text for text, _ in seen[start : start + prompts]}) == prompts
@@ -123,13 +123,13 @@ def test_prompts_and_settings_are_covered_alone_and_together(prompts, samplers, 
 @given(st.lists(st.sampled_from(["a", "{a|b}", "{2$$a|b|c} {d|e}"]), min_size=1, max_size=3), st.integers(1, 4))
 def test_every_template_meets_every_setting(templates, others):
     """Also when several templates of different sizes share the slots: pairs of one template come once each."""
-    variety = PromptGenerator(templates)
+    generator = PromptGenerator(templates)
     pairs: dict[int, list[tuple[str, int]]] = {}
     for index in range(len(templates) * 6 * others):
-        prompt = variety.at(index, others)
-        pairs.setdefault(prompt.template, []).append((prompt.text, prompt.other))
+        prompt = generator.at(index, others)
+        pairs.setdefault(prompt.template, []).append((prompt.text, prompt.partner))
     for number, met_ones in pairs.items():
-        size = PromptGenerator([templates[number]]).round * others
+        size = PromptGenerator([templates[number]]).round_length * others
         assert len(set(met_ones[:size])) == size
 
 
@@ -153,18 +153,18 @@ def test_an_escaped_text_is_its_own_template(text):
 def test_whatever_is_written_is_read_or_is_a_problem(text):
     """No template ends in a traceback."""
     with suppress(JobError):
-        variety = PromptGenerator([text], {"a": ("x",), "b": ("__a__", "y")})
-        prompts = {(variety.prompt(index), variety.values(index)) for index in range(variety.round)}
-        assert len(prompts) <= variety.combinations
+        generator = PromptGenerator([text], {"a": ("x",), "b": ("__a__", "y")})
+        prompts = {(generator.prompt(index), generator.values(index)) for index in range(generator.round_length)}
+        assert len(prompts) <= generator.combinations
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(templates, st.integers(1, 3)), min_size=1, max_size=2))
 def test_a_round_is_over_when_every_combination_has_come(templates):
     """And not a slot before."""
-    variety = PromptGenerator(templates)
-    within = {variety.prompt(index) for index in range(variety.round)}
-    assert {variety.prompt(index) for index in range(3 * variety.round)} == within
-    last = variety.at(variety.round - 1)
-    turns = sum(variety.at(index).template == last.template for index in range(variety.round))
-    assert turns == PromptGenerator([templates[last.template][0]]).round
+    generator = PromptGenerator(templates)
+    within = {generator.prompt(index) for index in range(generator.round_length)}
+    assert {generator.prompt(index) for index in range(3 * generator.round_length)} == within
+    last = generator.at(generator.round_length - 1)
+    turns = sum(generator.at(index).template == last.template for index in range(generator.round_length))
+    assert turns == PromptGenerator([templates[last.template][0]]).round_length

@@ -93,5 +93,5 @@ def test_class_tokens_with_the_trigger_in_them_are_only_fallen_back_on():
 
 def test_a_trigger_that_can_never_be_found_is_a_problem():
     """It would stay in every prompt, in silence."""
-    with pytest.raises(JobError, match=r"trigger\[0\]: '!' has neither a letter nor a digit"):
+    with pytest.raises(JobError, match=r"trigger\[0\]: '!' has neither letters nor digits"):
         prompt_from("a", ["!"], "dog", replace=True)

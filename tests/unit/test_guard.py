@@ -146,19 +146,22 @@ def test_without_entries_nothing_is_found():
 def test_the_negative_prompt_gets_what_it_lacks(negative, expected):
     """Nothing is repeated that is a tag of it already; a part of a longer tag is not yet there."""
     guard = Guard(["red bandana", "cloak", "red", "Cloak"])
-    assert guard.negative(negative) == expected
-    assert guard.negative(expected) == expected
+    assert guard.extend_negative(negative) == expected
+    assert guard.extend_negative(expected) == expected
 
 
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ("!?", "job.forbid[1]: '!?' has neither a letter nor a digit (leave it out)"),
+        ("!?", "job.forbid[1]: '!?' has neither letters nor digits (leave it out)"),
         (
             "red bandana, cloak",
-            "job.forbid[1]: 'red bandana, cloak' is more than one phrase and is never found ('red bandana', 'cloak')",
+            (
+                "job.forbid[1]: 'red bandana, cloak' is more than one phrase and can never be found "
+                "(write them one by one: 'red bandana', 'cloak')"
+            ),
         ),
-        ("a: b", "job.forbid[1]: 'a: b' is more than one phrase and is never found (leave the mark out)"),
+        ("a: b", "job.forbid[1]: 'a: b' is more than one phrase and can never be found (leave the punctuation out)"),
     ],
 )
 def test_an_entry_that_can_never_be_found_is_a_problem(entry, sentence):

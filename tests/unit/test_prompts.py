@@ -29,15 +29,15 @@ FILES = {
     "empty": (),
     "torn": ("fine", "{a|b"),
 }
-BRACE = r"write \{ for one that is meant)"
-DOLLAR = r"the choice itself, or \$ for a dollar that is meant)"
+BRACE = r"write \{ for a literal one)"
+DOLLAR = r"the choice itself, or \$ for a literal dollar)"
 ALL = "every combination gets its turn)"
 
 
 def a_round(template: str, slots: int = 0) -> list[str]:
     """The prompts of the first slots, by default as many as there are combinations."""
-    variety = PromptGenerator([template], FILES, seed=7)
-    return sorted(variety.prompt(index) for index in range(slots or variety.combinations))
+    generator = PromptGenerator([template], FILES, seed=7)
+    return sorted(generator.prompt(index) for index in range(slots or generator.combinations))
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_weights_hold_over_a_round(template, slots, counts):
     ("template", "sentence"),
     [
         ("{a|b", "character 1 of '{a|b' opens a brace that is never closed (" + BRACE),
-        ("a|b}", r"character 4 of 'a|b}' closes a brace that was never opened (write \} for one that is meant)"),
+        ("a|b}", r"character 4 of 'a|b}' closes a brace that was never opened (write \} for a literal one)"),
         ("x {}", "character 3 of 'x {}' has nothing to choose from (write {red|blue})"),
         ("{0::a}", "every option has the weight 0 (leave the weights out)"),
-        ("{3-1$$a|b|c}", "3-1$$ asks for 3 at least and 1 at most (1-3$$)"),
+        ("{3-1$$a|b|c}", "3-1$$ asks for at least 3 and at most 1 (write 1-3$$)"),
         ("__colours__", "there is no wildcard file colours.txt (did you mean __colour__?)"),
         ("__hats__", "there is no wildcard file hats.txt (did you mean __clothes/hats__?)"),
         ("__Colour__", "there is no wildcard file Colour.txt (did you mean __colour__?)"),
@@ -120,8 +120,8 @@ def test_weights_hold_over_a_round(template, slots, counts):
         ("__here__", "in there.txt: the wildcard __here__ names itself: here > there > here"),
         ("__empty__", "__empty__ has nothing to choose from (its file has no lines, or only comments)"),
         ("__torn__", "in torn.txt: character 1 of '{a|b' opens a brace that is never closed (" + BRACE),
-        ("${a=b}", "character 1 of '${a=b}' begins a variable, which reggen does not know (write " + DOLLAR),
-        ("{@a|b}", "character 1 of '{@a|b}' begins with a way of choosing (leave the ~, ! or @ out: " + ALL),
+        ("${a=b}", "character 1 of '${a=b}' begins a variable, which reggen does not support (write " + DOLLAR),
+        ("{@a|b}", "character 1 of '{@a|b}' begins with a sampling method (leave the ~, ! or @ out: " + ALL),
         ("__colour(x=1)__", None),
         ("%{a$$b}", None),
         ("{" * 60 + "a" + "}" * 60, None),
@@ -168,19 +168,19 @@ def chained(line: str, length: int, last: Sequence[str]) -> dict[str, tuple[str,
     [
         ("{a|b}" * 20_000, {}, "has more than 10^1000 combinations"),
         ("__w0__", chained("{0} {0}", 30, "ab"), "has more than 10^1000 combinations"),
-        ("__w0__", chained("{0} {0}", 30, "a"), "makes prompts of more than 20,000 letters and choices"),
-        ("__w0__", chained("{0}{0}", 30, ["2::"]), "makes prompts of more than 20,000 letters and choices"),
+        ("__w0__", chained("{0} {0}", 30, "a"), "makes prompts of more than 20,000 characters and choices"),
+        ("__w0__", chained("{0}{0}", 30, ["2::"]), "makes prompts of more than 20,000 characters and choices"),
         ("{100$$__tags__}", {"tags": [f"tag {n}" for n in range(60_000)]}, "chooses up to 100 of 60,000"),
         ("{" + "9" * 5_000 + "::a|b}", {}, "a weight has 5,000 digits"),
         ("{a|." + "9" * 5_000 + "::b}", {}, "a weight has 5,001 digits"),
         ("__w__", {"w": ["9" * 5_000 + "::a"]}, "in w.txt: a weight has 5,000 digits"),
         ("{" + "9" * 5_000 + "$$a|b}", {}, "a number before $$ has 5,000 digits"),
         ("{-" + "9" * 5_000 + "$$a|b}", {}, "a number before $$ has 5,000 digits"),
-        ("a" * 1_000_001, {}, "is 1,000,001 letters long"),
-        ("a" * 60_000, {}, "makes prompts of more than 20,000 letters and choices"),
-        ("{" + "1" * 60_000 + "|b}", {}, "makes prompts of more than 20,000 letters and choices"),
-        ("__a- " * 20_000, {}, "makes prompts of more than 20,000 letters and choices"),
-        (" " * 60_000, {}, "makes prompts of more than 20,000 letters and choices"),
+        ("a" * 1_000_001, {}, "has 1,000,001 characters"),
+        ("a" * 60_000, {}, "makes prompts of more than 20,000 characters and choices"),
+        ("{" + "1" * 60_000 + "|b}", {}, "makes prompts of more than 20,000 characters and choices"),
+        ("__a- " * 20_000, {}, "makes prompts of more than 20,000 characters and choices"),
+        (" " * 60_000, {}, "makes prompts of more than 20,000 characters and choices"),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 60 else "",
 )
@@ -223,8 +223,8 @@ def test_names_of_one_letter_are_names():
 
 def test_values_say_what_was_chosen_where():
     """As both are written, so that counts per value can be kept; what is nested follows what it is nested in."""
-    variety = PromptGenerator(["{__world__|x} {2$$a|b}"], {"world": ("__africa__",), "africa": ("Mali",)})
-    chosen = {variety.prompt(index): variety.values(index) for index in range(2)}
+    generator = PromptGenerator(["{__world__|x} {2$$a|b}"], {"world": ("__africa__",), "africa": ("Mali",)})
+    chosen = {generator.prompt(index): generator.values(index) for index in range(2)}
     assert chosen["Mali a, b"] == (
         Value("{__world__|x}", "__world__"),
         Value("__world__", "__africa__"),
@@ -236,22 +236,22 @@ def test_values_say_what_was_chosen_where():
 
 def test_three_to_one_over_a_hundred_slots_is_75_and_25():
     """Evenly mixed, not one after the other."""
-    variety = PromptGenerator([("a", 3), ("b", 1)])
-    prompts = [variety.prompt(index) for index in range(100)]
+    generator = PromptGenerator([("a", 3), ("b", 1)])
+    prompts = [generator.prompt(index) for index in range(100)]
     assert Counter(prompts) == {"a": 75, "b": 25}
     assert all("b" in prompts[start : start + 4] for start in range(0, 100, 4))
 
 
 def test_equal_prompts_take_turns():
     """As a list of prompts always did."""
-    variety = PromptGenerator(["a", "b", "c"])
-    assert [variety.prompt(index) for index in range(7)] == list("abcabca")
+    generator = PromptGenerator(["a", "b", "c"])
+    assert [generator.prompt(index) for index in range(7)] == list("abcabca")
 
 
 def test_the_order_is_pinned():
     """Law 8: these words must never change, or a resumed job would make other pictures than it began with."""
-    variety = PromptGenerator(["a {red|blue|green} {hat|coat}", ("{3::x|y}", 0.5)], seed=42)
-    assert [variety.prompt(index) for index in range(9)] == PINNED
+    generator = PromptGenerator(["a {red|blue|green} {hat|coat}", ("{3::x|y}", 0.5)], seed=42)
+    assert [generator.prompt(index) for index in range(9)] == PINNED
     settings = Matrix({"sampler": ("euler", "dpmpp_2m"), "cfg": (5, 7)}, seed=42)
     assert [tuple(settings.at(index).values()) for index in range(4)] == PINNED_SETTINGS
 
@@ -262,16 +262,16 @@ PINNED_SETTINGS = [("dpmpp_2m", 5), ("dpmpp_2m", 7), ("euler", 7), ("euler", 5)]
 
 def test_six_prompts_and_two_samplers_meet_in_all_twelve_ways():
     """They are not locked in step, although two divides six."""
-    variety, matrix = PromptGenerator(["{a|b|c|d|e|f}"]), Matrix({"sampler": ("euler", "dpmpp_2m")})
-    met = [matrix.beside(variety, index) for index in range(12)]
+    generator, matrix = PromptGenerator(["{a|b|c|d|e|f}"]), Matrix({"sampler": ("euler", "dpmpp_2m")})
+    met = [matrix.with_prompt(generator, index) for index in range(12)]
     assert len({(prompt.text, settings["sampler"]) for prompt, settings in met}) == 12
     assert len({prompt.text for prompt, _ in met[:6]}) == 6
 
 
 def test_a_list_of_prompts_beside_a_matrix_is_exact_in_both():
     """Two prompts, three sizes: every three slots have all sizes, every six all pairs."""
-    variety, matrix = PromptGenerator(["a", "b"]), Matrix({"size": ((512, 512), (512, 768), (768, 512))})
-    met = [matrix.beside(variety, index) for index in range(12)]
+    generator, matrix = PromptGenerator(["a", "b"]), Matrix({"size": ((512, 512), (512, 768), (768, 512))})
+    met = [matrix.with_prompt(generator, index) for index in range(12)]
     for start in range(0, 12, 3):
         assert len({settings["size"] for _, settings in met[start : start + 3]}) == 3
     for start in (0, 6):
@@ -291,7 +291,7 @@ def test_an_axis_that_is_none_is_a_problem():
         Matrix({"cfg": (), "steps": (20, 30, 20), "size": ((8, 8), (8, 16))})
     assert [str(problem) for problem in caught.value.problems] == [
         "matrix.cfg: has no values (leave the axis out)",
-        "matrix.steps: 20 stands there twice (name each value once)",
+        "matrix.steps: has 20 twice (name each value once)",
     ]
 
 
@@ -299,10 +299,10 @@ def test_ten_million_slots_cost_nothing_until_they_are_asked_for():
     """The last costs no more than the first, in a space of more combinations than could be listed."""
     files = {f"w{number}": tuple(f"{number} value {line}" for line in range(500)) for number in range(8)}
     start = time.process_time()
-    variety = PromptGenerator([", ".join(f"__{name}__" for name in files) + " {2-3$$__w0__}"], files)
-    assert variety.combinations > 10**20
+    generator = PromptGenerator([", ".join(f"__{name}__" for name in files) + " {2-3$$__w0__}"], files)
+    assert generator.combinations > 10**20
     for index in (0, 9_999_999, 10**15):
-        assert variety.prompt(index)
+        assert generator.prompt(index)
     assert time.process_time() - start < 1
 
 
