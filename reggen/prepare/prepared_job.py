@@ -21,7 +21,7 @@ from reggen.job.models import Captions, Checks, Guarding, ImageSize, Job, Limits
 from reggen.job.servers import Notify, Server
 from reggen.planning.plan import CHECKED, Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample, WorkflowDefaults
-from reggen.prepare import forbidden_words, trainer_warnings
+from reggen.prepare import forbidden_words, trainer_warnings, workflow_warnings
 from reggen.prepare.classes import JobClass, classes_of
 from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prepare.workflow_file import read_graph
@@ -45,8 +45,9 @@ class PreparedJob:
     ``batch`` is None while it is "auto" and no run has found it out; the plan has single images until then.
     ``recipe`` is a fingerprint of everything but the seed that decides what the images show. ``is_guarded``: the guard
     has read all texts that are sent, which it cannot where the workflow hides its prompt. ``arithmetic`` explains count
-    and sizes, ``warnings`` say what spoils the images for the trainer, in sentences. ``servers`` and what follows are
-    the job's own sections, the same in every class.
+    and sizes, ``warnings`` say what spoils the images for the trainer, ``prior`` what moves them away from the base
+    model's own idea of the class, in sentences. ``servers`` and what follows are the job's own
+    sections, the same in every class.
     """
 
     dataset: ClassDataset
@@ -61,6 +62,7 @@ class PreparedJob:
     training_set: TrainingSet | None
     arithmetic: tuple[str, ...]
     warnings: tuple[str, ...]
+    prior: tuple[str, ...]
     servers: tuple[Server, ...]
     limits: Limits
     checks: Checks
@@ -163,7 +165,12 @@ def _prepared(job: Job, part: JobClass, read: _Read) -> PreparedJob:
         is_guarded=is_guarded,
         training_set=read.training_set,
         arithmetic=(*part.arithmetic, *_buckets_made(plan, read.training_set)),
-        warnings=(*(() if is_guarded or not read.guard else (_UNREAD,)), *_warnings(job, part, source, read, template)),
+        warnings=(
+            *(() if is_guarded or not read.guard else (_UNREAD,)),
+            *_warnings(job, part, source, read, template),
+            *_workflow_warnings(job, template, negative),
+        ),
+        prior=tuple(workflow_warnings.prior_notes(template, plan, template.negative if negative is None else negative)),
         servers=job.servers,
         limits=job.limits,
         checks=job.checks,
@@ -248,6 +255,13 @@ def _warnings(job: Job, part: JobClass, source: PromptSource, read: _Read, templ
     yield from trainer_warnings.of_missing_trigger(source.settings, read.training_set)
     yield from trainer_warnings.of_workflow(template, job.training)
     yield from trainer_warnings.of_several_entries(read.training_set)
+
+
+def _workflow_warnings(job: Job, template: Template, negative: str | None) -> Iterator[str]:
+    yield from workflow_warnings.of_size(template, has_size=job.size != "workflow", is_checked=job.checks.size)
+    yield from workflow_warnings.of_batch(template)
+    yield from workflow_warnings.of_cfg(template)
+    yield from workflow_warnings.of_negative(template, negative)
 
 
 def _buckets_made(plan: Plan, training_set: TrainingSet | None) -> Iterator[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 from reggen.dataset.caption_files import CAPTIONS
 from reggen.job.dataset import Dataset
@@ -17,7 +16,6 @@ from reggen.prompts.spelling import folded, tokens
 from reggen.training.training_set import TrainingSet
 from reggen.workflow.template import Template
 
-_LORA = re.compile(r"lora(_name)?(_?\d+)?", re.IGNORECASE)
 _A_NAME, _NEARLY_ALL, _GUESSED = 3, 0.9, 5  # letters of a trigger; the share of captions it is in; how many are named
 _ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
 
@@ -82,25 +80,11 @@ def of_missing_trigger(settings: PromptSettings, training_set: TrainingSet | Non
 
 
 def of_workflow(template: Template, training: Training | None) -> Iterator[str]:
-    """Models that make other images than the base model would: a LoRA, or another checkpoint than the trained one."""
-    for node_id, node in template.graph.items():
-        if _loads_a_lora(node):
-            yield f"{template.label(node_id)} loads a LoRA: regularization images should be the base model's own"
+    """Another checkpoint than the trained one."""
     if training and training.base:
         for other in template.checkpoints:
             if _file_name(other) != _file_name(training.base):
                 yield f"{other!r} makes the images, and {training.base!r} is trained: they should be the same"
-
-
-def _loads_a_lora(node: Mapping[str, Any]) -> bool:
-    """Whether a node's class says so, or an input such as lora_name, lora_name_1 or lora_01 names a file."""
-    kind = str(node.get("class_type", "")).lower()
-    if "lora" in kind and ("load" in kind or "stack" in kind):
-        return True
-    return any(
-        _LORA.fullmatch(name) and isinstance(value, str) and PurePath(value).suffix
-        for name, value in node["inputs"].items()
-    )
 
 
 def _file_name(checkpoint: str) -> str:

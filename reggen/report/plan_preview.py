@@ -13,6 +13,7 @@ from reggen.job.servers import Server
 from reggen.planning.plan import CHECKED, Plan, Sample, choice_counts
 from reggen.prepare.prepared_job import PreparedJob
 from reggen.report.status import read_status
+from reggen.report.workflow_report import format_account, format_bindings
 from reggen.wording import plural
 from reggen.workflow.template import Template
 
@@ -41,6 +42,7 @@ def _lines(prepared: PreparedJob, job_file: str) -> Iterator[str]:
     if prepared.guard and prepared.is_guarded:
         yield "  guard        no forbidden word in the class tokens, the prompts or the captions"
     yield from (f"  WARNING      {warning}" for warning in prepared.warnings)
+    yield from (f"  prior        {note}" for note in prepared.prior)
     first = min(_FIRST, len(plan))
     yield f"  the first {first}:"
     yield from (_sample(plan[index], prepared.size) for index in range(first))
@@ -75,8 +77,8 @@ def _prompts(prepared: PreparedJob) -> Iterator[str]:
         yield f"  batch        {plan.batch} images per prompt"
     yield f"  workflow     {prepared.workflow.file if prepared.workflow else 'built in'}"
     if prepared.workflow:
-        yield from (f"    {name:<10} -> {_bound(template, name)}" for name in template.bindings)
-        yield f"    images     <- {template.label(template.output)}"
+        yield from (f"    {line}" for line in format_bindings(template))
+        yield from (f"    {line}" for line in format_account(template))
     negative = plan[0].negative
     yield f"  negative     {negative if negative is not None else 'as in the workflow'}"
 
@@ -134,10 +136,6 @@ def _sample(sample: Sample, size: ImageSize) -> str:
     positive = sample.positive if sample.positive is not None else "the workflow's own prompt"
     own = "  {} x {}".format(*sample.size) if sample.size and isinstance(size, str) else ""
     return f"    {sample.name}{own}  seed {sample.seed}  {positive}"
-
-
-def _bound(template: Template, name: str) -> str:
-    return ", ".join(f"{template.label(bound.node)}.{bound.input}" for bound in template.bindings[name])
 
 
 _SIZES = {

@@ -402,7 +402,7 @@ async def test_the_workflow_file_is_read_once(job: JobMaker, workflow: Workflows
         own = workflow("a boy")
         prepared = prepared_of(job(sim.url, workflow=own, prompts={"positive": None}, dataset={"count": 1}))
         (tmp_path / "own.json").unlink()
-        assert "images     <- SaveImage (node 9)" in format_plan(prepared, "test.toml")
+        assert "images       <- SaveImage (node 9)" in format_plan(prepared, "test.toml")
         summary = await fill_dataset(prepared, "test.toml", Observers())
     assert (summary.made, summary.exit_code) == (1, 0)
 
@@ -501,9 +501,9 @@ def test_a_lora_or_another_checkpoint_is_warned_of(matched: Matched, tmp_path: P
     sampler["inputs"]["model"] = ["99", 0]
     (tmp_path / "lora.json").write_text(json.dumps(graph), encoding="utf-8")
     made = matched(workflow={"file": str(tmp_path / "lora.json")}, training={"base": "other.safetensors"})
-    warnings = " / ".join(prepared_of(made).warnings)
-    assert "loads a LoRA" in warnings
-    assert "'other.safetensors' is trained" in warnings
+    prepared = prepared_of(made)
+    assert "loads a LoRA" in " / ".join(prepared.prior)
+    assert "'other.safetensors' is trained" in " / ".join(prepared.warnings)
 
 
 @pytest.mark.parametrize(
@@ -521,15 +521,59 @@ def test_a_node_that_loads_loras_is_known_by_its_class_or_its_inputs(
 ) -> None:
     """Loaders of other authors have other names."""
     nodes = {"4": {"class_type": kind, "inputs": {"ckpt_name": "AnythingXL_inkBase.safetensors", **inputs}}}
-    (warning,) = prepared_of(job(workflow=workflow(**nodes))).warnings
-    assert warning.startswith(f"{kind} (node 4) loads a LoRA")
+    note = prepared_of(job(workflow=workflow(**nodes))).prior[0]
+    assert note.startswith(f"{kind} (node 4) loads a LoRA")
 
 
 def test_an_input_that_names_no_lora_is_none(job: JobMaker, workflow: Workflows) -> None:
     """Loaders with room for one say None."""
     inputs = {"ckpt_name": "AnythingXL_inkBase.safetensors", "lora_name": "None", "lora_strength": 1.0}
     loader = {"class_type": "easy fullLoader", "inputs": inputs}
-    assert prepared_of(job(workflow=workflow(**{"4": loader}))).warnings == ()
+    assert "LoRA" not in " ".join(prepared_of(job(workflow=workflow(**{"4": loader}))).prior)
+
+
+def test_what_a_workflow_does_beside_the_job_is_planned(job: JobMaker, workflow: Workflows) -> None:
+    """An upscaler, a repeated batch, a zeroed negative: each has a line in the plan, before the first post."""
+    nodes = {
+        "7": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}},
+        "8": {"class_type": "VAEDecode", "inputs": {"samples": ["70", 0], "vae": ["4", 2]}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["60", 0], "filename_prefix": "x"}},
+        "60": {"class_type": "ImageScaleBy", "inputs": {"image": ["8", 0], "scale_by": 2.0}},
+        "70": {"class_type": "RepeatLatentBatch", "inputs": {"samples": ["3", 0], "amount": 3}},
+    }
+    prepared = prepared_of(job(workflow=workflow(**nodes), prompts={"negative": "blurry"}))
+    warnings = " / ".join(prepared.warnings)
+    assert "ImageScaleBy (node 60) changes the size 2 times after the sampler, so the size check refuses" in warnings
+    assert "RepeatLatentBatch (node 70) multiplies the batch 3 times" in warnings
+    assert "the negative prompt has no effect: the workflow zeroes" in warnings
+    assert "quality ('blurry')" in " / ".join(prepared.prior)
+    plan = format_plan(prepared, "test.toml")
+    for line in (
+        "upscaled by  ImageScaleBy (node 60), 2 times",
+        "batch times  RepeatLatentBatch",
+        "no negative  zeroed",
+    ):
+        assert line in plan
+    unchecked = prepared_of(job(workflow=workflow(**nodes), checks={"size": False}))
+    assert "so images are not the size asked for" in " / ".join(unchecked.warnings)
+
+
+def test_cfg_on_a_distilled_model_is_warned_of(job: JobMaker, workflow: Workflows) -> None:
+    """A workflow whose own cfg is 1 burns at more; a negative prompt does nothing at 1."""
+    sampler = built_in()["3"]
+    nodes = {"3": {**sampler, "inputs": {**sampler["inputs"], "cfg": 1.0}}}
+    high = prepared_of(job(workflow=workflow(**nodes), sampling={"cfg": 3.5}))
+    assert "sampling.cfg is 3.5 and the workflow's own is 1" in " / ".join(high.warnings)
+    low = prepared_of(job(workflow=workflow(**nodes), prompts={"negative": "a hat"}))
+    assert "the negative prompt has no effect at cfg 1" in " / ".join(low.warnings)
+
+
+def test_one_prompt_for_a_large_set_is_a_note(job: JobMaker) -> None:
+    """Its images differ by their seeds only, which the plan says."""
+    one = job(dataset={"count": 60}, prompts={"positive": "a cat"})
+    assert "one prompt makes all 60 images" in " / ".join(prepared_of(one).prior)
+    varied = job(dataset={"count": 60}, prompts={"positive": "{a|b} cat"})
+    assert "one prompt" not in " / ".join(prepared_of(varied).prior)
 
 
 @pytest.mark.parametrize("base", ["models/sd/AnythingXL_inkBase.safetensors", r"C:\sd\AnythingXL_inkBase.safetensors"])
