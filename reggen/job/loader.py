@@ -13,22 +13,35 @@ from reggen.job.models import Job
 from reggen.job.validation import cut, validated
 from reggen.wording import nearest
 
+Overrides = Mapping[str, Mapping[str, Any] | list[Any]]
+
 _LARGEST = 4 * MIB  # a longer list of prompts belongs into a wildcard file
 
 
-def load(path: str | PurePath, overrides: Mapping[str, Mapping[str, Any] | list[Any]] | None = None) -> Job:
+def load(path: str | PurePath, overrides: Overrides | None = None) -> Job:
     """Read and validate a job file.
 
-    ``overrides`` are the command line's: tables merged over the file's, lists in place of the file's.
-    Raises JobError with every problem found.
+    ``overrides`` are tables merged over the file's, lists in place of the file's. Raises JobError with every problem
+    found.
     """
-    document = _read(Path(path))
-    for section, values in (overrides or {}).items():
-        if isinstance(values, Mapping) and isinstance(document.get(section, {}), dict):
-            document[section] = {**document.get(section, {}), **values}
-        else:
-            document[section] = values
-    return validated(document, str(path))
+    overrides = overrides or {}
+    dataset = overrides.get("dataset")
+    root = dataset.get("root") if isinstance(dataset, Mapping) else None
+    words = (str(path), *(() if root is None else ("--output", str(root))))
+    return parse(_read(Path(path)), overrides, source=str(path)).read_from(str(path), words)
+
+
+def parse(document: Mapping[str, Any], overrides: Overrides | None = None, *, source: str = "the job") -> Job:
+    """Validate a job given as the tables of its file. Raises JobError, as `load` does, about ``source``."""
+    return validated(_merged(document, overrides or {}), source)
+
+
+def _merged(document: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    merged = dict(document)
+    for section, values in overrides.items():
+        below = merged.get(section, {})
+        merged[section] = {**below, **values} if isinstance(values, Mapping) and isinstance(below, dict) else values
+    return merged
 
 
 def schema() -> dict[str, Any]:

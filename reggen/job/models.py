@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import Field, PrivateAttr, Tag, field_validator, model_validator
 
 from reggen.geometry import DEFAULT_SIZE, Size
 from reggen.job.cross_checks import cross_check
@@ -296,6 +296,24 @@ class Job(Section):
     classes: tuple[ClassBlock, ...] = Field((), alias="class")
     limits: Limits = Limits()
     notify: Notify = Notify()
+    _source: str = PrivateAttr("the job")
+    _command_words: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def source(self) -> str:
+        """The job file's path as it was given, for messages; "the job" for one that came from no file."""
+        return self._source
+
+    @property
+    def command_words(self) -> tuple[str, ...]:
+        """The words that name this job on a command line; none for a job that came from no file."""
+        return self._command_words
+
+    def read_from(self, source: str, command_words: tuple[str, ...]) -> Self:
+        """The same job, with its origin."""
+        job = self.model_copy()
+        job._source, job._command_words = source, command_words
+        return job
 
     @model_validator(mode="before")
     @classmethod
