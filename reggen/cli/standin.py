@@ -1,4 +1,4 @@
-"""The ComfyUI stand-in: served by itself (sim), or in place of a job's servers. Only this room imports reggen.sim."""
+"""The ComfyUI stand-in as a server of its own: sim."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import asyncio
 import errno
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from reggen.cli.process_limits import allow_many_files
 from reggen.errors import JobError, Problem
 
-if TYPE_CHECKING:
-    from reggen.job.servers import Server
-
-
 _PORTS = 65_536
-_MOST = 8  # stand-ins of a rehearsal
 
 
 def stand_in(
@@ -87,17 +80,3 @@ def _why(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     return getattr(error, "strerror", None) or str(error)
-
-
-async def stand_ins_for(
-    servers: Sequence[Server], checkpoints: tuple[str, ...], stack: AsyncExitStack
-) -> tuple[Server, ...]:
-    """The first servers, each replaced by a stand-in with these checkpoints that serves until the stack closes."""
-    from reggen import sim
-
-    found = []
-    for server in servers[:_MOST]:
-        settings = sim.Settings(seconds=0.05, checkpoints=checkpoints, lenient=True)
-        served = await stack.enter_async_context(sim.serve(settings))
-        found.append(server.model_copy(update={"url": served.url, "headers": {}, "launch": None, "certificate": None}))
-    return tuple(found)

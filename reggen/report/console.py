@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from logging import Logger
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -20,63 +19,49 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reggen.progress import Progress, RunEvent, Scanning, ServerView
-from reggen.report.lines import format_duration, format_event, format_scanning
+from reggen.progress import Progress, RunEvent, ServerView
+from reggen.report.lines import format_duration, format_scanning
+from reggen.report.narrator import Narrator, clock
 
-_SCAN_LINES = 10.0  # seconds between lines about a scan
-_FIRST_MINUTES = 120.0  # seconds until a line says when the run will end
 _MOST_NOTES = 3
 _MOST_SERVERS = 16
 _LONG = 10.0  # seconds after which the display says how long a prompt has been running
 
 
 class Display:
-    """Shows every event and writes it to the log.
+    """Shows the events of one class, notes, and its closing summary.
 
     Events are applied to ``progress`` before they reach `tell`. ``later`` is the number of images missing from the
-    classes that follow this one.
+    classes that follow this one. ``log`` gets the sentence that nobody watches any more.
     """
 
-    def __init__(self, console: Console, title: str, log: Logger | None, later: int = 0) -> None:
-        self._console, self._title, self._log = console, title, log
-        self.progress, self._later = Progress(), later
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        progress: Progress,
+        later: int = 0,
+        log: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        self._console, self._title, self._progress, self._later, self._log = console, title, progress, later, log
+        self._narrator = Narrator(progress, later)
         self._notes: list[str] = []
         self._live = console.is_terminal
-        self._has_estimated, self._next_scan_line = False, 0.0
+        self._is_over = False
 
     def tell(self, event: RunEvent) -> None:
-        """Show one event of the run."""
-        if isinstance(event, Scanning):
-            self._tell_scan(event)
-        elif text := format_event(event, self.progress):
-            self._say(text)
-        if not self._has_estimated and event.at - self.progress.began > _FIRST_MINUTES:
-            self._estimate_end(event.at)
-
-    def _tell_scan(self, event: Scanning) -> None:
-        """Say it now and then; the live display shows it all the time."""
-        if event.at >= self._next_scan_line and self.progress.scanning:
-            self._next_scan_line = event.at + _SCAN_LINES
-            self._say(format_scanning(event))
-
-    def _estimate_end(self, at: float) -> None:
-        """Say once, when the rate is known, when the images will be ready."""
-        eta = self.progress.eta(at, self._later)
-        if eta is not None:
-            self._has_estimated = True
-            subject = "all classes" if self._later else "the images"
-            self._say(f"at this rate {subject} will be ready at {_clock(eta)}, in {format_duration(eta)}")
+        """Show one event of the run; the live display does so by itself."""
+        if not self._live:
+            for text in self._narrator.lines(event):
+                self._print(f"{time.strftime('%H:%M:%S')} {text}")
 
     def note(self, text: str) -> None:
         """Show a sentence for people that is not an event."""
         self._notes.append(text)
         del self._notes[:-_MOST_NOTES]
-        self._say(text)
-
-    def _say(self, text: str) -> None:
-        if self._log:
-            self._log.info(text)
-        if not self._live:
+        if self._is_over:
+            self._print(text)
+        elif not self._live:
             self._print(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _print(self, text: str) -> None:
@@ -86,18 +71,15 @@ class Display:
             self.detach()
 
     def close(self, text: str) -> None:
-        """Print the closing summary, and write it to the log."""
-        if self._log:
-            for line in text.splitlines():
-                self._log.info(line)
+        """Print the closing summary; the live display is off the terminal by then."""
+        self._is_over = True
         self._print(text)
 
     def detach(self) -> None:
         """Stop printing since the terminal is gone; the run continues and its log too."""
-        if self._log:
-            self._log.info("the terminal was closed; the run continues")
         self._live = True  # no lines either
         sys.stdout = self._console.file = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
+        self._log("the terminal was closed; the run continues")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -110,7 +92,7 @@ class Display:
 
     def render(self, now: Callable[[], float] = time.monotonic) -> RenderableType:
         """The display at this moment."""
-        state, at = self.progress, now()
+        state, at = self._progress, now()
         parts: list[RenderableType] = [self._head(at), self._bar()]
         if state.servers:
             parts.append(_servers(state.servers, at))
@@ -127,7 +109,7 @@ class Display:
         return Group(*parts)
 
     def _head(self, at: float) -> Text:
-        state = self.progress
+        state = self._progress
         head = Text(self._title, style="bold")
         if state.total:
             head.append(f"   {state.done:,} of {state.total:,}", style="not bold")
@@ -143,24 +125,18 @@ class Display:
         return head
 
     def _append_pace(self, head: Text, at: float) -> None:
-        state = self.progress
+        state = self._progress
         if rate := state.rate(at):
             pace = f"{1 / rate:.2f} s per image" if rate < 2 else f"{rate:.1f} images/s"
             head.append(f"   {pace}", style="not bold")
         if (eta := state.eta(at)) is not None:
-            head.append(f"   {format_duration(eta)} left, ready at {_clock(eta)}", style="cyan")
+            head.append(f"   {format_duration(eta)} left, ready at {clock(eta)}", style="cyan")
         if self._later and (eta := state.eta(at, self._later)) is not None:
-            head.append(f"   all classes at {_clock(eta)}", style="cyan")
+            head.append(f"   all classes at {clock(eta)}", style="cyan")
 
     def _bar(self) -> RenderableType:
-        bar = ProgressBar(total=max(1, self.progress.total), completed=self.progress.done, width=None)
+        bar = ProgressBar(total=max(1, self._progress.total), completed=self._progress.done, width=None)
         return Padding(bar, 0)  # a bar on its own does not end its line
-
-
-def _clock(seconds: float) -> str:
-    """The time of day in so many seconds, with the weekday unless it is today."""
-    then = time.localtime(time.time() + seconds)
-    return time.strftime("%H:%M" if then.tm_yday == time.localtime().tm_yday else "%a %H:%M", then)
 
 
 def _servers(servers: dict[str, ServerView], at: float) -> Table:

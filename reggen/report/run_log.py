@@ -23,7 +23,7 @@ class _BackgroundHandler(logging.Handler):
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__()
         self._handler = handler
-        self._records: SimpleQueue[logging.LogRecord | threading.Event] = SimpleQueue()
+        self._records: SimpleQueue[logging.LogRecord | threading.Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -34,8 +34,7 @@ class _BackgroundHandler(logging.Handler):
             self._thread.start()
 
     def _write(self) -> None:
-        while True:
-            entry = self._records.get()
+        while entry := self._records.get():
             if isinstance(entry, threading.Event):
                 entry.set()
             else:
@@ -43,21 +42,35 @@ class _BackgroundHandler(logging.Handler):
 
     def flush(self) -> None:
         """Wait until everything is written, for at most two seconds. Python calls it at its exit too."""
-        if self._thread:
+        if self._thread and self._thread.is_alive():
             self._records.put(written := threading.Event())
             written.wait(_FLUSH_LIMIT)
 
     def close(self) -> None:
-        """Flush and close the file."""
-        self.flush()
+        """Write the rest, end the thread and close the file; waits for at most two seconds."""
+        if self._thread:
+            self._records.put(None)
+            self._thread.join(_FLUSH_LIMIT)
         self._handler.close()
         super().close()
 
 
-def open_log(file: Path) -> logging.Logger:
-    """A logger for one run. The file is bounded in size, and its failures never disturb the run."""
-    logger = logging.Logger("reggen.run")  # noqa: LOG001 - one for each run; it must not join the root's handlers
-    handler = _QuietFileHandler(file, maxBytes=_MOST_BYTES, backupCount=1, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logger.addHandler(_BackgroundHandler(handler))
-    return logger
+class RunLog:
+    """The log file of one class. It is bounded in size, and its failures never disturb the run."""
+
+    def __init__(self, file: Path) -> None:
+        # a logger of its own for each run, which does not join the root's handlers
+        self._logger = logging.Logger("reggen.run")  # noqa: LOG001
+        handler = _QuietFileHandler(file, maxBytes=_MOST_BYTES, backupCount=1, encoding="utf-8", delay=True)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        self._handler = _BackgroundHandler(handler)
+        self._logger.addHandler(self._handler)
+
+    def write(self, text: str) -> None:
+        """Append a text, with the time before each of its lines."""
+        for line in text.splitlines():
+            self._logger.info(line)
+
+    def close(self) -> None:
+        """Write the rest and close the file. Blocking, for at most two seconds."""
+        self._handler.close()

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from reggen.engine.control import Observers
-from reggen.progress import ImageSaved, RunEvent, RunStarted, Scanning, ServersAwaited
+from reggen.progress import ImageSaved, Progress, RunEvent, RunStarted, Scanning, ServersAwaited
 from reggen.report.console import Display
 
 BEGAN = RunStarted(0.0, 10, 0, ("a", "b"))
@@ -19,8 +19,8 @@ class Screen:
     def __init__(self, width: int = 120, later: int = 0) -> None:
         self._out, self._width = io.StringIO(), width
         console = Console(file=self._out, width=width, force_terminal=False)
-        self._display = Display(console, "a: girl", None, later)
-        self._observers = Observers(self._display.tell, progress=self._display.progress)
+        self._display = Display(console, "a: girl", progress := Progress(), later)
+        self._observers = Observers(self._display.tell, progress=progress)
 
     def tell(self, *events: RunEvent) -> None:
         for event in events:

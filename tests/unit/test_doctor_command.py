@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from reggen.api.commands import run_again
 from reggen.cli import app
-from reggen.cli.review import _command
 from reggen.dataset.ledger import Ledger
 from reggen.errors import JobError
 from reggen.job.loader import load
@@ -100,7 +100,7 @@ def test_what_fix_took_out_is_reported_to_programs_and_of_plain_folders(root: Pa
     state = root / "reg" / ".reggen" / "1_girl"
     with Ledger.open(state) as ledger:
         ledger.facts.put({"rehearsal": True})
-    assert f"{again(root / 'job.toml')} --rehearse" in run(a_job(root), "--fix").stdout
+    assert f"{again(a_job(root))} --rehearse" in run(root / "job.toml", "--fix").stdout
 
 
 def test_before_the_first_run_the_doctor_says_so(root: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_forbidden_word_that_is_none_is_reported_with_where_it_stands(root: Pa
 
 def again(job: Path) -> str:
     """The command that runs a job, for this system's shell."""
-    return _command("run", str(job), None)
+    return run_again(load(job), rehearsal=False)
 
 
 def ask(*arguments: object) -> dict[str, Any]:

@@ -36,8 +36,9 @@ FLOORS = {
     "prepare": 5,
     "engine": 6,
     "report": 7,
-    "cli": 8,
-    "__main__": 9,
+    "api": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 # packages that work on values alone: no file, no clock, no chance, no thread
 PURE = {"errors", "geometry", "progress", "wording", "kohya", "prompts", "planning", "scheduler", "workflow"}
@@ -96,7 +97,7 @@ def test_imports_go_down_only(module: str) -> None:
     own = rooms.package(module)
     for imported in {rooms.package(name) for name in GRAPH[module]} - {own}:
         if own == "sim" or imported == "sim":
-            assert (module, imported) == ("cli.standin", "sim")
+            assert (module, imported) in {("api.rehearsal", "sim"), ("cli.standin", "sim")}
         else:
             assert FLOORS[imported] < FLOORS[own], f"{module} imports {imported}"
 

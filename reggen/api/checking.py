@@ -1,0 +1,78 @@
+"""The preflight of a job: can it run, here and now?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from reggen.api.from_sync import wait_for
+from reggen.api.readable import Readable
+from reggen.dataset.folder import Folder
+from reggen.engine.clients import connected
+from reggen.engine.preflight import ServerCheck, examine, unfit
+from reggen.engine.supervisor import in_the_way
+from reggen.engine.threads import Threads
+from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STORAGE
+from reggen.job.models import Job
+from reggen.job.servers import Server
+from reggen.prepare.prepared_job import PreparedJob, prepare
+from reggen.report.check_report import check_locally, format_check
+from reggen.report.notify import Notices
+
+
+@dataclass(frozen=True)
+class CheckReport(Readable):
+    """The findings of a preflight. ``servers`` has one finding for each server; ``exit_code`` is `reggen check`'s."""
+
+    servers: tuple[ServerCheck, ...]
+    exit_code: int
+    text: str
+
+    @property
+    def ready(self) -> bool:
+        """True when a run can begin."""
+        return self.exit_code == COMPLETE
+
+
+async def check(job: Job) -> CheckReport:
+    """Ask whether a job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing.
+
+    Raises JobError where the job itself is at fault, and StorageError.
+    """
+    threads = Threads(1, "reggen-check", job.dataset.root)
+    try:
+        classes = await threads.do(partial(_prepare, job))
+        first = classes[0]
+        async with connected(first.servers, first.limits, job.source) as clients:
+            servers = await examine(clients, first.template)
+            unstartable = await in_the_way(first.servers, Folder(first.dataset))
+        local = await threads.do(partial(check_locally, classes))
+    finally:
+        await threads.close()
+    text = format_check(first, job.source, local, servers, unstartable)
+    code = _servers_code(first.servers, servers, unstartable) or (COMPLETE if local.passed else STORAGE)
+    return CheckReport(tuple(servers), code, text)
+
+
+def check_sync(job: Job) -> CheckReport:
+    """Check a job; for callers that are not asynchronous, also in a notebook, whose event loop is running."""
+    return wait_for(partial(check, job), interrupt=lambda: None)
+
+
+def _prepare(job: Job) -> tuple[PreparedJob, ...]:
+    """Read what the job refers to. Blocking. Raises JobError."""
+    classes = prepare(job, job.source)
+    Notices(job.notify, job.source, os.environ)  # raises where its addresses cannot be used
+    return classes
+
+
+def _servers_code(servers: Sequence[Server], checked: Sequence[ServerCheck], unstartable: Collection[str]) -> int:
+    """The exit code where no server can be used, else 0; one that a run would start is as good as one that is ready."""
+    if unstartable and len(servers) == 1:  # a run would not even ask it
+        return NO_SERVER
+    started_here = {server.name for server in servers if server.launch} - set(unstartable)
+    if any(one.ready or (one.away and one.server in started_here) for one in checked):
+        return COMPLETE
+    return BAD_JOB if unfit(checked) else NO_SERVER
