@@ -30,7 +30,7 @@ from reggen.report.status import count_missing
 
 
 @dataclass(slots=True)
-class Execution:
+class JobExecution:
     """The work of one run. ``emit`` gets every event after it is folded into ``progress``, which is of one class."""
 
     source: str

@@ -14,7 +14,7 @@ from typing import Self
 
 from reggen.api.deadline import seconds_left
 from reggen.api.events import Event
-from reggen.api.execution import Execution
+from reggen.api.execution import JobExecution
 from reggen.api.from_sync import wait_for
 from reggen.api.summary import JobSummary
 from reggen.engine.control import RunControl, RunOptions
@@ -98,7 +98,7 @@ class JobRun:
         self._events: deque[Event] = deque(maxlen=_KEPT)
         self._arrived = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._execution: Execution | None = None
+        self._execution: JobExecution | None = None
         self._task: asyncio.Task[JobSummary] | None = None
         self._fault: Exception | None = None
         self._is_told = False
@@ -154,7 +154,7 @@ class JobRun:
             prepared = await threads.do(partial(_prepare, self._job, self._options))
         finally:
             await threads.close()
-        self._execution = Execution(
+        self._execution = JobExecution(
             self._job.source, prepared.classes, prepared.notices, self._options, self._control, self._emit
         )
         self._task = asyncio.create_task(self._execution.run(), name="reggen-run")
