@@ -207,6 +207,14 @@ async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
         checked = await asyncio.to_thread(reggen, "check", str(job_file), "--server", sim.url)
         assert checked.returncode == 0
         assert "ComfyUI 0.33.0: ready" in checked.stdout
+        answer, over = sim.answer, asyncio.Event()
+
+        async def later(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:
+            if ask.path == "/view" and len(images(job)) >= 2:
+                await over.wait()  # until `status` has answered the run goes on
+            return await answer(ask)
+
+        sim.answer = later  # type: ignore[method-assign]
         async with running("run", str(job_file), "--count", "20", "--server", sim.url) as process:
             await eventually(lambda: len(images(job)) >= 2, 30)
             beside = await asyncio.to_thread(reggen, "status", str(job_file), "--count", "20", "--json")
@@ -214,6 +222,7 @@ async def test_check_and_status_tell_the_truth(job_file: Path) -> None:
             assert state["done"] >= 2
             assert state["done"] + state["missing"] == 20
             assert f"process {process.pid}" in state["filled_by"]
+            over.set()
             assert await asyncio.wait_for(process.wait(), 60) == 0
         after = await asyncio.to_thread(reggen, "status", str(job_file), "--count", "20")
         assert "20 of 20 done, 0 missing" in after.stdout
