@@ -143,7 +143,7 @@ def test_a_rehearsal_never_touches_the_real_dataset(tmp_path: Path) -> None:
     made = tmp_path / "rehearsal" / "spyke"
     assert (made / "1_anime_character" / "reg_001.png").exists()
     log = (made / ".reggen" / "1_anime_character" / "run.log").read_text(encoding="utf-8")
-    assert "Complete: 1 of 1 images" in log, "the log does not say how it ended"
+    assert "Complete: 1 of 1 image in" in log, "the log does not say how it ended"
     assert not (tmp_path / "dataset").exists()
 
 
