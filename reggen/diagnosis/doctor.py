@@ -6,7 +6,7 @@ Works on any folder, made by reggen or not. Of an image only its name and a hash
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,16 +64,6 @@ def examine(
     return examination.report()
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """One image of a folder: its place in the listing, and what was found in it."""
-
-    path: Path
-    number: int
-    size: int
-    inspected: InspectedImage
-
-
 class _Examination:
     """The checks of one set, which gather findings and the moment at which kohya would stop."""
 
@@ -112,15 +102,15 @@ class _Examination:
             if ledger.damaged:
                 self._log.add("ledger-damaged", ledger.damaged, ledger.why)
             sizes: dict[str, Size] = {}
-            inspected = inspect_images(listing, shared, decode=not self._options.quick, sums=ledger.sums, known=known)
-            for number, (file, one) in enumerate(zip(listing.images, inspected, strict=True)):
-                image = _Image(folder / file.name, number, file.size, one)
-                self._check_file(image, reports, ledger.sums.get(image.path.name))
-                self._log.add_all(duplicates.observe(image.path, image.size, image.inspected))
+            images = inspect_images(listing, shared, decode=not self._options.quick, sums=ledger.sums, known=known)
+            for number, image in enumerate(images):
+                used = any(report.uses[number] for report in reports)
+                self._check_file(image, ledger.sums.get(image.path.name), used=used)
+                self._log.add_all(duplicates.observe(image))
                 for report in reports:
-                    self._check_use(image, report)
-                if listing.caches and image.inspected.info.kohya_size:
-                    sizes[image.path.stem] = image.inspected.info.kohya_size
+                    self._check_use(image, report, report.uses[number])
+                if listing.caches and image.info.kohya_size:
+                    sizes[image.path.stem] = image.info.kohya_size
                 done += 1
                 progress(done, total)
             self._log.add_all(folder_leftovers(listing, reports[0].subset, sizes, self._borrowed_captions))
@@ -152,22 +142,21 @@ class _Examination:
 
     # ---- one image
 
-    def _check_file(self, image: _Image, reports: Sequence[FolderReport], record: FileSum | None) -> None:
+    def _check_file(self, image: InspectedImage, record: FileSum | None, *, used: bool) -> None:
         """Check the bytes and the pixels of an image."""
-        info = image.inspected.info
+        info = image.info
         self._log.add_all(Observation(flaw, image.path, info.details) for flaw in info.flaws)
-        if any(report.uses[image.number] for report in reports):
+        if used:
             self._stops.update(_STOPS[flaw] for flaw in info.flaws if flaw in _STOPS)
         if record is None or info.flaws:  # a flaw is reported in its own words, and not as a change
             return
-        if image.inspected.changed:
+        if image.changed:
             self._log.add("image-changed", image.path)
         elif record.size != image.size:
             self._log.add("image-edited", image.path, f"{image.size:,} bytes, and it had {record.size:,}")
 
-    def _check_use(self, image: _Image, report: FolderReport) -> None:
+    def _check_use(self, image: InspectedImage, report: FolderReport, uses: int) -> None:
         """Check an image's caption and bucket as one entry uses it, and count it in the entry's report."""
-        uses = report.uses[image.number]
         caption = read_caption(image.path, report.subset.caption_rules)
         self._check_caption(caption, image.path)
         bucketing = self._entries[report.entry].bucketing
@@ -177,8 +166,8 @@ class _Examination:
             report.buckets[bucket] += 1
         self._on_image(ImageUse(image.path, report.entry, uses, caption, bucket))
 
-    def _bucket(self, image: _Image, bucketing: Bucketing, *, used: bool) -> Size | None:
-        size = image.inspected.info.kohya_size
+    def _bucket(self, image: InspectedImage, bucketing: Bucketing, *, used: bool) -> Size | None:
+        size = image.info.kohya_size
         if size is None:
             return None
         try:

@@ -40,11 +40,12 @@ class DuplicateFinder:
         """The sizes of the train images in bytes."""
         return self._exact.training_sizes
 
-    def observe(self, path: Path, size: int, image: InspectedImage) -> Iterator[Observation]:
-        """The observation that this image of so many bytes is like an earlier one, if it is; then remember it."""
+    def observe(self, image: InspectedImage) -> Iterator[Observation]:
+        """The observation that this image is like an earlier one, if it is; later ones are compared with it."""
+        path = image.path
         if ImageFlaw.BLACK in image.info.flaws:  # these are all alike, and reported as black
             return
-        if original := self._exact.original_of(image.digest, path, size):
+        if original := self._exact.original_of(path, image.digest, image.size):
             kind = "image-train-duplicate" if original in self._training else "image-duplicate"
             yield Observation(kind, path, f"it has the same bytes as {original}")
         elif self._near and (found := self._near.match_of(path, image.info.phash)):
@@ -67,7 +68,7 @@ class _ExactDuplicates:
     def training_sizes(self) -> tuple[int, ...]:
         return tuple(self._unread_by_size)
 
-    def original_of(self, digest: bytes | None, path: Path, size: int) -> Path | None:
+    def original_of(self, path: Path, digest: bytes | None, size: int) -> Path | None:
         """An earlier file with the same bytes, or None; ``digest`` is None for a file that is alone of its size."""
         if digest is None:
             return None

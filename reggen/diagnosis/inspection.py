@@ -24,11 +24,13 @@ _CHUNK = 8  # images that a thread inspects at a time
 
 
 class InspectedImage(NamedTuple):
-    """Facts about one image file. ``digest`` is that of its bytes, None where no other file is as long.
+    """Facts about one image file of so many bytes. ``digest`` is None where no other file is as long.
 
     ``changed``: its bytes are not those that were recorded when it was made.
     """
 
+    path: Path
+    size: int
     info: ImageInfo
     digest: bytes | None
     changed: bool = False
@@ -36,6 +38,7 @@ class InspectedImage(NamedTuple):
 
 class _Task(NamedTuple):
     path: Path
+    size: int
     hash_bytes: bool
     decode: bool
     recorded_sha256: bytes | None
@@ -96,12 +99,14 @@ def _in_order(pool: ThreadPoolExecutor, tasks: Iterator[_Task], ahead: int) -> I
 def _task(folder: Path, image: FileEntry, shared: frozenset[int], decode: bool, sums: Mapping[str, FileSum]) -> _Task:
     record = sums.get(image.name) if decode else None
     sha256 = record.sha256 if record and record.size == image.size else None
-    return _Task(folder / image.name, image.size in shared, decode, sha256)
+    return _Task(folder / image.name, image.size, image.size in shared, decode, sha256)
 
 
 def _inspect_chunk(chunk: list[_Task]) -> list[InspectedImage]:
     return [
         InspectedImage(
+            task.path,
+            task.size,
             read_pixels(task.path) if task.decode else read_header(task.path),
             content_digest(task.path) if task.hash_bytes else None,
             task.recorded_sha256 is not None and _differs(task.path, task.recorded_sha256),
