@@ -58,7 +58,6 @@ _MAY_BLOCK = {
     # and one that a cancelled stop has killed is gone within milliseconds, after which nobody would look for it
     "reggen/launch/launcher.py": {"_spawn", "too_big", "_end"},
     "reggen/launch/process.py": {"quoted"},  # the last few kB of a process that is no more, for the error that says so
-    "reggen/engine/takeover.py": {"wanted"},  # two indexed queries for each prompt that an earlier run left on a server
 }
 """Functions of ours that may block the event loop, each with its reason."""
 

@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -43,11 +43,15 @@ _TOGETHER = 32  # prompts that are taken out of the history at a time
 _DOUBTS = 4  # looks for a prompt whose post had no answer, of a server that is there, before nobody knows
 
 
+Recognize = Callable[[Sequence[OrphanedPrompt]], Awaitable[tuple[OrphanedPrompt, ...]]]
+"""Tells an earlier run's prompts from those of other people."""
+
+
 class ServerSession:
     """A conversation with one server.
 
     ``up`` says whether prompts can be posted now; ``on_change`` is called with the link whenever that may have
-    changed, and ``why`` then tells what is wrong, if anything is. ``ours`` tells prompts that an earlier run has
+    changed, and ``why`` then tells what is wrong, if anything is. ``ours`` recognizes prompts that an earlier run has
     left on the server from other people's; they are in ``left_behind`` when the link is up for the first time, and
     whoever wants one says `take_over` in ``on_change``. The others are taken out of the server's queue.
     """
@@ -58,7 +62,7 @@ class ServerSession:
         *,
         timings: Timings | None = None,
         on_change: Callable[[ServerSession], None] = lambda _session: None,
-        ours: Callable[[OrphanedPrompt], bool] | None = None,
+        ours: Recognize | None = None,
         keeps_history: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -367,10 +371,10 @@ class ServerSession:
         self.left_behind = ()
         await self._sweep()
 
-    async def _ask(self, ours: Callable[[OrphanedPrompt], bool]) -> tuple[OrphanedPrompt, ...]:
+    async def _ask(self, ours: Recognize) -> tuple[OrphanedPrompt, ...]:
         for pause in _ASKING:
             try:
-                return tuple(orphan for orphan in await self.client.orphans() if ours(orphan))
+                return await ours(await self.client.orphans())
             except ServerError:
                 await asyncio.sleep(pause)
         return ()  # it takes prompts all the same; at worst a few are paid for twice

@@ -72,7 +72,7 @@ class Composition:
             ledger, earlier = await dataset.thread.do(self._begin)
             reader = Threads(1, "reggen-reader", dataset.folder.state, limit=leaving)
             stack.push_async_callback(reader.close, ledger.close)
-            takeover = Takeover(prepared.plan, ledger, earlier, prepared.template)
+            takeover = Takeover(prepared.plan, ledger, reader, earlier, prepared.template)
             window = FAR if "checkpoint" in prepared.template.axes else NEAR
             requests = ReadAhead(missing_requests(ledger, prepared.plan), reader, window)
             writer = self._writer()
@@ -157,7 +157,7 @@ class Composition:
 
     def _sessions(self, takeover: Takeover | None) -> list[ServerSession]:
         keeps = {server.name: server.keep_history for server in self.prepared.servers}
-        ours, timings = takeover.ours if takeover else None, self.timings.session
+        ours, timings = takeover.recognize if takeover else None, self.timings.session
         return [
             ServerSession(client, timings=timings, ours=ours, keeps_history=keeps[client.name])
             for client in self.servers.clients

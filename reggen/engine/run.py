@@ -167,7 +167,7 @@ class Run:
         """Take over what an earlier run has left on a server and this one would ask for again."""
         names: list[str] = []
         for orphan in session.left_behind:
-            request = self._takeover.wanted(orphan)
+            request = self._takeover.request_for(orphan)
             if request is not None and self._fleet.adopt(session.name, request, orphan):
                 session.take_over(orphan)
                 names += [sample.name for sample in request.samples]
