@@ -127,7 +127,13 @@ class Composition:
         dataset = self.dataset
         captions = self.prepared.captions.extension
         return DatasetWriter(
-            dataset.folder, dataset.ledger, captions, dataset.thread, dataset.duplicates, moved=self._moved_aside
+            dataset.folder,
+            dataset.ledger,
+            captions,
+            dataset.thread,
+            dataset.duplicates,
+            moved=self._moved_aside,
+            together=self.timings.written_together,
         )
 
     def _moved_aside(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a job asks of its dataset: the facts that last, the room, the gate against duplicates."""
+"""Requirements of a job on its dataset: facts that last, room on the disk, the gate against duplicates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from reggen.job.models import Checks
 
 
 def lasting(dataset: Dataset, *, rehearsal: bool = False) -> dict[str, object]:
-    """What must stay the same for as long as a dataset lives."""
+    """The facts that must stay the same for as long as a dataset lives."""
     return {"prefix": dataset.prefix, "format": dataset.format, "rehearsal": rehearsal}
 
 
 def demand_room(folder: Folder, images: int, need: int) -> None:
-    """Raises StorageError when so many images, which need so many bytes, cannot fit."""
+    """Raise StorageError when so many images, which need about ``need`` bytes, surely cannot fit."""
     free = folder.free_bytes()
     if free < need / 2:
         what = f"{images:,} images need about {mib(need)} and {mib(free)} are free"
@@ -29,12 +29,12 @@ def demand_room(folder: Folder, images: int, need: int) -> None:
 def duplicates_of(
     checks: Checks, folder: Folder, training: Sequence[Path], stopped: Callable[[], bool]
 ) -> Duplicates | None:
-    """The gate against duplicates, where the job wants it; ``stopped`` ends what it reads in."""
+    """The gate against duplicates, if the job wants one; ``stopped`` cuts its loading short."""
     return Duplicates(folder, checks.likeness, training, stopped) if checks.duplicates else None
 
 
 def mib(size: int) -> str:
-    """A size in bytes as people say it."""
+    """A size in bytes, in the unit that people would use."""
     if size < 1 << 20:
         return f"{-(-size // 1000):,} kB"
     return f"{size / (1 << 20):,.0f} MiB" if size < 10 << 30 else f"{size / (1 << 30):,.1f} GiB"

@@ -29,6 +29,7 @@ class EngineTimings:
     scan_interval: float = 0.25  # between two reports of its progress
     leaving: float = LIMIT  # that leaving waits for a thread
     sized_at_start: int = 20_000  # images whose sizes are compared before the start: a tenth of a second
+    written_together: int = 64  # images whose names and rows are flushed at a time
 
     @classmethod
     def of(cls, limits: Limits) -> EngineTimings:

@@ -1,7 +1,8 @@
-"""Brings accepted pictures into the dataset, durably, and says so in the ledger; in one thread of its own.
+"""The dataset's writer: brings accepted images into the dataset, durably, and says so in the ledger.
 
-Pictures that come while others are being written wait and are written together: each has its bytes flushed, and
-the folder's names and the ledger's rows are flushed once for all. Nothing is told before both are on the disk.
+It works in one thread. Images that arrive while others are being written wait and are written together: the bytes of
+each are flushed, and the folder's names and the ledger's rows are flushed once for all. An image is reported as saved
+only when both are on the disk.
 """
 
 from __future__ import annotations
@@ -26,15 +27,14 @@ from reggen.errors import BadImage, StorageError
 from reggen.images.check import Inspection
 from reggen.planning.plan import Sample
 
-_TOGETHER = 64  # pictures at most: those that come later wait for them
 Answer = TypeVar("Answer")
 End = StorageError | BadImage | None
-"""How it ended for one picture: None where it is in the dataset."""
+"""The end of one image: None where it is in the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedImage:
-    """A picture that passed its checks: ``row`` is made when it is in the dataset."""
+    """An image that passed its checks. ``row`` makes its row, when it is in the dataset."""
 
     sample: Sample
     part: Part
@@ -46,10 +46,10 @@ _Kept = tuple[AcceptedImage, asyncio.Future[None]]
 
 
 class DatasetWriter:
-    """One run's. What `keep` begins is never cut in two, however the run ends; `close` waits for it.
+    """Writes the images of one run. What `keep` begins is completed however the run ends; `close` waits for it.
 
-    ``thread`` is the one that touches the dataset; it stays open. ``moved`` is told of each file of somebody else's
-    that lay in the place of an image or its caption, and was set aside.
+    ``thread`` is the one that touches the dataset; it stays open. ``moved`` receives the name of each file that lay in
+    the place of an image or its caption, and was set aside. ``together`` is how many images are written at a time.
     """
 
     def __init__(
@@ -61,19 +61,20 @@ class DatasetWriter:
         duplicates: Duplicates | None = None,
         *,
         moved: Callable[[str], None] = lambda _: None,
+        together: int = 64,
     ) -> None:
-        self._folder, self._ledger, self._moved = folder, ledger, moved
-        self._aside: deque[str] = deque()  # filled in the thread, told from the loop
+        self._folder, self._ledger, self._moved, self._together = folder, ledger, moved, together
+        self._set_aside: deque[str] = deque()  # filled in the thread, told from the loop
         self._captions, self._duplicates, self._thread = captions, duplicates, thread
         self._waiting: deque[_Kept] = deque()
         self._writing: asyncio.Future[list[End]] | None = None
-        if duplicates:  # while the server makes its first picture; what goes wrong is told when it is needed
+        if duplicates:  # while the server makes its first image; an error is raised when the hashes are needed
             self._thread.submit(duplicates.load)
 
     def keep(self, accepted: AcceptedImage) -> asyncio.Future[None]:
-        """Bring a picture into the dataset. The future is done when it is there; it raises StorageError, BadImage.
+        """Bring an image into the dataset. The future is done when it is there; it raises StorageError or BadImage.
 
-        Whoever awaits it and may be cancelled shields it: what was accepted is kept.
+        Shield the future where the waiting may be cancelled: an accepted image is kept.
         """
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((accepted, future))
@@ -82,11 +83,11 @@ class DatasetWriter:
         return future
 
     async def do(self, work: Callable[[], Answer]) -> Answer:
-        """Run something else in this thread: what writes to the ledger does."""
+        """Do other work that writes to the ledger, in the same thread."""
         return await self._thread.do(work)
 
     async def close(self) -> None:
-        """Wait for what is being written, and until it was told; within a limit, since a disk may not answer."""
+        """Wait until everything is written and reported; within a limit, since a disk may not answer."""
         if self._duplicates:
             self._duplicates.stop()
         with suppress(TimeoutError):
@@ -95,18 +96,19 @@ class DatasetWriter:
                     await asyncio.wait([self._writing])
         if self._writing:
             self._thread.lost = True
-            self._writing.cancel()  # nobody is told any more; the next run sees what is there
+            self._writing.cancel()  # it is not reported any more; the next run sees what is there
 
     def _begin(self) -> None:
-        group = [self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))]
-        pictures = [accepted for accepted, _ in group]
-        self._writing = asyncio.wrap_future(self._thread.submit(self._settle, pictures))
-        self._writing.add_done_callback(partial(self._end, group))
+        group = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
+        images = [accepted for accepted, _ in group]
+        self._writing = asyncio.wrap_future(self._thread.submit(self._write, images))
+        self._writing.add_done_callback(partial(self._report, group))
 
-    def _end(self, group: Sequence[_Kept], written: asyncio.Future[list[End]]) -> None:
+    def _report(self, group: Sequence[_Kept], written: asyncio.Future[list[End]]) -> None:
+        """Settle the futures of a group, and begin the next."""
         self._writing = None
-        while self._aside:
-            self._moved(self._aside.popleft())
+        while self._set_aside:
+            self._moved(self._set_aside.popleft())
         if written.cancelled():
             return
         fault = written.exception()
@@ -121,8 +123,8 @@ class DatasetWriter:
         if self._waiting:
             self._begin()
 
-    def _settle(self, group: Sequence[AcceptedImage]) -> list[End]:
-        """Blocking, never cut in two: bytes, captions and names, then the folder, then the rows say so."""
+    def _write(self, group: Sequence[AcceptedImage]) -> list[End]:
+        """Write images: bytes, captions and names, then the folder, then the rows. Blocking, and never cut in two."""
         ends: list[End] = [None] * len(group)
         placed: dict[int, Path] = {}
         for number, accepted in enumerate(group):
@@ -142,23 +144,24 @@ class DatasetWriter:
         return ends
 
     def _place(self, accepted: AcceptedImage) -> Path:
+        """Make one accepted file an image of the dataset, with its caption. Blocking; returns its path."""
         sample, part = accepted.sample, accepted.part
         if self._duplicates:
             self._duplicates.demand_new(sample.name, sample.index, part.path, accepted.finding.phashes)
         self._folder.sync(part)
         text, files = sample.caption or "", CaptionFiles(self._folder)
-        self._aside.extend(files.clear(sample.name, text, self._captions if text else ""))
+        self._set_aside.extend(files.clear(sample.name, text, self._captions if text else ""))
         if text:
             files.write(sample.name, text, self._captions)
         if (there := self._folder.file(sample.name)).exists():  # somebody put one there meanwhile; see `place`
-            self._aside.append(there.name)
+            self._set_aside.append(there.name)
         image = self._folder.place(part, sample.name)
-        if self._duplicates:  # the next one of the group may be a copy of it; a file that is gone again accuses nobody
+        if self._duplicates:  # the next image of the group may be a copy of it; a file that is gone again is ignored
             self._duplicates.add(sample.index, accepted.finding.phash)
         return image
 
 
 def _remove(path: Path) -> None:
-    """As far as a disk that has just failed lets it; what stays is found by the next run."""
+    """Remove a file as far as a disk that has just failed allows it; the next run finds what stays."""
     with suppress(OSError):
         path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from reggen.dataset.part import Part
 from reggen.dataset.reconcile import Reconciliation, changed_slots, missing_requests
 from reggen.dataset.rows import now_utc
 from reggen.engine.requirements import lasting
+from reggen.engine.timings import EngineTimings
 from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.images.check import inspect
 from reggen.job.models import Job
 from reggen.sim import Settings, serve
 from tests.chaos.disk import PromptLeft, Recorder, left_by
-from tests.conftest import JobMaker, filled
+from tests.conftest import RUN_PACE, JobMaker, filled
 from tests.invariants import assert_sound
 from tests.preparing import plan_of, prepared_of
 
@@ -31,12 +33,12 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fsync of
 IMAGES = 3
 
 
-async def recorded(job: Job) -> list[PromptLeft]:
+async def recorded(job: Job, timings: EngineTimings = RUN_PACE) -> list[PromptLeft]:
     """Fill a dataset while its disk is watched; everything that a cut may have left of it, each once."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(Folder(job.dataset), stack)
         recorder.watch(patch)
-        told = await filled(job)
+        told = await filled(job, timings=timings)
         assert told.summary.exit_code == 0
     found: dict[tuple[Any, ...], PromptLeft] = {}
     for left in (left for moment in recorder.moments for left in left_by(moment)):
@@ -93,14 +95,14 @@ def surviving(lefts: list[PromptLeft], job: JobMaker, tmp_path: Path, **dataset:
 
 @pytest.mark.parametrize("ending", ["png", "webp", "jpg"])
 async def test_a_power_cut_at_any_moment_leaves_whole_images_and_true_rows(
-    job: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+    job: JobMaker, tmp_path: Path, ending: str
 ) -> None:
     """After every effect, with every loss that the disk may take: no row is done about a file that is not whole, no
     half file has an image's name, and the next run makes what is missing, under the same seeds.
     """
-    monkeypatch.setattr("reggen.engine.writer._TOGETHER", 1)
+    one_by_one = replace(RUN_PACE, written_together=1)
     async with serve(Settings(seconds=0.0)) as sim:
-        lefts = await recorded(job(sim.url, dataset={"count": IMAGES, "format": ending}))
+        lefts = await recorded(job(sim.url, dataset={"count": IMAGES, "format": ending}), one_by_one)
     assert surviving(lefts, job, tmp_path, format=ending) == []
     done = {len(left.rows) for left in lefts}
     assert done == set(range(IMAGES + 1)), "there were cuts before the first row, and after each"
@@ -161,7 +163,7 @@ def _row_too_early(self: DatasetWriter, group: Sequence[AcceptedImage]) -> list[
             {"sync": _without_fsync, "place": _fsync_too_late},
             ".part to reg_001.png; reg_001.png is",
         ),
-        (DatasetWriter, {"_settle": _row_too_early}, "cut after the row of reg_00"),
+        (DatasetWriter, {"_write": _row_too_early}, "cut after the row of reg_00"),
     ],
     ids=["no fsync of the file", "no fsync of the folder", "fsync after the rename", "row before the rename"],
 )
