@@ -1,4 +1,4 @@
-"""The shell blocks of the documents are executed as they are written, against a stand-in where they need a server."""
+"""The shell and Python blocks of the documents are executed as they are written, with a stand-in for the server."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the blocks are for a POSIX shell")
 
 
-def blocks(document: str) -> list[str]:
-    """The shell blocks of a document."""
+def blocks(document: str, kind: str = "sh") -> list[str]:
+    """The blocks of one kind in a document."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    return [dedent(block) for block in re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)]
+    return [dedent(block) for block in re.findall(rf"^ *```{kind}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)]
 
 
 def with_line(document: str, text: str) -> str:
@@ -96,6 +96,15 @@ async def test_the_commands_of_the_readme_work_in_their_order(shell: Shell) -> N
     output = await shell.run(with_line("README.md", "python -m reggen check"))
     for text in ("ready", "the first 4:", "Complete: 4 of 4", "4 of 4 done", "All is well.", "is_reg = true"):
         assert text in output
+
+
+@pytest.mark.parametrize("program", blocks("README.md", "python"))
+async def test_the_python_blocks_of_the_readme_run(program: str, tmp_path: Path) -> None:
+    """As scripts, beside the example jobs; they rehearse, so they need no server."""
+    shell = Shell(tmp_path, NOWHERE)
+    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+    output = await shell.run("python program.py")
+    assert "Complete: 4 of 4 images" in output
 
 
 async def test_the_batch_script_runs_a_job(shell: Shell) -> None:
