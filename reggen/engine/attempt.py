@@ -228,14 +228,14 @@ class AttemptRunner:
     def _converted(self, part: Part, sample: Sample, finding: Inspection) -> Part:
         settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)
         size = finding.width, finding.height
-        text = formats.parameters_text(*self._template.words(sample), sample.seed, size, settings)
+        text = formats.parameters_text(*self._template.prompts_of(sample), sample.seed, size, settings)
         with storage_errors("converting", part.path):
             converted = formats.convert(part.path, self.folder.output_format, text)
             part.path.unlink()
         return Part.of(converted)
 
     def _row(self, sample: Sample, part: Part, finding: Inspection, origin: _Origin) -> Row:
-        positive, negative = self._template.words(sample)
+        positive, negative = self._template.prompts_of(sample)
         return Row(
             idx=sample.index,
             state="done",

@@ -160,7 +160,7 @@ def _is_closed_list(spec: Any) -> bool:
 def _value_problems(template: Template, node_id: str, inputs: dict[str, Any]) -> list[str]:
     """Values of a node that are not in the server's lists."""
     problems = []
-    for name, got in (*template.settled(node_id).items(), *template.variants(node_id)):
+    for name, got in (*template.fixed_inputs(node_id).items(), *template.variants(node_id)):
         spec = inputs.get(name)
         choices = choices_of(spec)
         if not _is_closed_list(spec) or isinstance(got, list) or str(got) in choices:

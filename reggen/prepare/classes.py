@@ -16,7 +16,7 @@ from reggen.training.training_set import TrainingSet
 
 @dataclass(frozen=True, slots=True)
 class JobClass:
-    """One class of a job; ``seed`` is that of its first image, ``arithmetic`` how its count came about, in words."""
+    """One class of a job; ``seed`` is that of its first image, ``arithmetic`` explains its count in sentences."""
 
     dataset: ClassDataset
     prompts: Prompts
@@ -49,7 +49,7 @@ def _prompts_of(prompts: Prompts, block: ClassBlock) -> Prompts:
 
 
 def _total(job: Job, training_set: TrainingSet | None) -> tuple[int, tuple[str, ...]]:
-    """How many images all classes have together, and the arithmetic in words where it was computed."""
+    """The number of images of all classes together, and the arithmetic in words where it was computed."""
     if job.dataset.count != "match":
         return job.dataset.count, ()
     assert training_set is not None, "the job's cross checks demand [training]"
@@ -69,7 +69,7 @@ def _total(job: Job, training_set: TrainingSet | None) -> tuple[int, tuple[str, 
 
 
 def _shared(total: int, shares: Sequence[Fraction]) -> list[int]:
-    """The total in whole parts, the largest remainders rounded up, so that nothing is lost."""
+    """The total split by shares into integers that add up to it; the largest remainders are rounded up."""
     exact = [total * share / sum(shares) for share in shares]
     counts = [int(part) for part in exact]
     for number in sorted(range(len(exact)), key=lambda one: counts[one] - exact[one])[: total - sum(counts)]:

@@ -11,16 +11,16 @@ from reggen.planning.prompt_source import TrainingExample
 from reggen.prompts.guard import Guard, Offence
 from reggen.workflow.template import Template
 
-_NAMED = 10  # offences that are named
+_MAX_NAMED = 10  # offences that are reported
 
 
 def in_plan(plan: Plan, guard: Guard) -> Iterator[Problem]:
-    """Forbidden words in the class tokens, the prompts and the captions; the first of each kind of text."""
+    """Forbidden words in the class tokens, the prompts and the captions: the first one in each text."""
     if not guard:
         return
     settings = plan.source.settings
     if offence := guard.find(settings.class_tokens):
-        yield Problem("dataset.class", f"{offence}; it is forbidden")
+        yield Problem("dataset.class", f"{offence} is forbidden")
     named, read, prompts, most = 0, set[str](), set[str | None](), _prompts_at_most(plan)
     for number in range(min(-(-len(plan) // plan.batch), CHECKED)):
         if len(prompts) >= most:
@@ -31,7 +31,7 @@ def in_plan(plan: Plan, guard: Guard) -> Iterator[Problem]:
             if not text or text in read:
                 continue
             read.add(text)
-            if (offence := guard.find(text)) and named < _NAMED:
+            if (offence := guard.find(text)) and named < _MAX_NAMED:
                 named += 1
                 example = spec.example if _is_of_a_caption(plan, kind) else None
                 yield _offending(f"the {kind} of {name}", text, offence, example, guard)
@@ -42,17 +42,17 @@ def in_workflow(template: Template, guard: Guard) -> Iterator[Problem]:
     for sent in template.sent:
         if offence := guard.find(sent.text):
             where = f"the workflow's {template.label(sent.binding.node)}.{sent.binding.input}"
-            yield Problem(where, f"{offence}; it is forbidden: {sent.text[:120]!r}")
+            yield Problem(where, f"{offence} is forbidden: {sent.text[:120]!r}")
 
 
 def _prompts_at_most(plan: Plan) -> float:
-    """How many prompts there are at most, where nothing else decides what an image's texts are."""
+    """An upper bound for the number of different prompts; infinite where captions differ as well."""
     generator = plan.source.generator
     return math.inf if generator is None or plan.source.settings.captions == "training" else generator.combinations
 
 
 def _is_of_a_caption(plan: Plan, kind: str) -> bool:
-    """Whether a kind of text is made of training captions."""
+    """True for a kind of text, "prompt" or "caption", that is made from training captions."""
     settings = plan.source.settings
     return bool(settings.prompts.source) or (kind == "caption" and settings.captions == "training")
 
@@ -62,5 +62,5 @@ def _offending(where: str, text: str, offence: Offence, example: TrainingExample
     hint = ""
     if example and offence.forbidden in {found.forbidden for found in guard.find_all(example.caption)}:
         where += f", from the caption of {example.name}"
-        hint = f"to have it taken out, put {offence.forbidden!r} into training.trigger"
-    return Problem(where, f"{offence}; it is forbidden: {text[:120]!r}", hint)
+        hint = f"to have it removed, add {offence.forbidden!r} to training.trigger"
+    return Problem(where, f"{offence} is forbidden: {text[:120]!r}", hint)

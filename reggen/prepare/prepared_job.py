@@ -1,7 +1,7 @@
 """A job and everything it refers to, read once before a run: training set, workflow, wildcards, classes. Blocking.
 
-`prepare` gives one `PreparedJob` for each class, and each room takes the part it needs from it. Forbidden words are
-looked for here, so that a run with one of them in a prompt does not start.
+`prepare` makes one `PreparedJob` for each class, and each room takes the part it needs from it. The guard reads the
+prompts here, so that no run starts with a forbidden word in one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BATCH = "batch"
 
 _BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
 _GUESSED_SIZE: Size = (1024, 1024)  # where the workflow or something else decides on the size
-_UNREAD = "the workflow's own prompt is not where reggen looks for it: the guard has not read it"
+_UNREAD = "the workflow's own prompt was not found, so the guard has not read it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +44,11 @@ class PreparedJob:
 
     ``batch`` is None while it is "auto" and no run has found it out; the plan has single images until then.
     ``recipe`` is a fingerprint of everything but the seed that decides what the images show. ``is_guarded``: the guard
-    has read all texts that are sent, which it cannot where the workflow hides its prompt. ``arithmetic`` explains count
-    and sizes, ``warnings`` say what spoils the images for the trainer, ``prior`` what moves them away from the base
-    model's own idea of the class, in sentences. ``servers`` and what follows are the job's own
-    sections, the same in every class.
+    has read all texts that are sent, which it cannot where the workflow hides its prompt.
+
+    In sentences: ``arithmetic`` explains count and sizes, ``warnings`` say what spoils the images for the trainer,
+    ``prior`` what moves them away from the base model's own idea of the class. ``servers`` and what follows are the
+    job's own sections, the same in every class.
     """
 
     dataset: ClassDataset
@@ -88,10 +89,20 @@ class PreparedJob:
         return replace(self, batch=batch, plan=self.plan.with_batch(batch))
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Everything that the classes of a job share."""
+
+    graph: Graph
+    wildcards: WildcardFolder | None
+    guard: Guard
+    training_set: TrainingSet | None
+
+
 def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
     """Read everything a job refers to; one prepared job for each class.
 
-    Raises JobError, in the name of ``job_file`` or of the file that is wrong, with what is wrong.
+    Raises JobError with all problems of one file: of ``job_file``, or of one that it names.
     """
     training_set = _training_set(job.training) if job.training else None
     try:
@@ -109,18 +120,8 @@ def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
         raise type(error)(job_file, error.problems) from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What was read for all classes of a job."""
-
-    graph: Graph
-    wildcards: WildcardFolder | None
-    guard: Guard
-    training_set: TrainingSet | None
-
-
 def guard_of(guarding: Guarding, trigger: Sequence[str]) -> Guard:
-    """The guard against a job's forbidden words and the trigger of the subject that its images are made for."""
+    """The guard against a job's forbidden words and the trigger of its subject."""
     return Guard(tuple(dict.fromkeys((*guarding.forbid, *trigger))), allow=guarding.allow, key="guard.forbid")
 
 
@@ -265,7 +266,7 @@ def _workflow_warnings(job: Job, template: Template, negative: str | None) -> It
 
 
 def _buckets_made(plan: Plan, training_set: TrainingSet | None) -> Iterator[str]:
-    """How often each bucket comes, in training and in the plan; where sizes are taken from the training set."""
+    """Sentences on how often each bucket comes, in training and in the plan, where sizes are matched."""
     if plan.source.settings.size != "training" or training_set is None:
         return
     theirs: Counter[Size] = Counter()

@@ -14,19 +14,21 @@ from reggen.job.models import Captions, Training
 from reggen.planning.prompt_source import PromptSettings
 from reggen.prompts.spelling import folded, tokens
 from reggen.training.training_set import TrainingSet
+from reggen.wording import listed
 from reggen.workflow.template import Template
 
-_A_NAME, _NEARLY_ALL, _GUESSED = 3, 0.9, 5  # letters of a trigger; the share of captions it is in; how many are named
+_MIN_LETTERS = 3  # of a guessed trigger
+_MIN_SHARE = 0.9  # of the captions that it is in
+_MAX_GUESSES = 5
 _ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
 
 
 def of_folder_name(dataset: Dataset) -> Iterator[str]:
-    """A folder's name where class tokens belong: kohya's repeats would stand in it twice."""
-    words = dataset.class_tokens
-    if match := re.match(r"(\d+)_.", words):
+    """Class tokens that look like a folder's name, with kohya's repeats before them."""
+    if match := re.match(r"(\d+)_.", dataset.class_tokens):
         yield (
-            f"the class tokens {words!r} begin with a number of their own, so the folder is {dataset.folder.name} "
-            f"and kohya takes them all for class tokens; if {match[1]} are the repeats, set dataset.repeats"
+            f"the class tokens {dataset.class_tokens!r} begin with a number, so the folder becomes "
+            f"{dataset.folder.name}; if {match[1]} is the number of repeats, set dataset.repeats"
         )
 
 
@@ -36,7 +38,7 @@ def of_unread_training_captions(training: Training | None, training_set: Trainin
         return  # a config says for each folder what is read
     reads = training.caption_extension
     files = dict.fromkeys(image.path.with_suffix(reads) for image in training_set.images)
-    yield from (f"{file} is no file, so no caption is read there" for file in files if _is_odd(file))
+    yield from (f"{file} is not a file, so no caption is read there" for file in files if _is_odd(file))
     paths = [image.path for image in training_set.images if not image.path.with_suffix(reads).exists()]
     for other in CAPTIONS:
         if other != reads and (count := sum(path.with_suffix(other).exists() for path in paths)):
@@ -59,28 +61,27 @@ def of_unread_captions(captions: Captions, training: Training | None) -> Iterato
     reads, written = training.caption_extension, captions.extension
     if reads != written:
         yield (
-            f"the captions are written as {written}, and kohya reads both sets as {reads}: these are not read, the "
-            f'class tokens stand in. Set captions.extension = "{reads}", or train with what `config --for kohya-toml` '
-            "prints"
+            f"captions are written as {written}, but kohya reads both sets as {reads}, so it uses the class tokens "
+            f'instead; set captions.extension = "{reads}", or train with what `config --for kohya-toml` prints'
         )
 
 
 def of_missing_trigger(settings: PromptSettings, training_set: TrainingSet | None) -> Iterator[str]:
-    """Training captions that are used unchanged, since no trigger is named; with a guess at it."""
+    """Training captions that are used unchanged because no trigger is named; with a guess at it."""
     used = settings.prompts.source or settings.captions == "training"
     if not used or training_set is None or settings.trigger:
         return
     captions = [tokens(folded(image.caption)) for image in training_set.images]
-    common = Counter(word for caption in captions for word in set(caption) if len(word) >= _A_NAME)
+    common = Counter(word for caption in captions for word in set(caption) if len(word) >= _MIN_LETTERS)
     expected = {*tokens(folded(settings.class_tokens)), *_ORDINARY}
-    often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _NEARLY_ALL * len(captions)]
-    likely = [repr(word) for word in often if word not in expected][:_GUESSED]
-    guess = f"; {', '.join(likely)} in nearly every one of them may be it" if likely else ""
-    yield f"training.trigger is not given, so the captions are used as they are{guess}"
+    often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _MIN_SHARE * len(captions)]
+    likely = [repr(word) for word in often if word not in expected][:_MAX_GUESSES]
+    guess = f"; it may be among {listed(likely)}, which nearly all of them have" if likely else ""
+    yield f"training.trigger is missing, so the captions are used unchanged{guess}"
 
 
 def of_workflow(template: Template, training: Training | None) -> Iterator[str]:
-    """Another checkpoint than the trained one."""
+    """Images made with another checkpoint than the trained one."""
     if training and training.base:
         for other in template.checkpoints:
             if _file_name(other) != _file_name(training.base):
@@ -97,6 +98,6 @@ def of_several_entries(training_set: TrainingSet | None) -> Iterator[str]:
     if training_set and len(training_set.bucketings) > 1:
         entries = ", ".join(f"{training_set.total_of(entry):,}" for entry in range(len(training_set.bucketings)))
         yield (
-            f"the config has several [[datasets]], of {entries} images with their repeats: kohya fills each up by "
-            "itself, with the first images of the reg folders that stand in it, and gives none to one without"
+            f"the config has several [[datasets]], of {entries} images with their repeats: kohya uses regularization "
+            "images for each by itself, the first ones of its reg folders, and none where it has no reg folder"
         )

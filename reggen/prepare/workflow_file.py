@@ -25,7 +25,7 @@ def read_graph(file: Path) -> Graph:
     except FileNotFoundError:
         raise _unusable(file, "there is no such file") from None
     except UnidentifiedImageError:
-        raise _unusable(file, "it is no PNG, whatever its ending says") from None
+        raise _unusable(file, "it is not a PNG, although its name ends with .png") from None
     except OSError as error:
         raise _unusable(file, f"it cannot be read: {error.strerror or error}") from None
     except RecursionError:
@@ -49,7 +49,7 @@ def _demand_nodes(file: Path, document: dict[str, Any]) -> None:
         if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
             raise _unusable(file, f"node {node_id} has no class_type", _EXPORT)
         if not isinstance(node.setdefault("inputs", {}), dict):  # ComfyUI's worker dies of a node without
-            raise _unusable(file, f"the inputs of node {node_id} are no table", _EXPORT)
+            raise _unusable(file, f"the inputs of node {node_id} are not a table", _EXPORT)
 
 
 def _png_prompt(file: Path) -> str:

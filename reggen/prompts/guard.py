@@ -46,8 +46,8 @@ class Offence:
     end: int
 
     def __str__(self) -> str:
-        as_what = "" if self.found == self.forbidden else f" for {self.forbidden!r}"
-        return f"{self.found!r} stands at character {self.start + 1}{as_what}"
+        entry = "" if self.found == self.forbidden else f" (for {self.forbidden!r})"
+        return f"{self.found!r} at character {self.start + 1}{entry}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,6 @@ def built_in() -> Graph:
 
 
 def title(node: Mapping[str, Any]) -> str:
-    """What the node is called in ComfyUI's page; empty when nothing was said."""
+    """The node's title in ComfyUI's page; empty where it has none."""
     meta = node.get("_meta")
     return str(meta.get("title", "")) if isinstance(meta, dict) else ""

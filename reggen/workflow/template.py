@@ -16,15 +16,16 @@ from reggen.workflow.graph import Graph
 from reggen.workflow.reader import read_workflow
 from reggen.workflow.walk import Binding, label
 
-_OF_EACH_ORDER = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
+_OF_EACH_PROMPT = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A graph whose bindings are known. ``output`` is the node whose images are taken.
+    """A graph whose bindings are known. ``output`` is the node whose images are downloaded.
 
-    ``fixed`` is the same in every order; ``axes`` holds the values of what is gone through. ``positive`` and
-    ``negative`` are the graph's own texts, for where the job has none. ``account`` is what the graph does beside.
+    ``fixed`` holds values that are the same in every prompt, ``axes`` the values of settings that are gone through.
+    ``positive`` and ``negative`` are the graph's own texts, for where the job has none. ``account`` says what else the
+    graph does.
     """
 
     graph: Graph
@@ -37,7 +38,7 @@ class Template:
     negative: str = ""
 
     def bind(self, request: PromptRequest, prefix: str) -> Graph:
-        """The graph for one order, for reading only. A ``prefix`` that is not new brings back a cached file."""
+        """The graph of one prompt, for reading only. A ``prefix`` that was used before returns a cached file."""
         sample = request.samples[0]
         width, height = sample.size or (None, None)
         values = {
@@ -55,25 +56,25 @@ class Template:
         for name, value in values.items():
             for binding in self.bindings.get(name, ()) if value is not None else ():
                 changed.setdefault(binding.node, {})[binding.input] = value
-        # nodes that no binding touches are shared with the template, not copied: this is done for every prompt
+        # other nodes are shared with the template: this runs for every prompt
         nodes = {
             node: {**self.graph[node], "inputs": {**self.graph[node]["inputs"], **changed[node]}} for node in changed
         }
         return {**self.graph, **nodes}
 
     def fingerprint(self, request: PromptRequest) -> str:
-        """What tells whether two prompts ask for the same picture: everything but where it is saved."""
+        """A hash of all that decides what a prompt's pictures show, which is the same in other runs."""
         return hashlib.sha256(json.dumps(self.bind(request, ""), sort_keys=True).encode()).hexdigest()[:16]
 
     def variants(self, node_id: str) -> Iterator[tuple[str, Any]]:
-        """The inputs of a node that are gone through, with each of their values."""
+        """Each value of each input of a node that is gone through, as pairs of input and value."""
         for name, values in self.axes.items():
             for binding in self.bindings.get(name, ()):
                 if binding.node == node_id:
                     yield from ((binding.input, value) for value in values)
 
-    def words(self, sample: Sample) -> tuple[str | None, str | None]:
-        """The positive and negative prompt that a sample is made with: its own, or what stands in the graph."""
+    def prompts_of(self, sample: Sample) -> tuple[str | None, str | None]:
+        """The positive and negative prompt that a sample is made with: its own, or else the graph's."""
         positive = self.positive or None if sample.positive is None else sample.positive
         negative = self.negative or None if sample.negative is None else sample.negative
         return positive, negative
@@ -84,20 +85,20 @@ class Template:
         return tuple(text for text in self.account.also_sent if not text.negative)
 
     def value(self, name: str) -> Any:
-        """What a binding will be set to for every order, or what the graph itself says; None when unbound."""
+        """The value of a binding that is the same in every prompt, or else the graph's; None when unbound."""
         if name in self.fixed:
             return self.fixed[name]
         bound = self.bindings.get(name, ())
         return self.graph[bound[0].node]["inputs"].get(bound[0].input) if bound else None
 
-    def settled(self, node_id: str) -> dict[str, Any]:
-        """The inputs of a node as they will be sent, as far as they are the same in every order."""
+    def fixed_inputs(self, node_id: str) -> dict[str, Any]:
+        """The inputs of a node that are the same in every prompt, as they are sent."""
         inputs = dict(self.graph[node_id]["inputs"])
         for name, bound in self.bindings.items():
             for binding in bound:
                 if binding.node == node_id and name in self.fixed:
                     inputs[binding.input] = self.fixed[name]
-                elif binding.node == node_id and (name in _OF_EACH_ORDER or name in self.axes):
+                elif binding.node == node_id and (name in _OF_EACH_PROMPT or name in self.axes):
                     inputs.pop(binding.input, None)
         return inputs
 
@@ -109,7 +110,7 @@ class Template:
 
     @property
     def classes(self) -> dict[str, list[str]]:
-        """The node classes a server must have, each with the nodes that are of it."""
+        """The node classes that a server must have, each with its nodes."""
         found: dict[str, list[str]] = {}
         for node_id, node in self.graph.items():
             found.setdefault(node["class_type"], []).append(node_id)
@@ -131,8 +132,8 @@ def build_template(
 ) -> Template:
     """Find the bindings of a graph. Raises WorkflowError, in the name of ``source``, with every problem found.
 
-    ``axes`` are the settings that are gone through. ``required`` are the other bindings that there must be, beside the
-    seed; ``named`` are those that the job names itself.
+    ``axes`` are the settings that are gone through. ``required`` are the other bindings that must be found, beside the
+    seed; ``named`` are the job's own, "node.input" by name.
     """
     axes = {name: values for name, values in (axes or {}).items() if name != "size"}
     fixed = {
@@ -161,7 +162,7 @@ def build_template(
 
 
 def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:
-    """What a graph says in inputs for words: each text once, in a row where two passes or encoders differ."""
+    """The texts in some inputs of a graph: each text once, joined where two passes or encoders differ."""
     values = (graph[one.node]["inputs"].get(one.input) for one in bound)
     return ", ".join(dict.fromkeys(value for value in values if isinstance(value, str) and value.strip()))
 
@@ -176,5 +177,5 @@ def _saving_to_temp(graph: Graph, output: str, problems: list[Problem]) -> Graph
         return {**graph, output: {**node, "class_type": "PreviewImage", "inputs": {"images": node["inputs"]["images"]}}}
     if node["class_type"] != "PreviewImage":
         hint = "leave it out, or let the workflow end in a SaveImage"
-        problems.append(Problem("sampling.save", f"'temp' is of no use to a {node['class_type']}", hint))
+        problems.append(Problem("sampling.save", f"'temp' has no effect on a {node['class_type']}", hint))
     return graph

@@ -91,7 +91,7 @@ def test_a_pipe_as_a_training_caption_is_passed_over_and_named(job: JobMaker, tm
     paint(train / "1_sks" / "a.png")
     caption = pipe(train / "1_sks" / "a.caption")
     (prepared,) = in_time(lambda: prepare(job(training={"folder": str(train)}), "test.toml"))
-    assert f"{caption} is no file, so no caption is read there" in prepared.warnings
+    assert f"{caption} is not a file, so no caption is read there" in prepared.warnings
 
 
 @pytest.mark.parametrize("quick", [False, True], ids=["whole", "quick"])

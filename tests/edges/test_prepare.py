@@ -97,7 +97,9 @@ def test_of_several_datasets_the_one_with_the_largest_need_counts(
     prepared = prepared_of(matched(training={"folder": None, "config": str(tmp_path / "set.toml")}))
     assert len(prepared.plan) == count
     assert f"6 x {count // 6} repeats = {count} training images an epoch of [[datasets]]" in prepared.arithmetic[0]
-    assert "of 60, 12 images with their repeats: kohya fills each up by itself" in " / ".join(prepared.warnings)
+    assert "of 60, 12 images with their repeats: kohya uses regularization images for each by itself" in " / ".join(
+        prepared.warnings
+    )
 
 
 def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> None:
@@ -171,7 +173,7 @@ def test_captions_that_the_trainer_will_not_read_are_warned_of(matched: Matched,
         assert said == ()
         return
     (one,) = said
-    assert one.startswith("the captions are written as .caption, and kohya reads both sets as .txt")
+    assert one.startswith("captions are written as .caption, but kohya reads both sets as .txt")
     assert 'captions.extension = ".txt"' in one
     assert f"WARNING      {one}" in format_plan(prepared_of(job), "test.toml")
 
@@ -191,7 +193,9 @@ def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Pat
 
 def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
     """They would teach the trigger as the class; words of nearly every caption are named, the class tokens not."""
-    warning = "training.trigger is not given, so the captions are used as they are; 'sks', 'smile' in nearly every one"
+    warning = (
+        "training.trigger is missing, so the captions are used unchanged; it may be among 'sks' and 'smile', which"
+    )
     (said,) = prepared_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
     assert said.startswith(warning)
     assert prepared_of(matched()).warnings == ()
@@ -417,7 +421,7 @@ def test_the_workflows_own_prompt_is_read_by_the_guard(job: JobMaker, workflow: 
     """It is what is sent where the job has no prompt."""
     own = workflow("a red bandana on a boy")
     made = job(workflow=own, prompts={"positive": None}, guard={"forbid": ["red bandana"]})
-    with pytest.raises(JobError, match=r"CLIPTextEncode \(node 6\)\.text: 'red bandana' stands at character 3"):
+    with pytest.raises(JobError, match=r"CLIPTextEncode \(node 6\)\.text: 'red bandana' at character 3 is forbidden"):
         prepare(made, "test.toml")
 
 
@@ -585,7 +589,7 @@ def test_the_base_is_known_by_its_file_name(matched: Matched, base: str) -> None
 def test_repeats_in_the_class_tokens_are_noticed(job: JobMaker) -> None:
     """Somebody wrote the folder's name where the class tokens belong; 1girl and 1_ alone are no such thing."""
     (said,) = prepared_of(job(dataset={"class": "5_cat"})).warnings
-    assert "the folder is 1_5_cat" in said
+    assert "the folder becomes 1_5_cat" in said
     assert "set dataset.repeats" in said
     for words in ("1girl", "cat_5", "5"):
         assert prepared_of(job(dataset={"class": words})).warnings == ()
@@ -596,7 +600,7 @@ def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: 
     with pytest.raises(JobError) as caught:
         prepare(matched(guard={"forbid": ["tag3"]}), "test.toml")
     assert caught.value.problems[0].key == "the prompt of reg_004, from the caption of img_3.png"
-    assert caught.value.problems[0].hint == "to have it taken out, put 'tag3' into training.trigger"
+    assert caught.value.problems[0].hint == "to have it removed, add 'tag3' to training.trigger"
     with pytest.raises(JobError) as caught:
         prepare(matched(guard={"forbid": ["red hat"]}, prompts={"prefix": "red hat"}), "test.toml")
     assert caught.value.problems[0].key == "the prompt of reg_001"

@@ -102,9 +102,9 @@ SENTENCES = [
         "127.0.0.1:8188 reported success but made 2 of 4 images",
     ),
     (
-        ForbiddenWord("reg_001", "'cape' stands at character 3"),
+        ForbiddenWord("reg_001", "'cape' at character 3"),
         1,
-        "the prompt of reg_001 has a forbidden word: 'cape' stands at character 3",
+        "the prompt of reg_001 has a forbidden word: 'cape' at character 3",
     ),
     (NotDownloaded("a:1", "HTTP 403"), 1, "a:1 made the image, but it could not be downloaded: HTTP 403"),
     (BadImage("reg_007", "is black"), 1, "the image for reg_007 is black"),

@@ -123,8 +123,8 @@ def test_every_offence_is_reported_in_the_order_of_the_text():
 
 def test_an_offence_says_what_and_where():
     """For the author of the job: the place counts from 1."""
-    assert str(Guard(["red bandana"]).find("a Red_Bandana")) == "'Red_Bandana' stands at character 3 for 'red bandana'"
-    assert str(Guard(["cloak"]).find("cloak")) == "'cloak' stands at character 1"
+    assert str(Guard(["red bandana"]).find("a Red_Bandana")) == "'Red_Bandana' at character 3 (for 'red bandana')"
+    assert str(Guard(["cloak"]).find("cloak")) == "'cloak' at character 1"
 
 
 def test_without_entries_nothing_is_found():

@@ -625,9 +625,9 @@ def test_settled_inputs_are_those_every_order_shares(made: Any):
     """What changes from order to order is left out, what the job fixes is in, the rest is the graph's."""
     found = made(CLASSIC, sampling=JOB["sampling"] | {"steps": 33})
     shared = {key: value for key, value in CLASSIC["5"]["inputs"].items() if key != "seed"}
-    assert found.settled("5") == shared | {"steps": 33}
-    assert found.settled("1") == {"ckpt_name": "job.safetensors"}
-    assert found.settled("3") == {"clip": ["1", 1]}
+    assert found.fixed_inputs("5") == shared | {"steps": 33}
+    assert found.fixed_inputs("1") == {"ckpt_name": "job.safetensors"}
+    assert found.fixed_inputs("3") == {"clip": ["1", 1]}
 
 
 def test_the_built_in_graph_is_made_anew_each_time():

@@ -101,5 +101,5 @@ def test_a_picture_whose_chunk_claims_too_much_is_told_so(tmp_path: Path):
 def test_a_file_that_only_calls_itself_a_picture_is_told_so(tmp_path: Path):
     """An ending is no picture."""
     (tmp_path / "fake.png").write_text("hello")
-    with pytest.raises(WorkflowError, match="it is no PNG, whatever its ending says"):
+    with pytest.raises(WorkflowError, match="it is not a PNG, although its name ends"):
         read_graph(tmp_path / "fake.png")
