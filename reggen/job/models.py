@@ -217,7 +217,7 @@ class ClassBlock(Section):
 class Workflow(Section):
     """A ComfyUI graph of your own instead of the built-in one."""
 
-    file: ExpandedPath = Field(description="API-format JSON, or a PNG made by ComfyUI that carries one.")
+    file: ExpandedPath = Field(description="JSON as ComfyUI exports or saves it, or a picture that carries one.")
     bindings: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict,
         description="NAME = 'node.input' by id or title, or a list of them, where reggen cannot tell: seed = '3.seed'.",

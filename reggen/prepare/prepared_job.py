@@ -23,6 +23,7 @@ from reggen.planning.plan import CHECKED, Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample, WorkflowDefaults
 from reggen.prepare import forbidden_words, trainer_warnings, workflow_warnings
 from reggen.prepare.classes import JobClass, classes_of
+from reggen.prepare.node_classes import NodeClasses
 from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prepare.workflow_file import read_graph
 from reggen.prompts.guard import Guard
@@ -108,7 +109,7 @@ def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
     try:
         parts = tuple(classes_of(job, training_set))
         read = _Read(
-            graph=_graph(job.workflow),
+            graph=_graph(job),
             wildcards=WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None,
             guard=guard_of(job.guard, job.trigger),
             training_set=training_set,
@@ -134,8 +135,12 @@ def _training_set(training: Training) -> TrainingSet:
     )
 
 
-def _graph(workflow: Workflow | None) -> Graph:
-    return read_graph(workflow.file) if workflow else built_in()
+def _graph(job: Job) -> Graph:
+    if not job.workflow:
+        return built_in()
+    kept_in = job.dataset.root / ".reggen" / "node_classes.json"
+    classes = NodeClasses(job.servers, job.limits, str(job.workflow.file), kept_in)
+    return read_graph(job.workflow.file, classes.ask)
 
 
 def _prepared(job: Job, part: JobClass, read: _Read) -> PreparedJob:

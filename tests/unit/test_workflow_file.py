@@ -9,6 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from reggen.errors import WorkflowError
 from reggen.prepare.workflow_file import read_graph
+from tests.unit.test_page_format import INFO, page
 from tests.unit.test_workflow import CLASSIC
 
 API = "(in ComfyUI: Workflow > Export (API))"
@@ -17,11 +18,15 @@ API = "(in ComfyUI: Workflow > Export (API))"
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ('{"nodes": [], "links": [], "version": 0.4}', f"it is a workflow as ComfyUI's page saves it {API}"),
-        ("{}", f"it is not a ComfyUI graph in API format {API}"),
-        ("[1]", f"it is not a ComfyUI graph in API format {API}"),
+        (
+            '{"nodes": [], "links": [], "version": 0.4}',
+            f"it is a workflow as ComfyUI's page saves it, and no server is named {API}",
+        ),
+        ("{}", f"it is not a ComfyUI graph in API format: it holds an empty table {API}"),
+        ("[1]", f"it is not a ComfyUI graph in API format: it holds a list {API}"),
+        ('{"a": 1, "b": "x"}', f"it holds no node {API}"),
         ('{"3": {"inputs": {}}}', f"node 3 has no class_type {API}"),
-        ('{"3": "KSampler"}', f"node 3 has no class_type {API}"),
+        ('{"3": ["KSampler"]}', f"node 3 has no class_type {API}"),
         ("{", "it is not JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("", "it is not JSON: Expecting value: line 1 column 1 (char 0)"),
         pytest.param("[" * 100_000, "it is nested too deeply", id="nested"),
@@ -103,3 +108,55 @@ def test_a_file_that_only_calls_itself_a_picture_is_told_so(tmp_path: Path):
     (tmp_path / "fake.png").write_text("hello")
     with pytest.raises(WorkflowError, match="it is not a PNG, although its name ends"):
         read_graph(tmp_path / "fake.png")
+
+
+WRAPPED = {
+    "posted": {"prompt": CLASSIC, "client_id": "x"},
+    "a service's": {"input": {"workflow": CLASSIC}},
+    "another service's": {"workflow_api": CLASSIC, "version": 2},
+    "with comments": {"_comment": "mine", "version": 1, **CLASSIC},
+}
+
+
+@pytest.mark.parametrize("document", WRAPPED.values(), ids=WRAPPED)
+def test_a_wrapped_graph_is_taken_out(tmp_path: Path, document: dict[str, object]) -> None:
+    """Bodies as they are posted to ComfyUI and to services, and keys that are no nodes."""
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(document), encoding="utf-8")
+    assert read_graph(file) == CLASSIC
+
+
+@pytest.mark.parametrize(("ending", "tag"), [("webp", 0x010F), ("jpg", 0x0110), ("webp", 0x010E)])
+def test_webp_and_jpeg_carry_a_graph_in_their_exif(tmp_path: Path, ending: str, tag: int) -> None:
+    """ComfyUI's savers put prompt:{...} into Make, Model or a neighbour."""
+    image, exif = Image.new("RGB", (8, 8)), Image.Exif()
+    exif[tag] = "prompt:" + json.dumps(CLASSIC)
+    image.save(file := tmp_path / f"made.{ending}", exif=exif)
+    assert read_graph(file) == CLASSIC
+    image.save(bare := tmp_path / f"bare.{ending}")
+    with pytest.raises(WorkflowError, match="carries no ComfyUI graph"):
+        read_graph(bare)
+
+
+def test_the_page_s_format_is_converted_with_a_server_s_classes(tmp_path: Path) -> None:
+    """Bare, or as the only thing that a picture carries."""
+    file = tmp_path / "page.json"
+    file.write_text(json.dumps(page()), encoding="utf-8")
+    assert read_graph(file, lambda _names: INFO)["6"]["inputs"]["text"] == "a cat"
+    info = PngInfo()
+    info.add_text("workflow", json.dumps(page()))
+    Image.new("RGB", (8, 8)).save(picture := tmp_path / "page.png", pnginfo=info)
+    assert read_graph(picture, lambda _names: INFO)["6"]["inputs"]["text"] == "a cat"
+    with pytest.raises(WorkflowError, match=r"KSampler \(node 3\): the server does not have its class"):
+        read_graph(file, lambda _names: {name: spec for name, spec in INFO.items() if name != "KSampler"})
+
+
+def test_a_damaged_page_is_told(tmp_path: Path) -> None:
+    """No traceback for a file that somebody edited by hand."""
+    for broken in (
+        {"nodes": [1], "links": [[1]]},
+        {"nodes": [{"id": 1, "type": "KSampler", "inputs": 5}], "links": []},
+    ):
+        (tmp_path / "page.json").write_text(json.dumps(broken), encoding="utf-8")
+        with pytest.raises(WorkflowError):
+            read_graph(tmp_path / "page.json", lambda _names: INFO)
