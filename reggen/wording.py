@@ -49,8 +49,8 @@ def cut(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def shown(value: object) -> str:
-    """A value of a file as a sentence shows it: as TOML writes it where that differs, and never longer than a line."""
+def value_text(value: object) -> str:
+    """A value of a file as a sentence shows it: as TOML writes it, on one line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, date | time):  # a date with a time is a date, too
@@ -58,4 +58,4 @@ def shown(value: object) -> str:
     try:
         return cut(repr(value))
     except (ValueError, RecursionError):  # a number of thousands of digits, written in hex; tables in tables in tables
-        return "what it says"
+        return "the value"

@@ -10,8 +10,8 @@ from typing import Any
 from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
 from reggen.job.models import Job
-from reggen.job.validation import cut, validated
-from reggen.wording import nearest
+from reggen.job.validation import validated
+from reggen.wording import cut, nearest
 
 Overrides = Mapping[str, Mapping[str, Any] | list[Any]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import date, time
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -15,9 +14,9 @@ from reggen.job.cross_checks import cross_check
 from reggen.job.models import SIDES, Job
 from reggen.job.section import Section
 from reggen.job.servers import DEFAULT_URL
-from reggen.wording import did_you_mean, listed
+from reggen.wording import cut, did_you_mean, listed, value_text
 
-_SHOWN, _LINE = 80, 300  # characters of a value, and of a sentence about it
+_LINE = 300  # characters of a sentence about a value
 
 
 def validated(document: Mapping[str, Any], source: str) -> Job:
@@ -27,11 +26,6 @@ def validated(document: Mapping[str, Any], source: str) -> Job:
     except ValidationError as error:
         problems = {problem.key: problem for problem in (*cross_check(document), *_problems(error))}
         raise JobError(source, tuple(problems.values())) from None
-
-
-def cut(text: str, most: int = _SHOWN) -> str:
-    """The beginning of a text that a job file brought along."""
-    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:
@@ -69,28 +63,18 @@ def _problem(key: str, location: list[int | str], item: Any) -> Problem:
         case "missing":
             return Problem(key, "is missing", "")
         case "multiple_of":
-            return Problem(key, f"{_shown(got)} is not a multiple of {context['multiple_of']}", _nearest_size(got))
+            return Problem(key, f"{value_text(got)} is not a multiple of {context['multiple_of']}", _nearest_size(got))
         case "literal_error":
             choices = re.findall(r"'([^']*)'", context["expected"])
             hint = did_you_mean(got, choices) if isinstance(got, str) else ""
-            return Problem(key, f"{_shown(got)} is none of {', '.join(choices)}", hint)
+            return Problem(key, f"{value_text(got)} is none of {', '.join(choices)}", hint)
         case "value_error":
             return Problem(key, cut(str(context["error"]), _LINE))
     if problem := _wrong_form(kind, key, str(location[-1]), got):
         return problem
     message = item["msg"][:1].lower() + item["msg"][1:]
-    shown = "" if isinstance(got, dict | list) or "headers" in location else f"{_shown(got)}: "
+    shown = "" if isinstance(got, dict | list) or "headers" in location else f"{value_text(got)}: "
     return Problem(key, shown + cut(message.replace("input", "it"), _LINE))
-
-
-def _shown(value: Any) -> str:
-    """A value as TOML writes it, on one line."""
-    if isinstance(value, bool | date | time):  # a date with a time is a date, too
-        return str(value).lower() if isinstance(value, bool) else value.isoformat()
-    try:
-        return cut(repr(value))
-    except (ValueError, RecursionError):  # a number of thousands of digits, written in hex; tables in tables in tables
-        return "the value"
 
 
 def _wrong_form(kind: str, key: str, name: str, got: Any) -> Problem | None:
@@ -105,7 +89,7 @@ def _wrong_form(kind: str, key: str, name: str, got: Any) -> Problem | None:
         case "model_type" if key.startswith("servers"):
             return Problem(key, "is neither an address nor a table")
         case "model_type" if "positive[" in key:
-            return Problem(key, f"{_shown(got)} is neither a text nor {{ text = '...', weight = 2 }}")
+            return Problem(key, f"{value_text(got)} is neither a text nor {{ text = '...', weight = 2 }}")
         case "model_type":
             return Problem(key, "is a table", f"write [{key}] and its keys below")
         case "dict_type":
@@ -113,7 +97,7 @@ def _wrong_form(kind: str, key: str, name: str, got: Any) -> Problem | None:
         case "tuple_type" | "string_type" if name == "positive":
             return Problem(key, "is neither a text nor a list of texts")
         case "tuple_type" if isinstance(got, str | int | float) and name not in {"size", "resolution"}:
-            shown = cut(json.dumps(got, ensure_ascii=False)) if isinstance(got, str) else _shown(got)
+            shown = cut(json.dumps(got, ensure_ascii=False)) if isinstance(got, str) else value_text(got)
             shown = "..." if name == "urls" else shown  # addresses hold secrets
             return Problem(key, "is a list, of one or more", f"write it as a list: {name} = [{shown}]")
     return None

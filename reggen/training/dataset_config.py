@@ -30,7 +30,7 @@ from reggen.geometry import Size, size_text
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import CaptionRules, with_dot
 from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, effective
-from reggen.wording import did_you_mean, shown
+from reggen.wording import did_you_mean, value_text
 
 _LARGEST = 16 * MIB
 _COMMAND_LINE = "the command line or kohya's default"
@@ -70,10 +70,10 @@ def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[DatasetE
 def _size(value: Any) -> Size:
     """A resolution: one number for a square, or a list of width and height."""
     if isinstance(value, bool):
-        raise ValueError(f"{shown(value)} is not a resolution")  # noqa: TRY004 - pydantic takes ValueError
+        raise ValueError(f"{value_text(value)} is not a resolution")  # noqa: TRY004 - pydantic takes ValueError
     sides = value if isinstance(value, list) else [value, value]
     if len(sides) != 2 or not all(type(side) is int for side in sides):
-        raise ValueError(f"{shown(value)} is neither a number nor [width, height]")
+        raise ValueError(f"{value_text(value)} is neither a number nor [width, height]")
     return tuple(sides)
 
 
@@ -287,7 +287,7 @@ def _problem(item: Any) -> Problem:
             hint = "reg images belong to the DreamBooth method: image_dir without metadata_file"
             return Problem(key, str(item["ctx"]["error"]), hint if levels and levels[-1] == "subsets" else "")
         case kind if kind in _EXPECTED:
-            return Problem(key, f"{shown(item['input'])} is not {_EXPECTED[kind]}")
+            return Problem(key, f"{value_text(item['input'])} is not {_EXPECTED[kind]}")
     return Problem(key, item["msg"][:1].lower() + item["msg"][1:])
 
 

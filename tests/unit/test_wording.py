@@ -8,7 +8,7 @@ import pytest
 
 from reggen.backoff import Backoff, full_jitter
 from reggen.files import free_name, write_whole
-from reggen.wording import cut, did_you_mean, first_few, listed, nearest, plural, shown
+from reggen.wording import cut, did_you_mean, first_few, listed, nearest, plural, value_text
 
 
 def test_near_names_are_found_whatever_their_case() -> None:
@@ -31,9 +31,9 @@ def test_lists_are_cut_and_say_how_much_is_left() -> None:
 
 def test_values_are_shown_as_their_author_wrote_them() -> None:
     """In TOML's words, cut to a line; a value that Python cannot print is named without it."""
-    assert [shown(value) for value in (True, 3, "a", date(2026, 5, 1))] == ["true", "3", "'a'", "2026-05-01"]
-    assert shown("x" * 100) == "'" + "x" * 79 + "..."
-    assert shown(1 << 20_000) == "what it says"
+    assert [value_text(value) for value in (True, 3, "a", date(2026, 5, 1))] == ["true", "3", "'a'", "2026-05-01"]
+    assert value_text("x" * 100) == "'" + "x" * 79 + "..."
+    assert value_text(1 << 20_000) == "the value"
     assert (cut("abc", 3), cut("abcd", 3)) == ("abc", "abc...")
 
 
