@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from reggen.cli import app
 from reggen.errors import JobError
 from reggen.job import loader
+from tests.style.drawing import draw
+from tests.unit.test_floors import FLOORS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{file.name}" for file in ROOT.glob("docs/*.md"))]
@@ -186,10 +188,19 @@ def test_every_file_in_the_text_exists(document: str) -> None:
             assert (ROOT / piece).exists() or (ROOT / "reggen" / piece).exists(), piece
 
 
-def test_every_room_of_the_design_exists() -> None:
-    """The drawing of the house agrees with the house."""
-    for name in re.findall(r"^    (\S+\.py)", read("docs/design.md"), re.MULTILINE):
-        assert (ROOT / "reggen" / name).exists(), name
+def test_the_design_draws_the_floors_as_they_are() -> None:
+    """Every package on its own floor."""
+    drawn: dict[str, int] = {}
+    for line in re.findall(r"^    (\d+  .+)$", read("docs/design.md"), re.MULTILINE):
+        number, *names, _ = re.split(r" {2,}", line)
+        drawn |= dict.fromkeys(names, int(number))
+    assert drawn == {name: floor for name, floor in FLOORS.items() if name != "__main__"}
+
+
+def test_the_design_lists_the_modules_as_they_are() -> None:
+    """With the first sentence of each docstring; `python -m tests.style --draw` writes the list."""
+    design = read("docs/design.md")
+    assert draw(design, ROOT / "reggen") == design
 
 
 def test_a_wrong_job_is_reported_without_a_traceback(tmp_path: Path) -> None:
