@@ -1,4 +1,4 @@
-"""Pictures as reg sets have them, made up: figures before white, shapes on gradients, textures, rehearsals.
+"""Invented pictures of the kinds that reg sets hold: figures before white, shapes on gradients, textures, rehearsals.
 
 `picture` gives the same picture for the same number, and another one for every other.
 """
@@ -18,12 +18,12 @@ Colour = tuple[int, int, int]
 
 
 def rehearsal(number: int, side: int = 512) -> Image.Image:
-    """As the stand-in paints them."""
+    """A picture as the stand-in paints it."""
     return Image.open(io.BytesIO(paint("a cat", number, side, side))).convert("RGB")
 
 
 def picture(number: int, side: int = 512) -> Image.Image:
-    """One of the kinds in turn."""
+    """A picture of one of the kinds, in turn."""
     chance = random.Random(number)
     return _KINDS[number % len(_KINDS)](chance, side)
 
@@ -57,7 +57,7 @@ def _texture(chance: random.Random, side: int) -> Image.Image:
 
 
 def _figure(chance: random.Random, side: int) -> Image.Image:
-    """Somebody standing before a white wall."""
+    """A person standing before a white wall."""
     image = Image.new("RGB", (side, side), (255, 255, 255))
     draw, unit = ImageDraw.Draw(image), side / 100
     skin = (chance.randrange(200, 255), chance.randrange(170, 230), chance.randrange(150, 210))
@@ -96,21 +96,21 @@ _KINDS: tuple[Callable[[random.Random, int], Image.Image], ...] = (_figure, _sha
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """Through a JPEG and back."""
+    """The picture after a JPEG of this quality."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
 def cut(image: Image.Image, share: float, x: float = 0.5, y: float = 0.5) -> Image.Image:
-    """Without so much of its width and of its height; x and y say how much of that goes on the left and on top."""
+    """The picture without a share of its width and height; x and y are the parts of it cut on the left and on top."""
     wide, high = image.size
     left, top = round(wide * share * x), round(high * share * y)
     return image.crop((left, top, left + round(wide * (1 - share)), top + round(high * (1 - share))))
 
 
 def scaled(image: Image.Image, share: float) -> Image.Image:
-    """Smaller or larger."""
+    """The picture scaled."""
     return image.resize((round(image.width * share), round(image.height * share)), Image.Resampling.LANCZOS)
 
 

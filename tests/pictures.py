@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def paint(path: Path, size: tuple[int, int] = (64, 64), *, kind: str | None = None, **options: object) -> Path:
-    """A picture that differs by its path. ``kind`` is Pillow's name of a format, where the ending is to lie."""
+    """A picture that differs by its path. ``kind`` is Pillow's name of a format, for an ending that does not fit it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     chance = random.Random(f"{path.parent.name}/{path.name}")
     small = Image.frombytes("RGB", (8, 8), chance.randbytes(192))
