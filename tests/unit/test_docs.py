@@ -21,7 +21,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{file.name
 FOREIGN_OPTIONS = {
     *("--caption_extension", "--caption-extension", "--train_data_dir", "--reg_data_dir", "--dataset_config"),
     *("--resolution", "--bucket_no_upscale", "--num_class_images", "--enable_bucket", "--class_prompt"),
-    *("--preview-method", "--dist", "--check", "--nights", "--recall", "--quick"),
+    *("--preview-method", "--dist", "--check", "--draw", "--nights", "--recall", "--quick"),
 }
 """Options of trainers, of ComfyUI, of pytest and of our own test tools."""
 BASE = """\
