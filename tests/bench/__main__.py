@@ -18,11 +18,11 @@ from typing import Any
 
 from tests.bench.facts import machine, versions
 
-Line = tuple[str, str, str]  # what, the figure, the goal
+Line = tuple[str, str, str]  # label, figure, goal
 
 
-def ran(name: str, *words: str, live: bool = False) -> Any:
-    """What one benchmark printed; its process is its own, so that none warms up another."""
+def run(name: str, *words: str, live: bool = False) -> Any:
+    """The output of one benchmark, run in a process of its own so that none warms up another."""
     surroundings = {key: value for key, value in os.environ.items() if live or key != "REGGEN_LIVE_URL"}
     command = [sys.executable, "-m", f"tests.bench.{name}", *words]
     print(f"running {name} {' '.join(words)}", file=sys.stderr, flush=True)
@@ -33,10 +33,10 @@ def ran(name: str, *words: str, live: bool = False) -> Any:
 def busy(*, quick: bool) -> Iterator[Line]:
     """Wall / busy."""
     for seconds, images, goal in ((0.4, 50, "1.005"), (0.01, 500, "1.10")):
-        found = ran("busy", "--seconds", str(seconds), "--images", str(images // (2 if quick else 1)), "--rounds", "3")
+        found = run("busy", "--seconds", str(seconds), "--images", str(images // (2 if quick else 1)), "--rounds", "3")
         yield f"wall / busy, {found['server']}", both(found), goal
     if os.environ.get("REGGEN_LIVE_URL"):
-        found = ran("busy", "--images", "20", "--rounds", "3", live=True)
+        found = run("busy", "--images", "20", "--rounds", "3", live=True)
         yield f"wall / busy, {found['server']}, {found['graph']}", both(found), "1.005"
 
 
@@ -47,14 +47,14 @@ def both(found: Any) -> str:
 
 def floor(*, quick: bool) -> Iterator[Line]:
     """CPU of the controller."""
-    for size in ran("floor", "--images", "100" if quick else "300", "--rounds", "3")["sizes"]:
+    for size in run("floor", "--images", "100" if quick else "300", "--rounds", "3")["sizes"]:
         ours, bare = size["reggen, ms an image"], size["bare loop, ms an image"]
         yield f"CPU an image, {size['picture']}", f"{ours['cpu']} ms (bare {bare['cpu']})", "2.0 times bare"
         yield f"loop an image, {size['picture']}", f"{ours['loop']} ms (bare {bare['loop']})", "1.3 times bare"
 
 
 def others(*, quick: bool) -> Iterator[Line]:
-    """Those whose results have many parts: told whole."""
+    """The benchmarks whose results have many parts, printed whole."""
     calls = [
         ("fleet", "--servers", "10", "100", *([] if quick else ["1000"])),
         ("uneven",),
@@ -62,7 +62,7 @@ def others(*, quick: bool) -> Iterator[Line]:
         ("scale", "--done", "10000" if quick else "1000000", "--images", "200"),
     ]
     for name, *words in calls:
-        yield name, json.dumps(ran(name, *words), indent=1), ""
+        yield name, json.dumps(run(name, *words), indent=1), ""
 
 
 def main() -> None:
@@ -72,8 +72,8 @@ def main() -> None:
     quick = parser.parse_args().quick
     print(json.dumps({**machine(), **versions()}))
     for benchmark in (busy, floor, others):
-        for what, figure, goal in benchmark(quick=quick):
-            print(f"{what:<40} {figure}" + (f"   goal {goal}" if goal else ""), flush=True)
+        for label, figure, goal in benchmark(quick=quick):
+            print(f"{label:<40} {figure}" + (f"   goal {goal}" if goal else ""), flush=True)
 
 
 if __name__ == "__main__":

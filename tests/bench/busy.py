@@ -1,4 +1,4 @@
-"""What reggen adds to the server's own time: wall ÷ busy, from the first post to the last durable commit.
+"""Wall ÷ busy from the first post to the last durable commit: the time that reggen adds to the server's own.
 
     python -m tests.bench.busy [--images 20] [--rounds 5] [--size 64] [--steps 20] [--seconds 0.4]
 
@@ -6,7 +6,7 @@ Runs against the live ComfyUI named by REGGEN_LIVE_URL, or else against a stand-
 seconds an image. Goals: 1.005 at 0.4 s an image, 1.10 at 10 ms. *Busy* is the server's own word: the sum of its
 execution times, from the timestamps in its history. *Pauses* are gaps of more than 0.1 s between one prompt's end and
 the next one's start while the next one was queued: ComfyUI's worker collects garbage for a third of a second every ten
-seconds, whoever the client is. The other side, measured in the same run on the same server, is a bare loop: everything
+seconds, with any client. The other side, measured in the same run on the same server, is a bare loop: everything
 queued at once over HTTP, the ends awaited by looking at the queue's length, nothing downloaded.
 """
 
@@ -40,7 +40,7 @@ from tests.preparing import plan_of, prepared_of
 
 
 def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
-    """A job of so many small images, whose seeds no earlier round has used."""
+    """A job of small images, whose seeds no earlier round has used."""
     return Job.model_validate(
         {
             "dataset": {"root": root, "class": "bench", "count": options.images},
@@ -58,7 +58,7 @@ def job_for(url: str, root: str, options: argparse.Namespace, seed: int) -> Job:
 
 
 @dataclass(frozen=True)
-class Round:
+class BusyRound:
     """One round: seconds from the first post to the end, the server's share of it, its pauses and its gaps."""
 
     images: int
@@ -68,7 +68,7 @@ class Round:
     gap: float
 
     @classmethod
-    async def of(cls, url: str, wall: float, images: int) -> Round:
+    async def of(cls, url: str, wall: float, images: int) -> BusyRound:
         """Ask the server for the times of its newest prompts."""
         newest = f"/history?max_items={3 * images}"  # others may use the server too
         async with aiohttp.ClientSession(url) as session, session.get(newest) as response:
@@ -90,8 +90,8 @@ def _span(entry: dict[str, Any]) -> tuple[float, float]:
     return messages["execution_start"]["timestamp"] / 1000, messages["execution_success"]["timestamp"] / 1000
 
 
-async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Round:
-    """One dataset, whole, checks on: from the first post to the last durable commit."""
+async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> BusyRound:
+    """Make one dataset with all checks, timed from the first post to the last durable commit."""
     events: list[progress.RunEvent] = []
     with tempfile.TemporaryDirectory() as root:
         (prepared,) = prepare(job_for(url, root, options, seed), "bench")
@@ -100,11 +100,11 @@ async def reggen_round(url: str, options: argparse.Namespace, seed: int) -> Roun
         sys.exit(f"the round failed: {summary}")
     first = next(event.at for event in events if isinstance(event, progress.PromptPosted))
     last = max(event.at for event in events if isinstance(event, progress.ImageSaved))
-    return await Round.of(url, last - first, options.images)
+    return await BusyRound.of(url, last - first, options.images)
 
 
-async def bare_round(url: str, options: argparse.Namespace, seed: int) -> Round:
-    """The same graphs, all queued at once and nothing downloaded."""
+async def bare_round(url: str, options: argparse.Namespace, seed: int) -> BusyRound:
+    """Queue the same graphs all at once, and download nothing."""
     job = job_for(url, "nowhere", options, seed)
     graphs = prepared_of(job).template
     async with aiohttp.ClientSession(url) as session:
@@ -116,7 +116,7 @@ async def bare_round(url: str, options: argparse.Namespace, seed: int) -> Round:
         while await _remaining(session):
             await asyncio.sleep(0.005)
         wall = time.monotonic() - begun
-    return await Round.of(url, wall, options.images)
+    return await BusyRound.of(url, wall, options.images)
 
 
 async def _remaining(session: aiohttp.ClientSession) -> int:
@@ -124,7 +124,7 @@ async def _remaining(session: aiohttp.ClientSession) -> int:
         return int((await response.json())["exec_info"]["queue_remaining"])
 
 
-def side(rounds: list[Round]) -> dict[str, Any]:
+def side(rounds: list[BusyRound]) -> dict[str, Any]:
     """Medians over the rounds, and the rounds themselves."""
     return {
         "wall / busy": round(statistics.median(one.wall / one.busy for one in rounds), 4),
@@ -137,8 +137,8 @@ def side(rounds: list[Round]) -> dict[str, Any]:
     }
 
 
-async def measure(url: str, options: argparse.Namespace) -> tuple[list[Round], list[Round]]:
-    """Both sides in turn, so that a noisy moment meets both."""
+async def measure(url: str, options: argparse.Namespace) -> tuple[list[BusyRound], list[BusyRound]]:
+    """Measure both sides in turn, so that a noisy moment meets both."""
     seed = uuid.uuid4().int % (1 << 50)
     await bare_round(url, options, seed)  # the model is loaded outside the measured rounds
     ours, bare = [], []
@@ -148,8 +148,8 @@ async def measure(url: str, options: argparse.Namespace) -> tuple[list[Round], l
     return ours, bare
 
 
-def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """Against a live server, or a stand-in."""
+def report(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure against the live server, or else a stand-in."""
     with ExitStack() as stack:
         live = os.environ.get("REGGEN_LIVE_URL")
         if not live:
@@ -170,14 +170,14 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.busy", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.busy", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=0.4, help="an image takes on the stand-in")
     parser.add_argument("--checkpoint", default="AnythingXL_inkBase.safetensors")
-    print(json.dumps(measured(parser.parse_args()), indent=2))
+    print(json.dumps(report(parser.parse_args()), indent=2))
 
 
 if __name__ == "__main__":

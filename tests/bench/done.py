@@ -1,7 +1,7 @@
-"""A dataset that is filled without a server, up to a million images within a minute or two.
+"""A dataset filled without a server, up to a million images within a minute or two.
 
-What is done is written as rows with all columns, and as hard links to a few files: names, sizes and rows are as real
-as ever, but all these names share a few inodes, so a look at each costs a quarter less than at as many files, and much
+Done slots are written as rows with all columns, and as hard links to a few files: names, sizes and rows are as real
+as in a run, but the names share a few inodes, so checking each costs a quarter less than with as many files, and much
 less than on a disk that has not been read since it was mounted.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from reggen import sim
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger
+from reggen.dataset.ledger import Ledger, ledger_file
 from reggen.dataset.rows import Row
 from reggen.engine.requirements import lasting
 from reggen.job.models import Job
@@ -28,7 +28,7 @@ _LINKS = 30_000  # of one file: filesystems have a limit
 
 
 class Done:
-    """A dataset that is filled without a server, from its first slot on."""
+    """A dataset filled without a server, from its first slot on."""
 
     def __init__(self, job: Job, place: Path) -> None:
         self._folder, self._source, self.images = Folder(job.dataset), place / "image.png", 0
@@ -37,17 +37,16 @@ class Done:
         self._random = random.Random(1)
         self._folder.images.mkdir(parents=True)
         self._folder.state.mkdir(parents=True)
-        ledger = Ledger.open(self.ledger)
-        ledger.facts.claim("the bench", lasting(job.dataset))
-        ledger.close()
+        with Ledger.open(self._folder.state) as ledger:
+            ledger.facts.claim("the bench", lasting(job.dataset))
 
     @property
     def ledger(self) -> Path:
-        """Its file."""
-        return self._folder.state / "ledger.sqlite"
+        """The ledger's file."""
+        return ledger_file(self._folder.state)
 
     def fill(self, count: int) -> None:
-        """Every one of so many slots that is not done yet."""
+        """Fill those of the first `count` slots that are not done yet."""
         columns = [field.name for field in fields(Row)]
         marks = ", ".join(f":{name}" for name in columns)
         database = sqlite3.connect(self.ledger)

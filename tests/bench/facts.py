@@ -1,4 +1,4 @@
-"""What every benchmark says beside its figures: the machine, and the versions of what was measured."""
+"""The machine and the versions, which every benchmark prints beside its figures."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that the time goes to."""
+    """Versions of the libraries that take the time."""
     return {name: version(name) for name in ("reggen", "aiohttp", "websockets", "Pillow")}

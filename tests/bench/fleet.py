@@ -1,16 +1,16 @@
-"""One reggen process against 10, 100, 1,000 servers: how busy it keeps them, and what it needs for that.
+"""One reggen process against 10, 100, 1,000 servers: their busy share, and the process's own needs.
 
     python -m tests.bench.fleet [--servers 10 100 1000] [--seconds 5] [--images-per-server 12] [--size 64]
 
-The stand-ins live in a few other processes, and *busy* is their own word: the times in their histories. Of a
-server's time three shares are told. *Whole*: from the run's first post to its last durable commit, so with the ramp in
+The stand-ins live in a few other processes, and *busy* is taken from the times in their histories. There are
+three shares of a server's time. *Whole*: from the run's first post to its last durable commit, so with the ramp in
 which a fleet gets its first prompts and the tail in which it has no more. *Steady*: from when every server has begun
 until the last post, when each of them could be busy all the time. *Own*: from a server's first prompt to the end of
 its last, which is what lies between prompts and nothing else.
 
-reggen is the real command line, watched from inside (`tests.bench.watched`): the lag of its event loop is how late a
-task wakes that sleeps 10 ms at a time. Where the stand-ins share the cores with it, all of them are slow together:
-"an image took" says what they made of ``--seconds``, and their CPU stands beside reggen's. All servers are equally
+reggen is the real command line, watched from inside (`tests.bench.watched`): the lag of its event loop is the delay
+with which a task wakes that sleeps 10 ms at a time. Where the stand-ins share the cores with it, all of them are slow
+together: "an image took" gives their real ``--seconds``, and their CPU stands beside reggen's. All servers are equally
 fast, so at first they end together, in waves: the worst that can happen to the lag.
 """
 
@@ -38,13 +38,13 @@ _GOALS = {"busy, steady, min": 0.98, "lag, steady, p99, ms": 50, "peak, MiB": 40
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """What the servers did, each its spans in order."""
+class Timelines:
+    """The spans of each server's prompts, in order."""
 
     spans: Mapping[str, Sequence[Span]]
 
     def busy(self, start: float, end: float) -> list[float]:
-        """Each server's busy share of a time, the least busy first; nothing of one that is no time."""
+        """Each server's busy share of a period, the least busy first; empty for a period without length."""
         if end <= start:
             return []
         clipped = [
@@ -62,22 +62,22 @@ class Books:
 
     @property
     def all_began(self) -> float:
-        """When the last of them began its first prompt; never, if one did not."""
+        """Time at which the last of them began its first prompt; infinite if one never did."""
         return max(spans[0].start if spans else float("inf") for spans in self.spans.values())
 
     @property
-    def took(self) -> float:
-        """Seconds that an image took, in the middle."""
+    def seconds_each(self) -> float:
+        """Median seconds of an image."""
         return median(one.end - one.start for spans in self.spans.values() for one in spans)
 
     @property
     def made(self) -> list[int]:
-        """Prompts of each, the fewest first."""
+        """The number of prompts of each server, the fewest first."""
         return sorted(map(len, self.spans.values()))
 
 
 def run_fleet(servers: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One point of the curve."""
+    """Measure one point of the curve."""
     count = servers * options.images_per_server
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:
         place = Path(name)
@@ -88,17 +88,19 @@ def run_fleet(servers: int, options: argparse.Namespace) -> dict[str, Any]:
             before = there.cpu
             seen = run_watched(job_file, place)
             theirs = there.cpu - before
-            books = Books({url: spans_of(url) for url in there.urls})
-    return told(servers, seen, books, theirs, options)
+            timelines = Timelines({url: spans_of(url) for url in there.urls})
+    return figures(servers, seen, timelines, theirs, options)
 
 
-def told(servers: int, seen: Watched, books: Books, theirs: float, options: argparse.Namespace) -> dict[str, Any]:
+def figures(
+    servers: int, seen: Watched, timelines: Timelines, theirs: float, options: argparse.Namespace
+) -> dict[str, Any]:
     """The figures of one point."""
     images = len(seen.committed)
     busy = {
-        "steady": books.busy(books.all_began, seen.last_posted),
-        "whole": books.busy(seen.posted, seen.committed[-1]),
-        "own": books.own(),
+        "steady": timelines.busy(timelines.all_began, seen.last_posted),
+        "whole": timelines.busy(seen.posted, seen.committed[-1]),
+        "own": timelines.own(),
     }
     return {
         "servers": servers,
@@ -108,13 +110,13 @@ def told(servers: int, seen: Watched, books: Books, theirs: float, options: argp
         "images/s, whole": round(images / seen.wall, 2),
         **{f"busy, {name}, min": round(shares[0], 4) if shares else None for name, shares in busy.items()},
         **{f"busy, {name}, median": round(median(shares), 4) if shares else None for name, shares in busy.items()},
-        "an image took, s": round(books.took, 3),
-        "images of a server, fewest and most": [books.made[0], books.made[-1]],
+        "an image took, s": round(timelines.seconds_each, 3),
+        "images of a server, fewest and most": [timelines.made[0], timelines.made[-1]],
         "start to first post, s": round(seen.posted - seen.began, 2),
-        "first post to all busy, s": round(books.all_began - seen.posted, 2),
-        "steady for, s": round(seen.last_posted - books.all_began, 2),
-        **_lags("lag, steady", seen.lateness(books.all_began, seen.last_posted)),
-        **_lags("lag, first post to all busy", seen.lateness(seen.posted, books.all_began)),
+        "first post to all busy, s": round(timelines.all_began - seen.posted, 2),
+        "steady for, s": round(seen.last_posted - timelines.all_began, 2),
+        **_lags("lag, steady", seen.lateness(timelines.all_began, seen.last_posted)),
+        **_lags("lag, first post to all busy", seen.lateness(seen.posted, timelines.all_began)),
         **_lags("lag before the first post", seen.late_before),
         "peak, MiB": seen.peak_mib,
         "open files, most": seen.fds,
@@ -140,11 +142,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--servers", type=int, nargs="+", default=[10, 100, 1000], help="several give a curve")
-    parser.add_argument("--seconds", type=float, default=5, help="an image takes")
+    parser.add_argument("--seconds", type=float, default=5, help="that an image takes")
     parser.add_argument("--images-per-server", type=int, default=12)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20, help="each sends frames, ten times a second at most")
-    parser.add_argument("--processes", type=int, default=4, help="that the stand-ins are dealt out to")
+    parser.add_argument("--steps", type=int, default=20, help="each sends frames, at most ten times a second")
+    parser.add_argument("--processes", type=int, default=4, help="of the stand-ins")
     parser.add_argument("--profile", type=int, default=0, help="functions of the event loop to name; slows it down")
     options = parser.parse_args()
     if not Path("/proc/self/fd").exists():

@@ -1,9 +1,9 @@
-"""What a run holds in memory while a server answers without measure.
+"""Peak memory of a run while a server sends endless answers.
 
     python -m tests.bench.flood [--megabytes 600]
 
 `python -m reggen run` makes 20 images on a stand-in of its own process, which answers some requests of one kind with so
-many megabytes, as success, as a failure, and packed. The peak is that of the whole run; beside it one without a flood.
+many megabytes, as success, as failure, and packed. The peak is that of the whole run; beside it one without a flood.
 Needs wait4.
 """
 
@@ -27,7 +27,7 @@ _UNIT = 1 << 20 if sys.platform == "darwin" else 1 << 10  # of ru_maxrss, in a M
 
 
 def script(on: str, megabytes: int) -> str:
-    """A fault script: five floods of a kind, from the second request on, which the preflight has behind it."""
+    """A fault script: five floods on one kind of request, from the second on, when the preflight is over."""
     ways = ((200, "false"), (500, "false"), (200, "true"), (500, "true"), (200, "false"))
     return "".join(
         f'[[fault]]\ndo = "flood"\non = "{on}"\nnth = {nth}\n'
@@ -37,7 +37,7 @@ def script(on: str, megabytes: int) -> str:
 
 
 def peak(faults: str) -> tuple[float, int]:
-    """MiB that a run held at most, and its exit code."""
+    """Peak MiB of a run, and its exit code."""
     with tempfile.TemporaryDirectory(prefix="flood-") as name:
         place = Path(name)
         (place / "faults.toml").write_text(faults, encoding="utf-8")
@@ -60,7 +60,7 @@ def peak(faults: str) -> tuple[float, int]:
 
 
 def measure(megabytes: int) -> dict[str, Any]:
-    """Every kind of request in turn."""
+    """Measure every kind of request in turn."""
     calm, code = peak("")
     found: dict[str, Any] = {"no flood": {"peak, MiB": calm, "exit": code}}
     for on in ("history", "post", "queue", "view"):

@@ -1,11 +1,11 @@
-"""What the gates cost for each image, and what they find: python -m tests.bench.gates [--recall 200].
+"""Cost of the checks for each image, and their recall: python -m tests.bench.gates [--recall 200].
 
 Both sides in one run: `inspect` with every check off, which only decodes, and with all of them on; then the search for
-duplicates among so many pictures, and the closer look at one suspect. Medians, in milliseconds. An image of half a
-second may cost 50 ms.
+duplicates among many pictures, and the comparison with one candidate. Medians, in milliseconds. An image that takes
+half a second may cost 50 ms.
 
-With ``--recall N`` also: how many of N pictures of every kind are found again as copies, and how many false alarms
-there are among ten times as many different ones.
+With ``--recall N`` also: the number of copies found of N pictures of every kind, and of false alarms among ten times
+as many different ones.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ALL = CheckSettings(None, duplicates=True)
 
 
 def median(what: Callable[[int], object], times: int) -> float:
-    """Of so many calls, in milliseconds."""
+    """Median milliseconds of a call."""
     spent = []
     for number in range(times):
         begun = time.perf_counter()
@@ -47,7 +47,7 @@ def median(what: Callable[[int], object], times: int) -> float:
 
 
 def costs(side: int, rounds: int) -> dict[str, float]:
-    """Of one image of this size; with grain, as painted pictures have it, so that decoding costs what it costs."""
+    """Costs of one image of this size, with grain, so that decoding costs what it does with painted pictures."""
     with tempfile.TemporaryDirectory() as name:
         files = []
         for number in range(PICTURES):
@@ -75,7 +75,7 @@ def _inspecting(files: list[Path], check_settings: CheckSettings) -> Callable[[i
 
 
 def searches(rounds: int) -> dict[str, dict[str, float]]:
-    """Among so many pictures; their hashes are crossed from those of real ones, which are not spread evenly."""
+    """Costs of a search among many pictures, whose hashes are crossed from those of real ones."""
     kinds = {"all kinds": 1, "figures before white only": 2}
     return {
         kind: _search([phashes(picture(step * n, 256)) for n in range(200)], rounds) for kind, step in kinds.items()
@@ -98,7 +98,7 @@ def _asking(index: PhashIndex, asked: list[tuple[int, ...]]) -> Callable[[int], 
 
 
 def recall(make: Callable[[int], Image.Image], count: int) -> dict[str, Any]:
-    """How many copies are found, and how many of ten times as many different pictures are taken for another."""
+    """Copies found of `count` pictures, and false alarms among ten times as many different ones."""
     with tempfile.TemporaryDirectory() as name:
         return _recall(make, count, Path(name))
 

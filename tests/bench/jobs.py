@@ -24,7 +24,7 @@ negative = "blurry"
 """
 
 
-def write_job(
+def write_job(  # wide: the places of a template
     file: Path,
     *,
     count: int,
@@ -35,9 +35,9 @@ def write_job(
     prompts: str = PROMPTS,
     tail: str = "",
 ) -> Path:
-    """Write it; its class has the file's name, and its dataset lies beside it, unless told where.
+    """Write a job file. Its class has the file's name, and its dataset lies beside it unless `root` is given.
 
-    ``head`` comes before all sections, ``sampling`` goes into that one, ``tail`` comes after all: as in TOML.
+    ``head`` comes before all tables, ``sampling`` goes into that table, ``tail`` comes after all: as in TOML.
     """
     root = (root or file.with_name("dataset")).absolute()
     values = {"head": head, "root": root.as_posix(), "name": file.stem, "count": count, "size": size}

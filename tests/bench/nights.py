@@ -1,15 +1,15 @@
-"""What faults cost beyond themselves: the share of the servers' available time that became images that were kept.
+"""Cost of faults beyond themselves: the share of the servers' available time that became images that were kept.
 
     python -m tests.bench.nights [--hours 8] [--servers 2] [--seconds 0.2] [--real 10] [--rounds 3]
 
 The night is compressed: an image takes ``--seconds`` on the stand-in where a real one takes ``--real``, and the
-faults come more often by the same factor, which is said in the output. Each server is restarted once an hour and
+faults come more often by the same factor, which the output names. Each server is restarted once an hour and
 is down for 20 s, its sockets drop every ten minutes, 1 % of the prompts fail and 0.5 % of the pictures are black.
 reggen's own pauses (reconnects, rests, looks) are real seconds and are not compressed, so a high factor
 exaggerates what they cost; ``--seconds 1`` makes it ten.
 
 *Available* is the window times the servers, less the time they were down and the time they spent on prompts that
-the faults spoilt, by the stand-ins' own books. *Useful* is the time they spent on prompts whose pictures were kept
+the faults spoilt, by the stand-ins' own records. *Useful* is the time they spent on prompts whose pictures were kept
 and are good. The window opens with the first prompt that runs and is of fixed length; prompts are cut at its edges.
 The other side, at the same time and under the same faults on stand-ins of its own, is a plain client: post, ask
 /history every second (compressed, too), download, skip what fails.
@@ -18,7 +18,6 @@ The other side, at the same time and under the same faults on stand-ins of its o
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import multiprocessing
 import signal
@@ -32,216 +31,37 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.job.loader import load
 from reggen.job.models import Job
-from reggen.sim import Fault, Script, Settings, Sim
-from reggen.sim.http.server import WebPort
-from reggen.sim.state.model import Ending
 from tests.bench.facts import machine, versions
 from tests.bench.jobs import write_job
+from tests.bench.night_servers import CompressedNight, ServerRecord, stand_ins
 from tests.preparing import plan_of, prepared_of
 
-_PORTS = range(11_000, 15_000)  # which no outgoing connection takes while a restart keeps a server down
 _STARTING, _LEAVING = 60.0, 120.0  # seconds
-
-
-# ---- the night
-
-
-@dataclass(frozen=True, slots=True)
-class Night:
-    """How long it is and what goes wrong in it, in the compressed seconds of the stand-ins."""
-
-    servers: int
-    seconds: float
-    real: float
-    hours: float
-    seed: int
-
-    @property
-    def factor(self) -> float:
-        """By how much it is compressed."""
-        return self.real / self.seconds
-
-    @property
-    def window(self) -> float:
-        """Seconds that are measured."""
-        return 3600 * self.hours / self.factor
-
-    @property
-    def count(self) -> int:
-        """Of a job that cannot be finished in it."""
-        return int(1.2 * self.servers * self.window / self.seconds) + 100
-
-    def script(self, number: int) -> Script:
-        """The accidents of one server; those on the clock strike the servers in turn."""
-        shift = (number + 0.5) / self.servers
-        hour, ten_minutes = 3600 / self.factor, 600 / self.factor
-        faults = (
-            Fault("restart", on="time", at=shift * hour, every=hour, seconds=20 / self.factor),
-            Fault("drop", on="time", at=shift * ten_minutes, every=ten_minutes),
-            Fault("fail", chance=0.01),
-            Fault("black", chance=0.005),
-        )
-        return Script(faults, 1000 * self.seed + number)
-
-
-# ---- the servers, and their books
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """One prompt that ran: from when to when, and which fault spoilt it, if one did."""
-
-    prompt_id: str
-    start: float
-    end: float
-    spoilt: str
-
-
-@dataclass(slots=True)
-class Books:
-    """What one server did and suffered."""
-
-    executions: list[Execution] = field(default_factory=list)
-    down: list[tuple[float, float]] = field(default_factory=list)
-    struck: dict[str, int] = field(default_factory=dict)
-
-
-class Booked(Sim):
-    """A stand-in that keeps books over its restarts."""
-
-    def __init__(self, night: Night, number: int, port: int) -> None:
-        super().__init__(Settings(seconds=night.seconds), night.script(number), WebPort("127.0.0.1", port))
-        self.books = Books()
-        self.busy_since: float | None = None
-        self._spoilt = ""
-        self._down_since: float | None = None
-
-    async def start(self) -> None:
-        await super().start()
-        if self._down_since is not None:
-            self.books.down.append((self._down_since, time.monotonic()))
-
-    async def stop(self) -> None:
-        self._down_since = time.monotonic()
-        self._close("", "restart")
-        await super().stop()
-
-    def closed(self) -> Books:
-        """The books up to now."""
-        if not self.listening and self._down_since is not None:
-            self.books.down.append((self._down_since, time.monotonic()))
-        struck: Counter[str] = Counter()
-        for armed in self.director.armed:
-            struck[armed.fault.do] += armed.fired
-        self.books.struck = dict(struck)
-        return self.books
-
-    def prompt_begins(self) -> list[Fault]:
-        faults = super().prompt_begins()
-        self._spoilt = next((fault.do for fault in faults if fault.do in ("fail", "black")), "")
-        self.busy_since = time.monotonic()
-        return faults
-
-    def prompt_ended(self, ending: Ending) -> None:
-        super().prompt_ended(ending)
-        self._close(ending.messages[0][1]["prompt_id"], self._spoilt)
-
-    def _close(self, prompt_id: str, spoilt: str) -> None:
-        if self.busy_since is not None:
-            self.books.executions.append(Execution(prompt_id, self.busy_since, time.monotonic(), spoilt))
-            self.busy_since = None
-
-
-async def _serve(night: Night, pipe: Connection) -> None:
-    """Tell the addresses, then when the first prompt runs, and at the end the books."""
-    sims: list[Booked] = []
-    ports = iter(_PORTS)
-    while len(sims) < night.servers:
-        sim = Booked(night, len(sims), next(ports))
-        try:
-            await sim.start()
-        except OSError:
-            continue  # somebody has that port
-        sims.append(sim)
-    pipe.send([sim.url for sim in sims])
-    while not any(sim.busy_since for sim in sims):
-        await asyncio.sleep(0.001)
-    pipe.send(min(sim.busy_since for sim in sims if sim.busy_since))
-    try:
-        await asyncio.to_thread(pipe.recv)
-        pipe.send([sim.closed() for sim in sims])
-    finally:
-        for sim in sims:
-            await sim.stop()
-
-
-def _serving(night: Night, pipe: Connection) -> None:
-    """In a process of its own, so that nobody's time is spent in the stand-ins' loop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(night, pipe))
-
-
-class Servers:
-    """The stand-ins of one side."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self.urls: list[str] = self._told()
-
-    def began(self) -> float:
-        """When the first prompt ran. Blocks until then."""
-        return float(self._told())
-
-    def books(self) -> list[Books]:
-        """What they did."""
-        self._pipe.send("enough")
-        found: list[Books] = self._told()
-        return found
-
-    def _told(self) -> Any:
-        if not self._pipe.poll(_STARTING):
-            sys.exit("the stand-ins say nothing")
-        return self._pipe.recv()
-
-
-@contextmanager
-def stand_ins(night: Night) -> Iterator[Servers]:
-    """The servers of a night, for as long as the block lasts."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serving, args=(night, there), daemon=True)
-    process.start()
-    try:
-        yield Servers(here)
-    finally:
-        process.terminate()
-        process.join()
 
 
 # ---- the two sides
 
 Leave = Callable[[], set[str]]
-"""Ends a client after what it has in flight; the ids of the prompts whose pictures it kept."""
+"""Ends a client once its prompts in flight are done; returns the ids of those whose pictures it kept."""
 
 
-def job_of(night: Night, place: Path) -> tuple[Path, Job]:
+def job_of(night: CompressedNight, place: Path) -> tuple[Path, Job]:
     """The job's file, and the job."""
     file = write_job(place / "night.toml", count=night.count)
     return file, load(str(file))
 
 
-def reggen(night: Night, urls: Sequence[str], place: Path, stack: ExitStack) -> Leave:
+def reggen(night: CompressedNight, urls: Sequence[str], place: Path, stack: ExitStack) -> Leave:
     """The real command line, in a process of its own, with the limits that a job has when it names none."""
     file, job = job_of(night, place)
     log = stack.enter_context((place / "reggen.log").open("w", encoding="utf-8"))
@@ -255,17 +75,15 @@ def reggen(night: Night, urls: Sequence[str], place: Path, stack: ExitStack) -> 
         code = process.wait(_LEAVING)
         if code != 130:
             sys.exit(f"reggen ended with {code}: {(place / 'reggen.log').read_text(encoding='utf-8')[-2000:]}")
-        ledger = Ledger.read(Folder(job.dataset).state)
+        ledger = Ledger.read(job.dataset.state)
         assert ledger is not None
-        try:
+        with ledger:
             return {row.prompt_id for row in ledger.slots.walk("done") if row.prompt_id}
-        finally:
-            ledger.close()
 
     return leave
 
 
-def plain(night: Night, urls: Sequence[str], place: Path, stack: ExitStack) -> Leave:
+def plain(night: CompressedNight, urls: Sequence[str], place: Path, stack: ExitStack) -> Leave:
     """One plain client for each server, also in a process of its own."""
     _, job = job_of(night, place)
     made_of = prepared_of(job).template
@@ -301,23 +119,23 @@ def _plain(urls: Sequence[str], graphs: Sequence[Sequence[Any]], pause: float, p
 
 
 def _loop(url: str, graphs: Sequence[Any], pause: float, stop: threading.Event, kept: set[str]) -> None:
-    """What people write in an afternoon, and leave running overnight."""
+    """A client as people write it in an afternoon, and leave running overnight."""
     for graph in graphs:
         if stop.is_set():
             return
         try:
-            prompt_id = json.loads(_ask(f"{url}/prompt", {"prompt": graph}))["prompt_id"]
-            while prompt_id not in (found := json.loads(_ask(f"{url}/history/{prompt_id}"))):
+            prompt_id = json.loads(_request(f"{url}/prompt", {"prompt": graph}))["prompt_id"]
+            while prompt_id not in (found := json.loads(_request(f"{url}/history/{prompt_id}"))):
                 time.sleep(pause)
             outputs = found[prompt_id]["outputs"].values()
             for image in [image for output in outputs for image in output.get("images", ())]:
-                _ask(f"{url}/view?{urllib.parse.urlencode(image)}")
+                _request(f"{url}/view?{urllib.parse.urlencode(image)}")
                 kept.add(prompt_id)
         except (OSError, ValueError, KeyError):
             time.sleep(pause)  # skip it
 
 
-def _ask(url: str, body: Mapping[str, Any] | None = None) -> bytes:
+def _request(url: str, body: Mapping[str, Any] | None = None) -> bytes:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(url, data, timeout=30) as answer:
         content: bytes = answer.read()
@@ -343,20 +161,20 @@ class Side:
     struck: dict[str, int]
 
     @classmethod
-    def of(cls, books: Sequence[Books], kept: set[str], start: float, window: float) -> Side:
-        """Hold what was kept against the books, inside the window."""
+    def of(cls, records: Sequence[ServerRecord], kept: set[str], start: float, window: float) -> Side:
+        """Compare the kept images with the records, inside the window."""
 
         def inside(begin: float, end: float) -> float:
             return max(0.0, min(end, start + window) - max(begin, start))
 
-        ran = [one for book in books for one in book.executions]
-        down = sum(inside(*span) for book in books for span in book.down)
+        ran = [one for record in records for one in record.executions]
+        down = sum(inside(*span) for record in records for span in record.down)
         spoilt = sum(inside(one.start, one.end) for one in ran if one.spoilt)
         fine = [one for one in ran if not one.spoilt]
         useful = sum(inside(one.start, one.end) for one in fine if one.prompt_id in kept)
         wasted = sum(inside(one.start, one.end) for one in fine if one.prompt_id not in kept)
-        available = window * len(books) - down - spoilt
-        struck = sum((Counter(book.struck) for book in books), Counter[str]())
+        available = window * len(records) - down - spoilt
+        struck = sum((Counter(record.struck) for record in records), Counter[str]())
         return cls(
             available=available,
             useful=useful,
@@ -364,14 +182,14 @@ class Side:
             spoilt=spoilt,
             wasted=wasted,
             idle=available - useful - wasted,
-            gap=statistics.median(_gaps(books)),
+            gap=statistics.median(_gaps(records)),
             good=sum(one.prompt_id in kept for one in fine),
             bad=sum(one.spoilt != "" and one.prompt_id in kept for one in ran),
             struck=dict(struck),
         )
 
-    def told(self) -> dict[str, Any]:
-        """In words and figures."""
+    def figures(self) -> dict[str, Any]:
+        """The figures with their labels."""
         return {
             "useful / available": round(self.useful / self.available, 4),
             "available, s": round(self.available, 2),
@@ -387,18 +205,18 @@ class Side:
         }
 
 
-def _gaps(books: Sequence[Books]) -> Iterator[float]:
+def _gaps(records: Sequence[ServerRecord]) -> Iterator[float]:
     """Seconds from one prompt's end to the next one's start, on each server."""
-    for book in books:
-        for before, after in pairwise(book.executions):
+    for record in records:
+        for before, after in pairwise(record.executions):
             yield after.start - before.end
 
 
-def both(night: Night) -> dict[str, Side]:
+def both(night: CompressedNight) -> dict[str, Side]:
     """One round: the same night for both sides, at the same time."""
     found: dict[str, Side] = {}
 
-    def live(name: str, client: Callable[[Night, Sequence[str], Path, ExitStack], Leave]) -> None:
+    def live(name: str, client: Callable[[CompressedNight, Sequence[str], Path, ExitStack], Leave]) -> None:
         with ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="night-")))
             servers = stack.enter_context(stand_ins(night))
@@ -406,7 +224,7 @@ def both(night: Night) -> dict[str, Side]:
             start = servers.began()
             time.sleep(max(0.0, start + night.window - time.monotonic()))
             kept = leave()
-            found[name] = Side.of(servers.books(), kept, start, night.window)
+            found[name] = Side.of(servers.records(), kept, start, night.window)
 
     sides = [threading.Thread(target=live, args=pair) for pair in (("reggen", reggen), ("plain client", plain))]
     for side in sides:
@@ -414,14 +232,14 @@ def both(night: Night) -> dict[str, Side]:
     for side in sides:
         side.join()
     if len(found) < len(sides):
-        sys.exit("a side has failed; what it said is above")
+        sys.exit("a side has failed; its output is above")
     return found
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All rounds, each with accidents of its own."""
+    """Measure all rounds, each with chances of its own."""
     nights = [
-        Night(options.servers, options.seconds, options.real, options.hours, seed)
+        CompressedNight(options.servers, options.seconds, options.real, options.hours, seed)
         for seed in range(options.seed, options.seed + options.rounds)
     ]
     rounds = [both(night) for night in nights]
@@ -434,7 +252,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 "useful / available, median": round(
                     statistics.median(one[name].useful / one[name].available for one in rounds), 4
                 ),
-                "rounds": [one[name].told() for one in rounds],
+                "rounds": [one[name].figures() for one in rounds],
             }
             for name in rounds[0]
         },
@@ -462,7 +280,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="an image takes on the stand-in")
     parser.add_argument("--real", type=float, default=10, help="seconds that a real image takes")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1, help="of the first round's accidents")
+    parser.add_argument("--seed", type=int, default=1, help="of the first round's chances")
     print(json.dumps(measure(parser.parse_args()), indent=2))
 
 

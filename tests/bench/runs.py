@@ -21,7 +21,7 @@ _LONGEST = 3600.0  # seconds that a watched run may take
 
 
 def run_watched(job_file: Path, place: Path) -> Watched:
-    """Run a job to its end in a process of its own; what was seen there, with its most descriptors and threads."""
+    """Run a job to its end in a process of its own; the figures noted there, with its most descriptors and threads."""
     result, said = place / "watched.json", place / "watched.log"
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "tests.bench.watched", str(result), "run", str(job_file), "--plain"]
@@ -56,7 +56,7 @@ class FirstPost:
 
 
 def first_post(job_file: Path, said: Path) -> FirstPost:
-    """Run a job, which names no server, until its first prompt arrives; then it is killed."""
+    """Run a job that names no server until its first prompt arrives, then kill it."""
     posted, found = threading.Event(), list[FirstPost]()
 
     def first() -> None:
@@ -77,7 +77,7 @@ def first_post(job_file: Path, said: Path) -> FirstPost:
 
 
 def cpu_of_command(words: Sequence[str]) -> tuple[float, float]:
-    """Wall and CPU seconds of a python with these arguments, to its end; what it says is not kept."""
+    """Wall and CPU seconds of a python with these arguments, to its end. Its output is thrown away."""
     begun = time.monotonic()
     process = subprocess.Popen([sys.executable, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)

@@ -1,13 +1,13 @@
-"""A job of a million images: how soon it starts, goes on, tells its status, and what one image costs in it.
+"""A job of a million images: the time to start, resume and report its status, and the cost of one image in it.
 
     python -m tests.bench.scale [--plan 10000000] [--done 1000000] [--images 300] [--rounds 3]
 
-*Plan*: job file to first order of a plan of so many samples, with prompts in a list, and with a template, a matrix and
-forbidden words that are looked for in all prompts that are read before the start. *Curve*: with 100, 1,000, ... images
+*Plan*: job file to first request of a plan of so many samples, with prompts in a list, and with a template, a matrix
+and forbidden words that are looked for in all prompts read before the start. *Curve*: with 100, 1,000, ... images
 done in ledger and folder, ``--images`` more are made on a stand-in that takes no time, in another process; CPU and
 wall of each, once a quarter of them is done and all that happens once has happened. *Resume* and *status*: at the last
 point of the curve, the real command line from its start to the first POST /prompt that arrives, and to its end.
-What is done there is made by `tests.bench.done`.
+The images done there are made by `tests.bench.done`.
 """
 
 from __future__ import annotations
@@ -45,19 +45,18 @@ _MORE = '[matrix]\nsteps = [20, 28]\n[guard]\nforbid = ["red bandana", "white cl
 
 
 def start_plan(job_file: str) -> dict[str, float]:
-    """From a job file to the first order, in this process."""
+    """Times from a job file to the first request, in this process."""
     before, began = peak_mib(), time.perf_counter()
     (prepared,) = prepare(load(job_file), job_file)
-    studied = time.perf_counter()
-    ledger = Ledger.open(Path(job_file).with_suffix(".sqlite"))
-    next(missing_requests(ledger, prepared.plan))
-    ledger.close()
+    prepared_at = time.perf_counter()
+    with tempfile.TemporaryDirectory() as state, Ledger.open(Path(state)) as ledger:
+        next(missing_requests(ledger, prepared.plan))
     done = time.perf_counter()
-    return {"s": done - began, "of it, the study, s": studied - began, "memory for it, MiB": peak_mib() - before}
+    return {"s": done - began, "of it, preparing, s": prepared_at - began, "memory for it, MiB": peak_mib() - before}
 
 
 def plans(options: argparse.Namespace, place: Path) -> dict[str, Any]:
-    """Medians over the rounds, each a process of its own."""
+    """Medians of the rounds, each a process of its own."""
     kinds = {"prompts in a list": (PROMPTS, ""), "template, matrix, forbidden words": (_TEMPLATE, _MORE)}
     found: dict[str, Any] = {}
     for name, (positive, more) in kinds.items():
@@ -66,16 +65,15 @@ def plans(options: argparse.Namespace, place: Path) -> dict[str, Any]:
         for _ in range(options.rounds):
             command = [sys.executable, "-m", "tests.bench.scale", "--start-plan", str(file)]
             rounds.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
-            file.with_suffix(".sqlite").unlink()
         found[name] = {key: round(median(one[key] for one in rounds), 3) for key in rounds[0]}
     return found
 
 
-# ---- the curve, and what is asked at its end
+# ---- the curve, and the commands at its end
 
 
 def curve(job_file: Path, done: Done, options: argparse.Namespace, place: Path) -> Iterator[dict[str, Any]]:
-    """What an image costs, decade by decade."""
+    """Costs of an image, decade by decade."""
     decades = (10**power for power in range(2, 12))
     points = sorted({options.done, *(one for one in decades if one <= options.done)})
     with stand_ins([(1, 0.0)], place) as there:
@@ -106,7 +104,7 @@ def _each(clock: Sequence[float]) -> float:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
+    """Measure everything."""
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         place = Path(name)
         planned = plans(options, place)
@@ -119,7 +117,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "benchmark": "the scale of a job",
         "goals": _GOALS,
-        f"plan of {options.plan:,} samples to its first order": planned,
+        f"plan of {options.plan:,} samples to its first request": planned,
         "curve": points,
         f"resume with {done.images:,} done, to the first POST": {
             "s": round(median(one.wall for one in posts), 2),

@@ -1,4 +1,4 @@
-"""Stand-ins for benchmarks: many of them in a few processes of their own, or one here that notes the first prompt."""
+"""Stand-ins for benchmarks: many in a few other processes, or one in this process that notes the first prompt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reggen.sim.http.server import WebPort
 from tests.bench.soak import ended
 from tests.bench.watched import cpu_of
 
-_PORTS = range(16_000, 32_000)  # which no outgoing connection takes
+_PORTS = range(16_000, 32_000)  # no outgoing connection takes one of these
 _STARTING = 180.0  # seconds: a thousand of them on a busy machine take their time
 
 
@@ -39,27 +39,27 @@ class StandIns:
 
     @property
     def cpu(self) -> float:
-        """CPU seconds of them all so far."""
+        """CPU seconds of all processes so far."""
         return sum(map(cpu_of, self.pids))
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One prompt that ran: from when to when, by the server's own clock, in seconds as of time.time()."""
+    """The start and end of a prompt, by the server's own clock, in seconds since the epoch."""
 
     start: float
     end: float
 
 
 def shared(servers: int, processes: int, seconds: float) -> list[tuple[int, float]]:
-    """So many equal servers, dealt out to processes."""
+    """Groups of equal servers, one for each process: how many, and their seconds an image."""
     most = min(servers, processes)
     return [(servers // most + (number < servers % most), seconds) for number in range(most)]
 
 
 @contextmanager
 def stand_ins(groups: Sequence[tuple[int, float]], place: Path) -> Iterator[StandIns]:
-    """For each group a process with so many servers that take so many seconds for an image."""
+    """For each group (count, seconds an image), a process with so many servers."""
     port = _free(sum(count for count, _ in groups))
     urls: list[str] = []
     started: list[tuple[subprocess.Popen[str], Path]] = []
@@ -74,7 +74,7 @@ def stand_ins(groups: Sequence[tuple[int, float]], place: Path) -> Iterator[Stan
 
 
 def _free(count: int) -> int:
-    """The first of so many consecutive ports that nobody has; another process of a benchmark looks elsewhere."""
+    """The first of so many consecutive free ports. Processes begin their search at different places."""
     first = _PORTS[os.getpid() * 131 % (len(_PORTS) // 2)]
     for port in range(first, _PORTS.stop):
         with socket.socket() as trial:
@@ -96,7 +96,7 @@ def _start(count: int, seconds: float, port: int, said: Path) -> subprocess.Pope
 
 
 def _await(process: subprocess.Popen[str], said: Path) -> None:
-    """Wait until it listens."""
+    """Wait until the stand-ins of a process listen."""
     deadline = time.monotonic() + _STARTING
     while "stand-in at " not in (text := said.read_text(encoding="utf-8")):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -105,12 +105,12 @@ def _await(process: subprocess.Popen[str], said: Path) -> None:
 
 
 def kept(urls: Iterable[str]) -> str:
-    """A job's servers in TOML, whose history is kept: `spans_of` reads it after the run."""
+    """A job's servers in TOML, with their history kept for `spans_of`."""
     return "[{}]".format(", ".join(f"{{ url = {json.dumps(url)}, keep_history = true }}" for url in urls))
 
 
 def spans_of(url: str) -> list[Span]:
-    """The prompts that a server has ended well, in order."""
+    """The spans of the prompts that a server has ended well, in order."""
     with urllib.request.urlopen(f"{url}/history", timeout=60) as response:
         entries = [entry for entry in json.load(response).values() if entry["status"]["completed"]]
     stamps = [{name: data.get("timestamp", 0) for name, data in entry["status"]["messages"]} for entry in entries]
@@ -118,11 +118,11 @@ def spans_of(url: str) -> list[Span]:
     return sorted(spans, key=lambda span: span.start)
 
 
-# ---- here, with an ear for the first prompt
+# ---- in this process
 
 
 class Listener(Sim):
-    """A stand-in that calls when the first prompt arrives, before it answers it."""
+    """A stand-in that calls back when the first prompt arrives, before it answers."""
 
     def __init__(self, first: Callable[[], None]) -> None:
         super().__init__(Settings(seconds=60.0, lenient=True), Script(), WebPort("127.0.0.1", 0))

@@ -1,10 +1,10 @@
-"""Hours of images at a high rate: do memory and file descriptors of the real command line stay flat?
+"""Memory and file descriptors of the real command line over hours of images at a high rate.
 
     python -m tests.bench.soak --minutes 120 [--servers 2] [--seconds 0.1] [--batch 1] [--faults] [--log FILE]
 
 `python -m reggen run` fills a job whose count is far beyond reach; the stand-ins are processes of their own, so
-that what is measured is reggen's alone. A sample is taken every 30 s and, with ``--log``, appended to a file at
-once, so that a soak which is broken off has still said something. At the end Ctrl-C is sent once and the exit
+that the figures are reggen's alone. A sample is taken every 30 s and, with ``--log``, appended to a file at
+once, so that a soak that is interrupted leaves its samples. At the end Ctrl-C is sent once and the exit
 code must be 130. The images of 64 px are 8 to 10 KB each; they go with the temporary folder, or stay with
 ``--root``. Needs /proc.
 """
@@ -26,14 +26,13 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
 
-from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.job.loader import load
 from tests.bench.facts import machine, versions
 from tests.bench.jobs import write_job
 
 ENOUGH = 20_000
-"""Images below which nothing is said: what a process takes while it warms up is larger than what it might leak."""
+"""Images below which there is no verdict: warming up takes more memory than a leak would."""
 
 STEEPEST = 32.0
 """KiB per 1,000 images: half of what one short string kept for each image would cost."""
@@ -52,7 +51,7 @@ _FAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the run: seconds since it began, images in the ledger, and what the process holds."""
+    """A sample of the run: seconds since it began, images in the ledger, and the resources of the process."""
 
     at: float
     images: int
@@ -64,7 +63,7 @@ class Sample:
 
 
 def held_by(pid: int) -> tuple[int, int, int, int]:
-    """KiB in RAM, how many of them are no file's, open file descriptors and threads of a process."""
+    """KiB in RAM, those of them that no file backs, open file descriptors and threads of a process."""
     place = Path(f"/proc/{pid}")
     facts = dict(line.split(":", 1) for line in (place / "status").read_text(encoding="utf-8").splitlines())
     in_ram, anonymous = (int(facts[name].split()[0]) for name in ("VmRSS", "RssAnon"))
@@ -73,7 +72,7 @@ def held_by(pid: int) -> tuple[int, int, int, int]:
 
 @contextmanager
 def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """Nothing that was started here outlives the soak."""
+    """Kill a process at the end of the block if it still runs."""
     try:
         yield process
     finally:
@@ -83,7 +82,7 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 def stand_in(number: int, place: Path, options: argparse.Namespace, stack: ExitStack) -> tuple[int, str]:
-    """Start one server; its process id and its address. The accidents of each are its own."""
+    """Start one server, with chances of its own; its process id and its address."""
     script, said = place / f"faults-{number}.json", place / f"stand-in-{number}.log"
     script.write_text(json.dumps({"seed": number, **(_FAULTS if options.faults else {})}), encoding="utf-8")
     words = ("sim", "--port", "0", "--seconds", str(options.seconds), "--faults", str(script))
@@ -110,7 +109,7 @@ class Soak:
         self.said, root = place / "reggen.log", Path(options.root) if options.root else None
         batch = f"batch = {options.batch}"
         job_file = write_job(place / "soak.toml", root=root, count=options.count, sampling=batch)
-        self._ledger = Folder(load(str(job_file)).dataset).state / "ledger.sqlite"
+        self._state = load(str(job_file)).dataset.state
         servers = [stand_in(number, place, options, stack) for number in range(options.servers)]
         self._stand_ins = [pid for pid, _ in servers]
         words = ["run", str(job_file), "--plain", *(word for _, url in servers for word in ("--server", url))]
@@ -120,17 +119,17 @@ class Soak:
         self.seconds = 0.0
 
     def watch(self) -> None:
-        """Take samples until the time is up or the run has ended, which it should not."""
+        """Take samples until the time is up, or the run has ended, which it should not."""
         while self._process.poll() is None and self._elapsed < 60 * self._options.minutes:
             due = self._options.every * (len(self.samples) + 1)
             if self._elapsed < due:
                 time.sleep(min(1.0, due - self._elapsed))
                 continue
-            self._look()
+            self._take_sample()
         self.seconds = self._elapsed
 
     def leave(self) -> int | None:
-        """Ctrl-C once; the exit code, or None when the run is still there long after that."""
+        """Send Ctrl-C once; the exit code, or None if the run is still there long after that."""
         self._process.send_signal(signal.SIGINT)
         try:
             return self._process.wait(_LEAVING)
@@ -139,20 +138,18 @@ class Soak:
 
     @property
     def images(self) -> int:
-        """Images that the ledger calls done."""
-        ledger = Ledger.read(self._ledger)
+        """The number of images that are done by the ledger."""
+        ledger = Ledger.read(self._state)
         if ledger is None:
             return 0
-        try:
+        with ledger:
             return ledger.slots.counts(self._options.count).get("done", 0)
-        finally:
-            ledger.close()
 
     @property
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def _look(self) -> None:
+    def _take_sample(self) -> None:
         try:
             held = held_by(self._process.pid)
             others = sum(held_by(pid)[0] for pid in self._stand_ins)
@@ -165,7 +162,7 @@ class Soak:
 
 
 def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What the samples say: figures, and whether they are flat, with the rule that decides."""
+    """Figures of the samples, and the verdict whether they are flat, with its rule."""
     last = [one for one in samples if one.at >= samples[-1].at / 4]
     slope = _slope([(one.images / 1000, one.rss_kib) for one in last])
     settled = [one for one in samples if one.at >= 60] or list(samples)
@@ -182,7 +179,7 @@ def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
         "stand-ins' rss_kib": {"first": samples[0].stand_ins_rss_kib, "end": last[-1].stand_ins_rss_kib},
         "verdict": "too short to say" if last[-1].images < ENOUGH else "flat" if flat else "not flat",
         "rule": f"flat: the fitted line of the last three quarters rises by at most {STEEPEST:.0f} KiB per 1000 images,"
-        f" and the median of the descriptors by at most 2; nothing is said below {ENOUGH} images",
+        f" and the median of the descriptors by at most 2; no verdict below {ENOUGH} images",
     }
 
 
@@ -193,12 +190,12 @@ def _slope(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _at(samples: Sequence[Sample], seconds: float) -> int | None:
-    """The RSS in the first sample from then on; None when it did not last so long."""
+    """The RSS in the first sample after so many seconds; None if the run was shorter."""
     return next((one.rss_kib for one in samples if one.at >= seconds), None)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Soak, and say what came of it."""
+    """Soak, and return the figures."""
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         soak = Soak(options, place, stack)
@@ -216,7 +213,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "images per second": round(images / seconds, 2) if seconds else None,
         **found,
         "exit code after Ctrl-C": code,
-        "last words": tail,
+        "last lines": tail,
         "machine": machine(),
         "versions": versions(),
     }

@@ -1,9 +1,9 @@
-"""How long reggen takes to be there: the help, and a run up to its first prompt.
+"""Start-up times: --help, and a run up to its first prompt.
 
     python -m tests.bench.start [--rounds 7]
 
 CPU and wall seconds from the start of the process; beside them, in the same rounds, a python that does nothing and one
-that only imports aiohttp, which no client of ComfyUI can do without. The run is of a new dataset of ten images, and
+that only imports aiohttp, which every client of ComfyUI needs. The run is of a new dataset of ten images, and
 its first prompt is seen where it arrives: at a stand-in in the process that measures. A first round fills the caches
 and is not counted.
 """
@@ -26,7 +26,7 @@ from tests.bench.runs import cpu_of_command, first_post
 _GOALS = {"python -m reggen --help": {"CPU, s": 0.25}, "reggen run, to the first POST": {"s": 0.6}}
 
 
-def posted() -> tuple[float, float]:
+def run_to_first_post() -> tuple[float, float]:
     """Wall and CPU seconds of a run up to its first prompt."""
     with tempfile.TemporaryDirectory(prefix="start-") as name:
         found = first_post(write_job(Path(name) / "start.toml", count=10), Path(name) / "run.log")
@@ -34,12 +34,12 @@ def posted() -> tuple[float, float]:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """All sides in turn, so that a noisy moment meets them all."""
+    """Measure all sides in turn, so that a noisy moment meets them all."""
     sides: Mapping[str, Callable[[], tuple[float, float]]] = {
         "python -c pass": lambda: cpu_of_command(["-c", "pass"]),
         "python -c 'import aiohttp'": lambda: cpu_of_command(["-c", "import aiohttp"]),
         "python -m reggen --help": lambda: cpu_of_command(["-m", "reggen", "--help"]),
-        "reggen run, to the first POST": posted,
+        "reggen run, to the first POST": run_to_first_post,
     }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for number in range(rounds + 1):

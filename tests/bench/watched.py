@@ -2,11 +2,11 @@
 
     python -m tests.bench.watched RESULT run JOB --plain
 
-`fill_dataset` is wrapped, and nothing else is changed: display, log and report are what they always are. A task beside
-it sleeps 10 ms at a time and notes how late it wakes, which is how late every other task of the loop is, too; that
+`fill_dataset` is wrapped, and nothing else is changed: display, log and report are as usual. A task beside
+it sleeps 10 ms at a time and notes how late it wakes, which is the delay of every other task of the loop, too; that
 costs half a per cent of a core.
-RESULT becomes a JSON file, see `Watched`. With REGGEN_PROFILE set to a number the functions that took most of the
-event loop's CPU time are in it, so many; the profile itself slows the run to half.
+RESULT becomes a JSON file, see `Watched`. With REGGEN_PROFILE set to a number, that many functions that took most of
+the event loop's CPU time are in it; the profile itself slows the run to half.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COUNTING = 100  # naps between two counts of the tasks, which cost a moment the
 
 @dataclass(slots=True)
 class Watched:
-    """What was seen. Times are time.time(); lateness is in seconds; ``cpu`` is the process's, ``loop`` the loop's."""
+    """Figures of a run. Times are time.time(), lateness in seconds; ``cpu`` is the process's, ``loop`` the loop's."""
 
     began: float = field(default_factory=time.time)
     posted: float = 0.0
@@ -60,7 +60,7 @@ class Watched:
     exit_code: int = 0
 
     def lateness(self, start: float, end: float) -> list[float]:
-        """How late the naps ended that began in a time, from the first post on."""
+        """The lateness of the naps that began in a period, from the first post on."""
         begins = accumulate((_NAP + late for late in self.late), initial=self.posted)
         return [late for at, late in zip(begins, self.late, strict=False) if start <= at < end]
 
@@ -87,13 +87,13 @@ def cpu_of(pid: int) -> float:
 
 
 def peak_mib(pid: int | str = "self") -> float:
-    """The most RAM a process has held so far."""
+    """The peak of a process's RAM so far, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 class _Watch:
-    """Notes what the run tells, and how late the loop is."""
+    """Notes the events of the run, and how late the loop is."""
 
     def __init__(self) -> None:
         self.seen = Watched()

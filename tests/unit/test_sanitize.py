@@ -31,7 +31,7 @@ def test_a_text_is_cut_and_loses_what_a_terminal_obeys() -> None:
 def test_what_is_no_text_is_shown_as_one() -> None:
     """Even what Python refuses to write down."""
     nested: list[object] = []
-    for _ in range(5_000):
+    for _ in range(100_000):
         nested = [nested]
     assert cleaned({"a": [1, None]}) == "{'a': [1, None]}"
     assert cleaned(10**5_000) == cleaned(nested) == "something unreadable"
