@@ -145,22 +145,15 @@ def _graph(job: Job) -> Graph:
 
 def _prepared(job: Job, part: JobClass, read: _Read) -> PreparedJob:
     template, batch = _template(job, part.prompts, read.graph), _batch(job, part.dataset)
-    source = _source(job, part, read, template)
+    source, dataset = _source(job, part, read, template), part.dataset
     negative = _negative(job, part.prompts, read.guard, template.negative)
-    plan = Plan(
-        source,
-        part.dataset.count,
-        seed=part.seed,
-        prefix=part.dataset.prefix,
-        batch=batch or 1,
-        negative=negative,
-    )
+    plan = Plan(source, dataset.count, seed=part.seed, prefix=dataset.prefix, batch=batch or 1, negative=negative)
     problems = (*forbidden_words.in_plan(plan, read.guard), *forbidden_words.in_workflow(template, read.guard))
     if problems:
         raise JobError("the job", problems)
     is_guarded = bool(template.sent or part.prompts.positives or part.prompts.source)
     return PreparedJob(
-        dataset=part.dataset,
+        dataset=dataset,
         plan=plan,
         template=template,
         batch=batch,

@@ -1,33 +1,34 @@
-"""The wildcards folder: text files with a value on each line. Blocking; read once, before a run."""
+"""The wildcards folder: text files with a value on each line. Blocking; read before a run."""
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
+from reggen.wording import nearest
 
 _KEY = "prompts.wildcards"
-_MOST = 100_000  # files and folders below it
-_LARGEST = 64 * MIB
+_MAX_ENTRIES = 100_000  # files and folders below it
+_MAX_BYTES = 64 * MIB  # of a file
 
 
 class WildcardFolder(Mapping[str, tuple[str, ...]]):
     """The lines of every ``.txt`` file below a folder, by its name: ``clothes/hats`` for clothes/hats.txt.
 
-    Names are sorted, so that they do not depend on the file system. A file is read when its lines are asked
-    for, and once. Empty lines and those that begin with ``#`` are left out. Hidden files and folders are not
-    looked into. Raises JobError for a folder that is not there and for a file that cannot be read.
+    Names are sorted, so that they do not depend on the file system. A file is read once, when its lines are asked
+    for. Empty lines and those that begin with ``#`` are left out, and so are hidden files and folders.
+    Raises JobError for a folder that does not exist or holds more than ``max_entries`` files and folders, and for a
+    file that cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_entries: int = _MAX_ENTRIES) -> None:
         try:
             if not folder.is_dir():
-                raise JobError("the job", (Problem(_KEY, f"there is no folder {folder}", _nearest(folder)),))
-            self._files = dict(sorted(_files(folder)))
+                raise JobError("the job", (Problem(_KEY, f"there is no folder {folder}", _near_folder(folder)),))
+            self._files = dict(sorted(_files(folder, max_entries)))
         except OSError as error:
             raise JobError("the job", (Problem(_KEY, f"{folder} cannot be read: {error.strerror}"),)) from None
         self._lines: dict[str, tuple[str, ...]] = {}
@@ -47,13 +48,11 @@ class WildcardFolder(Mapping[str, tuple[str, ...]]):
         return name in self._files
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path]]:
+def _files(folder: Path, max_entries: int) -> Iterator[tuple[str, Path]]:
     for number, file in enumerate(folder.rglob("*"), 1):
-        if number > _MOST:
-            hint = "name the folder of the wildcard files themselves"
-            raise JobError(
-                "the job", (Problem(_KEY, f"more than {_MOST:,} files and folders lie below {folder}", hint),)
-            )
+        if number > max_entries:
+            problem = f"more than {max_entries:,} files and folders are below {folder}"
+            raise JobError("the job", (Problem(_KEY, problem, "name the folder of the wildcard files themselves"),))
         inside = file.relative_to(folder)
         if inside.suffix.lower() == ".txt" and not any(part.startswith(".") for part in inside.parts):
             yield unicodedata.normalize("NFC", inside.with_suffix("").as_posix()), file
@@ -61,7 +60,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _read(file: Path) -> tuple[str, ...]:
     try:
-        lines = text_of(file, _LARGEST).split("\n")
+        lines = text_of(file, _MAX_BYTES).split("\n")
     except UnicodeDecodeError as error:
         problem = Problem(_KEY, f"{file} is not UTF-8 (byte {error.start})", "save it as UTF-8")
         raise JobError("the job", (problem,)) from None
@@ -71,10 +70,10 @@ def _read(file: Path) -> tuple[str, ...]:
     return tuple(line for line in stripped if line and not line.startswith("#"))
 
 
-def _nearest(folder: Path) -> str:
+def _near_folder(folder: Path) -> str:
     try:
         names = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
     except OSError:
         return ""
-    near = difflib.get_close_matches(folder.name, names, n=1, cutoff=0.4)
-    return f"did you mean {folder.parent / near[0]}?" if near else ""
+    near = nearest(folder.name, names)
+    return f"did you mean {folder.parent / near}?" if near else ""

@@ -1,4 +1,4 @@
-"""The account of a workflow: what it does that the job does not set."""
+"""The account of a workflow: its effects that the job does not set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SentText:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a workflow does that the job does not set. Node ids throughout; pairs are a node and how much.
+    """Effects of a workflow that the job does not set. Nodes are given by id; pairs are a node and its amount.
 
     ``negative`` is "text", "zeroed" or "none"; ``cfg`` are the inputs that hold it.
     """

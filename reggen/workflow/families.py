@@ -20,10 +20,10 @@ _AE, _FLUX2_VAE, _QWEN_VAE, _WAN_VAE = (
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a model family needs, and the values that its makers recommend.
+    """The files and nodes that a model family needs, and the values that its makers recommend.
 
     ``encoders`` and ``vae`` are the usual names of its files; without encoders one checkpoint holds everything.
-    ``multiple`` is what width and height must be divisible by; ``native`` the size it was trained for, in pixels.
+    Width and height must be divisible by ``multiple``; ``native`` the size it was trained for, in pixels.
     ``negative`` is "text", or "zeroed" where a negative prompt has no effect. ``shift`` is the node that sets it, with
     the usual value. ``custom`` names the guider of a custom sampler; ``sigmas`` its scheduler node.
     """

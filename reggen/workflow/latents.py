@@ -76,13 +76,14 @@ def size_bindings(graph: Graph, latent: str, nodes: list[str]) -> dict[str, tupl
         sources = dict.fromkeys(sources)
     found = {key: [sources[key] or Binding(latent, name)] for key, name in names.items()}
     theirs = {key: _origin(graph, latent, name) for key, name in names.items()}
-    for node_id in nodes:
-        for pair in _PAIRS if node_id != latent else ():
-            if _belongs(graph, node_id, pair, theirs):
-                for key, own in zip(sources, pair, strict=True):
-                    source = number_source(graph, node_id, own)
-                    if source is None or source != sources[key]:
-                        found[key].append(Binding(node_id, own))
+    others = ((node_id, pair) for node_id in nodes if node_id != latent for pair in _PAIRS)
+    for node_id, pair in others:
+        if not _belongs(graph, node_id, pair, theirs):
+            continue
+        for key, own in zip(sources, pair, strict=True):
+            source = number_source(graph, node_id, own)
+            if source is None or source != sources[key]:
+                found[key].append(Binding(node_id, own))
     return {key: tuple(dict.fromkeys(bindings)) for key, bindings in found.items()}
 
 
@@ -97,7 +98,7 @@ def _belongs(graph: Graph, node_id: str, pair: tuple[str, str], theirs: dict[str
 
 
 def _origin(graph: Graph, node_id: str, key: str) -> Any:
-    """What tells whether two numbers are the same one: their source's value, or the link they come through."""
+    """The value of a number's source, or the link it comes through; equal for what counts as the same number."""
     source = number_source(graph, node_id, key)
     return graph[source.node]["inputs"][source.input] if source else link_of(graph[node_id]["inputs"].get(key))
 

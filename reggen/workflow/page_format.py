@@ -254,7 +254,7 @@ class _Converter:
         raise self._refuse(scope, getter, f"no SetNode sets {name!r}")
 
     def _from_outside(self, scope: _Scope, number: int, seen: int) -> _End | None:
-        """What comes into a subgraph through one of its inputs: a link of the instance, or the value of its widget."""
+        """The origin of one input of a subgraph: a link of its instance, or the value of a widget."""
         if scope.parent is None or number >= len(scope.inputs):
             return None
         name = scope.inputs[number]

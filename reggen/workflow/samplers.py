@@ -126,7 +126,7 @@ def custom_samplers(graph: Graph, nodes: list[str]) -> list[str]:
 
 
 def conditioning_of(graph: Graph, sampler: Sampler, side: str) -> Conditioning:
-    """What one side of a sampler is made of. ``side`` is "positive" or "negative"."""
+    """The conditioning of one side of a sampler; ``side`` is "positive" or "negative"."""
     links = side_links(graph, sampler.node, side)
     if side == "positive":
         links += _second_condition(graph, sampler.node)

@@ -248,10 +248,11 @@ def literals(graph: Graph, node_ids: list[str]) -> Iterator[tuple[Binding, str]]
     for node_id in node_ids:
         chosen = _chosen(graph, node_id)
         for key, value in graph[node_id]["inputs"].items():
-            if isinstance(value, str) and value.strip() and (chosen is None or key in chosen):
-                text = is_text_key(key) or _is_only_string(graph, node_id, key) or looks_like_text(key, value)
-                if text and not _is_choice(graph, node_id, key, value):
-                    yield Binding(node_id, key), value
+            if not isinstance(value, str) or not value.strip() or (chosen is not None and key not in chosen):
+                continue
+            text = is_text_key(key) or _is_only_string(graph, node_id, key) or looks_like_text(key, value)
+            if text and not _is_choice(graph, node_id, key, value):
+                yield Binding(node_id, key), value
 
 
 def _is_choice(graph: Graph, node_id: str, key: str, value: str) -> bool:
