@@ -18,7 +18,7 @@ from hypothesis import settings
 
 import reggen
 from reggen.backoff import Backoff
-from reggen.comfy.tracker import Timings
+from reggen.comfy.timings import Timings
 from reggen.engine.control import Observers, RunControl, RunOptions
 from reggen.engine.fill import fill_dataset
 from reggen.engine.summary import Summary
@@ -33,7 +33,17 @@ _TESTS_PER_CORE = 3
 settings.register_profile("reggen", deadline=None)  # a busy machine is no failure
 settings.load_profile("reggen")
 
-PACE = Timings(silence=1.0, canary=0.5, blind=0.1, grace=0.05, stall=2.0, mercy=0.5, gap=0.6, rest=(1.0, 4.0), sick=0.5)
+PACE = Timings(
+    silence=1.0,
+    canary=0.5,
+    poll_interval=0.1,
+    grace=0.05,
+    stall=2.0,
+    mercy=0.5,
+    gap=0.6,
+    rest=Backoff(1.0, 4.0),
+    sick=0.5,
+)
 """The same rules as in the night, told to be quick."""
 
 RUN_PACE = EngineTimings(session=PACE, first_server=Backoff(0.2, 1.0))

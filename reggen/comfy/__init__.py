@@ -1,1 +1,1 @@
-"""Talking with ComfyUI: what it says (wire), what that means (follow), the sockets (client), one server (link)."""
+"""The conversation with ComfyUI servers: requests and their answers, events, and prompts from post to end."""

@@ -1,56 +1,41 @@
-"""Follows the prompts in flight on one server: decides when to look, and what a look means.
+"""Follows the prompts in flight on one server: decides when to poll them, and what the answers mean.
 
 The rules:
 
-- Frames are hints, a look is the truth. Only `looked` settles a prompt.
-- In the steady state one prompt costs one look: at the history, when ``executing node=null`` says that
-  its entry is there. ``execution_success`` alone may come before the entry; it is given a moment.
-- A *full* look reads the queue first and the history second. A prompt leaves the one and enters the
-  other under one lock, so what is in neither is gone.
-- Doubt asks for a full look: another prompt of ours started while this one was running (its ending
-  was lost); the server says its queue is empty; no frame at all for ``silence``; nothing of this
-  prompt for ``patience``; the socket is gone or was replaced.
+- Frames are hints, polls are the truth. Only `polled` settles a prompt.
+- In the steady state one prompt costs one poll: of its history entry, when ``executing node=null`` says
+  that the entry exists. ``execution_success`` alone may come before the entry, so it waits a moment.
+- A *full* poll reads the queue first and the history second. A prompt leaves the one and enters the
+  other under one lock, so what is in neither is lost.
+- Doubt asks for a full poll: another prompt of ours started while this one was running (its ending
+  was missed); the server says that its queue is empty; no frame at all for ``silence``; none of this
+  prompt for ``patience``; the socket is closed or was replaced.
 - After a reconnect the frames of older prompts go to a client id that no longer exists, but ``status``
-  goes to everybody: when the queue shrinks, the oldest of them is looked at.
-- Deaf: every accepted post makes the server send a ``status`` to every socket (the canary). None within
-  ``canary`` seconds means that this socket hears nothing although it is open. The next socket counts as
-  hearing only once it heard more than the greeting; until then prompts are looked at every ``timings``.
+  goes to everybody: when the queue shrinks, the oldest of them is polled.
+- While no socket hears anything (see `canary`), prompts are polled every ``poll_interval``.
 
-Pure: ``now`` is handed in (seconds of any steady clock), and the caller does the looking.
+Pure: ``now`` is handed in (seconds of any steady clock), and the caller makes the requests.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from reggen.comfy.canary import Canary
 from reggen.comfy.frames import Ended, EndSignal, Event, NodeDone, Progressed, QueueDepth, Started
 from reggen.comfy.history import Outcome
+from reggen.comfy.timings import Timings
 from reggen.errors import PromptLost
 
 _NEVER = math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """How long to wait for what, in seconds."""
-
-    silence: float = 30.0
-    patience: float = 300.0
-    canary: float = 10.0
-    blind: float = 2.0
-    grace: float = 0.1  # between a hint that something ended and the doubt about it
-    race: tuple[float, ...] = (0.05, 0.25, 1.0)  # the history entry may come late; then doubt
-    stall: float = 1200.0  # nothing of a prompt that runs: somebody is asked to interrupt it
-    mercy: float = 60.0  # how long an interrupt may take to show
-    gap: float = 45.0  # prompts wait and none runs: how long that may last between two prompts
-    rest: tuple[float, float] = (300.0, 1800.0)  # for a server whose worker is dead: first, longest
-    sick: float = 60.0  # rest for a server whose pictures are black, prompt after prompt
+_MOST_EARLY_ENDS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class DuePolls:
-    """What to look at now: ``quick`` at the history only, ``full`` at the queue first."""
+    """Prompts to poll now: ``quick`` in the history only, ``full`` in the queue first."""
 
     quick: tuple[str, ...] = ()
     full: tuple[str, ...] = ()
@@ -60,218 +45,195 @@ class DuePolls:
 
 
 @dataclass(slots=True)
-class _Flight:
-    socket: int  # the connection it was posted under
-    heard: float  # its last own sign of life
+class _InFlight:
+    socket: int  # the number of the socket that was open when it was posted
+    heard_at: float  # its last sign of life
     accepted: bool = False
     started: bool = False
     ended: bool = False
-    due: float = _NEVER
-    misses: int = 0
-    looked: float = field(default=-math.inf)
+    due_at: float = _NEVER
+    misses: int = 0  # polls in a row that found no history entry although it ended
+    polled_at: float = -math.inf
+
+    def doubt(self, when: float) -> None:
+        """Poll it by then."""
+        self.due_at = min(self.due_at, when)
+
+    def end(self, now: float) -> None:
+        """Poll it now: its history entry exists."""
+        self.ended = True
+        self.doubt(now)
+
+    def heard(self, now: float) -> None:
+        """Note a sign of life: it is running."""
+        if not self.ended:
+            self.heard_at, self.due_at, self.started = now, _NEVER, True
+
+    def missed(self, now: float, pauses: Sequence[float]) -> None:
+        """Note that it had no history entry: the entry is late, or the hint that it ended was wrong."""
+        self.misses += 1
+        if self.misses <= len(pauses):
+            self.due_at = now + pauses[self.misses - 1]
+        else:
+            self.ended, self.misses, self.due_at = False, 0, now
 
 
 class PromptTracker:
-    """The prompts in flight on one server. Every method is synchronous; ``due`` says what to do next."""
+    """The prompts in flight on one server. Every method is synchronous; `due` says which to poll next."""
 
     def __init__(self, server: str, timings: Timings | None = None) -> None:
         self._server, self._timings = server, timings or Timings()
-        self._flights: dict[str, _Flight] = {}  # in the order they were posted
-        self._early_ends: dict[str, float] = {}  # endings of ids that are not ours, yet
+        self._prompts: dict[str, _InFlight] = {}  # in the order they were posted
+        self._early_ends: dict[str, None] = {}  # ids of prompts that ended before the answer to their post
+        self.canary = Canary(self._timings)
         self._socket = 0
-        self._open = self._greeted = False
-        self._frame_at = -math.inf
-        self._canary_at = _NEVER
-        self._strikes = 0
         self._depth = 0
 
     @property
-    def hearing(self) -> bool:
-        """Whether the socket is open and, once it was found deaf, has been heard again."""
-        return self._open and self._strikes == 0
-
-    @property
-    def strikes(self) -> int:
-        """How many sockets in a row were found deaf."""
-        return self._strikes
-
-    @property
     def in_flight(self) -> tuple[str, ...]:
-        """The ids the server knows our prompts by, oldest first."""
-        return tuple(prompt_id for prompt_id, flight in self._flights.items() if flight.accepted)
+        """The server's ids of our prompts, oldest first."""
+        return tuple(prompt_id for prompt_id, prompt in self._prompts.items() if prompt.accepted)
 
     # ---- the socket
 
     def connected(self, now: float) -> None:
-        """A socket was opened, under a client id of its own. All prompts of older ones are in doubt."""
+        """Note that a socket was opened under a new client id. All older prompts are in doubt."""
         self._socket += 1
-        self._open, self._greeted = True, False
-        self._frame_at, self._canary_at = now, _NEVER
-        for flight in self._flights.values():
-            self._doubt(flight, now)
+        self.canary.opened(now)
+        self.poll_all_by(now)
 
     def disconnected(self) -> None:
-        """The socket is gone; until there is another, prompts are looked at every ``timings.blind``."""
-        self._open = False
-        self._canary_at = _NEVER
-
-    def deaf(self, now: float) -> bool:
-        """Whether the canary is missing. True once per socket: the caller replaces it."""
-        if now < self._canary_at:
-            return False
-        self._strikes += 1
-        self._canary_at = _NEVER
-        return True
+        """Note that the socket is closed; until the next one, prompts are polled every ``poll_interval``."""
+        self.canary.closed()
 
     # ---- the prompts
 
     def posting(self, prompt_id: str, now: float) -> None:
-        """A prompt is about to be posted. Its frames may arrive before the answer does."""
-        self._flights[prompt_id] = _Flight(self._socket, heard=now)
+        """Note that a prompt is being posted. Its frames may arrive before the answer does."""
+        self._prompts[prompt_id] = _InFlight(self._socket, heard_at=now)
 
     def accepted(self, prompt_id: str, known_as: str, now: float) -> None:
-        """The server took it, under the id ``known_as`` (old servers choose their own)."""
-        flight = self._flights.pop(prompt_id)
-        self._flights[known_as] = flight
-        flight.accepted = True
-        if self._early_ends.pop(known_as, None) is not None:
-            self._end(flight, now)
-        if self._open and self._frame_at < flight.heard:
-            self._canary_at = min(self._canary_at, now + self._timings.canary)
+        """Note that the server accepted a prompt, under the id ``known_as`` (old servers choose their own)."""
+        prompt = self._prompts.pop(prompt_id)
+        self._prompts[known_as] = prompt
+        prompt.accepted = True
+        if known_as in self._early_ends:
+            del self._early_ends[known_as]
+            prompt.end(now)
+        self.canary.posted(prompt.heard_at, now)
 
     def took_over(self, known_as: str, now: float) -> None:
-        """A prompt that an earlier run posted, under a client id that hears nothing any more: look at it at once."""
-        self._flights[known_as] = _Flight(socket=-1, heard=now, accepted=True, due=now)
+        """Follow a prompt of an earlier run: its client id hears nothing any more, so it is polled at once."""
+        self._prompts[known_as] = _InFlight(socket=-1, heard_at=now, accepted=True, due_at=now)
 
     def forget(self, prompt_id: str) -> None:
         """Stop following a prompt; unknown ids are no error."""
-        self._flights.pop(prompt_id, None)
+        self._prompts.pop(prompt_id, None)
 
     def frame(self, event: Event, now: float) -> None:
-        """A frame arrived."""
-        self._frame_at = now
-        self._canary_at = _NEVER
-        if self._greeted:
-            self._strikes = 0
-        self._greeted = True
+        """Take in a frame."""
+        self.canary.frame(now)
         match event:
             case QueueDepth(remaining):
                 self._queue_is(remaining, now)
-            case Ended(prompt_id, how):
-                self._ended(prompt_id, how, now)
+            case Ended(prompt_id, signal):
+                self._ended(prompt_id, signal, now)
             case Started(prompt_id):
                 self._started(prompt_id, now)
             case NodeDone(prompt_id) | Progressed(prompt_id):
-                self._alive(prompt_id, now)
-
-    def _alive(self, prompt_id: str, now: float) -> None:
-        if (flight := self._flights.get(prompt_id)) and not flight.ended:
-            flight.heard, flight.due, flight.started = now, _NEVER, True
+                if prompt := self._prompts.get(prompt_id):
+                    prompt.heard(now)
 
     def _started(self, prompt_id: str, now: float) -> None:
-        if prompt_id not in self._flights:
+        prompt = self._prompts.get(prompt_id)
+        if prompt is None:
             return
-        for other_id, other in self._flights.items():
-            if other_id != prompt_id and other.started and not other.ended:
-                self._doubt(other, now + self._timings.grace)
-        self._alive(prompt_id, now)
+        for other in self._prompts.values():
+            if other is not prompt and other.started and not other.ended:
+                other.doubt(now + self._timings.grace)
+        prompt.heard(now)
 
-    def _ended(self, prompt_id: str, how: EndSignal, now: float) -> None:
-        flight = self._flights.get(prompt_id)
-        if flight is None:
-            self._early_ends[prompt_id] = now
-            while len(self._early_ends) > 64:
+    def _ended(self, prompt_id: str, signal: EndSignal, now: float) -> None:
+        prompt = self._prompts.get(prompt_id)
+        if prompt is None:
+            self._early_ends[prompt_id] = None
+            while len(self._early_ends) > _MOST_EARLY_ENDS:
                 del self._early_ends[next(iter(self._early_ends))]
-        elif how is EndSignal.OVER:
-            self._end(flight, now)
-        elif not flight.ended:
-            self._doubt(flight, now + 2 * self._timings.grace)
+        elif signal is EndSignal.OVER:
+            prompt.end(now)
+        elif not prompt.ended:
+            prompt.doubt(now + 2 * self._timings.grace)
 
     def _queue_is(self, remaining: int, now: float) -> None:
-        foreign = [flight for flight in self._flights.values() if flight.socket != self._socket]
+        older = [prompt for prompt in self._prompts.values() if prompt.socket != self._socket]
         if remaining == 0:
-            for flight in self._flights.values():
-                self._doubt(flight, now + self._timings.grace)
-        elif foreign and remaining < self._depth:
-            self._doubt(foreign[0], now)
+            self.poll_all_by(now + self._timings.grace)
+        elif older and remaining < self._depth:
+            older[0].doubt(now)
         elif self._depth == 0:
-            self._calm()
+            self._take_back_doubts()
         self._depth = remaining
 
-    def _calm(self) -> None:
-        """The queue is not empty after all: take back the doubts its emptiness raised."""
-        for flight in self._flights.values():
-            if not flight.ended and flight.socket == self._socket and flight.looked < self._frame_at:
-                flight.due = _NEVER
+    def _take_back_doubts(self) -> None:
+        """Drop the doubts that an empty queue raised: it is not empty any more."""
+        for prompt in self._prompts.values():
+            if not prompt.ended and prompt.socket == self._socket and prompt.polled_at < self.canary.frame_at:
+                prompt.due_at = _NEVER
 
-    def _end(self, flight: _Flight, now: float) -> None:
-        flight.ended, flight.due = True, min(flight.due, now)
-
-    def _doubt(self, flight: _Flight, when: float) -> None:
-        flight.due = min(flight.due, when)
-
-    # ---- the looks
+    # ---- the polls
 
     def due(self, now: float) -> DuePolls:
-        """What to look at now."""
-        ready = [(prompt_id, flight) for prompt_id, flight in self._flights.items() if self._due(flight) <= now]
-        quick = tuple(prompt_id for prompt_id, flight in ready if flight.ended)
-        return DuePolls(quick, tuple(prompt_id for prompt_id, flight in ready if not flight.ended))
+        """The prompts to poll now."""
+        ready = [(prompt_id, prompt) for prompt_id, prompt in self._prompts.items() if self._due_at(prompt) <= now]
+        quick = tuple(prompt_id for prompt_id, prompt in ready if prompt.ended)
+        return DuePolls(quick, tuple(prompt_id for prompt_id, prompt in ready if not prompt.ended))
 
     def wake_at(self) -> float:
-        """When `due` or `deaf` next has something to say, if nothing happens before; may be infinite."""
-        return min([self._canary_at, *map(self._due, self._flights.values())])
+        """The next time at which a prompt or the canary is due, unless a frame comes first; may be infinite."""
+        return min([self.canary.due_at, *map(self._due_at, self._prompts.values())])
 
-    def _due(self, flight: _Flight) -> float:
-        if not flight.accepted:
+    def _due_at(self, prompt: _InFlight) -> float:
+        if not prompt.accepted:
             return _NEVER
-        if flight.ended:
-            return flight.due
-        if not self.hearing:
-            return min(flight.due, max(flight.looked, flight.heard) + self._timings.blind)
-        silent = max(self._frame_at, flight.looked) + self._timings.silence
-        unheard = max(flight.heard, flight.looked) + self._timings.patience
-        return min(flight.due, silent, unheard)
+        if prompt.ended:
+            return prompt.due_at
+        if not self.canary.is_hearing:
+            return min(prompt.due_at, max(prompt.polled_at, prompt.heard_at) + self._timings.poll_interval)
+        socket_silent_at = max(self.canary.frame_at, prompt.polled_at) + self._timings.silence
+        prompt_silent_at = max(prompt.heard_at, prompt.polled_at) + self._timings.patience
+        return min(prompt.due_at, socket_silent_at, prompt_silent_at)
 
-    def looked(self, prompt_id: str, outcome: Outcome | None, queued: bool | None, now: float) -> Outcome | None:
-        """A look's result: ``outcome`` from the history, ``queued`` from the queue (None: not looked at).
+    def polled(self, prompt_id: str, outcome: Outcome | None, queued: bool | None, now: float) -> Outcome | None:
+        """Take in a poll's answer: ``outcome`` from the history, ``queued`` from the queue (None: it was not read).
 
         Returns how the prompt ended when that is now known, and then no longer follows it.
         """
-        flight = self._flights.get(prompt_id)
-        if flight is None:
+        prompt = self._prompts.get(prompt_id)
+        if prompt is None:
             return None
         if outcome is None and queued is False:
-            away = not self._open or flight.socket != self._socket
-            outcome = PromptLost(self._server, running=flight.started and not flight.ended, died=away)
+            socket_broke = not self.canary.is_open or prompt.socket != self._socket
+            outcome = PromptLost(self._server, running=prompt.started and not prompt.ended, died=socket_broke)
         if outcome is not None:
-            del self._flights[prompt_id]
+            del self._prompts[prompt_id]
             return outcome
         if queued is None:
-            self._missed(flight, now)
+            prompt.missed(now, self._timings.late_entry)
         else:
-            flight.ended, flight.misses, flight.looked, flight.due = False, 0, now, _NEVER
+            prompt.ended, prompt.misses, prompt.polled_at, prompt.due_at = False, 0, now, _NEVER
         return None
 
-    def heard(self, prompt_id: str) -> float:
-        """When a prompt last gave a sign of life; minus infinity for one that is not followed."""
-        flight = self._flights.get(prompt_id)
-        return flight.heard if flight else -math.inf
+    def heard_at(self, prompt_id: str) -> float:
+        """The time of a prompt's last sign of life; minus infinity for one that is not followed."""
+        prompt = self._prompts.get(prompt_id)
+        return prompt.heard_at if prompt else -math.inf
 
-    def look_again(self, when: float) -> None:
-        """Look at everything in flight, at the latest then."""
-        for flight in self._flights.values():
-            self._doubt(flight, when)
+    def poll_all_by(self, when: float) -> None:
+        """Make everything in flight due, at the latest then."""
+        for prompt in self._prompts.values():
+            prompt.doubt(when)
 
-    def look_failed(self, prompt_id: str, now: float) -> None:
-        """The server did not answer a look: not before ``timings.blind`` again."""
-        if flight := self._flights.get(prompt_id):
-            flight.due, flight.looked = now + self._timings.blind, now
-
-    def _missed(self, flight: _Flight, now: float) -> None:
-        """It should have been in the history: late, or the hint was wrong."""
-        flight.misses += 1
-        if flight.misses <= len(self._timings.race):
-            flight.due = now + self._timings.race[flight.misses - 1]
-        else:
-            flight.ended, flight.misses, flight.due = False, 0, now
+    def poll_failed(self, prompt_id: str, now: float) -> None:
+        """Note that a poll had no answer: the next is due after ``poll_interval``."""
+        if prompt := self._prompts.get(prompt_id):
+            prompt.due_at, prompt.polled_at = now + self._timings.poll_interval, now

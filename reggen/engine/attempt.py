@@ -200,7 +200,7 @@ class AttemptRunner:
         while True:
             try:
                 async with session.client.view(picture) as download:
-                    session.hands_out(picture)
+                    session.picture_served(picture)
                     accept = partial(self._accept, sample, session.name, download.length)
                     return await self._downloads.save(sample.name, download, accept)
             except (ServerError, BadImage) as error:
@@ -209,7 +209,7 @@ class AttemptRunner:
                     if isinstance(error, ServerError) and is_missing(error):  # a cached prompt may name such a file
                         raise NotDownloaded(session.name, "the file is not there") from error
                     raise
-                if isinstance(error, ServerError) and session.withholds(picture, error):
+                if isinstance(error, ServerError) and session.picture_refused(picture, error):
                     raise
             await asyncio.sleep(full_jitter(self._pauses.ceiling(tries)))
 

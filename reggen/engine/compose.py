@@ -165,7 +165,7 @@ class Composition:
         keeps = {server.name: server.keep_history for server in self.prepared.servers}
         ours, timings = takeover.recognize if takeover else None, self.timings.session
         return [
-            ServerSession(client, timings=timings, ours=ours, keeps_history=keeps[client.name])
+            ServerSession(client, timings=timings, recognize=ours, keeps_history=keeps[client.name])
             for client in self.servers.clients
         ]
 

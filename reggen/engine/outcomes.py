@@ -131,7 +131,7 @@ class OutcomeHandler:
         """Free a server's memory after as many images as the job says."""
         if self._since_freed[session.name] >= self._free_every.get(session.name, math.inf):
             self._since_freed[session.name] = 0
-            await session.free()
+            await session.unload_models()
 
     async def _fetch_later(
         self,
@@ -183,7 +183,7 @@ class OutcomeHandler:
             return
         self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
         if verdict.free_memory:
-            await session.free()
+            await session.unload_models()
         tries = verdict.tries.with_post()
         if verdict.next_take:
             await self._reject(samples, str(error), item)

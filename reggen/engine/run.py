@@ -166,7 +166,7 @@ class Run:
     def _take_over(self, session: ServerSession, now: float) -> None:
         """Take over what an earlier run has left on a server and this one would ask for again."""
         names: list[str] = []
-        for orphan in session.left_behind:
+        for orphan in session.orphans:
             request = self._takeover.request_for(orphan)
             if request is not None and self._fleet.adopt(session.name, request, orphan):
                 session.take_over(orphan)
@@ -322,7 +322,7 @@ class Run:
             await self._outcomes.failed(session, item, error)
         else:
             await self._outcomes.succeeded(session, item, result)
-            await session.is_kept(result.made.prompt_id, whole=not (result.failures or result.unsaved))
+            await session.release(result.made.prompt_id, saved=not (result.failures or result.unsaved))
 
     # ---- leaving
 

@@ -88,7 +88,7 @@ class ServerFaults:
 
     async def _judge_post(self, session: ServerSession, item: WorkItem, error: ServerError) -> None:
         """Let the server rest; leave it out where it answers polls, and refuses post after post for good."""
-        if not is_permanent(error) or not await session.answers():
+        if not is_permanent(error) or not await session.check_polling():
             self._health.failed(session.name, time.monotonic(), error.retry_after)
         elif self._health.post_refused(session.name, text_of(item)):
             self._leave_out(session.name, f"{error.doing}: {error.with_remedy}")
@@ -107,7 +107,7 @@ class ServerFaults:
         """Count one more bad prompt in a row, and do what that asks for."""
         care = self._health.prompt_was_bad(session.name, time.monotonic(), self._sick_rest)
         if care is not ServerCare.NOTHING:
-            await session.free()
+            await session.unload_models()
         if care is ServerCare.RESTART:
             why = "its images are bad, one after another, and freeing its memory changes nothing"
             self._restart(session.name, why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reggen.backoff import Backoff
-from reggen.comfy.tracker import Timings
+from reggen.comfy.timings import Timings
 from reggen.engine.threads import LIMIT
 from reggen.job.models import Limits
 from reggen.scheduler.circuit_breaker import RESTS

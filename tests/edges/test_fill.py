@@ -17,7 +17,7 @@ from aiohttp import web
 from PIL import Image
 
 from reggen import progress
-from reggen.comfy.tracker import Timings
+from reggen.comfy.timings import Timings
 from reggen.dataset.folder import Folder
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.lock import locked

@@ -87,7 +87,7 @@ async def test_without_any_socket_prompts_are_followed_by_looking() -> None:
     async with linked() as (sim, session):
         sim.refuse_sockets(60)
         sim.drop_sockets()
-        await eventually(lambda: "looking instead" in session.why)
+        await eventually(lambda: "polling instead" in session.why)
         assert session.up
         assert isinstance(await run(session), Success)
 
@@ -232,9 +232,9 @@ async def test_a_slow_prompt_is_not_taken_for_a_dead_worker() -> None:
 
 
 async def test_a_server_that_once_did_not_answer_a_look_is_found_again_with_nothing_in_flight() -> None:
-    """Its socket stayed open and it is idle: no frame and no look would ever tell."""
-    async with linked() as (_, session):
-        session._is_away("a look went unanswered")
+    """Its socket stayed open and it is idle: no frame and no poll would ever tell."""
+    async with linked(None, Fault("reset", on="history", nth=(1, 2))) as (_, session):
+        assert not await session.check_polling()
         assert not session.up
         await eventually(lambda: session.up)
         assert isinstance(await run(session), Success)
@@ -252,7 +252,7 @@ async def test_what_is_kept_is_taken_out_of_the_history_some_at_a_time(version: 
             for number in range(40):
                 prompt_id = str(uuid.uuid4())
                 await session.execute(graph(number), prompt_id, {"index": number})
-                await session.is_kept(prompt_id, whole=number != 7)
+                await session.release(prompt_id, saved=number != 7)
             assert sim.count("POST", "/history") == 1
             await session.withdraw()
             assert sim.count("POST", "/history") == 2

@@ -137,7 +137,7 @@ async def test_a_first_run_asks_nothing(job: JobMaker) -> None:
         assert sim.count("GET", "/queue") == 0
 
 
-async def test_a_run_whose_every_slot_was_left_behind_ends(job: JobMaker) -> None:
+async def test_a_run_whose_every_slot_was_orphans_ends(job: JobMaker) -> None:
     """Nothing is left to hand out, and nothing will happen any more: that is the end, not a wait."""
     async with serve(Settings(seconds=0.1)) as sim:
         made = job(sim.url, dataset={"count": 2})

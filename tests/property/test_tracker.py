@@ -128,12 +128,12 @@ class World:
         for name in due.full:
             self.looks[name] += 1
             if name in here:
-                self.settle(name, self.tracker.looked(name, None, True, self.now))
+                self.settle(name, self.tracker.polled(name, None, True, self.now))
             else:
-                self.settle(name, self.tracker.looked(name, self.entry(name), False, self.now))
+                self.settle(name, self.tracker.polled(name, self.entry(name), False, self.now))
         for name in due.quick:
             self.looks[name] += 1
-            self.settle(name, self.tracker.looked(name, self.entry(name), None, self.now))
+            self.settle(name, self.tracker.polled(name, self.entry(name), None, self.now))
 
     def entry(self, name: str) -> Outcome | None:
         return Success({}, 1.0) if name in self.history else None
@@ -157,7 +157,7 @@ class World:
             wake = self.tracker.wake_at()
             assert not math.isinf(wake), "nothing will ever happen again"
             self.now = max(self.now, wake)
-            if self.tracker.deaf(self.now):
+            if self.tracker.canary.check(self.now):
                 self.drop()
             self.look()
         raise AssertionError("not settled after sixty looks")

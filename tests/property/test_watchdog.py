@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reggen.comfy.listings import Queue
-from reggen.comfy.refusals import FEW, Refusals
-from reggen.comfy.tracker import Timings
-from reggen.comfy.watchdog import LOOKS, WorkerVerdict, WorkerWatchdog
+from reggen.comfy.refusals import IN_A_ROW, Refusals
+from reggen.comfy.timings import Timings
+from reggen.comfy.watchdog import POLLS_PER_GAP, WorkerVerdict, WorkerWatchdog
 from reggen.errors import HttpStatusError
 
 PACE = Timings(gap=45.0, stall=1200.0, mercy=60.0)
@@ -60,7 +60,9 @@ def test_a_worker_that_lives_is_never_called_dead(
     server, worker = Healthy(gaps, runs, ours), WorkerWatchdog(PACE)
     for now in moments(rhythm, 20_000.0):
         queue, heard = server.at(now)
-        assert worker.seen(queue, heard, now) not in {WorkerVerdict.DEAD, WorkerVerdict.INTERRUPT}, f"at {now}: {queue}"
+        assert worker.judge(queue, heard, now) not in {WorkerVerdict.DEAD, WorkerVerdict.INTERRUPT}, (
+            f"at {now}: {queue}"
+        )
 
 
 @settings(deadline=None)
@@ -69,11 +71,11 @@ def test_a_worker_that_takes_nothing_is_found_dead(rhythm: list[float], freed: b
     """Under watch for the limit, at looks that are no further apart than they are asked for."""
     worker = WorkerWatchdog(PACE)
     if freed:
-        worker.freed(0.0)
+        worker.unloading(0.0)
     queue, watched, last = Queue((), ("head", "next"), {}), 0.0, 0.0
     for now in moments(rhythm, 20_000.0):
-        watched, last = watched + min(now - last, PACE.gap / LOOKS), now
-        verdict = worker.seen(queue, None, now)
+        watched, last = watched + min(now - last, PACE.gap / POLLS_PER_GAP), now
+        verdict = worker.judge(queue, None, now)
         due = watched >= PACE.gap * (3 if freed and now < 1200.0 else 1) - 1e-6
         assert (verdict is WorkerVerdict.DEAD) == due or abs(watched - PACE.gap) < 1e-6
         if verdict is WorkerVerdict.DEAD:
@@ -87,16 +89,16 @@ def test_only_wrong_answers_in_a_row_to_one_question_are_a_few(answers: list[tup
     refusals, in_a_row = Refusals(PACE), {"queue": 0, "history": 0}
     for question, right in answers:
         if right:
-            refusals.right(question)
+            refusals.answered(question)
             in_a_row[question] = 0
         else:
             in_a_row[question] += 1
-            assert refusals.wrong(HttpStatusError("here", question, 401, "")) == (in_a_row[question] >= FEW)
-    refusals.refuse(HttpStatusError("here", "queue", 401, ""), 1e6)
+            assert refusals.count(HttpStatusError("here", question, 401, "")) == (in_a_row[question] >= IN_A_ROW)
+    refusals.begin(HttpStatusError("here", "queue", 401, ""), 1e6)
     assert "HTTP 401" in refusals.why
-    refusals.healed()
+    refusals.end()
     assert not refusals.why
-    assert not refusals.wrong(HttpStatusError("here", "queue", 401, ""))
+    assert not refusals.count(HttpStatusError("here", "queue", 401, ""))
 
 
 @given(st.lists(st.floats(0.0, 600.0), min_size=1, max_size=20))
@@ -104,6 +106,6 @@ def test_what_refuses_is_asked_again_ever_later_and_never_too_soon(waits: list[f
     """At least as late as it wants it, and of itself no later than half a minute."""
     refusals, now = Refusals(PACE), 0.0
     for wait in waits:
-        refusals.refuse(HttpStatusError("here", "queue", 429, "", wait), now)
-        assert now + max(wait, PACE.blind) <= refusals.ask_at <= now + max(wait, 30.0)
+        refusals.begin(HttpStatusError("here", "queue", 429, "", wait), now)
+        assert now + max(wait, PACE.poll_interval) <= refusals.ask_at <= now + max(wait, 30.0) + PACE.poll_interval
         now = refusals.ask_at

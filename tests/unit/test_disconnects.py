@@ -50,7 +50,7 @@ def test_a_socket_that_cannot_be_opened_is_said_at_once() -> None:
     """With its reason, until one is open."""
     cuts = Disconnects()
     cuts.failed("connection refused")
-    assert cuts.why(0.0) == "no events (connection refused); looking instead"
+    assert cuts.why(0.0) == "no events (connection refused); polling instead"
     cuts.opened()
     assert cuts.why(0.0) == ""
 
@@ -59,7 +59,7 @@ def test_an_answer_in_place_of_a_socket_comes_with_what_a_proxy_needs() -> None:
     """Something that speaks HTTP let the request through, and not its upgrade."""
     cuts = Disconnects()
     cuts.failed("HTTP 404")
-    assert cuts.why(0.0).startswith("no events (HTTP 404); looking instead (does a proxy let no WebSocket through?")
+    assert cuts.why(0.0).startswith("no events (HTTP 404); polling instead (does a proxy block WebSockets?")
     assert "proxy_set_header Upgrade $http_upgrade;" in cuts.why(0.0)
 
 

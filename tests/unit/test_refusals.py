@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reggen.comfy.refusals import Refusals, is_missing, is_of_the_front, is_permanent
-from reggen.comfy.tracker import Timings
+from reggen.comfy.refusals import Refusals, is_by_proxy, is_missing, is_permanent
+from reggen.comfy.timings import Timings
 from reggen.errors import HttpStatusError, InvalidResponse, ServerError, Unreachable
 
 DOING = "downloading an image"
@@ -44,7 +44,7 @@ GONE = Unreachable("here", DOING, "connection refused")
 def test_who_says_no_and_for_how_long(error: ServerError, *, permanent: bool, front: bool) -> None:
     """Somebody in front says no to everything alike; a failure of this picture, or of this moment, is neither's."""
     assert is_permanent(error) == permanent
-    assert is_of_the_front(error) == front
+    assert is_by_proxy(error) == front
 
 
 def test_only_comfyui_s_own_404_says_that_a_file_is_missing() -> None:
@@ -57,19 +57,19 @@ def test_only_comfyui_s_own_404_says_that_a_file_is_missing() -> None:
 
 def test_pauses_grow_while_it_refuses_and_begin_anew_after() -> None:
     """Twice as long each time, up to fifteen times the first."""
-    refusals, pauses = Refusals(Timings(blind=2.0)), list[float]()
+    refusals, pauses = Refusals(Timings(poll_interval=2.0), jitter=lambda _: 0.0), list[float]()
     for _ in range(6):
-        refusals.refuse(refused(401), 100.0)
+        refusals.begin(refused(401), 100.0)
         pauses.append(refusals.ask_at - 100.0)
     assert pauses == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
-    refusals.healed()
-    refusals.refuse(refused(401), 200.0)
+    refusals.end()
+    refusals.begin(refused(401), 200.0)
     assert refusals.ask_at == 202.0
 
 
 def test_the_reason_says_what_was_asked_and_what_to_do() -> None:
     """The last answer's, as it can change."""
     refusals = Refusals(Timings())
-    refusals.refuse(refused(502), 0.0)
-    refusals.refuse(refused(401), 1.0)
+    refusals.begin(refused(502), 0.0)
+    refusals.begin(refused(401), 1.0)
     assert refusals.why.startswith(f"{DOING}: HTTP 401; give this server valid credentials")

@@ -8,10 +8,11 @@ import pytest
 
 from reggen.comfy.frames import Ended, EndSignal, Event, NodeDone, Preview, Progressed, QueueDepth, Started, Unknown
 from reggen.comfy.history import Outcome, Success
-from reggen.comfy.tracker import DuePolls, PromptTracker, Timings
+from reggen.comfy.timings import Timings
+from reggen.comfy.tracker import DuePolls, PromptTracker
 from reggen.errors import PromptInterrupted, PromptLost
 
-PACE = Timings(silence=30, patience=300, canary=10, blind=2, grace=0.1, race=(0.05, 0.25, 1.0))
+PACE = Timings(silence=30, patience=300, canary=10, poll_interval=2, grace=0.1, late_entry=(0.05, 0.25, 1.0))
 DONE: Outcome = Success({}, 1.0)
 
 
@@ -42,7 +43,7 @@ def test_a_prompt_that_ends_costs_one_look() -> None:
         assert not tracker.due(1.0 + step / 1000)
     tracker.frame(Ended("a", EndSignal.OVER), 1.006)
     assert tracker.due(1.006) == DuePolls(quick=("a",))
-    assert tracker.looked("a", DONE, None, 1.008) is DONE
+    assert tracker.polled("a", DONE, None, 1.008) is DONE
     assert tracker.in_flight == ()
     assert not tracker.due(1e9)
 
@@ -70,13 +71,13 @@ def test_an_ending_without_an_entry_is_looked_at_again_and_then_doubted() -> Non
     tracker = hearing("a")
     tracker.frame(Ended("a", EndSignal.OVER), 1.0)
     now = 1.0
-    for wait in PACE.race:
+    for wait in PACE.late_entry:
         assert tracker.due(now).quick == ("a",)
-        assert tracker.looked("a", None, None, now) is None
+        assert tracker.polled("a", None, None, now) is None
         assert not tracker.due(now + wait * 0.9)
         now += wait
     assert tracker.due(now).quick == ("a",)
-    tracker.looked("a", None, None, now)
+    tracker.polled("a", None, None, now)
     assert tracker.due(now) == DuePolls(full=("a",))
 
 
@@ -109,7 +110,7 @@ def test_silence_leads_to_a_full_look_and_a_queued_prompt_is_left_alone_again() 
     tracker = hearing("a")
     assert not tracker.due(29.9)
     assert tracker.due(30.0) == DuePolls(full=("a",))
-    assert tracker.looked("a", None, True, 30.0) is None
+    assert tracker.polled("a", None, True, 30.0) is None
     assert not tracker.due(59.9)
     assert tracker.due(60.0) == DuePolls(full=("a",))
 
@@ -117,7 +118,7 @@ def test_silence_leads_to_a_full_look_and_a_queued_prompt_is_left_alone_again() 
 def test_a_prompt_that_is_nowhere_is_lost() -> None:
     """Neither queued nor in the history, in this order: gone."""
     tracker = hearing("a")
-    ending = tracker.looked("a", None, False, 30.0)
+    ending = tracker.polled("a", None, False, 30.0)
     assert isinstance(ending, PromptLost)
     assert tracker.in_flight == ()
 
@@ -130,7 +131,7 @@ def test_a_prompt_whose_socket_broke_may_have_gone_down_with_its_server(breaks: 
         tracker.disconnected()
     if breaks == "replaced":
         tracker.connected(5.0)
-    ending = tracker.looked("a", None, False, 30.0)
+    ending = tracker.polled("a", None, False, 30.0)
     assert isinstance(ending, PromptLost)
     assert ending.died is died
 
@@ -142,7 +143,7 @@ def test_a_prompt_posted_after_a_reconnect_did_not_go_down_with_the_server_befor
     tracker.connected(5.0)
     tracker.posting("b", 6.0)
     tracker.accepted("b", "b", 6.0)
-    endings = [tracker.looked(prompt, None, False, 30.0) for prompt in ("a", "b")]
+    endings = [tracker.polled(prompt, None, False, 30.0) for prompt in ("a", "b")]
     assert [isinstance(ending, PromptLost) and ending.died for ending in endings] == [True, False]
 
 
@@ -150,7 +151,7 @@ def test_history_wins_over_the_queue() -> None:
     """It left the queue between the two looks: the entry is the truth."""
     tracker = hearing("a")
     interrupted = PromptInterrupted("here")
-    assert tracker.looked("a", interrupted, False, 1.0) is interrupted
+    assert tracker.polled("a", interrupted, False, 1.0) is interrupted
 
 
 def test_a_reconnect_puts_everything_in_doubt_at_once() -> None:
@@ -167,7 +168,7 @@ def test_prompts_of_an_older_socket_are_driven_by_status_frames() -> None:
     tracker.disconnected()
     tracker.connected(5.0)
     for prompt in ("a", "b"):
-        tracker.looked(prompt, None, True, 5.0)
+        tracker.polled(prompt, None, True, 5.0)
     tracker.frame(QueueDepth(2), 5.1)
     assert not tracker.due(5.1)
     tracker.frame(QueueDepth(1), 9.0)
@@ -179,7 +180,7 @@ def test_without_a_socket_prompts_are_looked_at_at_a_gentle_pace() -> None:
     tracker = hearing("a")
     tracker.disconnected()
     assert tracker.due(2.0) == DuePolls(full=("a",))
-    tracker.looked("a", None, True, 2.0)
+    tracker.polled("a", None, True, 2.0)
     assert not tracker.due(3.9)
     assert tracker.due(4.0) == DuePolls(full=("a",))
 
@@ -188,7 +189,7 @@ def test_a_look_that_fails_is_not_repeated_at_once() -> None:
     """A server that is away is not asked hundreds of times a second."""
     tracker = hearing("a")
     tracker.disconnected()
-    tracker.look_failed("a", 2.0)
+    tracker.poll_failed("a", 2.0)
     assert not tracker.due(3.9)
     assert tracker.due(4.0)
 
@@ -198,10 +199,10 @@ def test_the_missing_canary_tells_a_deaf_socket() -> None:
     tracker = hearing()
     tracker.posting("a", 1.0)
     tracker.accepted("a", "a", 1.1)
-    assert not tracker.deaf(11.0)
+    assert not tracker.canary.check(11.0)
     assert tracker.wake_at() == pytest.approx(11.1)
-    assert tracker.deaf(11.1)
-    assert not tracker.deaf(11.2), "once for each socket"
+    assert tracker.canary.check(11.1)
+    assert not tracker.canary.check(11.2), "once for each socket"
 
 
 def test_any_frame_is_a_canary() -> None:
@@ -210,7 +211,7 @@ def test_any_frame_is_a_canary() -> None:
     tracker.posting("a", 1.0)
     tracker.accepted("a", "a", 1.1)
     tracker.frame(Preview(), 1.2)
-    assert not tracker.deaf(1e6)
+    assert not tracker.canary.check(1e6)
 
 
 def test_a_canary_that_came_before_the_answer_counts() -> None:
@@ -219,7 +220,7 @@ def test_a_canary_that_came_before_the_answer_counts() -> None:
     tracker.posting("a", 1.0)
     tracker.frame(QueueDepth(1), 1.09)
     tracker.accepted("a", "a", 1.1)
-    assert not tracker.deaf(1e6)
+    assert not tracker.canary.check(1e6)
 
 
 def test_after_a_deaf_socket_the_greeting_alone_proves_nothing() -> None:
@@ -227,16 +228,16 @@ def test_after_a_deaf_socket_the_greeting_alone_proves_nothing() -> None:
     tracker = hearing("a")
     tracker.posting("b", 1.0)
     tracker.accepted("b", "b", 1.0)
-    assert tracker.deaf(11.0)
+    assert tracker.canary.check(11.0)
     tracker.disconnected()
     tracker.connected(12.0)
     tracker.frame(QueueDepth(2), 12.0)
-    assert not tracker.hearing
+    assert not tracker.canary.is_hearing
     for prompt in ("a", "b"):
-        tracker.looked(prompt, None, True, 12.0)
+        tracker.polled(prompt, None, True, 12.0)
     assert tracker.due(14.0) == DuePolls(full=("a", "b"))
     tracker.frame(QueueDepth(1), 14.5)
-    assert tracker.hearing
+    assert tracker.canary.is_hearing
 
 
 def test_a_server_that_chooses_its_own_ids_is_followed_under_them() -> None:
@@ -246,7 +247,7 @@ def test_a_server_that_chooses_its_own_ids_is_followed_under_them() -> None:
     tracker.frame(Ended("theirs", EndSignal.OVER), 1.1)
     tracker.accepted("ours", "theirs", 1.2)
     assert tracker.due(1.2) == DuePolls(quick=("theirs",))
-    assert tracker.looked("theirs", DONE, None, 1.3) is DONE
+    assert tracker.polled("theirs", DONE, None, 1.3) is DONE
 
 
 def test_a_prompt_that_is_not_accepted_is_not_looked_at() -> None:
