@@ -1,4 +1,4 @@
-"""From a training set to a plan: count, sizes, words and classes; and what keeps a run from starting."""
+"""From a training set to a plan: count, sizes, texts and classes; and what keeps a run from starting."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def matched(job: JobMaker, train: Path) -> Matched:
 
 
 def test_the_count_is_what_the_trainer_uses(matched: Matched) -> None:
-    """Six images, ten repeats: sixty, and the arithmetic in words."""
+    """Six images, ten repeats: sixty, with the arithmetic in a sentence."""
     prepared = prepared_of(matched())
     assert len(prepared.plan) == 60
     assert prepared.arithmetic[0].startswith("6 x 10 repeats = 60 training images an epoch")
@@ -168,11 +168,11 @@ def test_captions_end_as_the_trainer_reads_them(matched: Matched) -> None:
 def test_captions_that_the_trainer_will_not_read_are_warned_of(matched: Matched, write: str) -> None:
     """The job says another ending than the trainer's; where no captions are written, nothing is lost."""
     job = matched(captions={"write": write, "extension": ".caption"})
-    said = prepared_of(job).warnings
+    warnings = prepared_of(job).warnings
     if write == "none":
-        assert said == ()
+        assert warnings == ()
         return
-    (one,) = said
+    (one,) = warnings
     assert one.startswith("captions are written as .caption, but kohya reads both sets as .txt")
     assert 'captions.extension = ".txt"' in one
     assert f"WARNING      {one}" in format_plan(prepared_of(job), "test.toml")
@@ -180,24 +180,22 @@ def test_captions_that_the_trainer_will_not_read_are_warned_of(matched: Matched,
 
 def test_captions_with_another_ending_are_warned_of(matched: Matched, train: Path) -> None:
     """The default is kohya's, and most people's captions are .txt: prompts would be the class tokens alone."""
-    (said,) = prepared_of(matched(training={"caption_extension": ".caption"})).warnings
-    assert said == (
+    (warning,) = prepared_of(matched(training={"caption_extension": ".caption"})).warnings
+    assert warning == (
         "6 training images have a .txt file beside them that is not read; if the trainer reads it, set "
         'training.caption_extension = ".txt"'
     )
     for image in sorted(train.glob("*/*.png"))[1:]:
         image.with_suffix(".caption").write_text("sks, 1boy", encoding="utf-8")
-    (said_of_one,) = prepared_of(matched(training={"caption_extension": ".caption"})).warnings
-    assert said_of_one.startswith("a training image has a .txt file beside it that is not read")
+    (other,) = prepared_of(matched(training={"caption_extension": ".caption"})).warnings
+    assert other.startswith("a training image has a .txt file beside it that is not read")
 
 
 def test_captions_without_a_named_trigger_are_warned_of(matched: Matched) -> None:
     """They would teach the trigger as the class; words of nearly every caption are named, the class tokens not."""
-    warning = (
-        "training.trigger is missing, so the captions are used unchanged; it may be among 'sks' and 'smile', which"
-    )
-    (said,) = prepared_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
-    assert said.startswith(warning)
+    beginning = "training.trigger is missing, so the captions are used unchanged; it may be among 'sks' and 'smile'"
+    (warning,) = prepared_of(matched(training={"trigger": []}, dataset={"class": "1boy"})).warnings
+    assert warning.startswith(beginning)
     assert prepared_of(matched()).warnings == ()
     assert prepared_of(matched(training={"trigger": []}, prompts={"from": None, "positive": "a boy"})).warnings == ()
 
@@ -268,7 +266,7 @@ async def test_a_caption_written_later_says_what_the_image_was_made_with(job: Jo
 
 
 async def test_the_training_caption_is_not_put_beside_an_image_of_another_prompt(matched: Matched) -> None:
-    """It is said instead; the class tokens fit whatever the prompt was."""
+    """It is reported instead; the class tokens fit whatever the prompt was."""
     async with serve(Settings(seconds=0.002)) as sim:
         one = matched(sim.url, dataset={"count": 2}, prompts={"prefix": "old"})
         await filled(one)
@@ -291,8 +289,8 @@ async def test_no_prompt_is_made_up_for_an_image_that_somebody_put_there(job: Jo
 
 
 @pytest.mark.parametrize("content", ["", "\n", " \r\n"], ids=["no byte", "a line end", "a space"])
-async def test_an_empty_caption_is_written_anew(matched: Matched, content: str) -> None:
-    """It would end the training; one with words in it is somebody's own, and stays."""
+async def test_an_empty_caption_is_written_again(matched: Matched, content: str) -> None:
+    """It would end the training; a caption with text is the user's own, and stays."""
     async with serve(Settings(seconds=0.002)) as sim:
         one = matched(sim.url, dataset={"count": 2}, captions={"write": "class"})
         await filled(one)
@@ -456,8 +454,8 @@ def test_a_positive_prompt_that_is_zeroed_out_is_no_negative_one(job: JobMaker, 
     """Graphs for guidance-distilled models have one text for both sides."""
     zeroed = {"7": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}}}
     one = job(workflow=workflow("1boy, park", **zeroed), prompts={"positive": None, "negative": None})
-    made_of = prepared_of(one).template
-    assert (made_of.positive, made_of.negative) == ("1boy, park", "")
+    template = prepared_of(one).template
+    assert (template.positive, template.negative) == ("1boy, park", "")
 
 
 def test_a_prompt_of_the_workflow_that_is_not_found_is_told(job: JobMaker, workflow: Workflows) -> None:
@@ -588,11 +586,11 @@ def test_the_base_is_known_by_its_file_name(matched: Matched, base: str) -> None
 
 def test_repeats_in_the_class_tokens_are_noticed(job: JobMaker) -> None:
     """Somebody wrote the folder's name where the class tokens belong; 1girl and 1_ alone are no such thing."""
-    (said,) = prepared_of(job(dataset={"class": "5_cat"})).warnings
-    assert "the folder becomes 1_5_cat" in said
-    assert "set dataset.repeats" in said
-    for words in ("1girl", "cat_5", "5"):
-        assert prepared_of(job(dataset={"class": words})).warnings == ()
+    (warning,) = prepared_of(job(dataset={"class": "5_cat"})).warnings
+    assert "the folder becomes 1_5_cat" in warning
+    assert "set dataset.repeats" in warning
+    for tokens in ("1girl", "cat_5", "5"):
+        assert prepared_of(job(dataset={"class": tokens})).warnings == ()
 
 
 def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: Matched) -> None:

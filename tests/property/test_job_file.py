@@ -113,11 +113,11 @@ def test_a_job_file_of_any_shape_is_planned_or_told(changes: list[tuple[tuple[st
     """Foreign types and huge values at every key, read, studied and planned: each fault is a short sentence."""
     with tempfile.TemporaryDirectory() as folder:
         file = _written(changes, Path(folder))
-        told = _told(file)
-    assert all(len(str(problem)) < SENTENCE for problem in told)
+        reported = _reported(file)
+    assert all(len(str(problem)) < SENTENCE for problem in reported)
 
 
-def _told(file: Path) -> tuple[Problem, ...]:
+def _reported(file: Path) -> tuple[Problem, ...]:
     try:
         for prepared in prepare(loader.load(file), str(file)):
             format_plan(prepared, str(file))

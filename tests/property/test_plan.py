@@ -1,4 +1,4 @@
-"""What holds for every plan: law 8 of the house, and orders that cover exactly what is missing."""
+"""Properties of every plan: law 8 of the design, and requests that cover exactly what is missing."""
 
 from collections import Counter
 from typing import Any
@@ -48,7 +48,7 @@ def test_seeds_stay_below_two_to_the_53(count, batch, seed, data):
 
 @given(huge_counts, batches, first_seeds, st.data())
 def test_no_two_pictures_share_a_seed_and_a_position(count, batch, seed, data):
-    """Any two (slot, take) of one job are told apart by their seed, or within a batch by their position."""
+    """Any two (slot, take) of one job differ in their seed, or within a batch by their position."""
     plan = plan_of(a_job(count, batch, seed))
     slots = st.tuples(st.integers(0, count - 1), st.integers(0, MAX_TAKES - 1))
     pair = data.draw(st.lists(slots, min_size=2, max_size=2, unique=True))
@@ -77,7 +77,7 @@ def test_raising_the_count_leaves_the_earlier_slots_as_they_are(count, more, see
 
 @given(counts, batches, st.integers(1, 150), st.data())
 def test_orders_cover_exactly_what_is_missing_each_slot_once(count, batch, window, data):
-    """Whatever was done, rejected or batched, the windows together order every missing slot once, and no other."""
+    """Whatever was done, rejected or batched, the windows together request every missing slot once, and no other."""
     plan = plan_of(a_job(count, batch))
     slots = st.integers(0, count + 5)
     skip = data.draw(st.sets(slots))
@@ -86,8 +86,8 @@ def test_orders_cover_exactly_what_is_missing_each_slot_once(count, batch, windo
     requests = [
         request for start in range(0, count, step) for request in plan.requests(start, start + step, takes, skip)
     ]
-    ordered = Counter(sample.index for request in requests for sample in request.samples)
-    assert ordered == Counter(index for index in range(count) if index not in skip)
+    requested = Counter(sample.index for request in requests for sample in request.samples)
+    assert requested == Counter(index for index in range(count) if index not in skip)
     for request in requests:
         assert all(sample.take == takes.get(sample.index, 0) for sample in request.samples)
     assert len({request.key for request in requests}) == len(requests)
@@ -95,7 +95,7 @@ def test_orders_cover_exactly_what_is_missing_each_slot_once(count, batch, windo
 
 @given(counts, batches, st.data())
 def test_an_order_is_one_prompt(count, batch, data):
-    """The samples of an order share seed, prompt and batch, and each has a place of its own in it."""
+    """The samples of a request share seed, prompt and batch, and each has a position of its own."""
     plan = plan_of(a_job(count, batch, positive=["a", "b", "c"]))
     skip = data.draw(st.sets(st.integers(0, count - 1)))
     takes = data.draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 3)))
@@ -110,7 +110,7 @@ def test_an_order_is_one_prompt(count, batch, data):
 
 @given(counts, batches, st.integers(1, 150))
 def test_windows_do_not_change_the_orders(count, batch, window):
-    """Walking a plan in steps gives the orders that walking it at once gives."""
+    """Walking a plan in steps gives the same requests as walking it at once."""
     plan = plan_of(a_job(count, batch))
     step = plan.aligned(window)
     stepwise = [request for start in range(0, count, step) for request in plan.requests(start, start + step, {}, ())]

@@ -1,4 +1,4 @@
-"""The job file: what it may say, what is made of it, and what is told when it is wrong."""
+"""The job file: what it may say, what is made of it, and how its problems are reported."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def loaded(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> 
 
 
 def problems(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> list[str]:
-    """What is wrong with a job file, each problem as it is told."""
+    """The problems of a job file, as they are reported."""
     with pytest.raises(JobError) as caught:
         loaded(folder, text, overrides)
     assert caught.value.file == str(folder / "job.toml")
@@ -87,7 +87,7 @@ def test_home_is_understood(monkeypatch: pytest.MonkeyPatch):
     "text", [WHOLE.replace('"reg"', '"~no-such-user/reg"'), WHOLE + '[workflow]\nfile="~nobody-/g"']
 )
 def test_somebody_elses_unknown_home_is_a_problem_of_the_job(tmp_path: Path, text: str):
-    """~name of a user who does not exist is told like any other wrong value."""
+    """~name of a user who does not exist is reported like any other wrong value."""
     (problem,) = problems(tmp_path, text)
     assert problem.startswith(("dataset.root: ", "workflow.file: "))
 
@@ -128,7 +128,7 @@ def test_headers_take_secrets_from_the_environment():
 
 
 def test_headers_come_from_the_real_environment_by_default(monkeypatch: pytest.MonkeyPatch):
-    """Without being told otherwise the process's own environment is asked, at the time of the call."""
+    """By default it is the process's own, as it is at the time of the call."""
     (server,) = a_job(servers=[{"url": "http://a", "headers": {"X": "${REGGEN_TEST_TOKEN}"}}]).servers
     monkeypatch.setenv("REGGEN_TEST_TOKEN", "later")
     assert server.resolved_headers() == {"X": "later"}
@@ -164,10 +164,10 @@ def test_secrets_are_in_no_picture_of_a_job():
     ids=["in the URL", "in a wrong URL", "one header as text", "headers as a list", "a list as value", "a number"],
 )
 def test_secrets_are_in_no_error(tmp_path: Path, server: str):
-    """A wrong job file is told without what stands in its headers and addresses."""
-    told = "\n".join(problems(tmp_path, WHOLE + "[[servers]]\n" + server))
-    assert "s3cret" not in told
-    assert "5333" not in told
+    """Problems of a job file never quote its headers or addresses."""
+    reported = "\n".join(problems(tmp_path, WHOLE + "[[servers]]\n" + server))
+    assert "s3cret" not in reported
+    assert "5333" not in reported
 
 
 # ---- overrides
@@ -182,7 +182,7 @@ def test_the_command_line_is_laid_over_the_file(tmp_path: Path):
 
 
 def test_a_section_may_come_from_the_command_line_alone(tmp_path: Path):
-    """What the file leaves out may be said on the command line."""
+    """A key that the file leaves out may be given on the command line."""
     assert loaded(tmp_path, DATASET + PROMPTS, {"sampling": {"checkpoint": "x"}}).sampling.checkpoint == "x"
 
 
@@ -198,7 +198,7 @@ def test_a_wrong_override_is_told_like_a_wrong_file(tmp_path: Path):
 
 
 def test_all_errors_come_at_once(tmp_path: Path):
-    """A wrong job file is told once, with everything that is wrong, the nearest keys and values beside it."""
+    """All problems of a job file are reported at once, with the nearest keys and values."""
     text = """
     [dataset]
     root = "reg"
@@ -345,7 +345,7 @@ def test_a_proposed_size_is_one_that_is_allowed(tmp_path: Path, width: int):
 
 
 def test_a_key_of_another_section_is_sent_home_before_one_that_only_looks_alike(tmp_path: Path):
-    """A key that exists elsewhere is told where it belongs, whatever it resembles here."""
+    """The hint names the table that has the key, whatever key here it resembles."""
     (problem,) = problems(tmp_path, DATASET + "steps = 20\n" + SAMPLING + PROMPTS)
     assert problem == "dataset.steps: is not a key of the job file (it belongs to sampling.steps)"
 
@@ -354,7 +354,7 @@ def test_a_key_of_another_section_is_sent_home_before_one_that_only_looks_alike(
     ("key", "home"), [('class = "x"', "dataset.class"), ('url = "http://a"', "servers"), ("depth = 2", "servers")]
 )
 def test_every_key_is_sent_home(tmp_path: Path, key: str, home: str):
-    """A key at the top of the file that belongs to a section is told to which."""
+    """The hint for a key at the top of the file names the table it belongs to."""
     (problem,) = problems(tmp_path, key + "\n" + WHOLE)
     assert f"it belongs to {home}" in problem
 
@@ -385,14 +385,14 @@ def test_every_key_is_sent_home(tmp_path: Path, key: str, home: str):
     ],
 )
 def test_mistakes_of_form_are_told_in_the_words_of_toml(tmp_path: Path, text: str, says: str):
-    """Whoever writes [servers] for [[servers]] is told so, and hears nothing of tuples, dictionaries or instances."""
+    """The problem names [[servers]] where [servers] was written, and never tuples, dictionaries or instances."""
     (problem,) = problems(tmp_path, text)
     assert says in problem
     assert not any(word in problem for word in ("tuple", "dictionary", "instance", "s3cret"))
 
 
 def test_one_wrong_prompt_in_a_list_is_one_problem(tmp_path: Path):
-    """A number among the prompts is told once, with its place."""
+    """A number among the prompts is reported once, with its place."""
     (problem,) = problems(tmp_path, DATASET + SAMPLING + '[prompts]\npositive = ["a", 5]')
     assert problem.startswith("prompts.positive[1]: 5")
 
@@ -406,19 +406,19 @@ def test_an_address_that_cannot_be_connected_to_is_a_problem_of_the_job(tmp_path
 
 @pytest.mark.parametrize("urls", [["http://a:1", "https://a:1"], ["http://HOST:1", "http://host:1"]])
 def test_two_servers_never_share_a_name(tmp_path: Path, urls: list[str]):
-    """Servers are told apart by name everywhere: two that share one are one named twice."""
+    """Servers are identified by name everywhere: two with the same name are one server given twice."""
     (problem,) = problems(tmp_path, f"servers = {json.dumps(urls)}\n" + WHOLE)
     assert "is named twice" in problem
 
 
 def test_class_is_spelt_in_one_way_only(tmp_path: Path):
     """The key is class, as the documentation and the schema have it."""
-    told = problems(tmp_path, WHOLE.replace("class =", "class_tokens ="))
-    assert "dataset.class: is missing" in told
+    reported = problems(tmp_path, WHOLE.replace("class =", "class_tokens ="))
+    assert "dataset.class: is missing" in reported
 
 
 def test_true_is_no_count(tmp_path: Path):
-    """True is not 1: a count that is no number is a mistake."""
+    """True is not taken for 1."""
     (problem,) = problems(tmp_path, WHOLE.replace("count = 3", "count = true"))
     assert problem.startswith("dataset.count: ")
 
@@ -468,7 +468,7 @@ LONG, WIDE = "x" * 256, "\u4eba" * 151
     ids=lambda value: value if len(value) < 20 else "",
 )
 def test_a_name_that_no_file_system_takes_is_a_problem_of_the_job(tmp_path: Path, text: str, key: str):
-    """It is found before anything is made, and told by how long it is."""
+    """It is found before anything is made, and its length is reported."""
     (problem,) = problems(tmp_path, text)
     assert problem.startswith(f"{key}: ")
     assert "too long" in problem
@@ -518,7 +518,7 @@ def test_a_file_that_never_ends_is_no_job_file(tmp_path: Path):
 
 
 def test_a_missing_file_names_a_near_one(tmp_path: Path):
-    """A mistyped file name is told with the job file that lies there."""
+    """The hint for a mistyped file name is the job file beside it."""
     (tmp_path / "spyke.toml").write_text(WHOLE)
     with pytest.raises(JobError) as caught:
         loader.load(tmp_path / "spike.toml")
@@ -526,7 +526,7 @@ def test_a_missing_file_names_a_near_one(tmp_path: Path):
 
 
 def test_a_missing_file_in_a_missing_folder_has_an_example(tmp_path: Path):
-    """Where nothing lies there is still something to say."""
+    """Without a file nearby the hint is an example."""
     with pytest.raises(JobError, match=r"name a job file such as configs/spyke.toml"):
         loader.load(tmp_path / "no" / "where.toml")
 
@@ -549,20 +549,20 @@ def test_a_file_that_is_no_toml_is_told_where(tmp_path: Path, content: bytes, pr
 
 
 def test_a_folder_is_no_job_file(tmp_path: Path):
-    """A folder in the file's place is told as what it is."""
+    """A folder in the file's place is reported as unreadable."""
     with pytest.raises(JobError, match="it cannot be read: "):
         loader.load(tmp_path)
 
 
 def test_a_file_from_notepad_is_read(tmp_path: Path):
-    """A byte order mark and Windows line ends are no obstacle."""
+    """A byte order mark and Windows line ends are accepted."""
     (tmp_path / "job.toml").write_bytes(b"\xef\xbb\xbf" + WHOLE.replace("\n", "\r\n").encode())
     assert loader.load(tmp_path / "job.toml").dataset.count == 3
 
 
 @pytest.mark.parametrize("root", [r"D:\sets\reg", r"C:\Users\me\reg"])
 def test_backslashes_in_a_windows_path_are_explained(tmp_path: Path, root: str):
-    """A Windows path in double quotes is TOML's commonest trap: the way out is told."""
+    """A Windows path in double quotes is the commonest mistake in TOML; the hint says how to write it."""
     (problem,) = problems(tmp_path, f'[dataset]\nroot = "{root}"\n')
     assert "on Windows write paths with / or in 'single quotes'" in problem
 
@@ -576,7 +576,7 @@ def test_the_schema_file_is_the_schema():
 
 
 def test_the_schema_knows_the_keys_as_they_are_written():
-    """An editor is told class and not class_tokens, and that nothing else is allowed."""
+    """Editors see class instead of class_tokens, and that no other key is allowed."""
     dataset = loader.schema()["$defs"]["Dataset"]
     assert dataset["required"] == ["root", "count"]
     assert dataset["additionalProperties"] is False

@@ -1,4 +1,4 @@
-"""The plan: which sample stands in which slot, and which orders make them."""
+"""The plan: which sample belongs to which slot, and which prompt requests make them."""
 
 import itertools
 import tracemalloc
@@ -90,7 +90,7 @@ def test_seeds_follow_the_jobs_seed_one_by_one():
 
 def test_without_a_seed_the_class_tokens_give_one():
     """A job without a seed has a stable one that belongs to its class tokens."""
-    changes: list[dict[str, Any]] = [{"class": words, "seed": None} for words in ("person", "person", "dog")]
+    changes: list[dict[str, Any]] = [{"class": tokens, "seed": None} for tokens in ("person", "person", "dog")]
     assert [a_plan(**change)[0].seed for change in changes] == [950541959, 950541959, 3445839855]
 
 
@@ -139,22 +139,22 @@ def test_a_prompt_or_size_the_job_leaves_out_is_left_to_the_workflow():
     assert (sample.positive, sample.negative, sample.size) == (None, None, None)
 
 
-def test_orders_of_single_prompts_are_one_for_each_missing_slot():
-    """Without batches every slot that is not done is one order."""
+def test_single_prompts_are_one_request_for_each_missing_slot():
+    """Without batches every slot that is not done is one request."""
     requests = list(a_plan(5).requests(0, 5, {}, skip={1, 3}))
     assert indices(requests) == [[0], [2], [4]]
     assert [request.key for request in requests] == [(0, 0), (2, 0), (4, 0)]
 
 
-def test_orders_of_batches_ask_for_what_is_missing_of_each():
-    """A batch that is done in part is asked for whole, and only its missing pictures are taken."""
+def test_batches_are_requested_for_what_is_missing_of_each():
+    """A batch that is done in part is made whole, and only its missing pictures are kept."""
     requests = list(a_plan(10, batch=4).requests(0, 12, {}, skip={0, 2}))
     assert indices(requests) == [[1, 3], [4, 5, 6, 7], [8, 9]]
     assert [(request.batch, request.seed) for request in requests] == [(4, 1000), (4, 1004), (2, 1008)]
     assert [sample.position for sample in requests[0].samples] == [1, 3]
 
 
-def test_a_slot_in_a_later_take_is_an_order_of_its_own():
+def test_a_slot_in_a_later_take_is_a_request_of_its_own():
     """A refilled slot is never mixed into the batch it came from."""
     requests = list(a_plan(4, batch=4).requests(0, 4, {2: 3}, skip=()))
     assert indices(requests) == [[0, 1, 3], [2]]
@@ -162,8 +162,8 @@ def test_a_slot_in_a_later_take_is_an_order_of_its_own():
     assert requests[1].batch == 1
 
 
-def test_a_finished_plan_has_no_orders():
-    """When every slot is to be skipped, nothing is ordered."""
+def test_a_finished_plan_has_no_requests():
+    """When every slot is skipped, nothing is requested."""
     assert list(a_plan(10, batch=3).requests(0, 12, {}, skip=range(10))) == []
 
 
@@ -176,7 +176,7 @@ def test_a_window_is_rounded_up_to_whole_batches(batch: int, size: int, step: in
 
 
 def test_the_largest_plan_costs_nothing_until_it_is_walked():
-    """A plan of ten million slots, or of a million millions, is a few objects; its first orders come at once."""
+    """A plan of ten million slots, or of a million millions, is a few objects; its first requests come at once."""
     for count in (10_000_000, MAX_COUNT - 1):
         plan = a_plan(count, batch=4)
         tracemalloc.start()

@@ -35,14 +35,14 @@ def a_source(
 def test_captions_become_prompts_with_the_class_tokens_in_the_triggers_place() -> None:
     """An image without a caption is asked for in the class tokens."""
     source = a_source()
-    said = {wanted.positive for wanted in map(source.at, range(25))}
-    assert said == {"1boy person, 1boy, standing", "photo of 1boy person in a forest", "1boy person"}
+    prompts = {spec.positive for spec in map(source.at, range(25))}
+    assert prompts == {"1boy person, 1boy, standing", "photo of 1boy person in a forest", "1boy person"}
 
 
 def test_each_example_comes_as_often_as_its_repeats() -> None:
     """10, 10 and 5 of 25, and in that proportion at every point on the way."""
     source = a_source()
-    names = [wanted.example.name for wanted in map(source.at, range(50)) if wanted.example]
+    names = [spec.example.name for spec in map(source.at, range(50)) if spec.example]
     assert Counter(names) == {"a.png": 20, "b.png": 20, "closeup_c.png": 10}
     assert Counter(names[:10])["closeup_c.png"] == 2
 
@@ -50,7 +50,7 @@ def test_each_example_comes_as_often_as_its_repeats() -> None:
 def test_a_pattern_makes_its_images_come_more_often() -> None:
     """Twice the close-ups: 10, 10 and 10."""
     source = a_source(prompts={"weights": {"closeup_*": 2}})
-    names = Counter(wanted.example.name for wanted in map(source.at, range(30)) if wanted.example)
+    names = Counter(spec.example.name for spec in map(source.at, range(30)) if spec.example)
     assert set(names.values()) == {10}
 
 
@@ -64,9 +64,9 @@ def test_weights_that_fit_nothing_are_told(weights: dict[str, float]) -> None:
 def test_matched_sizes_are_the_buckets_of_the_same_images() -> None:
     """A caption about a portrait is painted in the portrait's bucket."""
     source = a_source(size="training")
-    for wanted in map(source.at, range(25)):
-        assert wanted.example is not None
-        assert wanted.size == wanted.example.bucket
+    for spec in map(source.at, range(25)):
+        assert spec.example is not None
+        assert spec.size == spec.example.bucket
 
 
 def test_a_size_is_legal_for_the_model_whatever_the_bucket() -> None:
@@ -79,15 +79,15 @@ def test_templates_take_matched_sizes_too() -> None:
     """Words from a template, sizes from the training set."""
     source = a_source(prompts={"positive": "a {cat|dog}"}, size="training")
     found = [source.at(number) for number in range(25)]
-    assert Counter(wanted.size for wanted in found) == {(512, 512): 10, (384, 640): 10, (640, 384): 5}
-    assert {wanted.positive for wanted in found} == {"a cat", "a dog"}
+    assert Counter(spec.size for spec in found) == {(512, 512): 10, (384, 640): 10, (640, 384): 5}
+    assert {spec.positive for spec in found} == {"a cat", "a dog"}
 
 
 def test_a_matrix_meets_every_prompt() -> None:
     """Three prompts and four settings: twelve pairs in twelve slots."""
     axes = {"sampler": ("euler", "heun"), "size": ((512, 512), (512, 768))}
     source = a_source((), prompts={"positive": ("a", "b", "c")}, axes=axes, size="matrix")
-    pairs = {(wanted.positive, wanted.size, wanted.settings) for wanted in map(source.at, range(12))}
+    pairs = {(spec.positive, spec.size, spec.settings) for spec in map(source.at, range(12))}
     assert len(pairs) == source.combinations == 12
 
 

@@ -249,7 +249,7 @@ def test_equal_prompts_take_turns():
 
 
 def test_the_order_is_pinned():
-    """Law 8: these words must never change, or a resumed job would make other pictures than it began with."""
+    """Law 8: these texts must never change, or a resumed job would make other pictures than before."""
     generator = PromptGenerator(["a {red|blue|green} {hat|coat}", ("{3::x|y}", 0.5)], seed=42)
     assert [generator.prompt(index) for index in range(9)] == PINNED
     settings = Matrix({"sampler": ("euler", "dpmpp_2m"), "cfg": (5, 7)}, seed=42)
@@ -263,19 +263,19 @@ PINNED_SETTINGS = [("dpmpp_2m", 5), ("dpmpp_2m", 7), ("euler", 7), ("euler", 5)]
 def test_six_prompts_and_two_samplers_meet_in_all_twelve_ways():
     """They are not locked in step, although two divides six."""
     generator, matrix = PromptGenerator(["{a|b|c|d|e|f}"]), Matrix({"sampler": ("euler", "dpmpp_2m")})
-    met = [matrix.with_prompt(generator, index) for index in range(12)]
-    assert len({(prompt.text, settings["sampler"]) for prompt, settings in met}) == 12
-    assert len({prompt.text for prompt, _ in met[:6]}) == 6
+    pairs = [matrix.with_prompt(generator, index) for index in range(12)]
+    assert len({(prompt.text, settings["sampler"]) for prompt, settings in pairs}) == 12
+    assert len({prompt.text for prompt, _ in pairs[:6]}) == 6
 
 
 def test_a_list_of_prompts_beside_a_matrix_is_exact_in_both():
     """Two prompts, three sizes: every three slots have all sizes, every six all pairs."""
     generator, matrix = PromptGenerator(["a", "b"]), Matrix({"size": ((512, 512), (512, 768), (768, 512))})
-    met = [matrix.with_prompt(generator, index) for index in range(12)]
+    pairs = [matrix.with_prompt(generator, index) for index in range(12)]
     for start in range(0, 12, 3):
-        assert len({settings["size"] for _, settings in met[start : start + 3]}) == 3
+        assert len({settings["size"] for _, settings in pairs[start : start + 3]}) == 3
     for start in (0, 6):
-        assert len({(prompt.text, settings["size"]) for prompt, settings in met[start : start + 6]}) == 6
+        assert len({(prompt.text, settings["size"]) for prompt, settings in pairs[start : start + 6]}) == 6
 
 
 def test_a_matrix_without_axes_has_one_empty_combination():
@@ -310,13 +310,13 @@ def test_prompts_are_the_same_in_every_process():
     """Whatever the seed of the process's own hashes."""
     made = "[PromptGenerator(['{a|b|c} {2$$d|e|f}'], seed=1).prompt(i) for i in range(9)]"
     code = f"from reggen.prompts.generator import PromptGenerator; print({made})"
-    said = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(said) == 1
+    assert len(outputs) == 1
 
 
 def test_the_wildcards_folder_is_read_by_name(tmp_path):
@@ -363,7 +363,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
 
 
 def test_a_wildcard_file_without_end_is_not_read(tmp_path):
-    """A large one is told by its size."""
+    """The problem of a large one is its size."""
     with (tmp_path / "x.txt").open("wb") as file:
         file.truncate(1 << 30)
     with pytest.raises(JobError, match=r"x.txt cannot be read: it is larger than 64 MiB"):

@@ -1,4 +1,4 @@
-"""A graph as a template: where its inputs are found, what is set in them, and what is told when they are not."""
+"""A graph as a template: where its inputs are found, what is set in them, and how missing ones are reported."""
 
 import copy
 import json
@@ -137,7 +137,7 @@ def made(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def problems(made: Any) -> Any:
-    """What is wrong with a graph under a job, each problem as it is told."""
+    """The problems of a graph under a job, as they are reported."""
 
     def find(graph: Any, **options: Any) -> list[str]:
         with pytest.raises(WorkflowError) as caught:
@@ -152,7 +152,7 @@ def a_job(**sections: Any) -> Job:
     return Job.model_validate(JOB | {name: section for name, section in sections.items() if section is not None})
 
 
-def an_order(job: Job | None = None, index: int = 0) -> PromptRequest:
+def a_request(job: Job | None = None, index: int = 0) -> PromptRequest:
     return PromptRequest((plan_of(job or a_job()).sample(index),))
 
 
@@ -176,7 +176,7 @@ def test_the_built_in_graph_is_the_classic_one_with_everything_set():
             "sampler": "heun", "scheduler": "karras", "seed": 7,
         }
     )  # fmt: skip
-    graph = prepared_of(job).template.bind(an_order(job, 2), "run/reg_003")
+    graph = prepared_of(job).template.bind(a_request(job, 2), "run/reg_003")
     assert graph == {
         "4": node("CheckpointLoaderSimple", ckpt_name="c"),
         "5": node("EmptyLatentImage", width=640, height=768, batch_size=1),
@@ -194,7 +194,7 @@ def test_the_built_in_graph_is_the_classic_one_with_everything_set():
 def test_what_the_job_leaves_out_keeps_the_built_in_default():
     """Steps, cfg, sampler, scheduler, size and an empty negative prompt have defaults."""
     job = a_job(prompts={"positive": "POSITIVE"})
-    graph = prepared_of(job).template.bind(an_order(job), "x")
+    graph = prepared_of(job).template.bind(a_request(job), "x")
     sampler = graph["3"]["inputs"]
     assert [sampler[key] for key in ("steps", "cfg", "sampler_name", "scheduler")] == [
         20, 7.0, "euler_ancestral", "normal",
@@ -203,18 +203,18 @@ def test_what_the_job_leaves_out_keeps_the_built_in_default():
 
 
 def test_binding_leaves_the_template_as_it_is():
-    """Each order gets a graph of its own."""
-    made_of = prepared_of(a_job()).template
-    before = copy.deepcopy(made_of.graph)
-    first, second = (made_of.bind(an_order(index=index), f"p{index}") for index in (0, 1))
+    """Each request gets a graph of its own."""
+    template = prepared_of(a_job()).template
+    before = copy.deepcopy(template.graph)
+    first, second = (template.bind(a_request(index=index), f"p{index}") for index in (0, 1))
     first["3"]["inputs"]["steps"] = 999
-    assert made_of.graph == before
+    assert template.graph == before
     assert second["3"]["inputs"]["steps"] == 20
     assert (first["3"]["inputs"]["seed"], second["3"]["inputs"]["seed"]) == (7, 8)
 
 
 def test_a_batch_is_asked_for_whole():
-    """An order of a batch makes as many pictures as the batch has, though fewer are missing."""
+    """A request of a batch makes the whole batch, even where less is missing."""
     job = a_job(sampling={"checkpoint": "c", "seed": 7, "batch": 4})
     plan = plan_of(job)
     graph = prepared_of(job).template.bind(PromptRequest((plan.sample(5), plan.sample(7))), "x")
@@ -265,14 +265,14 @@ def test_bindings_may_be_named_by_id_or_title(made: Any):
     named = {"positive": "What to paint.value", "seed": "v1.5 seed.value", "steps": "5.steps", "output": "9"}
     found = made(graph, bindings=named)
     assert (bound(found, "positive"), bound(found, "seed")) == (["20.value"], ["21.value"])
-    bound_graph = found.bind(an_order(), "x")
+    bound_graph = found.bind(a_request(), "x")
     assert (bound_graph["20"]["inputs"]["value"], bound_graph["21"]["inputs"]["value"]) == ("POSITIVE", 7)
 
 
 def test_a_named_binding_may_replace_a_link(made: Any):
     """Naming an input that is linked puts the value in the link's place."""
     graph = changed(CLASSIC, n5={"seed": ["30", 0]}) | {"30": node("PrimitiveInt", value=3)}
-    assert made(graph, bindings={"seed": "5.seed"}).bind(an_order(), "x")["5"]["inputs"]["seed"] == 7
+    assert made(graph, bindings={"seed": "5.seed"}).bind(a_request(), "x")["5"]["inputs"]["seed"] == 7
 
 
 def test_titles_settle_what_the_graph_leaves_open(made: Any):
@@ -358,7 +358,7 @@ def test_two_samplers_share_the_seed_and_the_size_is_the_first_ones(made: Any):
 def test_two_samplers_share_what_the_job_says_of_sampling(made: Any):
     """Hires fix: cfg, sampler and scheduler hold for both passes; one that differs would be no longer this job's."""
     found = made(HIRES, sampling=JOB["sampling"] | {"cfg": 4.0, "sampler": "heun", "scheduler": "karras"})
-    graph = found.bind(an_order(), "x")
+    graph = found.bind(a_request(), "x")
     for name in ("5", "7"):
         inputs = graph[name]["inputs"]
         assert (inputs["cfg"], inputs["sampler_name"], inputs["scheduler"]) == (4.0, "heun", "karras")
@@ -374,20 +374,20 @@ def test_base_and_refiner_share_seed_and_size(made: Any):
 
 def test_base_and_refiner_get_the_same_prompts(made: Any):
     """SDXL: the prompts go to the base's encoders, both texts of each, and to the refiner's."""
-    graph = made(SDXL, sampling={"seed": 7}).bind(an_order(), "x")
+    graph = made(SDXL, sampling={"seed": 7}).bind(a_request(), "x")
     assert texts(graph, "4", "6") == {"POSITIVE"}
     assert texts(graph, "5", "7") == {"NEGATIVE"}
 
 
 def test_the_checkpoint_is_the_bases(made: Any):
     """SDXL: the job's checkpoint is the model that begins the picture; the refiner stays."""
-    graph = made(SDXL).bind(an_order(), "x")
+    graph = made(SDXL).bind(a_request(), "x")
     assert (graph["1"]["inputs"]["ckpt_name"], graph["2"]["inputs"]["ckpt_name"]) == ("job.safetensors", "refiner")
 
 
 def test_the_steps_of_base_and_refiner_stay_together(made: Any):
     """SDXL: steps count for both samplers, which share one schedule."""
-    graph = made(SDXL, sampling={"seed": 7, "steps": 40}).bind(an_order(), "x")
+    graph = made(SDXL, sampling={"seed": 7, "steps": 40}).bind(a_request(), "x")
     assert (graph["8"]["inputs"]["steps"], graph["9"]["inputs"]["steps"]) == (40, 40)
 
 
@@ -426,7 +426,7 @@ def test_the_size_is_the_latents_though_an_encoder_lies_farther_up(made: Any):
 
 def test_both_texts_of_a_flux_encoder_are_set(made: Any):
     """Flux: CLIPTextEncodeFlux has a text for each encoder; both are the prompt."""
-    graph = made(ONE_PROMPT, prompts={"positive": "POSITIVE"}).bind(an_order(), "x")
+    graph = made(ONE_PROMPT, prompts={"positive": "POSITIVE"}).bind(a_request(), "x")
     assert graph["2"]["inputs"] == {"clip_l": "POSITIVE", "t5xxl": "POSITIVE", "guidance": 3.5, "clip": ["3", 0]}
 
 
@@ -435,9 +435,9 @@ def test_all_three_texts_of_an_sd3_encoder_are_set(made: Any):
     graph = copy.deepcopy(ONE_PROMPT)
     graph["2"] = node("CLIPTextEncodeSD3", clip_l="file", clip_g="file", t5xxl="file", clip=["3", 0])
     graph["4"] = node("CLIPTextEncodeSD3", clip_l="file", clip_g="file", t5xxl="file", clip=["3", 0])
-    made_of = made(graph).bind(an_order(), "x")
-    assert texts(made_of, "2") == {"POSITIVE"}
-    assert texts(made_of, "4") == {"NEGATIVE"}
+    template = made(graph).bind(a_request(), "x")
+    assert texts(template, "2") == {"POSITIVE"}
+    assert texts(template, "4") == {"NEGATIVE"}
 
 
 def test_a_control_net_keeps_positive_and_negative_apart(made: Any):
@@ -450,15 +450,15 @@ def test_a_control_net_keeps_positive_and_negative_apart(made: Any):
         "21": node("ControlNetLoader", control_net_name="c"),
         "22": node("LoadImage", image="i"),
     }  # fmt: skip
-    made_of = made(graph).bind(an_order(), "x")
-    assert (texts(made_of, "3"), texts(made_of, "4")) == ({"POSITIVE"}, {"NEGATIVE"})
+    template = made(graph).bind(a_request(), "x")
+    assert (texts(template, "3"), texts(template, "4")) == ({"POSITIVE"}, {"NEGATIVE"})
 
 
 def test_one_text_is_never_both_prompts(problems: Any):
     """When positive and negative would go into one input, the job hears of it instead of painting the negative."""
-    told = problems(changed(CLASSIC, n5={"negative": ["3", 0]}))
-    assert len(told) == 1
-    assert told[0].startswith("workflow.bindings.negative: ")
+    reported = problems(changed(CLASSIC, n5={"negative": ["3", 0]}))
+    assert len(reported) == 1
+    assert reported[0].startswith("workflow.bindings.negative: ")
 
 
 def test_a_zeroed_negative_takes_no_text(made: Any):
@@ -514,16 +514,16 @@ def test_a_graph_that_saves_nothing_is_told_so(problems: Any):
 
 
 def test_what_cannot_be_found_is_named_with_an_example(problems: Any):
-    """A missing binding is told with a line to put into the job file, from this very graph where there is one."""
+    """The problem of a missing binding has a line to put into the job file, from this very graph where there is one."""
     graph = CLASSIC | {
         "5": node("OddSampler", noise=["30", 0], first=["3", 0], second=["4", 0], latent=["2", 0], model=["1", 0]),
         "30": node("PrimitiveInt", value=3),
     }
     seed, positive, negative = problems(graph, sampling=JOB["sampling"] | {"batch": 2})
     assert seed.startswith("workflow.bindings.seed: has no input in the graph")
-    for side, told in (("positive", positive), ("negative", negative)):
-        assert f'{side} = "3.text" for CLIPTextEncode (node 3)' in told
-        assert f'{side} = "4.text" for CLIPTextEncode (node 4)' in told
+    for side, reported in (("positive", positive), ("negative", negative)):
+        assert f'{side} = "3.text" for CLIPTextEncode (node 3)' in reported
+        assert f'{side} = "4.text" for CLIPTextEncode (node 4)' in reported
 
 
 @pytest.mark.parametrize(
@@ -558,23 +558,23 @@ def test_what_cannot_be_found_is_named_with_an_example(problems: Any):
     ],
 )
 def test_each_wrong_binding_has_its_sentence(problems: Any, name: str, value: str, problem: str):
-    """A binding of the job that cannot be used is told with what exists."""
+    """The problem of a binding that cannot be used names those that exist."""
     graph = copy.deepcopy(CLASSIC)
     graph["5"]["_meta"] = {"title": "Sampler"}
     assert problems(graph, bindings={name: value}) == [problem]
 
 
 def test_all_wrong_bindings_come_at_once(problems: Any):
-    """Every problem of a workflow is told in one go."""
-    told = problems(CLASSIC, bindings={"sed": "5.seed", "seed": "5", "output": "nosuch", "steps": "7.steps"})
-    assert {text.split(":")[0].rpartition(".")[2] for text in told} == {"sed", "output", "seed", "steps"}
+    """Every problem of a workflow is reported in one go."""
+    reported = problems(CLASSIC, bindings={"sed": "5.seed", "seed": "5", "output": "nosuch", "steps": "7.steps"})
+    assert {text.split(":")[0].rpartition(".")[2] for text in reported} == {"sed", "output", "seed", "steps"}
 
 
 def test_wrong_bindings_are_told_in_the_order_of_the_job_file(problems: Any):
-    """The same mistakes are told in the same order each time."""
+    """The same mistakes are reported in the same order each time."""
     names = ["sed", "zzz", "positve", "aaa", "negatve", "mmm", "cgf", "bbb"]
-    told = problems(CLASSIC, bindings=dict.fromkeys(names, "5.seed"))
-    assert [text.split(":")[0].rpartition(".")[2] for text in told] == names
+    reported = problems(CLASSIC, bindings=dict.fromkeys(names, "5.seed"))
+    assert [text.split(":")[0].rpartition(".")[2] for text in reported] == names
 
 
 def test_a_title_that_two_nodes_have_names_neither(problems: Any):
@@ -590,7 +590,7 @@ def test_a_title_that_two_nodes_have_names_neither(problems: Any):
 
 @pytest.mark.parametrize("inputs", [None, [], "x"], ids=repr)
 def test_inputs_that_are_no_table_are_a_problem(problems: Any, inputs: object):
-    """A node whose inputs are something else is told, not crashed on."""
+    """A node whose inputs are something else is reported, and raises nothing else."""
     graph: dict[str, Any] = copy.deepcopy(CLASSIC)
     graph["8"]["inputs"] = inputs
     (problem,) = problems(graph)
@@ -614,15 +614,15 @@ def test_a_node_is_called_as_people_know_it(made: Any):
     ]
 
 
-def test_a_binding_has_a_value_before_any_order(made: Any):
+def test_a_binding_has_a_value_before_any_request(made: Any):
     """The preflight asks what will be sent: the job's value, else the graph's own, else nothing."""
     found = made(CLASSIC)
     assert (found.value("checkpoint"), found.value("seed"), found.value("prefix")) == ("job.safetensors", 1, "ComfyUI")
     assert (found.value("scheduler"), found.value("nothing")) == ("normal", None)
 
 
-def test_settled_inputs_are_those_every_order_shares(made: Any):
-    """What changes from order to order is left out, what the job fixes is in, the rest is the graph's."""
+def test_fixed_inputs_are_those_that_every_prompt_shares(made: Any):
+    """Inputs that change from prompt to prompt are left out; fixed ones have the job's value, others the graph's."""
     found = made(CLASSIC, sampling=JOB["sampling"] | {"steps": 33})
     shared = {key: value for key, value in CLASSIC["5"]["inputs"].items() if key != "seed"}
     assert found.fixed_inputs("5") == shared | {"steps": 33}
@@ -630,7 +630,7 @@ def test_settled_inputs_are_those_every_order_shares(made: Any):
     assert found.fixed_inputs("3") == {"clip": ["1", 1]}
 
 
-def test_the_built_in_graph_is_made_anew_each_time():
+def test_the_built_in_graph_is_a_new_one_each_time():
     """Nobody can spoil the built-in graph for the next job."""
     built_in()["3"]["inputs"]["steps"] = 1
     assert built_in()["3"]["inputs"]["steps"] == 20

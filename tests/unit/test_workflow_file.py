@@ -1,4 +1,4 @@
-"""The workflow file: what is read as a graph, and what is told of a file that is none."""
+"""The workflow file: the files that are read as a graph, and how others are reported."""
 
 import json
 from pathlib import Path
@@ -32,8 +32,8 @@ API = "(in ComfyUI: Workflow > Export (API))"
         pytest.param("[" * 100_000, "it is nested too deeply", id="nested"),
     ],
 )
-def test_a_file_that_is_no_graph_is_told_what_it_is(tmp_path: Path, content: str, problem: str):
-    """A workflow saved from ComfyUI's page, or any other JSON, is told with the menu entry that makes the right one."""
+def test_a_file_that_is_no_graph_is_reported_as_what_it_is(tmp_path: Path, content: str, problem: str):
+    """For a workflow saved from ComfyUI's page, or other JSON, the hint is the menu entry for the right one."""
     file = tmp_path / "graph.json"
     file.write_text(content)
     with pytest.raises(WorkflowError) as caught:
@@ -42,7 +42,7 @@ def test_a_file_that_is_no_graph_is_told_what_it_is(tmp_path: Path, content: str
     assert caught.value.file == str(file)
 
 
-def test_a_missing_or_unreadable_workflow_is_told(tmp_path: Path):
+def test_a_missing_or_unreadable_workflow_is_reported(tmp_path: Path):
     """No file, or a folder in its place, is a problem of the job."""
     with pytest.raises(WorkflowError, match="there is no such file"):
         read_graph(tmp_path / "nope.json")
@@ -53,7 +53,7 @@ def test_a_missing_or_unreadable_workflow_is_told(tmp_path: Path):
 
 
 def test_a_workflow_from_notepad_is_read(tmp_path: Path):
-    """A byte order mark is no obstacle."""
+    """A byte order mark is accepted."""
     file = tmp_path / "graph.json"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(CLASSIC).encode())
     assert read_graph(file) == CLASSIC
@@ -69,7 +69,7 @@ def test_a_picture_that_carries_its_graph_is_a_workflow(tmp_path: Path, name: st
     assert read_graph(tmp_path / name) == CLASSIC
 
 
-def test_a_picture_that_carries_none_is_told_so(tmp_path: Path):
+def test_a_picture_that_carries_none_is_reported(tmp_path: Path):
     """A PNG whose graph was stripped, by an editor or a site, cannot be used."""
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
     with pytest.raises(WorkflowError) as caught:
@@ -81,7 +81,7 @@ def test_a_picture_that_carries_none_is_told_so(tmp_path: Path):
 
 @pytest.mark.parametrize("note", ["[" * 100_000, '{"3":' * 50_000], ids=["list", "table"])
 @pytest.mark.parametrize("ending", [".png", ".json"])
-def test_a_graph_nested_without_end_is_told_so(tmp_path: Path, note: str, ending: str):
+def test_a_graph_nested_without_end_is_reported(tmp_path: Path, note: str, ending: str):
     """In a picture and in a file."""
     file = tmp_path / f"a{ending}"
     if ending == ".png":
@@ -94,7 +94,7 @@ def test_a_graph_nested_without_end_is_told_so(tmp_path: Path, note: str, ending
         read_graph(file)
 
 
-def test_a_picture_whose_chunk_claims_too_much_is_told_so(tmp_path: Path):
+def test_a_picture_whose_chunk_claims_too_much_is_reported(tmp_path: Path):
     """As damage, whatever the decoder raises."""
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
@@ -103,8 +103,8 @@ def test_a_picture_whose_chunk_claims_too_much_is_told_so(tmp_path: Path):
         read_graph(tmp_path / "a.png")
 
 
-def test_a_file_that_only_calls_itself_a_picture_is_told_so(tmp_path: Path):
-    """An ending is no picture."""
+def test_a_file_that_only_calls_itself_a_picture_is_reported(tmp_path: Path):
+    """The content decides, not the ending."""
     (tmp_path / "fake.png").write_text("hello")
     with pytest.raises(WorkflowError, match="it is not a PNG, although its name ends"):
         read_graph(tmp_path / "fake.png")
