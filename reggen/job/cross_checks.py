@@ -1,4 +1,4 @@
-"""Checks of a job file that need more than one table: a key that is missing, or too much, because of another. Pure.
+"""Checks between the tables of a job file: a key that is missing, or too much, because of another. Pure.
 
 They read the raw tables, so that they can be reported beside the problems inside a table.
 """

@@ -1,4 +1,4 @@
-"""A TOML file becomes a `Job`, or every one of its problems at once; the job file's JSON schema."""
+"""From a TOML file to a `Job`, or to all of its problems at once; the job file's JSON schema."""
 
 from __future__ import annotations
 

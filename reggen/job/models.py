@@ -1,4 +1,4 @@
-"""The job: one table of a job file is one model here, frozen and validated.
+"""The models of a job file: one for each table, frozen and validated.
 
 These models are the single source of the job file's form: its JSON schema and its error messages are made from them
 (see `reggen.job.loader` and `reggen.job.validation`).

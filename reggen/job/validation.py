@@ -1,4 +1,4 @@
-"""Raw tables become a `Job`, or every one of their problems at once, in the words of the job file's author."""
+"""From raw tables to a `Job`, or to all of their problems at once, in the words of the job file's author."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The plan: each slot's prompt, size and seed, computed and never stored. Pure."""
+"""The plan: prompt, size, seed and caption of each slot, computed and never stored. Pure."""

@@ -1,4 +1,4 @@
-"""The classes of a job: each with its dataset, its own count, its prompts and its seeds. Pure."""
+"""The classes of a job, each with its dataset, count, prompts and first seed. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forbidden words in what a class asks for: its tokens, prompts and captions, and the workflow's own texts. Pure."""
+"""Forbidden words in the tokens, prompts and captions of a class, and in the workflow's own texts. Pure."""
 
 from __future__ import annotations
 

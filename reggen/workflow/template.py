@@ -1,4 +1,4 @@
-"""A ComfyUI graph as a template: the bindings are found once, then `Template.bind` fills in each order."""
+"""A ComfyUI graph as a template: the bindings are found once, then `Template.bind` fills in each request."""
 
 from __future__ import annotations
 
