@@ -12,6 +12,7 @@ from reggen.job.models import Job
 from reggen.planning.plan import Sample
 from reggen.prepare.prepared_job import PreparedJob, prepare
 from reggen.report.plan_preview import format_plan
+from reggen.wording import plural
 
 _SHOWN = 10  # samples of each class
 
@@ -53,7 +54,7 @@ class JobPlan(Readable):
         raise IndexError(index)
 
     def __repr__(self) -> str:
-        return f"<JobPlan of {self.source}: {len(self):,} images>"
+        return f"<JobPlan of {self.source}: {plural(len(self), 'image')}>"
 
     def _repr_html_(self) -> str:
         head = ("class", "name", "seed", "size", "prompt")
@@ -62,7 +63,7 @@ class JobPlan(Readable):
             for one in self.classes
             for sample in islice(one.plan, _SHOWN)
         ]
-        above = [f"{self.source}: {len(self):,} images", *(f"WARNING {warning}" for warning in self.warnings)]
+        above = [f"{self.source}: {plural(len(self), 'image')}", *(f"WARNING {warning}" for warning in self.warnings)]
         return pre("\n".join(above)) + table(head, rows)
 
 

@@ -15,6 +15,7 @@ import typer
 import reggen
 from reggen.cli.options import AsJson, JobFile, Output, load, stoppable
 from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
+from reggen.wording import plural
 
 if TYPE_CHECKING:
     from reggen.api.doctor import Examination
@@ -44,7 +45,7 @@ def reject(  # wide: typer reads the options of a command from its parameters
     if numbers:
         _tell(job, reggen.reject(job, numbers, class_tokens=of_class, why=why))
     if purge:
-        print(f"{reggen.purge(job, class_tokens=of_class)} files deleted for good")
+        print(f"{plural(reggen.purge(job, class_tokens=of_class), 'file')} deleted for good")
 
 
 def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:
@@ -72,11 +73,11 @@ def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None
     """
     stoppable()
     done = reggen.recaption(load(job_file, None, output, None), class_tokens=of_class)
-    print(f"{done.written.count:,} captions written")
+    print(f"{plural(done.written.count, 'caption')} written")
     if done.set_aside:
         print(f"{done.set_aside.count:,} that said something else are kept in .reggen: {done.set_aside}")
     if done.unknown:
-        print(f"{done.unknown.count:,} images keep what they have, since their prompt is not known: {done.unknown}")
+        print(f"captions left as they are, since the prompt is not known: {done.unknown.count:,} ({done.unknown})")
 
 
 def doctor(  # wide: typer reads the options of a command from its parameters

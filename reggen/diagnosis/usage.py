@@ -13,6 +13,7 @@ from reggen.geometry import Size, size_text
 from reggen.kohya.reg_use import reg_uses
 from reggen.training.subsets import DatasetEntry
 from reggen.training.training_set import TrainingSet
+from reggen.wording import plural
 
 _STEPS = 64  # the bucket_reso_steps that every script of kohya takes
 
@@ -61,18 +62,18 @@ def _number_findings(total: int, reports: Sequence[FolderReport]) -> Iterator[Fi
     if sum(report.used for report in reports) < images:
         yield _unused(total, images, reports)
     elif (total - sum(report.images * report.subset.repeats for report in reports)) % images > 0:
-        yield Finding("uneven", details=f"{images} images for {total} slots")
+        yield Finding("uneven", details=f"{plural(images, 'image')} for {plural(total, 'slot')}")
 
 
 def _unused(total: int, images: int, reports: Sequence[FolderReport]) -> Finding:
     used = sum(report.used for report in reports)
-    details = f"{images - used} of {images}: the train images and their repeats make {total} slots"
+    details = f"{images - used} of {images}: the train images and their repeats make {plural(total, 'slot')}"
     if used < min(images, total):
         details += f"; with repeats of 1 {min(images, total)} would be used"
     if len(reports) > 1:
         details += "; which ones depends on the order in which the file system lists the folders"
     files = tuple(report.subset.folder / name for report in reports for name in report.unused)
-    remedy = f"{total} images in all are enough, in folders named 1_words"
+    remedy = f"{plural(total, 'image')} in all {'is' if total == 1 else 'are'} enough, in folders named 1_words"
     return Finding("unused", files, details, own_remedy=remedy)
 
 

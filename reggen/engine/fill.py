@@ -37,6 +37,7 @@ from reggen.planning.plan import choice_counts
 from reggen.prepare.prepared_job import BATCH, PreparedJob
 from reggen.progress import Progress
 from reggen.scheduler.stop_rules import StopRules
+from reggen.wording import plural
 
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
 
@@ -144,7 +145,10 @@ class _Filling:
         folder, need = self.dataset.folder, self.prepared.bytes_needed(images)
         demand_room(folder, images, need)
         free = folder.free_bytes()
-        return f"the disk may become full: {images} images need about {mib(need)}, {mib(free)} are free" * (free < need)
+        if free >= need:
+            return ""
+        wanted = f"about {mib(need)} are needed for {plural(images, 'image')}"
+        return f"the disk may become full: {wanted}, {mib(free)} are free"
 
     async def _find_batch(self, clients: Sequence[Client], missing: int) -> None:
         """Measure the fastest batch once for this dataset; with several servers the one that all of them can make."""

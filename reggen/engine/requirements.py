@@ -10,6 +10,7 @@ from reggen.dataset.folder import Folder
 from reggen.errors import StorageError
 from reggen.job.dataset import Dataset
 from reggen.job.models import Checks
+from reggen.wording import plural
 
 
 def lasting(dataset: Dataset, *, rehearsal: bool = False) -> dict[str, object]:
@@ -21,7 +22,7 @@ def demand_room(folder: Folder, images: int, need: int) -> None:
     """Raise StorageError when so many images, which need about ``need`` bytes, surely cannot fit."""
     free = folder.free_bytes()
     if free < need / 2:
-        what = f"{images:,} images need about {mib(need)} and {mib(free)} are free"
+        what = f"about {mib(need)} are needed for {plural(images, 'image')}, and {mib(free)} are free"
         remedy = "free some room there, or name a folder on another disk (dataset.root, or --output), and run it again"
         raise StorageError(str(folder.images), "looking for room at", what, remedy=remedy)
 

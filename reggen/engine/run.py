@@ -32,6 +32,7 @@ from reggen.scheduler.fleet import Fleet
 from reggen.scheduler.retry import GiveUp
 from reggen.scheduler.stop_rules import StopRules
 from reggen.scheduler.work_item import WorkItem
+from reggen.wording import plural
 
 _CLOCK = 60.0  # seconds between looks at the clock: a computer that slept has lost time without a timer noticing
 _AT_ONCE = 32  # work items that are begun before other tasks get their turn
@@ -258,7 +259,7 @@ class Run:
             self.stop(OUT_OF_TIME)
             self._aborted = self._stop_rules.seconds_left <= 0
         elif self._stop_rules.prompts_left <= 0:
-            self.stop(f"the budget of {self._limits.prompts} prompts is spent")
+            self.stop(f"the budget of {plural(self._limits.prompts or 0, 'prompt')} is spent")
 
     async def _probe(self, session: ServerSession) -> None:
         """Ask a server whose rest is over whether it answers; if not, it rests longer."""

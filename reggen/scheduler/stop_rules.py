@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from reggen.job.models import Limits
 from reggen.scheduler.retry import GiveUp
+from reggen.wording import plural
 
 _JUDGED = 50  # images that the share of those given up is taken from
 _ENOUGH = 20  # of them, before a share means anything
@@ -58,7 +59,7 @@ class StopRules:
         self._given_up_in_a_row += 1
         last = f"the last because {verdict.reason}. {verdict.remedy}".rstrip(". ")
         if self._given_up_in_a_row >= self._limits.give_ups_in_a_row:
-            return f"{self._given_up_in_a_row} prompts in a row were given up, {last}"
+            return f"{plural(self._given_up_in_a_row, 'prompt')} in a row had to be given up, {last}"
         given_up, judged = self._settled.count(False), len(self._settled)
         if judged >= _ENOUGH and given_up > self._limits.give_up_share * judged:
             return f"{given_up} of the last {judged} images were given up, {last}"

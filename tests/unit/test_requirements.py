@@ -29,6 +29,6 @@ def test_a_size_is_said_so_that_two_can_be_told_apart(size: int, words: str) -> 
 def test_a_lack_of_room_is_told_with_both_sizes_and_what_to_do(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command alone would end in the same way."""
     monkeypatch.setattr(Folder, "free_bytes", lambda _: 12_000)
-    with pytest.raises(StorageError, match=r"need about 656 kB and 12 kB are free") as caught:
+    with pytest.raises(StorageError, match=r"about 656 kB are needed for 100 images, and 12 kB are free") as caught:
         demand_room(Folder(job().dataset), 100, need=655_360)
     assert "free some room there, or name a folder on another disk" in str(caught.value)

@@ -20,7 +20,7 @@ def test_many_given_up_in_a_row_end_the_run_with_the_reason_and_the_remedy() -> 
     one = stop_rules(give_ups_in_a_row=3)
     assert [one.gave_up(BLACK, 1) for _ in range(2)] == ["", ""]
     assert one.gave_up(BLACK, 1) == (
-        "3 prompts in a row were given up, the last because it is black. Look at one in ComfyUI"
+        "3 prompts in a row had to be given up, the last because it is black. Look at one in ComfyUI"
     )
 
 
