@@ -21,7 +21,7 @@ from reggen.comfy.client import Client
 from reggen.comfy.history import Outcome, Success
 from reggen.comfy.submission import submission
 from reggen.errors import ExecutionError, SampleError, ServerError
-from reggen.job.models import SEED_LIMIT
+from reggen.job.sampling import SEED_LIMIT
 from reggen.planning.plan import Plan, PromptRequest
 from reggen.workflow.template import Template
 

@@ -36,11 +36,17 @@ def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _without_workflow(document: Mapping[str, Any]) -> Iterator[Problem]:
     """The built-in workflow has neither a checkpoint nor a prompt of its own."""
+    sampling = _table(document, "sampling")
     if document.get("workflow"):
+        for name in ("family", "model", "text_encoders", "vae", "clip_skip", "shift"):
+            if sampling.get(name):
+                problem = "goes with the built-in workflow, and this job has one of its own"
+                yield Problem(f"sampling.{name}", problem, "set it in the workflow, or leave [workflow] out")
         return
     hint = "the built-in workflow needs it"
-    if "checkpoint" not in _table(document, "sampling"):
-        yield Problem("sampling.checkpoint", "is missing", hint)
+    if "checkpoint" not in sampling and "model" not in sampling:
+        needed = "is missing, or sampling.model" if sampling.get("family") else "is missing"
+        yield Problem("sampling.checkpoint", needed, hint)
     prompts = _table(document, "prompts")
     if not ("positive" in prompts or "from" in prompts or _all_classes_have_prompts(document)):
         yield Problem("prompts.positive", "is missing", hint)

@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, Tag, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from reggen.geometry import DEFAULT_SIZE, Size
+from reggen.geometry import Size
 from reggen.job.cross_checks import cross_check
-from reggen.job.dataset import Dataset, word_or_number
+from reggen.job.dataset import Dataset
+from reggen.job.sampling import SIDES, Sampling, Side
 from reggen.job.section import LONGEST_PROMPT, ExpandedPath, FileNamePart, Section
 from reggen.job.servers import Notify, Server
 from reggen.kohya.buckets import Bucketing
 
-SEED_LIMIT = 1 << 53  # ComfyUI's page reads seeds as doubles: a larger one cannot be reproduced by hand
-SIDES = (64, 16_384)
-"""The shortest and the longest side of an image, in pixels."""
-
-Side = Annotated[int, Field(ge=SIDES[0], le=SIDES[1], multiple_of=8)]
 Phrase = Annotated[str, Field(max_length=200)]
 Pixels = Annotated[int, Field(ge=1, le=SIDES[1])]
 _BucketSide = Annotated[int, Field(ge=1, le=65_536)]
@@ -30,46 +26,6 @@ _CAPTION_EXTENSIONS = (".caption", ".txt")
 
 ImageSize = Size | Literal["training", "matrix", "workflow"]
 """Width and height of all images in pixels, or what decides on the size of each."""
-
-
-class Sampling(Section):
-    """Settings of the sampler. Left out: the workflow's own value, or the built-in graph's default."""
-
-    checkpoint: str | None = Field(None, min_length=1, description="A file name as ComfyUI lists it.")
-    width: int | None = Field(None, ge=SIDES[0], le=SIDES[1], multiple_of=8, description="Pixels; a multiple of 8.")
-    height: int | None = Field(None, ge=SIDES[0], le=SIDES[1], multiple_of=8, description="Pixels; a multiple of 8.")
-    steps: int | None = Field(None, ge=1, le=10_000)
-    cfg: float | None = Field(None, ge=0, le=100, description="Classifier-free guidance of the sampler or guider.")
-    guidance: float | None = Field(
-        None, ge=0, le=100, description="Of distilled models such as Flux (FluxGuidance), whose cfg stays 1."
-    )
-    sampler: str | None = Field(None, min_length=1, description="As ComfyUI names it: euler_ancestral.")
-    scheduler: str | None = Field(None, min_length=1, description="As ComfyUI names it: normal, karras.")
-    seed: int | None = Field(
-        None,
-        ge=0,
-        lt=SEED_LIMIT,
-        description="Of the first image; the n-th gets seed + n - 1. Each further class begins 2**32 later.",
-    )
-    batch: Annotated[
-        Annotated[int, Field(ge=1, le=64), Tag("int")] | Annotated[Literal["auto"], Tag("word")],
-        word_or_number("auto"),
-    ] = Field(
-        1, description="Images made by one prompt (EmptyLatentImage.batch_size); 'auto': as many as are made fastest."
-    )
-    save: Literal["output", "temp"] = Field(
-        "output",
-        description="temp: the server keeps no copy (PreviewImage instead of SaveImage), and compresses less.",
-    )
-    size: Literal["match"] | None = Field(
-        None, description="'match': each image in the bucket of a training image, in the same proportions."
-    )
-
-    @model_validator(mode="after")
-    def _one_size(self) -> Self:
-        if self.size and (self.width or self.height):
-            raise ValueError("size = 'match' takes the sizes from the training set: leave out width and height")
-        return self
 
 
 class Weighted(Section):
@@ -366,7 +322,7 @@ class Job(Section):
             return "training"
         if self.sampling.width is not None and self.sampling.height is not None:
             return self.sampling.width, self.sampling.height
-        return "workflow" if self.workflow else DEFAULT_SIZE
+        return "workflow" if self.workflow else self.sampling.model_family.native
 
     @property
     def trigger(self) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from reggen.errors import JobError, Problem
 from reggen.job.cross_checks import cross_check
-from reggen.job.models import SIDES, Job
+from reggen.job.models import Job
+from reggen.job.sampling import SIDES
 from reggen.job.section import Section
 from reggen.job.servers import DEFAULT_URL
 from reggen.wording import cut, did_you_mean, listed, value_text

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any
 
 from reggen.geometry import Size
-from reggen.job.models import SEED_LIMIT
+from reggen.job.sampling import SEED_LIMIT
 from reggen.planning.prompt_source import PromptSource
 
 _TAKE = 1 << 40

@@ -18,6 +18,7 @@ from reggen.geometry import Size
 from reggen.images.check import CheckSettings
 from reggen.job.dataset import ClassDataset, Dataset
 from reggen.job.models import Captions, Checks, Guarding, ImageSize, Job, Limits, Prompts, Training, Workflow
+from reggen.job.sampling import Sampling
 from reggen.job.servers import Notify, Server
 from reggen.planning.plan import CHECKED, Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample, WorkflowDefaults
@@ -28,6 +29,7 @@ from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prepare.workflow_file import read_graph
 from reggen.prompts.guard import Guard
 from reggen.training.training_set import TrainingSet, read_training
+from reggen.workflow.family_graph import FamilyFiles, family_graph
 from reggen.workflow.graph import Graph, built_in
 from reggen.workflow.template import Template, build_template
 
@@ -137,10 +139,27 @@ def _training_set(training: Training) -> TrainingSet:
 
 def _graph(job: Job) -> Graph:
     if not job.workflow:
-        return built_in()
+        return (
+            family_graph(job.sampling.model_family, _files(job.sampling))
+            if job.sampling.needs_own_graph
+            else built_in()
+        )
     kept_in = job.dataset.root / ".reggen" / "node_classes.json"
     classes = NodeClasses(job.servers, job.limits, str(job.workflow.file), kept_in)
     return read_graph(job.workflow.file, classes.ask)
+
+
+def _files(sampling: Sampling) -> FamilyFiles:
+    return FamilyFiles(
+        checkpoint=sampling.checkpoint,
+        model=sampling.model,
+        text_encoders=sampling.text_encoders,
+        vae=sampling.vae,
+        weight_dtype=sampling.weight_dtype,
+        clip_skip=sampling.clip_skip,
+        shift=sampling.shift,
+        guidance=sampling.guidance,
+    )
 
 
 def _prepared(job: Job, part: JobClass, read: _Read) -> PreparedJob:

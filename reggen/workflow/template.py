@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reggen.errors import Problem, WorkflowError
-from reggen.job.models import Sampling
+from reggen.job.sampling import Sampling
 from reggen.planning.plan import PromptRequest, Sample
 from reggen.workflow.account import Account, SentText
 from reggen.workflow.graph import Graph

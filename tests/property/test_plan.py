@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.job.dataset import MAX_COUNT
-from reggen.job.models import SEED_LIMIT, Job
+from reggen.job.models import Job
+from reggen.job.sampling import SEED_LIMIT
 from reggen.planning.plan import MAX_TAKES
 from tests.preparing import plan_of
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from reggen.workflow.families import FAMILIES, FamilyFiles, family_graph
+from reggen.errors import JobError
+from reggen.job.loader import load
+from reggen.job.models import Job
+from reggen.model_families import FAMILIES
+from reggen.prepare.prepared_job import prepare
+from reggen.workflow.family_graph import FamilyFiles, family_graph
 from reggen.workflow.reader import read_workflow
 
 WANTED = ("positive", "seed", "width", "height", "steps", "sampler")
@@ -59,3 +68,73 @@ def test_files_and_options_of_the_job_come_first() -> None:
         next(key for key, node in sdxl.items() if node["class_type"] == "VAELoader"),
         0,
     ]
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux", "qwen-image", "z-image"])
+def test_the_example_of_a_family_is_planned(name: str) -> None:
+    """Each example in configs/ loads, and its graph is built and read without a server or a question."""
+    (prepared,) = prepare(load(CONFIGS / f"{name}.toml"), name)
+    assert len(prepared.plan) == 100
+    assert prepared.template.bindings["positive"]
+    assert prepared.size == FAMILIES[name if name != "z-image" else "z-image-turbo"].native
+
+
+def a_job(**sampling: Any) -> Job:
+    document = {
+        "dataset": {"root": "reg", "class": "cat", "count": 1},
+        "prompts": {"positive": "a cat"},
+        "sampling": sampling,
+    }
+    return Job.model_validate(document)
+
+
+def test_values_left_out_are_the_family_s() -> None:
+    """Size, steps, cfg, sampler and scheduler; what the job says comes first."""
+    (prepared,) = prepare(a_job(family="qwen-image", model="q.safetensors", steps=50), "job")
+    assert prepared.size == (1328, 1328)
+    assert [prepared.template.value(name) for name in ("steps", "cfg", "sampler", "scheduler")] == [
+        50,
+        4,
+        "euler",
+        "simple",
+    ]
+
+
+def test_the_classic_graph_takes_a_vae_and_a_clip_skip() -> None:
+    """Without a family as well; nothing else changes."""
+    (plain,) = prepare(a_job(checkpoint="x.safetensors", seed=1), "job")
+    (made,) = prepare(a_job(checkpoint="x.safetensors", seed=1, vae="v.safetensors", clip_skip=2), "job")
+    classes = [node["class_type"] for node in made.template.graph.values()]
+    assert sorted(classes) == sorted(
+        [node["class_type"] for node in plain.template.graph.values()] + ["VAELoader", "CLIPSetLastLayer"]
+    )
+    for name in ("steps", "cfg", "sampler", "scheduler"):
+        assert made.template.value(name) == plain.template.value(name)
+    assert made.size == plain.size
+
+
+WRONG = {
+    "an unknown family": ({"family": "flx", "checkpoint": "x"}, "did you mean 'flux'?"),
+    "a model without a family": ({"model": "x.safetensors"}, "model goes with a family"),
+    "two models": ({"family": "flux", "model": "x", "checkpoint": "y"}, "leave one of the two out"),
+    "a side that does not fit": (
+        {"family": "flux", "model": "x", "width": 1000, "height": 1024}, "1000 is not a multiple of 16",
+    ),
+    "no VAE": ({"family": "lumina2", "model": "x"}, "needs vae as well"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sampling", "problem"), WRONG.values(), ids=WRONG)
+def test_what_does_not_fit_a_family_is_told(sampling: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    """With the key, what is wrong and the nearest right value."""
+    lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in sampling.items())
+    file = tmp_path / "job.toml"
+    file.write_text(
+        f'[dataset]\nroot = "reg"\nclass = "cat"\ncount = 1\n[prompts]\npositive = "x"\n[sampling]\n{lines}\n'
+    )
+    with pytest.raises(JobError) as caught:
+        load(file)
+    assert problem in str(caught.value)

@@ -21,6 +21,7 @@ FLOORS = {
     "progress": 0,
     "wording": 0,
     "files": 1,
+    "model_families": 1,
     "kohya": 1,
     "prompts": 1,
     "comfy": 2,
@@ -69,6 +70,7 @@ KNOWS = {
     "pydantic": {
         "job.dataset",
         "job.models",
+        "job.sampling",
         "job.section",
         "job.servers",
         "job.validation",

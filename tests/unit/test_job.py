@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from reggen.errors import JobError, Problem
 from reggen.geometry import DEFAULT_SIZE
 from reggen.job import loader
-from reggen.job.models import SEED_LIMIT, Job
+from reggen.job.models import Job
+from reggen.job.sampling import SEED_LIMIT
 from reggen.prepare.prepared_job import prepare
 
 CONFIGS = Path(__file__).parents[2] / "configs"

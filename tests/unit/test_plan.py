@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from reggen.job.dataset import MAX_COUNT
-from reggen.job.models import SEED_LIMIT, Job, Prompts
+from reggen.job.models import Job, Prompts
+from reggen.job.sampling import SEED_LIMIT
 from reggen.planning.plan import MAX_TAKES, Plan, PromptRequest, Sample, first_seed
 from reggen.planning.prompt_source import PromptSettings, PromptSource
 from tests.preparing import plan_of
