@@ -1,9 +1,9 @@
-"""Nights of faults, as many as wanted:
+"""Nights of faults, as many as asked for:
 
     python -m tests.chaos --nights 1000 --seed 1 [--kind inprocess|cli|both] [--jobs 2] [--also zombie]
 
-Each night is drawn from its seed alone. A night that fails is named with the command that lives through it
-again; the exit code is then 1.
+Each night is drawn from its seed alone. A night that fails is named with the command that repeats it; the exit code
+is then 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {"inprocess": ("inprocess",), "cli": ("cli
 
 
 def main() -> int:
-    """Live through the nights that the command line asks for; 1 if one failed."""
+    """Live through the nights that the command line asks for; 1 if one fails."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nights", type=int, default=100, help="how many, of each kind")
     parser.add_argument("--seed", type=int, default=1, help="of the first; the others follow")
@@ -31,11 +31,11 @@ def main() -> int:
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.nights)
     work = [(seed, kind) for seed in seeds for kind in _KINDS[options.kind]]
-    return told(nights(work, jobs=options.jobs, also=options.also), len(work), options.also)
+    return print_outcomes(nights(work, jobs=options.jobs, also=options.also), len(work), options.also)
 
 
-def told(outcomes: Iterable[Outcome], total: int, also: Iterable[str] = ()) -> int:
-    """Print how it goes, every failure at once, and the sum; 1 if one failed."""
+def print_outcomes(outcomes: Iterable[Outcome], total: int, also: Iterable[str] = ()) -> int:
+    """Print progress, every failure as it comes, and the sum; 1 if one failed."""
     began, ended = time.monotonic(), []
     shown = began
     words = "".join(f" --also {name}" for name in also)
@@ -46,14 +46,14 @@ def told(outcomes: Iterable[Outcome], total: int, also: Iterable[str] = ()) -> i
         now = time.monotonic()
         if now - shown > 5 or len(ended) == total:
             shown = now
-            print(_sum(ended, total, now - began), flush=True)
+            print(_summary(ended, total, now - began), flush=True)
     failed = [outcome for outcome in ended if outcome.failure]
     if failed:
         print(f"failed: {', '.join(f'{one.kind} {one.seed}' for one in failed)}")
     return 1 if failed else 0
 
 
-def _sum(ended: list[Outcome], total: int, seconds: float) -> str:
+def _summary(ended: list[Outcome], total: int, seconds: float) -> str:
     failed = sum(bool(one.failure) for one in ended)
     facts = {
         "images": sum(one.images for one in ended),

@@ -1,7 +1,7 @@
-"""What may stand between reggen and a server: a proxy of connections, and one that understands HTTP.
+"""Proxies between reggen and a server: one of connections, and one that understands HTTP.
 
-The first cuts sockets, or everything. The second, `Front`, answers in the server's place where its rule says so: it
-is what nginx is to many servers, with a prefix or a certificate if wanted.
+`Proxy` cuts sockets, or everything. `Front` answers in the server's place where its rule says so, as nginx does in
+front of many servers, with a prefix or a certificate if wanted.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from aiohttp import web
 from yarl import URL
 
 _PORTS = range(first := 21_000 + 50 * (os.getpid() % 20), first + 50)
-"""Which nobody takes while the proxy is closed: no outgoing connection, and no other process of this program."""
+"""Ports that nothing takes while the proxy is closed: no outgoing connection, and no other process of this program."""
 
 _HOP_BY_HOP = {"connection", "host", "keep-alive", "transfer-encoding", "upgrade", "content-length", "content-encoding"}
 _PAGE = "<!doctype html><html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
 
 
 class Between(Protocol):
-    """Something that a job is pointed at in the server's place."""
+    """A stand-in for the server's address: a job is pointed at it instead."""
 
     keys: str
-    """What the job's table of the server has to say besides, as TOML."""
+    """Further keys of the server's table in the job file, as TOML."""
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address where it listens."""
 
 
 class Proxy:
@@ -51,17 +51,17 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._port = 0
         self.client_ids: list[str] = []
-        """Of the sockets that were asked for, in order."""
+        """Client ids of the sockets that were opened, in order."""
         self.last_frame = 0.0
-        """When the server last sent something over a socket."""
+        """Time at which the server last sent a data frame over a socket."""
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address where it listens."""
         return f"http://127.0.0.1:{self._port}"
 
     async def listen(self) -> None:
-        """Listen, on the same port each time. OSError when there is none."""
+        """Listen, on the same port each time. Raises OSError if none is free."""
         for port in (self._port,) if self._port else _PORTS:
             with contextlib.suppress(OSError):
                 self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
@@ -77,7 +77,7 @@ class Proxy:
         await asyncio.sleep(0)
 
     def cut(self, *, sockets_only: bool = True) -> int:
-        """Cut the sockets, or everything, without a word; how many connections that were."""
+        """Cut the sockets, or every connection, without a close frame; the number of connections cut."""
         doomed = [writer for writer, is_socket in self._open.items() if is_socket or not sockets_only]
         for writer in doomed:
             writer.transport.abort()
@@ -115,7 +115,7 @@ class Proxy:
 
 
 Rule = Callable[[web.Request], web.StreamResponse | None]
-"""What is answered in the server's place; None passes the request on."""
+"""The answer in the server's place, or None to pass the request on."""
 
 
 def server_itself(_: web.Request) -> None:
@@ -123,12 +123,12 @@ def server_itself(_: web.Request) -> None:
 
 
 def page(status: int, title: str, **headers: str) -> web.Response:
-    """A page as web servers make them for people."""
+    """An HTML page as web servers make them for people."""
     return web.Response(status=status, text=_PAGE.format(title=title), content_type="text/html", headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
-class TrainerInput:
+class SeenRequest:
     """One request that arrived."""
 
     method: str
@@ -143,11 +143,11 @@ class Front:
         self._upstream, self._prefix = upstream, prefix
         self.rule, self.keys = rule, keys
         self._url = ""
-        self.asked: list[TrainerInput] = []
+        self.requests: list[SeenRequest] = []
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address where it listens."""
         return self._url
 
     @asynccontextmanager
@@ -167,7 +167,7 @@ class Front:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(TrainerInput(request.method, request.path, dict(request.headers)))
+        self.requests.append(SeenRequest(request.method, request.path, dict(request.headers)))
         if not request.raw_path.startswith(self._prefix + "/"):
             return page(404, "404 Not Found")
         if (answer := self.rule(request)) is not None:
@@ -202,7 +202,7 @@ class Front:
 
 
 async def _pump(source: Any, sink: Any) -> None:
-    """Pass on what one end of a socket says, until either has gone."""
+    """Pass messages on from one end of a socket to the other, until either has gone."""
     with contextlib.suppress(ConnectionError, aiohttp.ClientError):
         async for message in source:
             if message.type is aiohttp.WSMsgType.TEXT:

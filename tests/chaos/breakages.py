@@ -1,4 +1,4 @@
-"""The server dies, sockets are cut, everything stands still, reggen itself is killed."""
+"""Breakages: the server dies, sockets are cut, the server stands still, reggen itself is killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.chaos.between import Proxy
-from tests.chaos.real import Comfy
+from tests.chaos.real import RealComfy
 from tests.chaos.stage import DEADLINE, Stage
 from tests.conftest import eventually
 
@@ -23,7 +23,7 @@ _BLACKOUT = 10.0
 
 
 @asynccontextmanager
-async def cuttable(comfy: Comfy, _: Path) -> AsyncIterator[Proxy]:
+async def cuttable(comfy: RealComfy, _: Path) -> AsyncIterator[Proxy]:
     """A proxy that can cut connections."""
     between = Proxy(comfy.url)
     await between.listen()
@@ -34,18 +34,18 @@ async def cuttable(comfy: Comfy, _: Path) -> AsyncIterator[Proxy]:
 
 
 async def kill(stage: Stage) -> None:
-    """kill -9 of the server."""
+    """Kill the server (SIGKILL)."""
     await _die(stage, signal.SIGKILL)
 
 
 async def term(stage: Stage) -> None:
-    """A polite end, as by a service manager."""
+    """End the server with SIGTERM, as a service manager does."""
     await _die(stage, signal.SIGTERM)
 
 
 async def _die(stage: Stage, number: signal.Signals) -> None:
     await stage.reach(0.3)
-    await stage.watcher.look()
+    await stage.watcher.poll()
     await stage.comfy.end(number)
     await asyncio.sleep(_DOWN)
     began = time.monotonic()
@@ -55,7 +55,7 @@ async def _die(stage: Stage, number: signal.Signals) -> None:
 
 
 async def proxy(stage: Stage) -> None:
-    """Sockets cut three times, then everything for a while."""
+    """Cut sockets three times, then everything for a while."""
     cut = 0
     for share in (0.1, 0.25, 0.4):
         await stage.reach(share)
@@ -70,7 +70,7 @@ async def proxy(stage: Stage) -> None:
 
 
 async def deaf(stage: Stage) -> None:
-    """The server forgets reggen's socket, which stays open."""
+    """Make the server forget reggen's socket, which stays open."""
     await stage.reach(0.2)
     client_id = _proxy(stage).client_ids[-1]
     path = f"/ws?clientId={client_id}"
@@ -85,7 +85,7 @@ async def deaf(stage: Stage) -> None:
 
 
 async def freeze(stage: Stage) -> None:
-    """The server is there and does nothing, for a minute."""
+    """Stop the server for a minute; its connections stay open."""
     await stage.reach(0.3)
     stage.comfy.send(signal.SIGSTOP)
     await asyncio.sleep(_FROZEN)
@@ -95,17 +95,17 @@ async def freeze(stage: Stage) -> None:
 
 
 async def reggen(stage: Stage) -> None:
-    """kill -9 of reggen, with prompts of its own on the server."""
+    """Kill reggen (SIGKILL) while prompts of its own are on the server."""
     await stage.reach(0.3)
     stage.process.kill()
     await stage.process.wait()
     await stage.start()
-    await eventually(lambda: "taken over" in stage.words or stage.process.returncode is not None, DEADLINE)
-    found = re.search(r"\d (\S.*) taken over from an earlier run on", stage.words)
+    await eventually(lambda: "taken over" in stage.output or stage.process.returncode is not None, DEADLINE)
+    found = re.search(r"\d (\S.*) taken over from an earlier run on", stage.output)
     stage.facts["taken over"] = found.group(1) if found else "nothing"
 
 
 def _proxy(stage: Stage) -> Proxy:
-    """The proxy that a breakage was given."""
+    """The proxy of a breakage."""
     assert isinstance(stage.between, Proxy)
     return stage.between

@@ -20,13 +20,13 @@ from tests.chaos.living import DEADLINES, Outcome, live
 from tests.chaos.nights import Kind
 
 AT_ONCE: dict[Kind, int] = {"inprocess": 24, "cli": 3}
-"""Nights that one process lives through at a time; more would make its loop late, and late answers are faults."""
+"""Nights at a time in one process; with more its loop would be late, and late answers are faults."""
 
 Work = tuple[int, Kind]
 
 
 def nights(work: Sequence[Work], *, jobs: int = 2, also: Sequence[str] = ()) -> Iterator[Outcome]:
-    """Live through all of them, ``jobs`` processes at a time; outcomes come as nights end."""
+    """Live through nights in so many processes; yields outcomes as nights end."""
     context = multiprocessing.get_context("spawn")
     out: Queue[Outcome] = context.Queue()
     shares = [work[number::jobs] for number in range(jobs)]
@@ -52,13 +52,13 @@ def nights(work: Sequence[Work], *, jobs: int = 2, also: Sequence[str] = ()) -> 
 
 
 def _work(work: Sequence[Work], also: tuple[str, ...], out: Queue[Outcome]) -> None:
-    """In a process of its own: a share of the work."""
+    """Live through a share of the nights in a process of its own."""
     faulthandler.enable()
     asyncio.run(_share(work, also, out))
 
 
 def _unless_gone(record: logging.LogRecord) -> bool:
-    """Drop what aiohttp says when a client has gone before its socket was open."""
+    """Drop aiohttp's record of a client that has gone before its socket was open."""
     return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
 
 
@@ -84,7 +84,7 @@ async def _share(work: Sequence[Work], also: tuple[str, ...], out: Queue[Outcome
         for seed in waiting[kind]:
             outcome = await asyncio.create_task(live(seed, kind, also))
             if (said := complaints.pop(seed, [])) and not outcome.failure:
-                outcome.failure = "nobody awaited: " + "; ".join(said)
+                outcome.failure = "errors that nothing awaited: " + "; ".join(said)
             if said := complaints.pop(None, []):
                 print(f"chaos: some night left behind {'; '.join(said)}", file=sys.stderr, flush=True)
             out.put(outcome)

@@ -1,4 +1,4 @@
-"""What must be true after a night, whatever happened in it; on top of what must be true after every run."""
+"""Checks after a night, whatever happened in it, beyond those after every run (`tests.invariants`)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ _DRAINED = 5.0  # seconds in which a stand-in works off what a dead run has left
 
 
 def rows_of(job: Job) -> list[Row]:
-    """The ledger as it lies there."""
+    """The rows in the ledger; none if there is no ledger yet."""
     ledger = Ledger.read(job.dataset.state)
     if ledger is None:
         return []
-    try:
+    with ledger:
         return list(ledger.slots.walk("done", "given_up", "rejected"))
-    finally:
-        ledger.close()
 
 
 def assert_settled(job: Job, report: Mapping[str, Any]) -> None:
-    """A run has ended of itself: every slot is done or given up, and its report says just that."""
+    """Check a run that has ended of itself: every slot is done or given up, and its report agrees."""
     assert_sound(job)
     assert_marked(job)
     states = Counter(row.state for row in rows_of(job))
@@ -50,7 +48,7 @@ def assert_settled(job: Job, report: Mapping[str, Any]) -> None:
 
 
 def assert_marked(job: Job) -> None:
-    """Every picture shows its own slot and take, whatever format it is kept in."""
+    """Check that every picture shows its own slot and take, in any format."""
     folder, plan = Folder(job.dataset), plan_of(job)
     for row in rows_of(job):
         if row.state != "done":
@@ -62,9 +60,9 @@ def assert_marked(job: Job) -> None:
 
 
 async def assert_nothing_left(sims: Sequence[Sim]) -> None:
-    """No prompt stays queued or running on a server for ever.
+    """Check that no prompt stays queued or running on a server.
 
-    A run that was killed could take nothing back, so the servers may first work off what they have.
+    A run that was killed took nothing back, so the servers get time to work off their queues.
     """
     try:
         async with asyncio.timeout(_DRAINED):
@@ -76,10 +74,10 @@ async def assert_nothing_left(sims: Sequence[Sim]) -> None:
 
 
 def assert_paid_once(night: Night, sims: Sequence[Sim], cut_short: int) -> None:
-    """No prompt was executed without need.
+    """Check that no prompt was executed without need.
 
-    Needed is one for each batch. Beyond that the faults that struck explain what each costs at most
-    (`Night.cost`), and each run that was cut short what it had in hand at most. ``cut_short`` counts those runs.
+    One is needed for each batch. Beyond that, each fault that struck may cost `Night.cost` prompts, and each of the
+    `cut_short` runs all that it had in hand.
     """
     executed = sum(sim.executed for sim in sims)
     needed = math.ceil(night.count / night.batch)
@@ -92,7 +90,7 @@ def assert_paid_once(night: Night, sims: Sequence[Sim], cut_short: int) -> None:
 
 
 def struck(sims: Sequence[Sim]) -> Counter[Any]:
-    """How often each fault has struck."""
+    """The number of times that each fault has struck."""
     found: Counter[Any] = Counter()
     for sim in sims:
         for armed in sim.director.armed:

@@ -1,7 +1,7 @@
-"""What a power cut may leave of a folder: a model of a disk, fed with what really happens to it.
+"""A model of a disk under power cuts, fed with the real effects of a run.
 
 `Recorder` watches one image folder while the real code fills it: every fsync, rename and removal, and every row
-that the ledger has committed. `left_by` then says, for any moment, what the folder may look like after a cut:
+that the ledger has committed. `states_after_cut` then gives, for any moment, all that a cut may leave of the folder:
 
 - a name that was made or removed since the folder's last fsync is there or not, each by itself;
 - bytes that were not fsynced are there, missing, zeroed or cut off, whatever became of their name;
@@ -31,19 +31,19 @@ from reggen.dataset.slot_table import SlotTable
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The disk after one effect: what programs see, and of that what a cut cannot take."""
+    """The disk after one effect: the state that programs see, and the part of it that is durable."""
 
     after: str
     names: Mapping[str, int]
     contents: Mapping[int, bytes]
-    sure_names: Mapping[str, int]
-    sure_contents: Mapping[int, bytes]
+    durable_names: Mapping[str, int]
+    durable_contents: Mapping[int, bytes]
     rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PromptLeft:
-    """What one cut leaves: which, in words, the files of the image folder, and the rows of the ledger."""
+class StateAfterCut:
+    """The state after one cut: its description, the files of the image folder, and the rows of the ledger."""
 
     cut: str
     files: Mapping[str, bytes]
@@ -51,19 +51,19 @@ class PromptLeft:
 
 
 class Recorder:
-    """Watches a folder being filled. Files are held open, so that no number of an inode comes back."""
+    """Watches a folder being filled. Files are held open, so that no inode number is used twice."""
 
     def __init__(self, folder: Folder, stack: ExitStack) -> None:
         self.moments: list[Moment] = []
         self._folder, self._stack = folder, stack
         self._handles: dict[int, BinaryIO] = {}
-        self._sure_names: dict[str, int] = {}
-        self._sure_contents: dict[int, bytes] = {}
+        self._durable_names: dict[str, int] = {}
+        self._durable_contents: dict[int, bytes] = {}
         self._rows: list[Row] = []
         self._lock = threading.RLock()
 
     def watch(self, patch: pytest.MonkeyPatch) -> None:
-        """From here on, until the patch is undone, every effect makes a moment."""
+        """Record a moment after every effect, until the patch is undone."""
         for name in ("replace", "rename", "unlink", "remove"):
             patch.setattr(os, name, self._watched(name, getattr(os, name)))
         patch.setattr(os, "fsync", self._fsync(os.fsync))
@@ -73,7 +73,7 @@ class Recorder:
         def watched(*paths: Any, **options: Any) -> Any:
             with self._lock:
                 result = effect(*paths, **options)
-                self._look(f"{what} of {' to '.join(Path(path).name for path in paths)}")
+                self._record(f"{what} of {' to '.join(Path(path).name for path in paths)}")
                 return result
 
         return watched
@@ -85,10 +85,10 @@ class Recorder:
                 names, contents = self._seen()
                 facts = os.fstat(handle)
                 if not stat.S_ISDIR(facts.st_mode):
-                    self._sure_contents[facts.st_ino] = contents.get(facts.st_ino, b"")
+                    self._durable_contents[facts.st_ino] = contents.get(facts.st_ino, b"")
                 elif facts.st_ino == self._folder.images.stat().st_ino:
-                    self._sure_names = names
-                self._look("fsync of the folder" if stat.S_ISDIR(facts.st_mode) else "fsync of a file")
+                    self._durable_names = names
+                self._record("fsync of the folder" if stat.S_ISDIR(facts.st_mode) else "fsync of a file")
 
         return watched
 
@@ -98,13 +98,15 @@ class Recorder:
                 rows = list(rows)
                 effect(slots, rows)
                 self._rows += rows
-                self._look(f"the row of {', '.join(row.name for row in rows) or 'nothing'}")
+                self._record(f"the row of {', '.join(row.name for row in rows) or 'nothing'}")
 
         return watched
 
-    def _look(self, after: str) -> None:
+    def _record(self, after: str) -> None:
         names, contents = self._seen()
-        moment = Moment(after, names, contents, dict(self._sure_names), dict(self._sure_contents), tuple(self._rows))
+        moment = Moment(
+            after, names, contents, dict(self._durable_names), dict(self._durable_contents), tuple(self._rows)
+        )
         self.moments.append(moment)
 
     def _seen(self) -> tuple[dict[str, int], dict[int, bytes]]:
@@ -114,7 +116,7 @@ class Recorder:
         return names, {number: _content(handle) for number, handle in self._handles.items()}
 
     def _held(self, path: Path) -> int:
-        """The number of a file, which is kept open from here on."""
+        """The inode number of a file, which is kept open from here on."""
         with suppress(FileNotFoundError):
             number = path.stat().st_ino
             if number not in self._handles:
@@ -123,32 +125,32 @@ class Recorder:
         return 0
 
 
-def left_by(moment: Moment) -> Iterator[PromptLeft]:
-    """Everything that a cut at this moment may leave."""
+def states_after_cut(moment: Moment) -> Iterator[StateAfterCut]:
+    """Every state that a cut at this moment may leave."""
     open_names = [
         name
-        for name in sorted({*moment.names, *moment.sure_names})
-        if moment.names.get(name) != moment.sure_names.get(name)
+        for name in sorted({*moment.names, *moment.durable_names})
+        if moment.names.get(name) != moment.durable_names.get(name)
     ]
     for fates in itertools.product((True, False), repeat=len(open_names)):
-        names, words = dict(moment.sure_names), []
+        names, words = dict(moment.durable_names), []
         for name, reached in zip(open_names, fates, strict=True):
             words += [] if reached else [f"what became of the name {name} is lost"]
             names.pop(name, None)
-            if number := (moment.names if reached else moment.sure_names).get(name):
+            if number := (moment.names if reached else moment.durable_names).get(name):
                 names[name] = number
         contents = [[(name, *loss) for loss in _losses(moment, number)] for name, number in names.items()]
         for chosen in itertools.product(*contents):
             lost = [*words, *(f"{name} {loss}" for name, loss, _ in chosen if loss)]
             cut = f"cut after {moment.after}" + (f"; {', '.join(lost)}" if lost else "")
-            yield PromptLeft(cut, {name: data for name, _, data in chosen}, moment.rows)
+            yield StateAfterCut(cut, {name: data for name, _, data in chosen}, moment.rows)
 
 
 def _losses(moment: Moment, number: int) -> Iterator[tuple[str, bytes]]:
-    """In words, empty for none, and what the file then holds."""
+    """The possible losses of a file: a description, empty for none, and the bytes that are left."""
     data = moment.contents[number]
     yield "", data
-    if moment.sure_contents.get(number) == data:
+    if moment.durable_contents.get(number) == data:
         return
     yield "is empty", b""
     yield "is zeroed", bytes(len(data))

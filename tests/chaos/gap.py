@@ -1,8 +1,8 @@
-"""A healthy server with gaps between its prompts: nothing runs, prompts wait, and the interpreter is held.
+"""A healthy server with gaps between its prompts: none runs, some wait, and the interpreter is held.
 
 ComfyUI collects garbage between two prompts, at most every ten seconds; with many node packs that takes a second.
-A node written into the server's `custom_nodes` for the run makes it so with any heap. Another makes the unloading of
-models take long, which a `/free` of reggen's own asks for.
+A node written into the server's `custom_nodes` for the run makes it do so with any heap. Another one makes the
+unloading of models slow, which reggen asks for with `/free`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 from tests.chaos.between import Between, Front, page
-from tests.chaos.real import Comfy
+from tests.chaos.real import RealComfy
 from tests.chaos.stage import Stage
 
 _COLLECTING = '''"""Between two prompts, hold the interpreter, as the collection of a big heap does."""
@@ -46,22 +46,22 @@ NODE_CLASS_MAPPINGS = {{}}
 '''
 _MARKS = "gaps"
 
-Setting = Callable[[Comfy, Path], AbstractAsyncContextManager[Between | None]]
+Setting = Callable[[RealComfy, Path], AbstractAsyncContextManager[Between | None]]
 
 
 class Launched:
     """A server that reggen itself starts."""
 
-    def __init__(self, comfy: Comfy) -> None:
+    def __init__(self, comfy: RealComfy) -> None:
         self.url = comfy.url
         self.keys = comfy.launch
 
 
 def gaps(seconds: float, *, launched: bool = False) -> Setting:
-    """The server, started anew, with gaps of so many seconds; started by reggen, if asked for."""
+    """The server, restarted, with gaps of so many seconds; `launched`: started by reggen."""
 
     @asynccontextmanager
-    async def with_gaps(comfy: Comfy, place: Path) -> AsyncIterator[Launched | None]:
+    async def with_gaps(comfy: RealComfy, place: Path) -> AsyncIterator[Launched | None]:
         async with _with_node(_COLLECTING, seconds, comfy, place):
             yield Launched(comfy) if launched else None
 
@@ -69,13 +69,13 @@ def gaps(seconds: float, *, launched: bool = False) -> Setting:
 
 
 def unloading(seconds: float) -> Setting:
-    """The server, started anew, that takes so long to free its memory, behind a proxy that lets no socket through."""
+    """The server, restarted, which takes so long to free memory, behind a proxy that lets no socket through."""
 
     def no_socket(request: web.Request) -> web.Response | None:
         return page(404, "404 Not Found") if request.path.endswith("/ws") else None
 
     @asynccontextmanager
-    async def unheard(comfy: Comfy, place: Path) -> AsyncIterator[Front]:
+    async def unheard(comfy: RealComfy, place: Path) -> AsyncIterator[Front]:
         front = Front(comfy.url, no_socket, keys="free_every = 4")
         async with _with_node(_UNLOADING, seconds, comfy, place), front.open():
             yield front
@@ -84,8 +84,8 @@ def unloading(seconds: float) -> Setting:
 
 
 @asynccontextmanager
-async def _with_node(text: str, seconds: float, comfy: Comfy, place: Path) -> AsyncIterator[None]:
-    """A node file in the server's folder; the server is ended before and after."""
+async def _with_node(text: str, seconds: float, comfy: RealComfy, place: Path) -> AsyncIterator[None]:
+    """Put a node file into the server's folder for the block; the server is ended before and after."""
     assert comfy.folder is not None
     node = comfy.folder / "custom_nodes" / f"reggen_live_gap_{os.getpid()}.py"
     await comfy.end(signal.SIGKILL)
@@ -99,7 +99,7 @@ async def _with_node(text: str, seconds: float, comfy: Comfy, place: Path) -> As
 
 
 async def gap(stage: Stage) -> None:
-    """Work as on any other night: nobody is declared dead, nobody rests, nobody is restarted."""
+    """Check a run among gaps: the server is not called dead, does not rest, and is not restarted."""
     await stage.process.wait()
     marks = stage.file.parent / _MARKS
     struck = len(marks.read_text(encoding="utf-8")) if marks.exists() else 0
@@ -110,18 +110,18 @@ async def gap(stage: Stage) -> None:
 
 
 async def launched(stage: Stage) -> None:
-    """The same with a server that reggen started: once, and never again."""
+    """Check the same with a server that reggen starts: once, and never again."""
     await gap(stage)
     starts = _output(stage).count("Starting server")
     assert starts == 1, f"it was started {starts} times"
 
 
 def executed_by_launched(stage: Stage) -> int:
-    """Prompts that a server which is gone has executed, by its own output."""
+    """The number of prompts that a server, now gone, has executed, by its own output."""
     return len(re.findall(r"^.*Prompt executed", _output(stage), re.MULTILINE))
 
 
 def _output(stage: Stage) -> str:
-    """What a server that reggen started has said."""
+    """The output of the server that reggen started."""
     (log,) = stage.job.dataset.state.glob("comfyui-*.log")
     return log.read_text(encoding="utf-8", errors="replace")

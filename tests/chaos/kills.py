@@ -1,14 +1,14 @@
-"""Kills the real command line again and again in mid-run, and looks at what each killed run has left.
+"""Kills the real command line again and again in mid-run, and checks what each killed run has left.
 
     python -m tests.chaos.kills --kills 200 [--seed 1] [--kinds png,webp,batch] [--jobs 1]
 
 A series is one dataset, filled from a stand-in by `python -m reggen run`. Each of its runs is killed (SIGKILL) at a
 moment that is drawn from the time the rest of the run would take, from its first post on; the last one may end.
-After each kill every image is whole and shows what its name says, and what the ledger calls done is there. In the
-end the set is complete; no image that a killed run has left was lost or changed; each shows its own slot; nothing
-half-written is left, no prompt was executed without need; and another run asks for nothing.
+After each kill every image is whole and is the one of its name, and every image that is done by the ledger is there.
+In the end the set is complete; no image that a killed run has left was lost or changed; each shows its own slot; no
+part file is left, no prompt was executed without need; and another run asks for nothing.
 
-Kills count when they left images of their run. One line for each series, the sum at the end; the exit code is 1 when
+Kills count if their run left images. Prints one line for each series and the sum at the end; the exit code is 1 when
 anything was wrong. Needs POSIX signals.
 """
 
@@ -46,7 +46,7 @@ KINDS = {
     "webp": 'format = "webp"\n',
     "batch": "",
 }
-"""Kinds of jobs, and what their table of the dataset says."""
+"""Kinds of jobs, and the lines of their dataset table."""
 
 _DEADLINE = 120.0  # seconds for one run, beyond which it counts as stuck
 _JOB = """
@@ -77,7 +77,7 @@ class Series:
     seed: int
     kind: str
     left: list[int] = field(default_factory=list)
-    """Images that each killed run has left."""
+    """The number of images that each killed run has left."""
     images: int = 0
     executed: int = 0
     adopted: int = 0
@@ -86,7 +86,7 @@ class Series:
 
     @property
     def line(self) -> str:
-        """For people."""
+        """The result in a line."""
         head = f"series {self.seed} ({self.kind}): {'FAILED' if self.failure else 'ok'}"
         sums = f"{len(self.left)} kills left {self.left} of {self.images} images, {self.adopted} without their rows"
         return f"{head}: {sums}; {self.executed} prompts executed; {self.seconds:.0f} s" + (
@@ -95,14 +95,14 @@ class Series:
 
 
 class Run:
-    """`python -m reggen run` beside us."""
+    """`python -m reggen run` in a process of its own."""
 
     def __init__(self, file: Path, sim: Sim) -> None:
         self._file, self._sim = file, sim
         self._process: asyncio.subprocess.Process
 
     async def start(self) -> None:
-        """Start it, and wait for its first post, or for the first image that it takes over; or for its end."""
+        """Start it, and wait for its first post, for the first image that it takes over, or for its end."""
         posts, before = self._sim.count("POST", "/prompt"), len(files(load(str(self._file))))
         job = load(str(self._file))
         self._process = await asyncio.create_subprocess_exec(
@@ -119,7 +119,7 @@ class Run:
         await eventually(lambda: began() or self._said.done(), _DEADLINE)
 
     async def kill(self, seconds: float) -> bool:
-        """Kill it after so many seconds; False when it has ended before."""
+        """Kill it after so many seconds; False if it has ended before."""
         await asyncio.wait({self._said}, timeout=seconds)
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -128,7 +128,7 @@ class Run:
         return self._process.returncode == -9
 
     async def end(self) -> str:
-        """Wait for its end, which must be a good one; what it said."""
+        """Wait for its end; its output. Raises AssertionError if it fails."""
         async with asyncio.timeout(_DEADLINE):
             output, _ = await self._said
         assert self._process.returncode == 0, f"exit code {self._process.returncode}: {output.decode()}"
@@ -151,7 +151,7 @@ def _batch(kind: str) -> int:
 
 
 def job_file(place: Path, kind: str, url: str, images: int) -> Path:
-    """A job of a kind against one stand-in."""
+    """Write a job of a kind, against one stand-in."""
     file = place / "kills.toml"
     text = _JOB.format(
         root=(place / "dataset").as_posix(),
@@ -165,7 +165,7 @@ def job_file(place: Path, kind: str, url: str, images: int) -> Path:
 
 
 async def length(kind: str, settings: Settings, images: int) -> float:
-    """Seconds that an undisturbed run takes from its first post on."""
+    """Seconds of an undisturbed run, from its first post on."""
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
         async with serve(settings) as sim:
             run = Run(job_file(Path(place), kind, sim.url, images), sim)
@@ -175,8 +175,8 @@ async def length(kind: str, settings: Settings, images: int) -> float:
             return time.monotonic() - began
 
 
-async def live(series: Series, settings: Settings, images: int, run_length: float, most: int) -> Series:
-    """Live through a series, with ``most`` kills. Never raises: what is wrong is in the series."""
+async def run_series(series: Series, settings: Settings, images: int, run_length: float, most: int) -> Series:
+    """Run a series with at most so many kills. Never raises: a failure is noted in the series."""
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix=f"kills-{series.seed}-") as place:
@@ -211,7 +211,7 @@ async def _killed_until_done(series: Series, file: Path, sim: Sim, run_length: f
     _assert_whole(job, kept)
     series.images, series.executed = len(files(job)), sim.executed
     needed = math.ceil(len(plan_of(job)) / _batch(series.kind))
-    assert sim.executed == needed, f"{sim.executed} prompts were executed, and {needed} were needed"
+    assert sim.executed == needed, f"{sim.executed} prompts were executed, while {needed} were needed"
     requests = len(sim.requests)
     again = Run(file, sim)
     await again.start()
@@ -220,7 +220,7 @@ async def _killed_until_done(series: Series, file: Path, sim: Sim, run_length: f
 
 
 def _assert_whole(job: Job, kept: dict[str, str]) -> dict[str, str]:
-    """Every image is whole, shows what it must, and those that were ``kept`` are as they were; their hashes."""
+    """Check that every image is whole and the right one, and that the ``kept`` ones are unchanged; their hashes."""
     folder = Folder(job.dataset)
     found = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files(job).items()}
     for name, digest in kept.items():
@@ -239,7 +239,7 @@ def _done(job: Job) -> list[Any]:
 
 
 async def all_of(options: argparse.Namespace) -> list[Series]:
-    """One series after another, until so many kills have left images."""
+    """Run series until so many kills have left images."""
     settings = Settings(seconds=options.seconds)
     lengths = {kind: await length(kind, settings, options.images) for kind in options.kinds}
     print("undisturbed, s: " + ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in lengths.items()), flush=True)
@@ -251,7 +251,7 @@ async def all_of(options: argparse.Namespace) -> list[Series]:
             number = next(numbers)
             kind = options.kinds[number % len(options.kinds)]
             series = Series(number, kind)
-            ended.append(await live(series, settings, options.images, lengths[kind], options.most))
+            ended.append(await run_series(series, settings, options.images, lengths[kind], options.most))
             print(series.line, flush=True)
 
     async with asyncio.TaskGroup() as group:
@@ -272,7 +272,7 @@ def _kinds(text: str) -> list[str]:
 
 
 def main() -> int:
-    """Kill as often as the command line says; 1 if anything was wrong."""
+    """Kill as often as the command line says; 1 if anything failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.kills", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="that each left images")
     parser.add_argument("--seed", type=int, default=1, help="of the first series; the others follow")

@@ -1,4 +1,4 @@
-"""Breaks a real ComfyUI under the real command line, and holds what comes of it against what can be checked.
+"""Breaks a real ComfyUI under the real command line, and checks the result.
 
     python -m tests.chaos.live --url http://127.0.0.1:8188 --start "COMMAND THAT RUNS COMFYUI IN THE FOREGROUND"
                                [--images 12] [--only kill,term,proxy,...]
@@ -6,25 +6,25 @@
 
     kill, term    the server is killed in mid-batch, and started again after a few seconds
     proxy         between the two is a proxy: it cuts the sockets, several times, and then everything for 10 s
-    deaf          somebody opens a second socket under reggen's client id and closes it: the server forgets the first
+    deaf          a second socket is opened under reggen's client id and closed: the server forgets the first
     freeze        the server is stopped for a minute (SIGSTOP), and goes on
     reggen        reggen is killed in mid-batch, and started again
-    token         a proxy answers 401 to everything for half a minute while the socket lives: said once, within 15 s
+    token         a proxy answers 401 to everything for half a minute while the socket lives: reported once, within 15 s
     login         the same with a login page and 200
     forbidden     the same with 403 for the history only
-    large         a proxy answers 413 to every post: the run ends with what to do about it
+    large         a proxy answers 413 to every post: the run ends, and says what to do about it
     rate          a proxy lets four requests a second through, and answers 429 to all others, from the first one on
     prefix        the server is reached under a path
-    tls           the server has a certificate that nobody signed and that names no address; the job pins it
+    tls           the server has an unsigned certificate that names no address; the job pins it
     redirect      /view names another address, which is asked without any header of the job
-    gap, longgap  300 images from a server that holds its interpreter for 0.35 or 1 s between prompts: nobody is dead
-    unloading     no socket gets through, and each /free of reggen's own takes the server 14 s: nobody is dead
+    gap, longgap  300 images from a server that holds its interpreter for 0.35 or 1 s between prompts: no false death
+    unloading     no socket gets through, and each /free of reggen takes the server 14 s: no false death
     launched      the same, 1 s, with a server that reggen starts: it is never restarted
 
 After each: exit code 0; every image there, decodable, the right one by the seed in its own metadata, none twice;
-hashes as in the ledger; no part files; nothing of ours on the server; no prompt executed without need; and another
-run asks for nothing. One line for each, JSON at the end; the exit code is 1 when anything was wrong. The server is
-started and killed by this program, so nothing else may be answering at the address. Needs POSIX signals, `tls` also
+hashes as in the ledger; no part files; no prompts of reggen on the server; no prompt executed without need; and another
+run asks for nothing. Prints one line for each, and JSON at the end; the exit code is 1 if anything failed. The server
+is started and killed by this program, so nothing else may be answering at the address. Needs POSIX signals, `tls` also
 the command openssl, and the gaps the folder of that ComfyUI: a node is written into its custom_nodes for the run.
 """
 
@@ -47,33 +47,33 @@ from reggen.errors import COMPLETE, NO_SERVER
 from tests.bench.facts import machine, versions
 from tests.chaos import breakages, doors, gap
 from tests.chaos.between import Between
-from tests.chaos.real import Comfy
-from tests.chaos.stage import DEADLINE, Stage, Told, assert_finished, assert_nothing_left, assert_whole
+from tests.chaos.real import RealComfy
+from tests.chaos.stage import DEADLINE, BreakageOutcome, Stage, assert_finished, assert_nothing_left, assert_whole
 
-_GAPS = 300  # images that are to be made between gaps
+_GAPS = 300  # images made between gaps
 
 
 @asynccontextmanager
-async def nothing(_: Comfy, __: Path) -> AsyncIterator[None]:
-    """Reggen talks to the server itself."""
+async def nothing(_: RealComfy, __: Path) -> AsyncIterator[None]:
+    """A setting without a proxy."""
     yield
 
 
 def seen(stage: Stage) -> int:
-    """Prompts that the server has executed, by its history."""
+    """The number of prompts that the server has executed, by its history."""
     return len(stage.watcher.executed)
 
 
 @dataclass(frozen=True, slots=True)
 class Breakage:
-    """What breaks, what stands between, and what is to come of it.
+    """A breakage, its setting, and the expected end.
 
-    A server that was restarted has forgotten what had ended and was not fetched yet: at most what was in flight. So
-    many prompts may be executed ``more`` than there are images.
+    A server that was restarted has forgotten the prompts that had ended and were not fetched yet: at most those in
+    flight. So many prompts may be executed ``more`` than there are images.
     """
 
     breaks: Callable[[Stage], Awaitable[None]]
-    setting: Callable[[Comfy, Path], AbstractAsyncContextManager[Between | None]] = nothing
+    setting: Callable[[RealComfy, Path], AbstractAsyncContextManager[Between | None]] = nothing
     more: int = 0
     ends: int = COMPLETE
     images: int | None = None
@@ -82,7 +82,7 @@ class Breakage:
 
     @property
     def launched(self) -> bool:
-        """Reggen starts the server, and ends it."""
+        """True if reggen starts the server, and ends it."""
         return self.counted is not seen
 
 
@@ -119,9 +119,9 @@ BREAKAGES = {
 _OF_A_FOLDER = ("gap", "longgap", "unloading", "launched")
 
 
-async def live(name: str, comfy: Comfy, options: argparse.Namespace) -> Told:
-    """Live through one breakage. What is wrong is in what it tells."""
-    told, began, breakage = Told(name), time.monotonic(), BREAKAGES[name]
+async def run_breakage(name: str, comfy: RealComfy, options: argparse.Namespace) -> BreakageOutcome:
+    """Run one breakage. A failure is noted in its outcome."""
+    outcome, began, breakage = BreakageOutcome(name), time.monotonic(), BREAKAGES[name]
     with tempfile.TemporaryDirectory(prefix=f"live-{name}-") as place:
         async with breakage.setting(comfy, Path(place)) as between:
             if not breakage.launched:
@@ -129,34 +129,36 @@ async def live(name: str, comfy: Comfy, options: argparse.Namespace) -> Told:
             stage = Stage(comfy, between, Path(place), options, breakage.images or options.images)
             try:
                 async with asyncio.timeout(breakage.deadline):
-                    await _broken(stage, breakage, told)
+                    await _broken(stage, breakage, outcome)
             except (AssertionError, TimeoutError, ValueError, OSError) as error:
-                tail = stage.words.splitlines()[-12:]
-                told.executed = seen(stage)
-                told.failure = "\n  ".join([f"{type(error).__name__}: {error}", *tail])
-            told.facts = stage.facts
-    told.seconds = round(time.monotonic() - began, 1)
-    return told
+                tail = stage.output.splitlines()[-12:]
+                outcome.executed = seen(stage)
+                outcome.failure = "\n  ".join([f"{type(error).__name__}: {error}", *tail])
+            outcome.facts = stage.facts
+    outcome.seconds = round(time.monotonic() - began, 1)
+    return outcome
 
 
-async def _broken(stage: Stage, breakage: Breakage, told: Told) -> None:
-    await stage.watcher.look()
+async def _broken(stage: Stage, breakage: Breakage, outcome: BreakageOutcome) -> None:
+    await stage.watcher.poll()
     watching = asyncio.create_task(stage.watcher.watch())
     await stage.start()
     try:
         await breakage.breaks(stage)
-        told.exit_code = await stage.process.wait()
-        await stage.watcher.look()
-        assert told.exit_code == breakage.ends, f"exit code {told.exit_code}"
-        told.executed = breakage.counted(stage)
-        told.failed_prompts = sum(status != "success" for status in stage.watcher.executed.values())
+        outcome.exit_code = await stage.process.wait()
+        await stage.watcher.poll()
+        assert outcome.exit_code == breakage.ends, f"exit code {outcome.exit_code}"
+        outcome.executed = breakage.counted(stage)
+        outcome.failed_prompts = sum(status != "success" for status in stage.watcher.executed.values())
         if not breakage.launched:
             await assert_nothing_left(stage.comfy)
         if breakage.ends == COMPLETE:
-            told.images = assert_whole(stage.job)
-            assert told.images <= told.executed, f"{told.executed} prompts were seen, fewer than images"
+            outcome.images = assert_whole(stage.job)
+            assert outcome.images <= outcome.executed, f"{outcome.executed} prompts were seen, fewer than images"
             await assert_finished(stage, gone=breakage.launched)
-        assert told.executed <= told.images + breakage.more, f"{told.executed} prompts for {told.images} images"
+        assert outcome.executed <= outcome.images + breakage.more, (
+            f"{outcome.executed} prompts for {outcome.images} images"
+        )
     finally:
         watching.cancel()
         await asyncio.wait({watching})
@@ -169,11 +171,11 @@ async def _broken(stage: Stage, breakage: Breakage, told: Told) -> None:
 # ---- all of them
 
 
-async def all_of(options: argparse.Namespace) -> list[Told]:
-    """One after another, with one server; a line for each as it ends."""
-    told: list[Told] = []
+async def all_of(options: argparse.Namespace) -> list[BreakageOutcome]:
+    """Run the breakages one after another, with one server; prints a line for each as it ends."""
+    outcomes: list[BreakageOutcome] = []
     with tempfile.TemporaryDirectory(prefix="live-server-") as place:
-        comfy = Comfy(options.url, options.start, Path(place) / "server.log", options.comfy, _launch(options))
+        comfy = RealComfy(options.url, options.start, Path(place) / "server.log", options.comfy, _launch(options))
         if await comfy.ask("/queue") is not None:
             sys.exit(f"something answers at {options.url} already, and it is not ours to break")
         task = asyncio.current_task()
@@ -184,18 +186,18 @@ async def all_of(options: argparse.Namespace) -> list[Told]:
                 if name in _OF_A_FOLDER and options.comfy is None:
                     print(f"{name}: left out; it needs --comfy, the folder of that ComfyUI", flush=True)
                     continue
-                told.append(await live(name, comfy, options))
-                print(told[-1].line, flush=True)
+                outcomes.append(await run_breakage(name, comfy, options))
+                print(outcomes[-1].line, flush=True)
             await comfy.start()
             options.server = (await comfy.ask("/system_stats") or {}).get("system", {}).get("comfyui_version")
         finally:
             comfy.send(signal.SIGCONT)
             await comfy.end(signal.SIGKILL)
-    return told
+    return outcomes
 
 
 def _launch(options: argparse.Namespace) -> str:
-    """What a job says so that reggen starts this ComfyUI, as TOML."""
+    """Keys of the server's table with which reggen starts this ComfyUI, as TOML."""
     if options.comfy is None:
         return ""
     keys = [f"launch = {json.dumps(str(options.comfy))}", f"arguments = {json.dumps(shlex.split(options.arguments))}"]
@@ -210,13 +212,13 @@ def _names(text: str) -> list[str]:
 
 
 def main() -> int:
-    """Break what the command line names; 1 if anything was wrong."""
+    """Run the breakages that the command line names; 1 if anything failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.live", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--url", default="http://127.0.0.1:8188")
     parser.add_argument("--start", required=True, help="a command that runs ComfyUI there, in the foreground")
     parser.add_argument("--comfy", type=Path, help="the folder of that ComfyUI, for the gaps")
     parser.add_argument("--python", help="for launched: the python that runs it; its own venv's by default")
-    parser.add_argument("--arguments", default="--cpu", help="for launched: what main.py is given")
+    parser.add_argument("--arguments", default="--cpu", help="for launched: arguments of main.py")
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--only", type=_names, default=list(BREAKAGES), help="names, with commas")
     parser.add_argument("--checkpoint", default="AnythingXL_inkBase.safetensors")
@@ -224,12 +226,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     try:
-        told = asyncio.run(all_of(options))
+        outcomes = asyncio.run(all_of(options))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     found = {
-        "breakages": [asdict(one) for one in told],
-        "failed": [one.name for one in told if one.failure],
+        "breakages": [asdict(one) for one in outcomes],
+        "failed": [one.name for one in outcomes if one.failure],
         "comfyui": options.server,
         "graph": f"{options.size} px, {options.steps} steps",
         "machine": machine(),

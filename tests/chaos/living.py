@@ -1,7 +1,7 @@
-"""Living through a night: run, break off, start again, until the run ends of itself; then look at everything.
+"""Living through a night: run, break off, start again, until the run ends of itself; then check everything.
 
-In this process the run is `fill_dataset` under a quick pace; as a person has it, it is the command line in a process
-of its own. Either way the stand-ins live here, so that what happened to them can be asked.
+The run is `fill_dataset` in this process with short timings, or the command line in a process of its own. Either way
+the stand-ins are in this process, so that they can be asked what has happened to them.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from tests.conftest import RUN_PACE
 from tests.invariants import assert_sound, parts
 
 DEADLINES: dict[Kind, float] = {"inprocess": 240.0, "cli": 240.0}
-"""Seconds for a whole night, beyond which it counts as stuck."""
+"""Seconds of a whole night, beyond which it counts as stuck."""
 
 _RUNS = 30  # starts of the same job in one night, at most
-_NOTICED = 3.0  # seconds between looks of the one who restarts dead servers
-_LATER = 0.2  # seconds after which a person tries again who was told that no server is there
-_MEMORY = next((name for name in ("/dev/shm",) if Path(name).is_dir()), None)  # where there is one, no disk is needed
+_NOTICED = 3.0  # seconds between checks for dead servers, which are restarted
+_LATER = 0.2  # seconds until the next try after a run that found no server
+_MEMORY = next((name for name in ("/dev/shm",) if Path(name).is_dir()), None)  # a folder in memory, where there is one
 _ports = itertools.cycle(range(first := 10_000 + 2_000 * (os.getpid() % 10), first + 2_000))
-"""Ports that no outgoing connection takes while a restart keeps a server down; each process has its own."""
+"""Ports that no outgoing connection takes while a restart keeps a server down. Each process has its own."""
 
 
 @dataclass
 class Outcome:
-    """How a night went: what it cost, and what was wrong, if anything was."""
+    """The result of a night: its costs, and its failure, if any."""
 
     seed: int
     kind: Kind
@@ -61,17 +61,17 @@ class Outcome:
 
     @property
     def replay(self) -> str:
-        """The command that lives through the same night again."""
+        """The command that repeats the night."""
         return f"python -m tests.chaos --nights 1 --seed {self.seed} --kind {self.kind}"
 
 
 @dataclass
 class Ended:
-    """How one run ended: its exit code and report, or neither when it was cut off."""
+    """The end of one run: its exit code and report, or neither if it was cut off."""
 
     code: int | None
     report: Mapping[str, Any] = field(default_factory=dict)
-    said: str = ""
+    output: str = ""
     deaths: int = 0  # servers whose worker was called dead
 
     @property
@@ -81,14 +81,14 @@ class Ended:
 
 
 class Runner(Protocol):
-    """A way to run a job, breaking it off on the way if asked to."""
+    """A way to run a job, and to break it off."""
 
     async def __call__(self, job: Job, sims: Sequence[Sim], breaking: Break | None) -> Ended:
         """Run it to its end, or to the break."""
 
 
 async def live(seed: int, kind: Kind, also: Sequence[str] = ()) -> Outcome:
-    """Live through the night of a seed. Never raises: what is wrong is in the outcome."""
+    """Live through the night of a seed. Never raises: a failure is noted in the outcome."""
     stuck.belongs_to(seed)
     planned, outcome = night(seed, kind, also), Outcome(seed, kind)
     loop, deadline = asyncio.get_running_loop(), DEADLINES[kind]
@@ -124,7 +124,7 @@ async def _night(planned: Night, outcome: Outcome) -> None:
 async def _until_done(
     planned: Night, job: Job, sims: Sequence[Sim], runner: Runner, outcome: Outcome
 ) -> tuple[Ended, int]:
-    """Run and break off as planned, then run until it ends of itself; how, and how many runs were cut short."""
+    """Run and break off as planned, then run until a run ends of itself; its end, and the number of runs cut short."""
     breaks, cut_short = list(planned.breaks), 0
     mortal = any(fault.do == "zombie" for fault in planned.faults())
     rejected = any(fault.do == "reject" for fault in planned.faults())
@@ -136,21 +136,21 @@ async def _until_done(
             assert mortal or not ended.deaths, "a worker that lives was called dead"
             _check_run(job, ended, breaking, rejected=rejected)
         except BaseException as error:
-            error.add_note(f"in run {outcome.runs}, {breaking}, exit {ended.code}: {ended.said}")
+            error.add_note(f"in run {outcome.runs}, {breaking}, exit {ended.code}: {ended.output}")
             raise
         cut_short += ended.code is None or ended.code == BAD_JOB or (breaking is not None and breaking.how != "once")
         if ended.of_itself and not breaks:
             return ended, cut_short
         if ended.code == NO_SERVER:
             await asyncio.sleep(_LATER)
-    raise AssertionError(f"after {_RUNS} runs there is no end, though every fault strikes a few times only")
+    raise AssertionError(f"{_RUNS} runs have not finished the job, though every fault strikes a few times only")
 
 
 def _check_run(job: Job, ended: Ended, breaking: Break | None, *, rejected: bool) -> None:
-    """What every run keeps to, also one that was broken off.
+    """Check what holds after every run, also one that was broken off.
 
-    One that had to leave at once may leave part files, which the next one clears away; and a killed one may
-    leave an image without its row, which the next one adopts.
+    A run that had to leave at once may leave part files, which the next one deletes; a killed one may leave an image
+    without its row, which the next one adopts.
     """
     allowed: set[int | None] = {COMPLETE, INCOMPLETE, NO_SERVER}
     allowed |= {BAD_JOB} if rejected else set()
@@ -166,9 +166,9 @@ def _check_run(job: Job, ended: Ended, breaking: Break | None, *, rejected: bool
 
 
 async def _morning(planned: Night, root: Path, runner: Runner, missing: int) -> None:
-    """With a healthy server the set becomes complete, and then another run asks for nothing.
+    """Check that with a healthy server the set becomes complete, and that another run asks for nothing.
 
-    A machine that stands still for a second is no fault of the night: the server has the time that it has by default.
+    A machine that stands still for a second is no fault of the night: the server gets its default time limits.
     """
     limits = {key: value for key, value in planned.document["limits"].items() if key not in {"connect", "request"}}
     planned = replace(planned, document={**planned.document, "limits": limits})
@@ -176,7 +176,7 @@ async def _morning(planned: Night, root: Path, runner: Runner, missing: int) -> 
         async with _stand_in(Settings(seconds=0.0), Script()) as sim:
             job = _job(planned, root, [sim.url])
             ended = await runner(job, [sim], None)
-            assert ended.code == COMPLETE, f"in the morning: exit {ended.code}: {ended.said}"
+            assert ended.code == COMPLETE, f"in the morning: exit {ended.code}: {ended.output}"
             assert_settled(job, ended.report)
             assert ended.report["made"] == wanted
             assert sim.executed <= wanted
@@ -187,14 +187,14 @@ async def _morning(planned: Night, root: Path, runner: Runner, missing: int) -> 
 
 
 async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> Ended:
-    """`fill_dataset` in this process, under a pace that does not wait long."""
+    """Run `fill_dataset` in this process, with short timings."""
     control, told, deaths, reached = RunControl(), 0, 0, asyncio.Event()
 
     def tell(event: RunEvent) -> None:
         nonlocal told, deaths
         told += 1
         deaths += isinstance(event, ServerChanged) and "its worker is dead" in event.why
-        if breaking is not None and told >= breaking.happenings:
+        if breaking is not None and told >= breaking.events:
             reached.set()
 
     (prepared,) = prepare(job, "night.toml")
@@ -212,7 +212,7 @@ async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> E
 async def _break_off(
     breaking: Break, reached: asyncio.Event, control: RunControl, running: asyncio.Task[Summary]
 ) -> None:
-    if breaking.happenings:
+    if breaking.events:
         await reached.wait()
     await asyncio.sleep(breaking.seconds)
     if breaking.how == "cancel":
@@ -236,11 +236,11 @@ def _ended(job: Job, task: asyncio.Task[Summary]) -> Ended:
 
 
 def _unheard(_: str) -> None:
-    """Nobody listens to sentences at night."""
+    """Drop a note."""
 
 
 async def command_line(job: Job, sims: Sequence[Sim], breaking: Break | None) -> Ended:
-    """`python -m reggen run` in a process of its own, sent signals, and killed when the night ends before it does."""
+    """Run the command line in a process of its own; it is sent signals, and killed if the night ends before it."""
     file = job.dataset.root / "night.toml"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "reggen", "run", str(file), "--plain"),
@@ -266,7 +266,7 @@ async def command_line(job: Job, sims: Sequence[Sim], breaking: Break | None) ->
 
 async def _signal(breaking: Break, sims: Sequence[Sim], process: asyncio.subprocess.Process) -> None:
     before = sum(len(sim.requests) for sim in sims)
-    while sum(len(sim.requests) for sim in sims) - before < breaking.happenings:
+    while sum(len(sim.requests) for sim in sims) - before < breaking.events:
         await asyncio.sleep(0.002)
     await asyncio.sleep(breaking.seconds)
     sent = {
@@ -282,7 +282,7 @@ async def _signal(breaking: Break, sims: Sequence[Sim], process: asyncio.subproc
 
 
 def _reported(job: Job, code: int | None, said: str) -> Ended:
-    """The exit code beside what report.json says; a run that ended before it began has none of its own."""
+    """The exit code and report.json; a run that ended before it began has no report."""
     file = job.dataset.state / "report.json"
     if code in (COMPLETE, INCOMPLETE) or (code == STOPPED and "Stopped before" not in said):
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -291,19 +291,19 @@ def _reported(job: Job, code: int | None, said: str) -> Ended:
     return Ended(code, {"ended_early": said}, said)
 
 
-# ---- what a night stands on
+# ---- the setting
 
 
 @asynccontextmanager
 async def _ground(planned: Night) -> AsyncIterator[Path]:
-    """A folder for the night's dataset, gone afterwards."""
+    """A folder for the night's dataset, deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix=f"night-{planned.seed}-", dir=_MEMORY) as name:
         yield Path(name)
 
 
 @asynccontextmanager
 async def _stand_ins(planned: Night) -> AsyncIterator[list[Sim]]:
-    """The night's servers, and somebody who restarts the ones whose worker has died."""
+    """The night's servers; those whose worker has died are restarted."""
     async with AsyncExitStack() as stack:
         sims = [await stack.enter_async_context(_stand_in(*server)) for server in planned.servers]
         keeping = asyncio.create_task(_keep(sims)) if any(one.do == "zombie" for one in planned.faults()) else None
@@ -316,7 +316,7 @@ async def _stand_ins(planned: Night) -> AsyncIterator[list[Sim]]:
 
 
 async def _keep(sims: Sequence[Sim]) -> None:
-    """Restart dead servers, a while after their death."""
+    """Restart dead servers, a few seconds after their death."""
     while True:
         await asyncio.sleep(_NOTICED)
         for sim in [sim for sim in sims if sim.listening and sim.world.dead]:
@@ -325,7 +325,7 @@ async def _keep(sims: Sequence[Sim]) -> None:
 
 @asynccontextmanager
 async def _stand_in(settings: Settings, script: Script) -> AsyncIterator[Sim]:
-    """A server on the next port that is free."""
+    """A server on the next free port."""
     async with AsyncExitStack() as stack:
         for port in _ports:
             try:
@@ -337,7 +337,7 @@ async def _stand_in(settings: Settings, script: Script) -> AsyncIterator[Sim]:
 
 
 def _job(planned: Night, root: Path, urls: Sequence[str]) -> Job:
-    """The night's job against these servers; its file, too, lies in ``root``."""
+    """The night's job against these servers; its file is written into ``root``, too."""
     servers = [{"url": url, "depth": depth} for url, depth in zip(urls, planned.depths, strict=False)]
     document = {**planned.document, "dataset": {**planned.document["dataset"], "root": str(root)}}
     (root / "night.toml").write_text(_toml(document, servers), encoding="utf-8")
@@ -353,5 +353,5 @@ def _toml(document: Mapping[str, Mapping[str, Any]], servers: Sequence[Mapping[s
 
 
 def _words(error: BaseException) -> str:
-    """An error with the places it comes from, the last few only; of a group, each."""
+    """An error with the last few lines of its traceback; of a group, each error."""
     return "".join(traceback.format_exception(error, limit=-4)).rstrip()

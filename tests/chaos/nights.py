@@ -1,7 +1,6 @@
-"""Nights, drawn from a seed: a small job, what goes wrong on each of its servers, and when the run is broken off.
+"""Nights, drawn from a seed: a small job, the faults of each of its servers, and the breaks of its run.
 
-Pure: the same seed gives the same night on every machine. What a night costs at most is said here too,
-beside the faults that cause it.
+Pure: the same seed gives the same night on every machine. The most that each fault may cost is here too.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ STREAMS_OF = {
     **dict.fromkeys(AT_START, ("start",)),
     **dict.fromkeys(AT_EVENT, ("event",)),
 }
-"""What can go wrong, and where."""
+"""The faults, and the streams they may be on."""
 
 EXCLUDED = {
-    "zombie": "only a restart heals it, which takes the one who does it seconds: such nights are slow",
-    "wrong": "a picture that carries the right note and shows something else is seen by nobody",
+    "zombie": "only a restart ends it, seconds later: such nights are slow",
+    "wrong": "no check can see that a picture with the right note shows something else",
 }
-"""Left out of a night unless asked for by name, and why."""
+"""Faults that are left out unless asked for by name, and the reason."""
 
 _EVENTS = ("", "", "status", "executing", "executed", "execution_start", "execution_success", "progress")
 _STATUSES = (400, 404, 408, 413, 429, 500, 500, 502, 503, 504)
@@ -66,20 +65,20 @@ _SECONDS = {  # the shortest and the longest of each, so that every time-out of 
 
 @dataclass(frozen=True)
 class Break:
-    """A run is broken off: after so many happenings, and then so many seconds.
+    """The point at which a run is broken off: after a number of events, and then so many seconds.
 
-    Happenings are what the run tells when it goes on in this process, and answered requests when it does
-    not. ``cancel`` ends the task, ``once`` and ``twice`` are Ctrl-C, ``terminate`` and ``kill`` the signals.
+    Events are those of the run where it is in this process, and answered requests where it is not. ``cancel`` ends the
+    task, ``once`` and ``twice`` are Ctrl-C, ``terminate`` and ``kill`` are signals.
     """
 
     how: EndSignal
-    happenings: int
+    events: int
     seconds: float
 
 
 @dataclass(frozen=True)
 class Night:
-    """All that is decided before dusk. ``document`` is the job without its folder and addresses."""
+    """All that a seed decides. ``document`` is the job without its folder and addresses."""
 
     seed: int
     kind: Kind
@@ -90,30 +89,30 @@ class Night:
 
     @property
     def count(self) -> int:
-        """Images wanted."""
+        """The number of images of the job."""
         return int(self.document["dataset"]["count"])
 
     @property
     def batch(self) -> int:
-        """Images a prompt makes."""
+        """The number of images of a prompt."""
         return int(self.document["sampling"]["batch"])
 
     @property
     def in_hand(self) -> int:
-        """Prompts that a run has in hand at most: on the servers, or beyond their slots and being fetched."""
+        """The most prompts that a run has in hand: on the servers, or ended there and being fetched."""
         return sum(depth + 4 for depth in self.depths)
 
     def faults(self) -> Iterable[Fault]:
-        """Everything that goes wrong, on whichever server."""
+        """The faults of all servers."""
         return (fault for _, script in self.servers for fault in script.faults)
 
     def cost(self, fault: Fault) -> int:
-        """Prompts that one strike of a fault may make in vain, at most.
+        """The most prompts that one strike of a fault may waste.
 
-        A server that dies or freezes takes along all that the run has in hand. One that gives no sign of life
-        counts as away, and its own prompts go to others. Black pictures, and memory that is too small, make a
-        batch into single prompts. A post that cannot be had costs its prompt; after a look or a picture that is
-        refused its server may count as away. Whatever happens to sockets and frames costs nothing: they are hints.
+        A server that dies or freezes takes along all that the run has in hand. One without a sign of life counts as
+        away, and its prompts go to others. Black pictures and too little memory split a batch into single prompts. A
+        failed post costs its prompt; after a refused poll or picture its server may count as away. Faults of sockets
+        and frames cost nothing: they are hints.
         """
         if fault.do in ("restart", "freeze", "zombie", "lock"):
             return self.in_hand
@@ -131,7 +130,7 @@ class Night:
 
 
 def night(seed: int, kind: Kind = "inprocess", also: Iterable[str] = ()) -> Night:
-    """The night of a seed. ``also`` names faults that are excluded otherwise."""
+    """The night of a seed. ``also`` names faults that are excluded by default."""
     rng = random.Random(f"{kind}/{seed}")
     count, depths = rng.randint(3, 25), tuple(rng.randint(1, 4) for _ in range(rng.choice((1, 1, 2, 3))))
     document = {
@@ -184,7 +183,7 @@ def _fault(rng: random.Random, do: str) -> Fault:
 
 
 def _when(rng: random.Random, on: str) -> dict[str, Any]:
-    """When it strikes; bounded in number, so that every night comes to an end."""
+    """The times at which a fault strikes, few enough for every night to end."""
     most = 12 if on == "event" else 4
     if on == "time":
         at, times = round(rng.uniform(0.05, 2.0), 3), rng.randint(1, 3)

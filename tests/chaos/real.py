@@ -1,4 +1,4 @@
-"""The real server: started, signalled, asked; and what it executed."""
+"""The real server: started, signalled and asked; and a record of the prompts that it executed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 import aiohttp
 
 _READY = 180.0  # seconds for the server to start
-_GLANCE = 0.2  # seconds between looks at the server's history
+_GLANCE = 0.2  # seconds between polls of the server's history
 
 
-class Comfy:
-    """The real server: a process group of our own, and what it answers."""
+class RealComfy:
+    """The real server, in a process group of its own."""
 
     def __init__(self, url: str, command: str, log: Path, folder: Path | None = None, launch: str = "") -> None:
         self.url, self._command, self._log = url, shlex.split(command), log
         self.folder = folder
-        """With its `main.py`, where the tester has named it."""
+        """The folder with its `main.py`, where the command line names it."""
         self.launch = launch
-        """What a job says so that reggen starts it, as TOML."""
+        """Keys of the server's table with which reggen starts it, as TOML."""
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Run it until it answers; at once when it does already."""
+        """Start it, unless it runs, and wait until it answers."""
         if self._process is not None and self._process.returncode is None:
             return
         with self._log.open("ab") as log:
@@ -59,7 +59,7 @@ class Comfy:
                 await self._process.wait()
 
     async def ask(self, path: str) -> Any:
-        """The JSON at a path; None when there is no answer within two seconds."""
+        """The JSON at a path; None if there is no answer within two seconds."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
             timeout = aiohttp.ClientTimeout(total=2.0)
             async with aiohttp.ClientSession(self.url, timeout=timeout) as session, session.get(path) as answer:
@@ -68,21 +68,21 @@ class Comfy:
 
 
 class Watcher:
-    """What the server executed, looked up so often that a restart makes it forget next to nothing."""
+    """The prompts that the server executed, polled so often that a restart loses next to none."""
 
-    def __init__(self, comfy: Comfy) -> None:
+    def __init__(self, comfy: RealComfy) -> None:
         self._comfy = comfy
         self._before: set[str] | None = None
         self.executed: dict[str, str] = {}
 
     async def watch(self) -> None:
-        """Look for ever."""
+        """Poll until cancelled."""
         while True:
-            await self.look()
+            await self.poll()
             await asyncio.sleep(_GLANCE)
 
-    async def look(self) -> None:
-        """Note what has ended since the first look."""
+    async def poll(self) -> None:
+        """Note the prompts that have ended since the first poll."""
         found = await self._comfy.ask("/history?max_items=100")
         if found is None:
             return

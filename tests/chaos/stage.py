@@ -1,4 +1,4 @@
-"""One dataset being filled from the real server by the real command line, and what can be checked of it."""
+"""One dataset being filled from the real server by the real command line, and checks of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reggen.images.check import inspect
 from reggen.job.loader import load
 from reggen.job.models import Job
 from tests.chaos.between import Between
-from tests.chaos.real import Comfy, Watcher
+from tests.chaos.real import RealComfy, Watcher
 from tests.conftest import eventually
 from tests.invariants import parts
 from tests.preparing import plan_of, prepared_of
@@ -52,8 +52,8 @@ negative = "bad"
 
 
 @dataclass
-class Told:
-    """What came of one breakage."""
+class BreakageOutcome:
+    """The result of one breakage."""
 
     name: str
     images: int = 0
@@ -66,7 +66,7 @@ class Told:
 
     @property
     def line(self) -> str:
-        """For people."""
+        """The result in a line."""
         facts = "".join(f"; {key}: {value}" for key, value in self.facts.items())
         head = f"{self.name}: {'FAILED' if self.failure else 'ok'}"
         sums = f"{self.images} images for {self.executed} prompts executed in {self.seconds:.0f} s"
@@ -74,10 +74,10 @@ class Told:
 
 
 class Stage:
-    """One dataset being filled from one server, possibly through something that stands between."""
+    """One dataset being filled from one server, possibly through a proxy."""
 
     def __init__(
-        self, comfy: Comfy, between: Between | None, place: Path, options: argparse.Namespace, images: int
+        self, comfy: RealComfy, between: Between | None, place: Path, options: argparse.Namespace, images: int
     ) -> None:
         self.comfy, self.between, self.images, self._options = comfy, between, images, options
         self.file = place / "live.toml"
@@ -109,44 +109,44 @@ class Stage:
             )
 
     async def reach(self, share: float) -> None:
-        """Wait until so much of the images is there. AssertionError when reggen has ended by then."""
+        """Wait for this share of the images. Raises AssertionError if reggen ends before."""
         wanted = max(1, int(share * self.images))
         await eventually(lambda: self._made() >= wanted or self.process.returncode is not None, DEADLINE)
         assert self.process.returncode is None, "the run was over before it was broken; ask for more images"
 
     async def goes_on(self) -> None:
-        """Wait for the next image, and note how long it took from now."""
+        """Wait for the next image, and note the seconds until it came."""
         began, made = time.monotonic(), self._made()
         await eventually(lambda: self._made() > made or self.process.returncode is not None, DEADLINE)
         self.facts["next image after, s"] = round(time.monotonic() - began, 1)
 
     @property
-    def words(self) -> str:
-        """What reggen has said so far."""
+    def output(self) -> str:
+        """The output of reggen so far."""
         return self.said.read_text(encoding="utf-8", errors="replace")
 
     async def says(self, pattern: str, limit: float) -> float:
-        """Wait until reggen has said this; how many seconds that took. AssertionError when it does not in so many."""
+        """Wait until the output matches; the seconds that took. Raises AssertionError after `limit` seconds."""
         began = time.monotonic()
         try:
-            await eventually(lambda: re.search(pattern, self.words) is not None, limit)
+            await eventually(lambda: re.search(pattern, self.output) is not None, limit)
         except TimeoutError:
-            raise AssertionError(f"{limit:.0f} s have passed without a word of {pattern!r}") from None
+            raise AssertionError(f"after {limit:.0f} s the output does not match {pattern!r}") from None
         return round(time.monotonic() - began, 1)
 
     def lines(self, pattern: str) -> list[str]:
-        """What reggen has said of this, line by line."""
-        return [line for line in self.words.splitlines() if re.search(pattern, line)]
+        """The lines of the output that match."""
+        return [line for line in self.output.splitlines() if re.search(pattern, line)]
 
     def _made(self) -> int:
         return len(list(self.job.dataset.folder.glob("*.png")))
 
 
-# ---- what can be checked of real pictures
+# ---- checks of real pictures
 
 
 def assert_whole(job: Job) -> int:
-    """Every slot has its picture, whole, the right one, each once; how many there are."""
+    """Check that every slot has its picture, whole, the right one, each once; the number of pictures."""
     folder = Folder(job.dataset)
     rows = _rows(folder)
     assert [row.idx for row in rows] == list(range(len(plan_of(job)))), f"done are {[row.name for row in rows]}"
@@ -166,31 +166,30 @@ def assert_whole(job: Job) -> int:
 def _rows(folder: Folder) -> list[Row]:
     ledger = Ledger.read(folder.state)
     assert ledger is not None
-    try:
+    with ledger:
         return list(ledger.slots.walk("done"))
-    finally:
-        ledger.close()
 
 
 def _painted_seed(file: Path) -> int:
-    """The seed in the graph that ComfyUI itself wrote into the file."""
+    """The seed in the graph that ComfyUI wrote into the file."""
     with Image.open(file) as image:
         graph = json.loads(image.info["prompt"])
     return next(int(node["inputs"]["seed"]) for node in graph.values() if node["class_type"] == "KSampler")
 
 
-async def assert_nothing_left(comfy: Comfy) -> None:
+async def assert_nothing_left(comfy: RealComfy) -> None:
+    """Check that the server has no prompts left."""
     queue = await comfy.ask("/queue")
     assert queue is not None, "the server does not answer"
     assert queue["queue_running"] == queue["queue_pending"] == [], "prompts are left on the server"
 
 
 async def assert_finished(stage: Stage, *, gone: bool = False) -> None:
-    """The same command again asks for nothing, be the server there or ``gone``."""
+    """Check that the same command asks for nothing more, with the server there or ``gone``."""
     before = len(stage.watcher.executed)
     await stage.start()
     assert await stage.process.wait() == 0
-    await stage.watcher.look()
+    await stage.watcher.poll()
     if not gone:
         await assert_nothing_left(stage.comfy)
     assert len(stage.watcher.executed) == before, "a finished job asked for more"

@@ -1,4 +1,4 @@
-"""Where tasks wait, in words: what to print when a night does not come to its end."""
+"""Where tasks wait, as text: printed when a night does not come to its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def factory(loop: asyncio.AbstractEventLoop, coro: Any, **given: Any) -> asyncio
 
 
 def belongs_to(night: int) -> None:
-    """From here on tasks, and what they start, belong to this night."""
+    """Make tasks from here on, and the tasks that they start, belong to this night."""
     _night.set(night)
 
 
@@ -34,7 +34,7 @@ def owner(task: Any) -> int | None:
 
 
 def stacks(night: int) -> str:
-    """Where every unfinished task of a night waits, from the outermost await to the innermost."""
+    """The place where every unfinished task of a night waits, from the outermost await to the innermost."""
     tasks = [task for task in asyncio.all_tasks() if _owners.get(task) == night and task is not asyncio.current_task()]
     return "\n".join(f"  {task.get_name()}: {' > '.join(_waits(task.get_coro()))}" for task in tasks)
 

@@ -1,4 +1,4 @@
-"""A few sudden deaths in mid-run; `python -m tests.chaos.kills` brings as many as wanted."""
+"""A few kills in mid-run; `python -m tests.chaos.kills` does as many as wanted."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import pytest
 
 from reggen.sim import Settings
-from tests.chaos.kills import Series, live
+from tests.chaos.kills import Series, run_series
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
 
 
 async def test_a_killed_run_loses_nothing() -> None:
-    """What it has left stays as it is, and the next run makes just the rest."""
-    series = await live(Series(1, "batch"), Settings(seconds=0.02), images=24, run_length=1.0, most=1)
+    """Its images stay as they are, and the next run makes just the rest."""
+    series = await run_series(Series(1, "batch"), Settings(seconds=0.02), images=24, run_length=1.0, most=1)
     if series.failure:
         pytest.fail(series.line, pytrace=False)
     assert series.images == 24

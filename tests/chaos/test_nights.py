@@ -1,4 +1,4 @@
-"""Nights of faults from fixed seeds, many at once; `python -m tests.chaos` lives through as many as wanted."""
+"""Nights of faults from fixed seeds, many at once; `python -m tests.chaos` runs as many as asked for."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from reggen.engine.writer import AcceptedImage, DatasetWriter
 from reggen.images.check import inspect
 from reggen.job.models import Job
 from reggen.sim import Settings, serve
-from tests.chaos.disk import PromptLeft, Recorder, left_by
+from tests.chaos.disk import Recorder, StateAfterCut, states_after_cut
 from tests.conftest import RUN_PACE, JobMaker, filled
 from tests.invariants import assert_sound
 from tests.preparing import plan_of, prepared_of
@@ -33,20 +33,20 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fsync of
 IMAGES = 3
 
 
-async def recorded(job: Job, timings: EngineTimings = RUN_PACE) -> list[PromptLeft]:
+async def recorded(job: Job, timings: EngineTimings = RUN_PACE) -> list[StateAfterCut]:
     """Fill a dataset while its disk is watched; everything that a cut may have left of it, each once."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(Folder(job.dataset), stack)
         recorder.watch(patch)
         told = await filled(job, timings=timings)
         assert told.summary.exit_code == 0
-    found: dict[tuple[Any, ...], PromptLeft] = {}
-    for left in (left for moment in recorder.moments for left in left_by(moment)):
+    found: dict[tuple[Any, ...], StateAfterCut] = {}
+    for left in (left for moment in recorder.moments for left in states_after_cut(moment)):
         found.setdefault((*sorted(left.files.items()), left.rows), left)
     return list(found.values())
 
 
-def assert_survives(left: PromptLeft, job: Job) -> None:
+def assert_survives(left: StateAfterCut, job: Job) -> None:
     """Hold one cut against what is promised at the moment itself, and after the next run has looked."""
     folder, plan = Folder(job.dataset), plan_of(job)
     folder.images.mkdir(parents=True)
@@ -81,7 +81,7 @@ def assert_survives(left: PromptLeft, job: Job) -> None:
     assert_sound(job, complete=False)
 
 
-def surviving(lefts: list[PromptLeft], job: JobMaker, tmp_path: Path, **dataset: Any) -> list[str]:
+def surviving(lefts: list[StateAfterCut], job: JobMaker, tmp_path: Path, **dataset: Any) -> list[str]:
     """Try every cut; what broke, each with the cut that broke it."""
     broken = []
     for number, left in enumerate(lefts):
