@@ -1,1 +1,1 @@
-"""Who does what, when: one attempt, the verdict on its failure, the fleet's slots, the run."""
+"""A run: its parts wired together, attempts made and their consequences drawn. The only task groups."""

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from reggen.backoff import Backoff, full_jitter
@@ -70,39 +70,38 @@ class AttemptResult:
     storage: StorageError | None = None
 
 
+@dataclass(kw_only=True)
 class AttemptRunner:
-    """Makes the attempts of one run. Images are decoded and checked in ``threads``, and saved by the ``writer``."""
+    """Makes the attempts of one run. Images are decoded and checked in ``threads``, and saved by the ``writer``.
 
-    def __init__(
-        self,
-        *,
-        run_id: uuid.UUID,
-        template: Template,
-        folder: Folder,
-        ledger: Ledger,
-        writer: DatasetWriter,
-        threads: Executor,
-        check_settings: CheckSettings,
-        guard: Guard,
-        most_bytes: int,
-        recipe: str,
-        versions: Mapping[str, str | None],
-        pauses: Backoff,
-    ) -> None:
-        """``versions`` has the ComfyUI version of each server; ``pauses`` are those between downloads of one image."""
-        self.run_id, self.folder = run_id, folder
-        self._ledger, self._writer, self.threads = ledger, writer, threads
-        self._downloads = Downloads(folder.parts, most_bytes, threads)
-        self._template, self._check_settings = template, check_settings
-        self._recipe, self._versions, self._guard, self._pauses = recipe, versions, guard, pauses
+    ``most_bytes`` is the largest file that is taken, ``versions`` has the ComfyUI version of each server, ``pauses``
+    are those between downloads of one image.
+    """
+
+    run_id: uuid.UUID
+    template: Template
+    folder: Folder
+    ledger: Ledger
+    writer: DatasetWriter
+    threads: Executor
+    check_settings: CheckSettings
+    guard: Guard
+    most_bytes: int
+    recipe: str
+    versions: Mapping[str, str | None]
+    pauses: Backoff
+    _downloads: Downloads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._downloads = Downloads(self.folder.parts, self.most_bytes, self.threads)
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file. Raises StorageError."""
-        await self._writer.do(lambda: self._ledger.slots.put(rows))
+        await self.writer.do(lambda: self.ledger.slots.put(rows))
 
     async def reject(self, rejections: list[Rejection]) -> None:
         """Note rejected images in the ledger. Raises StorageError."""
-        await self._writer.do(lambda: self._ledger.rejections.add(rejections))
+        await self.writer.do(lambda: self.ledger.rejections.add(rejections))
 
     async def attempt(
         self,
@@ -124,7 +123,7 @@ class AttemptRunner:
             has_left()
         request, busy = item.request, made.outcome.seconds
         busy = busy / request.batch if busy is not None else None
-        images = made.outcome.images_of(session.name, self._template.output, request.batch)
+        images = made.outcome.images_of(session.name, self.template.output, request.batch)
         origin = _Origin(session.name, made, item.tries.posts + 1, busy, time.monotonic())
         saved: list[SavedImage] = []
         failures: list[tuple[Sample, ServerError | SampleError]] = []
@@ -156,7 +155,7 @@ class AttemptRunner:
             return item.orphan.id, session.resume(item.orphan)
         request, post = item.request, item.tries.posts
         first = request.samples[0]
-        if offence := self._guard.find(first.positive or ""):
+        if offence := self.guard.find(first.positive or ""):
             raise ForbiddenWord(first.name, str(offence))
         index, take = request.key
         posted_as = prompt_id(self.run_id, index, take, post)
@@ -167,9 +166,9 @@ class AttemptRunner:
             "post": post,
             "seed": request.seed,
             "batch": request.batch,
-            "recipe": self._template.fingerprint(request),
+            "recipe": self.template.fingerprint(request),
         }
-        return posted_as, session.execute(self._template.bind(request, prefix), posted_as, note)
+        return posted_as, session.execute(self.template.bind(request, prefix), posted_as, note)
 
     async def _save(
         self,
@@ -182,7 +181,7 @@ class AttemptRunner:
         """Download an image, and bring it into the dataset if it passes the checks."""
         part, finding = await self._download(session, image.sample, picture)
         row = partial(self._row, image.sample, part, finding, origin)
-        keeping = self._writer.keep(AcceptedImage(image.sample, part, finding, row))
+        keeping = self.writer.keep(AcceptedImage(image.sample, part, finding, row))
 
         def settled(future: asyncio.Future[None]) -> None:
             if not future.cancelled() and not future.exception():
@@ -211,7 +210,7 @@ class AttemptRunner:
                     raise
                 if isinstance(error, ServerError) and session.picture_refused(picture, error):
                     raise
-            await asyncio.sleep(full_jitter(self._pauses.ceiling(tries)))
+            await asyncio.sleep(full_jitter(self.pauses.ceiling(tries)))
 
     def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Inspection]:
         """Decode an image, check it, and convert it to the dataset's format. Blocking.
@@ -220,22 +219,22 @@ class AttemptRunner:
         """
         if part.size == 0 or (length is not None and part.size != length):
             raise InvalidResponse(server, "downloading an image", f"{part.size} of {length} bytes arrived")
-        finding = check.inspect(part.path, sample.name, self._check_settings.for_size(sample.size))
-        _demand_note(finding, sample, self._template)
+        finding = check.inspect(part.path, sample.name, self.check_settings.for_size(sample.size))
+        _demand_note(finding, sample, self.template)
         as_sent = self.folder.output_format.as_sent and not finding.is_16_bit
         return (part if as_sent else self._converted(part, sample, finding)), finding
 
     def _converted(self, part: Part, sample: Sample, finding: Inspection) -> Part:
-        settings = {name: self._template.value(name) for name in _SETTINGS} | dict(sample.settings)
+        settings = {name: self.template.value(name) for name in _SETTINGS} | dict(sample.settings)
         size = finding.width, finding.height
-        text = formats.parameters_text(*self._template.prompts_of(sample), sample.seed, size, settings)
+        text = formats.parameters_text(*self.template.prompts_of(sample), sample.seed, size, settings)
         with storage_errors("converting", part.path):
             converted = formats.convert(part.path, self.folder.output_format, text)
             part.path.unlink()
         return Part.of(converted)
 
     def _row(self, sample: Sample, part: Part, finding: Inspection, origin: _Origin) -> Row:
-        positive, negative = self._template.prompts_of(sample)
+        positive, negative = self.template.prompts_of(sample)
         return Row(
             idx=sample.index,
             state="done",
@@ -249,10 +248,10 @@ class AttemptRunner:
             position=sample.position,
             width=finding.width,
             height=finding.height,
-            checkpoint=dict(sample.settings).get("checkpoint") or self._template.value("checkpoint"),
-            recipe=self._recipe,
+            checkpoint=dict(sample.settings).get("checkpoint") or self.template.value("checkpoint"),
+            recipe=self.recipe,
             server=origin.server,
-            comfyui=self._versions.get(origin.server),
+            comfyui=self.versions.get(origin.server),
             prompt_id=origin.made.prompt_id,
             attempts=origin.attempts,
             waited=round(origin.made.waited, 3),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from reggen import progress
 from reggen.backoff import full_jitter
 from reggen.comfy.client import Client
 from reggen.comfy.session import ServerSession
@@ -17,10 +18,16 @@ from reggen.dataset.ledger import Ledger
 from reggen.dataset.reconcile import changed_slots, missing_requests
 from reggen.dataset.rows import now_utc
 from reggen.engine.attempt import AttemptRunner
+from reggen.engine.availability import Availability
 from reggen.engine.control import Observers
+from reggen.engine.disk_room import DiskRoom
 from reggen.engine.opening import OpenDataset
+from reggen.engine.outcomes import OutcomeHandler
 from reggen.engine.read_ahead import ReadAhead
 from reggen.engine.run import Run
+from reggen.engine.run_state import RunState
+from reggen.engine.server_faults import ServerFaults
+from reggen.engine.supervisor import Supervisor
 from reggen.engine.takeover import Takeover
 from reggen.engine.threads import Threads
 from reggen.engine.timings import EngineTimings
@@ -79,25 +86,12 @@ class Composition:
             stack.push_async_callback(writer.close)
             decoders = Threads(_decoders(), "reggen-check", dataset.folder.parts, limit=leaving)
             stack.push_async_callback(decoders.close, cancel=True)
+            fleet = self._fleet(requests, len(prepared.plan) - await dataset.count_done())
             sessions = self._sessions(takeover if earlier else None)
-            run = Run(
-                job_file=self.job_file,
-                plan=prepared.plan,
-                runner=self._runner(writer, decoders),
-                fleet=self._fleet(requests, len(prepared.plan) - await dataset.count_done()),
-                sessions=sessions,
-                limits=prepared.limits,
-                launched=self.servers.launched,
-                stop_rules=self.stop_rules,
-                free_every={server.name: server.free_every for server in prepared.servers if server.free_every},
-                room=self._room_needed(),
-                takeover=takeover,
-                ready=self.servers.ready,
-                find_undone=partial(self._find_undone, reader),
-                tell=self.observers.tell,
-                timings=self.timings,
+            run = self._run(
+                fleet, sessions, self._runner(writer, decoders), takeover, partial(self._find_undone, reader)
             )
-            requests.on_ready = run.wake
+            requests.on_ready = run.state.wake
             for session in sessions:
                 session.on_change = run.session_changed
             yield run
@@ -126,20 +120,84 @@ class Composition:
     def _writer(self) -> DatasetWriter:
         dataset = self.dataset
         captions = self.prepared.captions.extension
-        return DatasetWriter(
-            dataset.folder,
-            dataset.ledger,
-            captions,
-            dataset.thread,
-            dataset.duplicates,
-            moved=self._moved_aside,
-            together=self.timings.written_together,
+        writer = DatasetWriter(
+            dataset.folder, dataset.ledger, captions, dataset.thread, dataset.duplicates, moved=self._moved_aside
         )
+        writer.together = self.timings.written_together
+        return writer
 
     def _moved_aside(self, name: str) -> None:
         self.dataset.reconciliation.found.displaced.append(name)
         rejected = self.dataset.folder.rejected
         self.observers.note(f"{name} lay where an image's own file belongs; it is kept in {rejected}")
+
+    def _run(
+        self,
+        fleet: Fleet,
+        sessions: Sequence[ServerSession],
+        runner: AttemptRunner,
+        takeover: Takeover,
+        find_undone: Callable[[], Awaitable[list[Sample]]],
+    ) -> Run:
+        tell, timings = self.observers.tell, self.timings
+        state, by_name = RunState(fleet, tell), {session.name: session for session in sessions}
+        supervisors = self._supervisors(state, fleet, by_name)
+
+        def restart(name: str, why: str) -> None:
+            if name in supervisors:  # the others are not ours to end
+                supervisors[name].ask(why)
+
+        faults = ServerFaults(fleet, self.job_file, tell, restart, sick_rest=timings.session.sick)
+        disk = DiskRoom(fleet, runner.folder.free_bytes, runner.threads, self._room_needed(), tell, pauses=timings.room)
+        return Run(
+            state=state,
+            fleet=fleet,
+            sessions=by_name,
+            supervisors=supervisors.values(),
+            runner=runner,
+            outcomes=self._outcomes(state, fleet, runner, faults, disk),
+            faults=faults,
+            availability=Availability(fleet, by_name, faults, self.prepared.limits, tell),
+            disk=disk,
+            stop_rules=self.stop_rules,
+            takeover=takeover,
+            not_greeted={*self.servers.ready} & {*by_name},
+            find_undone=find_undone,
+            tell=tell,
+        )
+
+    def _outcomes(
+        self, state: RunState, fleet: Fleet, runner: AttemptRunner, faults: ServerFaults, disk: DiskRoom
+    ) -> OutcomeHandler:
+        prepared = self.prepared
+        return OutcomeHandler(
+            plan=prepared.plan,
+            runner=runner,
+            fleet=fleet,
+            faults=faults,
+            disk=disk,
+            limits=prepared.limits,
+            stop_rules=self.stop_rules,
+            free_every={server.name: server.free_every for server in prepared.servers if server.free_every},
+            tell=self.observers.tell,
+            stop=state.stop,
+            pauses=self.timings.retry,
+        )
+
+    def _supervisors(
+        self, state: RunState, fleet: Fleet, sessions: Mapping[str, ServerSession]
+    ) -> dict[str, Supervisor]:
+        """A supervisor for each process that this run started and whose server takes part, by server name."""
+
+        def tell(text: str) -> None:
+            self.observers.tell(progress.Trouble(time.monotonic(), "", text))
+            state.wake()
+
+        return {
+            name: Supervisor(launched, sessions[name], fleet.loads[name], tell, wake=state.wake, timings=self.timings)
+            for name, launched in self.servers.launched.items()
+            if name in sessions
+        }
 
     def _fleet(self, requests: ReadAhead[PromptRequest], images: int) -> Fleet:
         depths = self._depths()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reggen.engine.run import Run
+from reggen.engine.run_state import RunState
 from reggen.engine.summary import BY_USER, Summary
 from reggen.progress import Progress, RunEvent
 
@@ -53,7 +53,7 @@ class RunControl:
     """Ends a run early: `interrupt` once to finish what is in flight, twice to leave at once."""
 
     def __init__(self) -> None:
-        self._run: Run | None = None
+        self._run: RunState | None = None
         self._task: asyncio.Task[Summary] | None = None
         self._asked = 0
         self.reached: Summary | None = None  # the end of a run, or its state when it was left; None before one
@@ -68,7 +68,7 @@ class RunControl:
         """True when a cancellation only cuts short what the run waits for, and does not end the program around it."""
         return self._run is not None and self._asked > _FIRMLY
 
-    def steer(self, run: Run) -> None:
+    def steer(self, run: RunState) -> None:
         """Take charge of a run that begins; stop it at once if `interrupt` was called before."""
         self._run = run
         if self._asked:

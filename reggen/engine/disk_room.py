@@ -43,7 +43,7 @@ class DiskRoom:
         now = time.monotonic()
         if not self._fleet.held:
             self._failures += 1
-            self._fleet.hold()
+            self._fleet.held = True
             self._tell(progress.RunPaused(now, f"{error.doing} {error.path}: {error.what}; waiting for room"))
         self._look_at = now + self._pause()
 
@@ -63,7 +63,7 @@ class DiskRoom:
             return now + _ASKED
         asking, self._asking = self._asking, None
         if not asking.exception() and asking.result() >= self._needed:
-            self._fleet.resume()
+            self._fleet.held = False
             self._tell(progress.RunPaused(now, ""))
             return now
         self._look_at = now + self._pause()

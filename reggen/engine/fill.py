@@ -179,7 +179,7 @@ class _Filling:
         ended_by: ReggenError | None = None
         async with composition.composed() as run:
             try:
-                control.steer(run)
+                control.steer(run.state)
                 await run()
             except LedgerDamaged:
                 raise

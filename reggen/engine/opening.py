@@ -66,7 +66,7 @@ class Opening:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[OpenDataset]:
-        """Hold the dataset while the block runs. Raises JobError, Busy, StorageError and Damaged.
+        """Hold the dataset while the block runs. Raises JobError, DatasetLocked, StorageError and LedgerDamaged.
 
         All file work is done in one thread. Leaving the block waits for that thread, within limits: it ends with the
         image it is at.

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from reggen import progress
 from reggen.backoff import Backoff
@@ -38,47 +38,45 @@ from reggen.scheduler.stop_rules import StopRules
 from reggen.scheduler.work_item import Completed, WorkItem
 
 
+@dataclass(kw_only=True)
 class OutcomeHandler:
-    """Draws the consequences of each attempt of a run. ``stop`` ends the run in good order, with a reason."""
+    """Draws the consequences of each attempt of a run.
 
-    def __init__(
-        self,
-        *,
-        plan: Plan,
-        runner: AttemptRunner,
-        fleet: Fleet,
-        faults: ServerFaults,
-        room: DiskRoom,
-        limits: Limits,
-        stop_rules: StopRules,
-        free_every: Mapping[str, int],
-        tell: Callable[[RunEvent], None],
-        stop: Callable[[str], None],
-        pauses: Backoff,
-    ) -> None:
-        self._plan, self._runner, self._fleet, self._faults, self._room = plan, runner, fleet, faults, room
-        self._limits, self._stop_rules, self._free_every = limits, stop_rules, free_every
-        self._tell, self._stop, self._pauses = tell, stop, pauses
-        self._since_freed: Counter[str] = Counter()  # images of each server, since its memory was last freed
+    ``free_every``: images after which a server's memory is freed, by server. ``stop`` ends the run in good order, with
+    a reason; ``pauses`` are those between the tries of one sample.
+    """
+
+    plan: Plan
+    runner: AttemptRunner
+    fleet: Fleet
+    faults: ServerFaults
+    disk: DiskRoom
+    limits: Limits
+    stop_rules: StopRules
+    free_every: Mapping[str, int]
+    tell: Callable[[RunEvent], None]
+    stop: Callable[[str], None]
+    pauses: Backoff
+    _since_freed: Counter[str] = field(default_factory=Counter, init=False)  # images since a server's memory was freed
 
     # ---- events of an attempt
 
     def saved(self, server: str, image: SavedImage) -> None:
         """Count an image that is in the dataset."""
-        self._fleet.health.image_made(server)
-        self._faults.forgive(server)
-        self._stop_rules.made(server, image.waited)
-        self._room.has_taken_an_image()
+        self.fleet.health.image_made(server)
+        self.faults.forgive(server)
+        self.stop_rules.made(server, image.waited)
+        self.disk.has_taken_an_image()
         self._since_freed[server] += 1
         now = time.monotonic()
         if image.busy is not None:
-            self._fleet.loads[server].measured(image.busy, now)
-        self._tell(progress.ImageSaved(now, server, image.sample.name, image.busy, image.prompt_id))
+            self.fleet.loads[server].measured(image.busy, now)
+        self.tell(progress.ImageSaved(now, server, image.sample.name, image.busy, image.prompt_id))
 
     async def failed(self, session: ServerSession, item: WorkItem, error: ServerError | SampleError) -> None:
         """Try a prompt again that led to no image, or give it up. Raises JobError when no server can run the job."""
-        await self._faults.judge(session, item, error)
-        self._faults.demand_possible_job()  # before anything else is awaited: nothing more is posted then
+        await self.faults.judge(session, item, error)
+        self.faults.demand_possible_job()  # before anything else is awaited: nothing more is posted then
         await self._retry_or_give_up(session, item, item.request.samples, error)
 
     async def succeeded(self, session: ServerSession, item: WorkItem, result: AttemptResult) -> None:
@@ -86,7 +84,7 @@ class OutcomeHandler:
 
         Raises StorageError when the disk refused images for another reason than want of room.
         """
-        self._fleet.health.prompt_ended(session.name)
+        self.fleet.health.prompt_ended(session.name)
         await self._free_in_time(session)
         not_fetched = [(sample, error) for sample, error in result.failures if isinstance(error, ServerError)]
         if not_fetched:
@@ -94,42 +92,42 @@ class OutcomeHandler:
         bad = [error for _, error in result.failures if isinstance(error, BadImage) and not error.torn]
         faults = [error for error in bad if not isinstance(error, DuplicateImage)]
         if faults and not result.saved:
-            await self._faults.made_only_bad_images(session, faults[-1])
+            await self.faults.made_only_bad_images(session, faults[-1])
         await self._retry_images(session, item, result)
         if result.storage:
             self.storage_failed(WorkItem(PromptRequest(result.unsaved), item.tries), result.storage)
 
     def storage_failed(self, item: WorkItem, error: StorageError) -> None:
         """Pause the run for a full disk, which costs no sample a try. Raises every other StorageError."""
-        if not error.full or self._fleet.stopped:
+        if not error.full or self.fleet.stopped:
             raise error
-        self._fleet.again(WorkItem(item.request, item.tries.with_post()), time.monotonic())
-        self._room.is_full(error)
+        self.fleet.again(WorkItem(item.request, item.tries.with_post()), time.monotonic())
+        self.disk.is_full(error)
 
     # ---- consequences
 
     def one_by_one(self, samples: Iterable[Sample], tries: AttemptCounts, longest_pause: float = 0.0) -> None:
         """Ask for the next take of some samples, each in a prompt of its own."""
         for sample in samples:
-            single = PromptRequest((self._plan.sample(sample.index, sample.take + 1),))
-            self._fleet.again(WorkItem(single, tries), time.monotonic(), longest_pause)
+            single = PromptRequest((self.plan.sample(sample.index, sample.take + 1),))
+            self.fleet.again(WorkItem(single, tries), time.monotonic(), longest_pause)
 
     async def give_up(self, samples: tuple[Sample, ...], verdict: GiveUp, item: WorkItem, server: str = "") -> None:
         """Try some samples no more in this run, and stop the run when too many are given up."""
         take = samples[0].take + verdict.next_take
         try:
-            await self._runner.write(_rows(samples, "given_up", take, verdict.reason, item))
+            await self.runner.write(_rows(samples, "given_up", take, verdict.reason, item))
         except StorageError as error:  # the other images of its prompt stand
             self.storage_failed(WorkItem(PromptRequest(samples), item.tries), error)
             return
         for sample in samples:
-            self._tell(progress.SlotGivenUp(time.monotonic(), sample.name, verdict.reason, server))
-        if (why := self._stop_rules.gave_up(verdict, len(samples))) and not self._fleet.stopped:
-            self._stop(why)
+            self.tell(progress.SlotGivenUp(time.monotonic(), sample.name, verdict.reason, server))
+        if (why := self.stop_rules.gave_up(verdict, len(samples))) and not self.fleet.stopped:
+            self.stop(why)
 
     async def _free_in_time(self, session: ServerSession) -> None:
         """Free a server's memory after as many images as the job says."""
-        if self._since_freed[session.name] >= self._free_every.get(session.name, math.inf):
+        if self._since_freed[session.name] >= self.free_every.get(session.name, math.inf):
             self._since_freed[session.name] = 0
             await session.unload_models()
 
@@ -142,12 +140,12 @@ class OutcomeHandler:
     ) -> None:
         """Let a server rest that made images and does not hand them out, and ask for them again afterwards."""
         samples, error = tuple(sample for sample, _ in failures), failures[0][1]
-        self._faults.kept_images(session.name, error)
+        self.faults.kept_images(session.name, error)
         verdict = decide_fetch(item.tries, was_up=session.up)
         if isinstance(verdict, FetchAgain):
             now = time.monotonic()
-            self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
-            self._fleet.again(WorkItem(PromptRequest(samples), verdict.tries, at=session.name, made=made), now)
+            self.tell(progress.Trouble(now, session.name, _sentence(samples, error)))
+            self.fleet.again(WorkItem(PromptRequest(samples), verdict.tries, at=session.name, made=made), now)
         else:
             again = replace(item, tries=verdict.tries)
             await self._retry_or_give_up(session, again, samples, NotDownloaded(session.name, str(error)))
@@ -169,19 +167,19 @@ class OutcomeHandler:
         now = time.monotonic()
         where = Circumstances(
             session.name,
-            usable=self._fleet.health.candidates(now),
-            ailing=self._fleet.health.ailing,
+            usable=self.fleet.health.candidates(now),
+            ailing=self.fleet.health.ailing,
             batch=item.request.batch,
             # a server that is away refuses everything, not just this post
             is_permanent=isinstance(error, ServerError) and is_permanent(error) and session.up,
         )
-        verdict = decide(error, item.tries, self._limits, where, self._pauses)
+        verdict = decide(error, item.tries, self.limits, where, self.pauses)
         if isinstance(error, BadImage):
             await self._record(samples, error, session.name)
         if isinstance(verdict, GiveUp):
             await self.give_up(samples, verdict, item, session.name)
             return
-        self._tell(progress.Trouble(now, session.name, _sentence(samples, error)))
+        self.tell(progress.Trouble(now, session.name, _sentence(samples, error)))
         if verdict.free_memory:
             await session.unload_models()
         tries = verdict.tries.with_post()
@@ -189,20 +187,20 @@ class OutcomeHandler:
             await self._reject(samples, str(error), item)
             self.one_by_one(samples, tries, verdict.longest_pause)
         else:
-            self._fleet.again(WorkItem(PromptRequest(samples), tries), now, verdict.longest_pause)
+            self.fleet.again(WorkItem(PromptRequest(samples), tries), now, verdict.longest_pause)
 
     async def _record(self, samples: tuple[Sample, ...], error: BadImage, server: str) -> None:
         """Note every rejected image in the ledger, whatever becomes of its slot."""
         at = now_utc()
         with suppress(StorageError):
-            await self._runner.reject(
+            await self.runner.reject(
                 [Rejection(one.index, one.take, error.reason, at, one.seed, server) for one in samples]
             )
 
     async def _reject(self, samples: tuple[Sample, ...], reason: str, item: WorkItem) -> None:
         """Note that a take is spent, so that a later run begins with the next. On a full disk it finds out again."""
         with suppress(StorageError):
-            await self._runner.write(_rows(samples, "rejected", samples[0].take + 1, reason, item))
+            await self.runner.write(_rows(samples, "rejected", samples[0].take + 1, reason, item))
 
 
 def _rows(samples: tuple[Sample, ...], state: str, take: int, reason: str, item: WorkItem) -> list[Row]:

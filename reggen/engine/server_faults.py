@@ -105,7 +105,7 @@ class ServerFaults:
 
     async def _is_sick(self, session: ServerSession) -> None:
         """Count one more bad prompt in a row, and do what that asks for."""
-        care = self._health.prompt_was_bad(session.name, time.monotonic(), self._sick_rest)
+        care = self._health.servers[session.name].breaker.prompt_was_bad(time.monotonic(), self._sick_rest)
         if care is not ServerCare.NOTHING:
             await session.unload_models()
         if care is ServerCare.RESTART:

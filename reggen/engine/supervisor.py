@@ -13,7 +13,7 @@ from reggen.dataset.folder import Folder
 from reggen.engine.timings import EngineTimings
 from reggen.job.servers import Server
 from reggen.launch.launcher import Launch, Launched, LaunchError
-from reggen.scheduler.fleet import Fleet
+from reggen.scheduler.server_load import ServerLoad
 
 _GIB = 1 << 30
 
@@ -90,15 +90,14 @@ class Supervisor:
         self,
         launched: Launched,
         session: ServerSession,
-        fleet: Fleet,
+        load: ServerLoad,
         tell: Callable[[str], None],
         *,
         wake: Callable[[], None],
         timings: EngineTimings,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._launched, self._session, self._fleet, self._tell = launched, session, fleet, tell
-        self._wake, self._timings, self._clock = wake, timings, clock
+        self._launched, self._session, self._load, self._tell = launched, session, load, tell
+        self._wake, self._timings = wake, timings
         self._restart_reason, self._spared = "", False
 
     def ask(self, why: str) -> None:
@@ -139,7 +138,7 @@ class Supervisor:
         """Give the server nothing new, or give it work again and wake the run."""
         if self._spared != spared:
             self._spared = spared
-            self._fleet.loads[self._session.name].is_spared = spared
+            self._load.is_spared = spared
             self._wake()
 
     def _reason_to_restart(self) -> str:
@@ -147,7 +146,7 @@ class Supervisor:
         if self._session.worker_is_dead:
             return "its worker is dead"
         away, frozen = self._session.away_since, self._timings.frozen
-        silent = away is not None and not self._session.refuses and self._clock() - away > frozen
+        silent = away is not None and not self._session.refuses and time.monotonic() - away > frozen
         if self._launched.alive and silent:
             return f"it runs and has not answered for {frozen:.0f} s"
         return self._restart_reason

@@ -61,9 +61,9 @@ class DatasetWriter:
         duplicates: Duplicates | None = None,
         *,
         moved: Callable[[str], None] = lambda _: None,
-        together: int = 64,
     ) -> None:
-        self._folder, self._ledger, self._moved, self._together = folder, ledger, moved, together
+        self.together = 64
+        self._folder, self._ledger, self._moved = folder, ledger, moved
         self._set_aside: deque[str] = deque()  # filled in the thread, told from the loop
         self._captions, self._duplicates, self._thread = captions, duplicates, thread
         self._waiting: deque[_Kept] = deque()
@@ -99,7 +99,7 @@ class DatasetWriter:
             self._writing.cancel()  # it is not reported any more; the next run sees what is there
 
     def _begin(self) -> None:
-        group = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
+        group = [self._waiting.popleft() for _ in range(min(self.together, len(self._waiting)))]
         images = [accepted for accepted, _ in group]
         self._writing = asyncio.wrap_future(self._thread.submit(self._write, images))
         self._writing.add_done_callback(partial(self._report, group))

@@ -28,8 +28,8 @@ Assignment = tuple[str, WorkItem]
 class Fleet:
     """Hands out work. ``loads`` has the load of each server by name, ``health`` the health of all.
 
-    ``stopped``: nothing more is handed out; ``held``: nothing for now; ``active``: work items handed out and not
-    finished.
+    ``held``: nothing is handed out for now; ``stopped``: nothing more. ``expects_more``: more work is being looked for,
+    which will come with `again`. ``active``: the number of work items handed out and not finished.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Fleet:
         self._queue, self._jitter, self._images_left = OrderQueue(requests), jitter, images
         self._waiting = WaitingList()
         self._adopted: list[Assignment] = []
-        self._expects_more = False
+        self.expects_more = False
         self._left_until = math.inf  # until when some server leaves the last requests to others
 
     # ---- questions
@@ -63,12 +63,12 @@ class Fleet:
     def finished(self) -> bool:
         """True when nothing is active and nothing will be."""
         idle = not self.active and not self._adopted
-        return idle and (self.stopped or (self.exhausted and not self._expects_more))
+        return idle and (self.stopped or (self.exhausted and not self.expects_more))
 
     @property
     def deserted(self) -> bool:
         """True when every server is left out, and nothing is active any more."""
-        return self.health.all_left_out and not self.active
+        return not self.active and all(server.left_out for server in self.health.servers.values())
 
     def wake_at(self, now: float) -> float:
         """The next time that `assign` may have something to give, if nothing else happens; may be infinite."""
@@ -77,7 +77,7 @@ class Fleet:
     # ---- work
 
     def assign(self, now: float, most: float = math.inf) -> list[Assignment]:
-        """Hand out what can be handed out now; end each with `release`, when its prompt has ended, and `finish`.
+        """Hand out what can be handed out now; release the load when a prompt has ended, and `finish` each item.
 
         ``most`` is how many may be handed out beside those that are on a server already.
         """
@@ -107,10 +107,6 @@ class Fleet:
         """Put a work item back, to be handed out after a pause of up to so many seconds."""
         self._waiting.add(item, now + self._jitter(longest_pause))
 
-    def release(self, name: str) -> None:
-        """Note that a prompt has left a server, which has room for another."""
-        self.loads[name].release()
-
     def finish(self, name: str) -> None:
         """Note that a work item of a server is done, given up, or put back with `again`."""
         self.loads[name].unfinished -= 1
@@ -120,21 +116,9 @@ class Fleet:
         """Take out the work items that every candidate has refused: no server would ever take them."""
         return self._waiting.take_refused(self.health.candidates(now))
 
-    def expect(self, *, more: bool) -> None:
-        """Note whether more work is being looked for, which comes with `again`: until then the run is not over."""
-        self._expects_more = more
-
     def stop(self) -> None:
         """Hand out nothing more."""
         self.stopped = True
-
-    def hold(self) -> None:
-        """Hand out nothing until `resume`."""
-        self.held = True
-
-    def resume(self) -> None:
-        """Go on after `hold`."""
-        self.held = False
 
     # ---- assignment
 

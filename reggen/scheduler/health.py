@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from reggen.backoff import Backoff
-from reggen.scheduler.circuit_breaker import LONGEST_REST, RESTS, CircuitBreaker, ServerCare
+from reggen.scheduler.circuit_breaker import LONGEST_REST, RESTS, CircuitBreaker
 
 _REJECTIONS = 3  # prompts in a row that a server may reject, before it is left out
 _REFUSED_POSTS = 5
@@ -89,11 +89,6 @@ class FleetHealth:
         return any(server.is_usable and not server.breaker.on_trial for server in self.servers.values())
 
     @property
-    def all_left_out(self) -> bool:
-        """True when no server takes part any more."""
-        return all(server.left_out for server in self.servers.values())
-
-    @property
     def took_none(self) -> bool:
         """True until a server takes the first prompt: until then a rejection says something about the job."""
         return not self._took_one
@@ -153,10 +148,6 @@ class FleetHealth:
         server.images += 1
         self._images += 1
         server.raised.clear()
-
-    def prompt_was_bad(self, name: str, now: float, rest: float) -> ServerCare:
-        """Note a prompt with bad images only, or without any for want of memory; returns the care the server needs."""
-        return self.servers[name].breaker.prompt_was_bad(now, rest)
 
     def prompt_rejected(self, name: str) -> bool:
         """Note that a server rejected a prompt that others might take. True when it is left out from here on."""

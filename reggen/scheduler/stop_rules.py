@@ -34,6 +34,11 @@ class StopRules:
         return math.inf if self._left is None else self._left()
 
     @property
+    def prompts(self) -> int | None:
+        """The most prompts that this run may post; None without a limit."""
+        return self._limits.prompts
+
+    @property
     def prompts_left(self) -> float:
         """Prompts that may still be posted; may be infinite."""
         return math.inf if self._limits.prompts is None else self._limits.prompts - self._posts

@@ -21,8 +21,8 @@ from reggen.comfy.session import ServerSession
 from reggen.engine.supervisor import Supervisor
 from reggen.errors import NO_SERVER, HttpStatusError, PromptLost
 from reggen.prepare.prepared_job import prepare
-from reggen.scheduler.fleet import Fleet
 from reggen.scheduler.health import FleetHealth
+from reggen.scheduler.server_load import ServerLoad
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import SERVER_ERROR, HttpReply, HttpRequest, as_json, as_text
 from reggen.workflow.graph import Graph
@@ -241,18 +241,11 @@ class _Process:
 async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen() -> None:
     """It answers, however long it is away for what it answers; one that does not is frozen."""
     async with linked() as (sim, session):
-        process, health = _Process(), FleetHealth([session.name], full_jitter, 0.0)
-        fleet = Fleet({session.name: 2}, list, health, full_jitter)
-        hours_later = Supervisor(
-            process,  # type: ignore[arg-type]
-            session,
-            fleet,
-            print,
-            wake=lambda: None,
-            timings=replace(RUN_PACE, glance=0.01),
-            clock=lambda: time.monotonic() + 10_000.0,
-        )
-        keeping = asyncio.create_task(hours_later())
+        process = _Process()
+        load = ServerLoad(2, FleetHealth([session.name], full_jitter, 0.0).servers[session.name])
+        timings = replace(RUN_PACE, glance=0.01, frozen=0.0)
+        supervisor = Supervisor(process, session, load, print, wake=lambda: None, timings=timings)  # type: ignore[arg-type]
+        keeping = asyncio.create_task(supervisor())
         sim.lock(LAST, 401)
         assert not await session.check_polling()
         assert session.refuses

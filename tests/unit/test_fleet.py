@@ -61,7 +61,7 @@ def test_a_server_gets_as_many_prompts_as_it_is_deep() -> None:
     two = fleet({"a": 2}, 10)
     assert indices(two.assign(0)) == [("a", 0), ("a", 1)]
     assert two.assign(0) == []
-    two.release("a")
+    two.loads["a"].release()
     assert indices(two.assign(0)) == [("a", 2)]
 
 
@@ -78,7 +78,7 @@ def test_slow_downloads_take_no_prompt_s_place_but_are_bounded() -> None:
     for _ in range(50):
         for name, _ in one.assign(0):
             given += 1
-            one.release(name)
+            one.loads[name].release()
     assert given == 6
 
 
@@ -112,10 +112,10 @@ def test_a_failed_item_waits_for_the_other_server_rather_than_go_back() -> None:
     pair = fleet({"a": 1, "b": 1}, 2)
     pair.assign(0)
     pair.again(WorkItem(request(9), AttemptCounts(avoid=frozenset({"a"}))), 0, 0)
-    pair.release("a")
+    pair.loads["a"].release()
     pair.finish("a")
     assert pair.assign(0) == []
-    pair.release("b")
+    pair.loads["b"].release()
     assert indices(pair.assign(0)) == [("b", 9)]
 
 
@@ -256,13 +256,13 @@ def test_it_is_finished_when_nothing_is_active_and_nothing_waits() -> None:
     one = fleet({"a": 1}, 1)
     [(name, item)] = one.assign(0)
     assert not one.finished
-    one.release(name)
+    one.loads[name].release()
     one.again(replace(item, tries=AttemptCounts(attempts=1)), 0, 5)
     one.finish("a")
     assert one.assign(0) == []
     assert not one.finished
     [(name, _)] = one.assign(5)
-    one.release(name)
+    one.loads[name].release()
     one.finish("a")
     assert one.assign(6) == []
     assert one.finished
@@ -277,7 +277,7 @@ def test_a_stopped_fleet_is_finished_with_its_last_item() -> None:
     assert one.assign(0) == []
     assert not one.finished
     for _ in range(2):
-        one.release("a")
+        one.loads["a"].release()
         one.finish("a")
     assert one.finished
 
@@ -297,10 +297,10 @@ def test_work_items_that_wait_for_the_same_moment_are_told_apart() -> None:
     pair.assign(0)
     pair.again(WorkItem(request(8), AttemptCounts(avoid=frozenset({"a"}))), 5.0, 0)
     pair.again(WorkItem(request(9)), 5.0, 0)
-    pair.release("a")
+    pair.loads["a"].release()
     pair.finish("a")
     assert indices(pair.assign(6.0)) == [("a", 9)]
-    pair.release("b")
+    pair.loads["b"].release()
     pair.finish("b")
     assert indices(pair.assign(6.0)) == [("b", 8)]
 
@@ -311,7 +311,7 @@ def test_a_slow_server_s_downloads_do_not_starve_the_others() -> None:
     fast = 0
     for _ in range(20):
         for name, _ in pair.assign(0):
-            pair.release(name)
+            pair.loads[name].release()
             if name == "fast":
                 fast += 1
                 pair.finish(name)
@@ -330,7 +330,7 @@ def test_what_every_server_refused_is_taken_out_only_after_the_absent_had_their_
 
 
 def ended(made: Fleet, name: str) -> None:
-    made.release(name)
+    made.loads[name].release()
     made.finish(name)
 
 
