@@ -198,10 +198,7 @@ class AttemptRunner:
         tries = 0
         while True:
             try:
-                async with session.client.view(picture) as download:
-                    session.picture_served(picture)
-                    accept = partial(self._accept, sample, session.name, download.length)
-                    return await self._downloads.save(sample.name, download, accept)
+                return await self._download_once(session, sample, picture)
             except (ServerError, BadImage) as error:
                 tries += 1
                 if not decide_download(error, tries):
@@ -211,6 +208,14 @@ class AttemptRunner:
                 if isinstance(error, ServerError) and session.picture_refused(picture, error):
                     raise
             await asyncio.sleep(full_jitter(self.pauses.ceiling(tries)))
+
+    async def _download_once(
+        self, session: ServerSession, sample: Sample, picture: ImageRef
+    ) -> tuple[Part, Inspection]:
+        async with session.client.view(picture) as download:
+            session.picture_served(picture)
+            accept = partial(self._accept, sample, session.name, download.length)
+            return await self._downloads.save(sample.name, download, accept)
 
     def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Inspection]:
         """Decode an image, check it, and convert it to the dataset's format. Blocking.

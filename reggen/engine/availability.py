@@ -1,4 +1,4 @@
-"""Servers that are away: said once when none can be used, and their prompts given to others after a time."""
+"""Absent servers: reported once when none can be used, and their prompts given to others after a time."""
 
 from __future__ import annotations
 
@@ -85,6 +85,6 @@ class Availability:
         return next((f"{name}: {why}" for name, why in self._reasons().items()), "connecting")
 
     def _reasons(self) -> dict[str, str]:
-        """Why each server cannot be used, where that is known."""
+        """The reason that each server cannot be used, where it is known."""
         said = {session.name: session.why for session in self._sessions.values() if session.why}
         return self._faults.reasons(said)

@@ -1,4 +1,4 @@
-"""The caller's side of a run: what it is told, what it asks for, and the control that ends it early."""
+"""The caller's side of a run: its observers, its options, and the control that ends it early."""
 
 from __future__ import annotations
 

@@ -59,52 +59,61 @@ async def fill_dataset(
     control, options = control or RunControl(), options or RunOptions()
     timings = timings or EngineTimings.of(prepared.limits)
     stop_rules = StopRules(prepared.limits, options.seconds_left)
-    loop, folder, damaged_as = asyncio.get_running_loop(), Folder(prepared.dataset), ""
-    while True:
-        looked = ScanProgress(observers.tell, loop, silence=timings.scan_silence, interval=timings.scan_interval)
-        opening = Opening(prepared, job_file, folder, options.rehearsal, damaged_as, looked, timings)
-        try:
-            async with opening.opened() as dataset:
-                filling = _Filling(prepared, job_file, dataset, observers, options, stop_rules, timings)
-                try:
-                    control.reached = await filling(control)
-                except asyncio.CancelledError:
-                    control.reached = filling.known() if control.cuts else None
-                    raise
-                return control.reached
-        except LedgerDamaged as error:
-            if damaged_as or control.asked:
-                raise
-            said = f"{error.doing}: it is damaged ({error.what})"
-        damaged_as = await begin_another_ledger(folder, timings.leaving)  # here: the error holds the file open
-        observers.note(
-            f"{said}. It is kept as {damaged_as}, and another is begun: the images that are there are checked and "
-            "adopted"
-        )
+    filling = _Filling(prepared, job_file, observers, control, options, stop_rules, timings)
+    try:
+        return await filling()
+    except LedgerDamaged as error:
+        if control.asked:
+            raise
+        said = f"{error.doing}: it is damaged ({error.what})"
+    kept_as = await begin_another_ledger(filling.folder, timings.leaving)  # here: the error holds the file open
+    observers.note(f"{said}. It is kept as {kept_as}, and another is begun: existing images are checked and adopted")
+    return await replace(filling, damaged_as=kept_as)()
 
 
 @dataclass(slots=True)
 class _Filling:
-    """One call of `fill_dataset`, with the dataset open."""
+    """One try to fill a dataset. ``damaged_as`` is the name under which a damaged ledger was set aside before."""
 
     prepared: PreparedJob
     job_file: str
-    dataset: OpenDataset
     observers: Observers
+    control: RunControl
     options: RunOptions
     stop_rules: StopRules
     timings: EngineTimings
     began: float = field(default_factory=time.monotonic)
     began_utc: str = field(default_factory=now_utc)
-    versions: dict[str, str | None] = field(default_factory=dict)
+    damaged_as: str = ""
+    dataset: OpenDataset = field(init=False)
+    versions: dict[str, str | None] = field(default_factory=dict, init=False)
+
+    @property
+    def folder(self) -> Folder:
+        """The folders of the dataset."""
+        return Folder(self.prepared.dataset)
 
     @property
     def progress(self) -> Progress:
         """The state that the events of this run lead to."""
         return self.observers.progress
 
-    async def __call__(self, control: RunControl) -> Summary:
-        """Make what is missing. Raises as `fill_dataset` does, and LedgerDamaged."""
+    async def __call__(self) -> Summary:
+        """Open the dataset and make what is missing. Raises as `fill_dataset` does, and LedgerDamaged."""
+        timings, loop = self.timings, asyncio.get_running_loop()
+        looked = ScanProgress(self.observers.tell, loop, silence=timings.scan_silence, interval=timings.scan_interval)
+        rehearsal = self.options.rehearsal
+        opening = Opening(self.prepared, self.job_file, self.folder, rehearsal, self.damaged_as, looked, timings)
+        async with opening.opened() as self.dataset:
+            try:
+                self.control.reached = summary = await self._filled()
+            except asyncio.CancelledError:
+                self.control.reached = self.known() if self.control.cuts else None
+                raise
+        return summary
+
+    async def _filled(self) -> Summary:
+        """Make what is missing of the open dataset."""
         servers, thread = self.prepared.servers, self.dataset.thread
         for warning in self.dataset.warnings:
             self.observers.note(warning)
@@ -132,11 +141,11 @@ class _Filling:
             ready = frozenset(one.server for one in examined if one.ready)
             if self.prepared.batch is None:
                 await self._find_batch([client for client in fit if client.name in ready], total - done)
-            ended_by = await self._run(control, UsableServers(fit, ready, self.versions, launched))
+            ended_by = await self._run(UsableServers(fit, ready, self.versions, launched))
             return await thread.do(partial(self._summary, ended_by))
 
     def _seconds_to_wait(self) -> float:
-        """How long a first server may still be waited for."""
+        """Seconds that a first server may still be waited for."""
         patience = self.prepared.limits.give_up_after or math.inf
         return min(patience - (time.monotonic() - self.began), self.stop_rules.seconds_left)
 
@@ -165,7 +174,7 @@ class _Filling:
         self.observers.note(f"batch = {batch} from here on, for this dataset")
         self.prepared = self.prepared.with_batch(batch)
 
-    async def _run(self, control: RunControl, servers: UsableServers) -> ReggenError | None:
+    async def _run(self, servers: UsableServers) -> ReggenError | None:
         """Run once over what is missing; the error that ended it early, if one did. Raises LedgerDamaged."""
         composition = Composition(
             self.prepared,
@@ -179,14 +188,14 @@ class _Filling:
         ended_by: ReggenError | None = None
         async with composition.composed() as run:
             try:
-                control.steer(run.state)
+                self.control.steer(run.state)
                 await run()
             except LedgerDamaged:
                 raise
             except ReggenError as error:
                 ended_by = error
             except asyncio.CancelledError:  # its prompts stay on the servers, for the next run to find
-                if not control.cuts:
+                if not self.control.cuts:
                     raise
         with suppress(StorageError):  # a full disk may be what ended it, and has been told
             await composition.note_end(str(ended_by or self.progress.stopping or "finished"))

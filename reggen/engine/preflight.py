@@ -128,7 +128,7 @@ async def _answer(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 
 
 async def _class_problems(client: Client, template: Template, kind: str) -> list[str]:
-    """What keeps a server from running the nodes of one class."""
+    """Problems that keep a server from running the nodes of one class."""
     spec = await _answer(partial(client.node_class, kind))
     nodes = template.classes[kind]
     if spec is None:

@@ -1,4 +1,4 @@
-"""What failures say about the server they happened on: it rests, frees memory, is restarted, or is left out."""
+"""Consequences of failures for the server they happened on: it rests, frees memory, is restarted or left out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ServerFaults:
         self._left_out: dict[str, str] = {}  # by server that is given nothing more in this run: the reason
 
     def reasons(self, sessions: dict[str, str]) -> dict[str, str]:
-        """Why each server cannot be used; ``sessions`` has what the sessions say of theirs."""
+        """The reason that each server cannot be used; ``sessions`` has what the sessions say of theirs."""
         return {**self._last, **sessions, **self._left_out}
 
     def forgive(self, server: str) -> None:

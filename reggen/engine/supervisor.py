@@ -55,7 +55,7 @@ async def started(
 
 
 async def in_the_way(servers: Sequence[Server], folder: Folder) -> dict[str, str]:
-    """What would keep `started` from starting each server, by server name. Starts nothing."""
+    """Reasons that `started` could not start a server, by server name. Starts nothing."""
     found: dict[str, str] = {}
     for server in servers:
         if server.launch:
@@ -142,7 +142,7 @@ class Supervisor:
             self._wake()
 
     def _reason_to_restart(self) -> str:
-        """Why the process has to be restarted now; "" when it has not."""
+        """The reason to restart the process now, or ""."""
         if self._session.worker_is_dead:
             return "its worker is dead"
         away, frozen = self._session.away_since, self._timings.frozen

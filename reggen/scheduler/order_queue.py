@@ -27,7 +27,7 @@ Rest = tuple[int, Hashable, str | None]
 
 @dataclass(frozen=True, slots=True)
 class OrderKind:
-    """What two requests share that a server can keep: the checkpoint it has loaded, and the rest."""
+    """The properties of a request that a server can keep for the next one: the checkpoint, and the rest."""
 
     checkpoint: Any
     rest: Rest

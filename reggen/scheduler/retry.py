@@ -1,4 +1,4 @@
-"""What a failure means for its samples: tried again, downloaded again, or given up. Pure.
+"""Decisions on failures: samples are tried again, downloaded again, or given up. Pure.
 
 Decided by class and fields of the error, never by its text:
 
@@ -58,7 +58,7 @@ _FETCHES = 3  # rounds of downloads, with a rest of the server between them, bef
 
 @dataclass(frozen=True, slots=True)
 class AttemptCounts:
-    """What was spent on a sample in this run so far."""
+    """Counts of what was spent on a sample in this run so far."""
 
     posts: int = 0  # prompts posted or tried to post; names the next prompt id
     attempts: int = 0  # failures that may be the sample's own

@@ -1,4 +1,4 @@
-"""When a run ends before its plan: out of time, out of prompts, or too many images given up.
+"""Rules that end a run before its plan: out of time, out of prompts, or too many images given up.
 
 Pure but for the clock that is handed in.
 """

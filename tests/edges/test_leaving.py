@@ -144,7 +144,7 @@ async def test_the_first_ctrl_c_waits_no_longer_than_it_says(job: JobMaker, stuc
             await task
 
 
-async def test_a_disk_that_hangs_in_mid_run_is_orphans(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice asked, the run ends within its limits, in words, though an image is still being written."""
     hung, release = threading.Event(), threading.Event()
 
@@ -255,7 +255,7 @@ async def test_the_command_hears_ctrl_c_while_it_reconciles(job: JobMaker, tmp_p
 # ---- the threads themselves
 
 
-async def test_work_that_is_orphans_keeps_no_process() -> None:
+async def test_work_that_is_left_behind_keeps_no_process() -> None:
     """The interpreter ends although a thread hangs."""
     words = (
         "import asyncio, time\nfrom pathlib import Path\nfrom reggen.engine.threads import Threads\n"
