@@ -1,1 +1,1 @@
-"""The dataset on disk: the folder the trainer reads, the checks at its door, the ledger of what is true."""
+"""The dataset on disk: the folder that the trainer reads, its ledger, and what is checked, adopted and rejected."""

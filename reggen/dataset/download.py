@@ -1,90 +1,120 @@
-"""Downloads streamed to part files, with the blocking work done in threads."""
+"""Downloads streamed to part files through aiofiles."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
-import threading
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from reggen.dataset.part import Part
-from reggen.dataset.storage import storage_errors
+from reggen.dataset.storage import storage_error
 from reggen.errors import BadImage
 
 _PIECE = 1 << 20  # bytes of a download that are written at a time
 Accepted = TypeVar("Accepted")
+Answer = TypeVar("Answer")
 
 
 class Downloads:
-    """Saves downloads as part files in ``parts``, each of at most ``most`` bytes, in ``threads``."""
+    """Saves downloads as part files in ``parts``, each of at most ``most`` bytes.
 
-    def __init__(self, parts: Path, most: int, threads: Executor | None = None) -> None:
-        self._parts, self._most, self._threads = parts, most, threads
+    Files are written in the threads of ``disk``, so that no write waits for other images to be decoded; that and all
+    other checks happen in those of ``checks``. A download that ends early waits ``limit`` seconds at most for its file
+    to be deleted.
+    """
+
+    def __init__(self, parts: Path, most: int, disk: Executor, checks: Executor, *, limit: float = 10.0) -> None:
+        self.disk = disk
+        self._parts, self._most, self._checks, self._limit = parts, most, checks, limit
         self._trials = itertools.count()
 
     async def save(self, name: str, chunks: AsyncIterable[bytes], accept: Callable[[Part], Accepted]) -> Accepted:
-        """Stream a download to a part file, hashing it, and call ``accept`` with that; returns its result.
+        """Stream a download to a part file, and return what ``accept`` returns for it.
 
-        All that blocks happens in one of the threads, a large piece at a time, and ``accept`` with the last one.
-        Raises BadImage for more than ``most`` bytes, StorageError for the disk, and whatever the chunks or ``accept``
-        raise; the part file is deleted then.
+        The file is hashed and accepted in one call in a thread. Raises BadImage for more than ``most`` bytes,
+        StorageError for the disk, and whatever the chunks or ``accept`` raise; the file is closed and deleted then.
         """
-        writing = _Writing(self._parts / f"{name}.{next(self._trials)}.part")  # an abandoned one may still be open
-        piece, do = bytearray(), partial(asyncio.get_running_loop().run_in_executor, self._threads)
+        path = self._parts / f"{name}.{next(self._trials)}.part"  # an abandoned one may still be open
+        file = _PartFile(path, self.disk)
         try:
-            async for chunk in _capped(chunks, name, self._most):
-                piece += chunk
-                if len(piece) >= _PIECE:
-                    await do(writing.write, bytes(piece))
-                    piece.clear()
-            return await do(writing.finish, bytes(piece), accept)
-        except asyncio.CancelledError:
-            do(writing.discard)  # as soon as a thread is free: a cancelled task does not wait for a disk
-            raise
+            async for piece in _pieces(_capped(chunks, name, self._most)):
+                await file.write(piece)
+            await file.close()
+            return await asyncio.get_running_loop().run_in_executor(self._checks, _accepted, path, accept)
         except BaseException:
-            await do(writing.discard)
+            await asyncio.wait([asyncio.ensure_future(file.discard())], timeout=self._limit)
             raise
 
 
-class _Writing:
-    """A part file being written, in whichever thread. `discard` may be called while another thread writes."""
+class _PartFile:
+    """A part file being written. It is opened with its first piece: a slow download keeps no file open."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock, self._gone = path, threading.Lock(), False
-        self._digest, self._size = hashlib.sha256(), 0
-        self._file: BinaryIO | None = None
+    def __init__(self, path: Path, threads: Executor) -> None:
+        self._path, self._threads = path, threads
+        self._opening: asyncio.Future[AsyncBufferedIOBase] | None = None
 
-    def write(self, data: bytes) -> None:
-        """Append. Blocking. Raises StorageError."""
-        with self._lock, storage_errors("writing", self._path):
-            if self._gone:
-                return
-            self._file = self._file or self._path.open("wb")
-            self._file.write(data)
-            self._digest.update(data)
-            self._size += len(data)
+    async def write(self, piece: bytearray) -> None:
+        """Append a piece, which must not change any more. Raises StorageError."""
+        async with self._storage_errors():
+            file = await self._opened()
+            await file.write(piece)
 
-    def finish(self, data: bytes, accept: Callable[[Part], Accepted]) -> Accepted:
-        """Write the last piece, close the file and hand it on. Blocking. Raises StorageError, and what that raises."""
-        self.write(data)
-        with self._lock, storage_errors("writing", self._path):
-            if self._file:
-                self._file.close()
-        return accept(Part(self._path, self._size, self._digest.hexdigest()))
+    async def close(self) -> None:
+        """Close the file, which is empty if nothing was written. Raises StorageError."""
+        async with self._storage_errors():
+            file = await self._opened()
+            await file.close()
 
-    def discard(self) -> None:
-        """Close and delete it."""
-        with self._lock, suppress(OSError):
-            self._gone = True
-            if self._file:
-                self._file.close()
-            self._path.unlink(missing_ok=True)
+    async def discard(self) -> None:
+        """Close and delete the file, whatever was going on. Errors of the disk do not matter any more."""
+        if self._opening is None:
+            return
+        with suppress(OSError, RuntimeError):  # RuntimeError: the disk hung for so long that the threads were closed
+            file = await self._opening
+            if not file.closed:
+                await file.close()
+        with suppress(OSError, RuntimeError):
+            await self._do(partial(self._path.unlink, missing_ok=True))
+
+    async def _opened(self) -> AsyncBufferedIOBase:
+        """Open the file once. A cancellation does not reach the opening: `discard` has to know the file."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(aiofiles.open(self._path, "wb", executor=self._threads))
+        return await asyncio.shield(self._opening)
+
+    @asynccontextmanager
+    async def _storage_errors(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise await self._do(partial(storage_error, error, "writing", self._path)) from error
+
+    def _do(self, work: Callable[[], Answer]) -> Awaitable[Answer]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _accepted(path: Path, accept: Callable[[Part], Accepted]) -> Accepted:
+    return accept(Part.of(path))
+
+
+async def _pieces(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
+    """Gather chunks into large pieces, each an object of its own: a write may outlive the wait for it."""
+    piece = bytearray()
+    async for chunk in chunks:
+        piece += chunk
+        if len(piece) >= _PIECE:
+            yield piece
+            piece = bytearray()
+    if piece:
+        yield piece
 
 
 async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIterator[bytes]:

@@ -28,11 +28,16 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if blocker := _blocker(error, path):
-            place, what = blocker
-            raise StorageError(str(place), doing, what, remedy=MOVE_AWAY) from error
-        what = _WORDS.get(error.errno or 0) or error.strerror or str(error)
-        raise StorageError(str(path), doing, what, error.errno in _FULL) from error
+        raise storage_error(error, doing, path) from error
+
+
+def storage_error(error: OSError, doing: str, path: Path) -> StorageError:
+    """The StorageError for an error that came of ``doing`` something to ``path``. Blocking: it looks at the disk."""
+    if blocker := _blocker(error, path):
+        place, what = blocker
+        return StorageError(str(place), doing, what, remedy=MOVE_AWAY)
+    what = _WORDS.get(error.errno or 0) or error.strerror or str(error)
+    return StorageError(str(path), doing, what, error.errno in _FULL)
 
 
 def _blocker(error: OSError, path: Path) -> tuple[Path, str] | None:

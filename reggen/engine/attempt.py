@@ -6,8 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from reggen.backoff import Backoff, full_jitter
@@ -72,10 +71,9 @@ class AttemptResult:
 
 @dataclass(kw_only=True)
 class AttemptRunner:
-    """Makes the attempts of one run. Images are decoded and checked in ``threads``, and saved by the ``writer``.
+    """Makes the attempts of one run. ``downloads`` saves and checks images, ``writer`` brings them into the dataset.
 
-    ``most_bytes`` is the largest file that is taken, ``versions`` has the ComfyUI version of each server, ``pauses``
-    are those between downloads of one image.
+    ``versions`` has the ComfyUI version of each server, ``pauses`` are those between downloads of one image.
     """
 
     run_id: uuid.UUID
@@ -83,17 +81,12 @@ class AttemptRunner:
     folder: Folder
     ledger: Ledger
     writer: DatasetWriter
-    threads: Executor
+    downloads: Downloads
     check_settings: CheckSettings
     guard: Guard
-    most_bytes: int
     recipe: str
     versions: Mapping[str, str | None]
     pauses: Backoff
-    _downloads: Downloads = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._downloads = Downloads(self.folder.parts, self.most_bytes, self.threads)
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file. Raises StorageError."""
@@ -215,7 +208,7 @@ class AttemptRunner:
         async with session.client.view(picture) as download:
             session.picture_served(picture)
             accept = partial(self._accept, sample, session.name, download.length)
-            return await self._downloads.save(sample.name, download, accept)
+            return await self.downloads.save(sample.name, download, accept)
 
     def _accept(self, sample: Sample, server: str, length: int | None, part: Part) -> tuple[Part, Inspection]:
         """Decode an image, check it, and convert it to the dataset's format. Blocking.

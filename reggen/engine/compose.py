@@ -14,6 +14,7 @@ from reggen import progress
 from reggen.backoff import full_jitter
 from reggen.comfy.client import Client
 from reggen.comfy.session import ServerSession
+from reggen.dataset.download import Downloads
 from reggen.dataset.ledger import Ledger
 from reggen.dataset.reconcile import changed_slots, missing_requests
 from reggen.dataset.rows import now_utc
@@ -42,6 +43,7 @@ from reggen.scheduler.stop_rules import StopRules
 
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _MOST_DECODERS = 8
+_FILE_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,11 @@ class Composition:
             requests = ReadAhead(missing_requests(ledger, prepared.plan), reader, window)
             writer = self._writer()
             stack.push_async_callback(writer.close)
-            decoders = Threads(_decoders(), "reggen-check", dataset.folder.parts, limit=leaving)
-            stack.push_async_callback(decoders.close, cancel=True)
+            downloads = self._downloads(stack)
             fleet = self._fleet(requests, len(prepared.plan) - await dataset.count_done())
             sessions = self._sessions(takeover if earlier else None)
             run = self._run(
-                fleet, sessions, self._runner(writer, decoders), takeover, partial(self._find_undone, reader)
+                fleet, sessions, self._runner(writer, downloads), takeover, partial(self._find_undone, reader)
             )
             requests.on_ready = run.state.wake
             for session in sessions:
@@ -148,7 +149,9 @@ class Composition:
                 supervisors[name].ask(why)
 
         faults = ServerFaults(fleet, self.job_file, tell, restart, sick_rest=timings.session.sick)
-        disk = DiskRoom(fleet, runner.folder.free_bytes, runner.threads, self._room_needed(), tell, pauses=timings.room)
+        disk = DiskRoom(
+            fleet, runner.folder.free_bytes, runner.downloads.disk, self._room_needed(), tell, pauses=timings.room
+        )
         return Run(
             state=state,
             fleet=fleet,
@@ -227,7 +230,16 @@ class Composition:
             for client in self.servers.clients
         ]
 
-    def _runner(self, writer: DatasetWriter, decoders: Threads) -> AttemptRunner:
+    def _downloads(self, stack: AsyncExitStack) -> Downloads:
+        """The downloads of the run, with threads that end with the stack."""
+        parts, leaving = self.dataset.folder.parts, self.timings.leaving
+        disk = Threads(_FILE_THREADS, "reggen-download", parts, limit=leaving)
+        stack.push_async_callback(disk.close, cancel=True)
+        decoders = Threads(_decoders(), "reggen-check", parts, limit=leaving)
+        stack.push_async_callback(decoders.close, cancel=True)
+        return Downloads(parts, self.prepared.limits.megabytes << 20, disk, decoders, limit=leaving)
+
+    def _runner(self, writer: DatasetWriter, downloads: Downloads) -> AttemptRunner:
         prepared = self.prepared
         return AttemptRunner(
             run_id=self.run_id,
@@ -235,10 +247,9 @@ class Composition:
             folder=self.dataset.folder,
             ledger=self.dataset.ledger,
             writer=writer,
-            threads=decoders,
+            downloads=downloads,
             check_settings=prepared.check_settings,
             guard=prepared.guard,
-            most_bytes=prepared.limits.megabytes << 20,
             recipe=prepared.recipe,
             versions=self.servers.versions,
             pauses=self.timings.download,

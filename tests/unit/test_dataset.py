@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import sqlite3
 import tracemalloc
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from reggen.dataset.download import Downloads
 from reggen.dataset.duplicates import Duplicates
 from reggen.dataset.folder import Folder
 from reggen.dataset.latent_caches import LatentCaches
@@ -24,7 +22,7 @@ from reggen.dataset.reconcile import Comparison, Reconciled, Reconciliation, cha
 from reggen.dataset.rows import Rejection, Row, now_utc
 from reggen.dataset.slot_files import SlotFiles
 from reggen.dataset.storage import storage_errors
-from reggen.errors import BadImage, DatasetLocked, JobError, StorageError
+from reggen.errors import DatasetLocked, JobError, StorageError
 from reggen.images.check import CheckSettings
 from reggen.job.dataset import Dataset
 from reggen.planning.plan import Plan
@@ -40,13 +38,11 @@ def folder(tmp_path: Path) -> Folder:
     return made
 
 
-async def bytes_of(*chunks: bytes) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-
-
-def itself(part: Part) -> Part:
-    return part
+def part_of(folder: Folder, data: bytes) -> Part:
+    """A part file with this content."""
+    file = folder.parts / "reg_001.0.part"
+    file.write_bytes(data)
+    return Part.of(file)
 
 
 def commit(folder: Folder, part: Part, name: str) -> None:
@@ -70,71 +66,29 @@ def reconciled(
     return reconciling.found
 
 
-async def test_a_download_becomes_a_part_file_and_then_the_image(folder: Folder) -> None:
-    """Size and hash are those of the bytes; nothing is in the image folder before the commit."""
-    part = await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"ab", b"c"), itself)
-    assert (part.size, part.sha256) == (3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+def test_a_part_file_becomes_an_image_when_it_is_committed(folder: Folder) -> None:
+    """Nothing is in the image folder before that, and nothing among the part files after it."""
+    part = part_of(folder, b"abc")
     assert list(folder.images.iterdir()) == []
     commit(folder, part, "reg_001")
     assert (folder.images / "reg_001.png").read_bytes() == b"abc"
     assert list(folder.parts.iterdir()) == []
 
 
-async def test_a_body_without_end_is_cut_off_and_leaves_nothing(folder: Folder) -> None:
-    """The cap holds for what arrives, whatever length was promised."""
-    with pytest.raises(BadImage, match="megabytes"):
-        await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"a" * 8, b"b" * 8), itself)
-    assert list(folder.parts.iterdir()) == []
-
-
-async def test_a_download_that_breaks_leaves_nothing(folder: Folder) -> None:
-    """And the error that broke it comes through."""
-
-    async def broken() -> AsyncIterator[bytes]:
-        yield b"a"
-        raise ConnectionResetError
-
-    with pytest.raises((ConnectionResetError, StorageError)):
-        await Downloads(folder.parts, 10).save("reg_001", broken(), itself)
-    assert list(folder.parts.iterdir()) == []
-
-
-async def test_a_picture_is_handed_on_before_it_is_anybody_s(folder: Folder) -> None:
-    """What is made of it comes back; when it is refused, it is gone, and so is what was refused in small pieces."""
-
-    def refused(part: Part) -> None:
-        assert part.path.read_bytes() == b"abc"
-        raise BadImage("reg_001", "is ugly")
-
-    downloads = Downloads(folder.parts, 10)
-    assert await downloads.save("reg_001", bytes_of(b"abc"), lambda part: part.size) == 3
-    with pytest.raises(BadImage, match="ugly"):
-        await downloads.save("reg_001", bytes_of(b"a", b"bc"), refused)
-    assert len(list(folder.parts.iterdir())) == 1, "the one that was not refused"
-
-
-async def test_a_large_picture_is_written_piece_by_piece(folder: Folder) -> None:
-    """It never stands in memory whole; size and hash are those of all of it."""
-    chunks = [bytes([number]) * 700_000 for number in range(5)]
-    part = await Downloads(folder.parts, 1 << 23).save("reg_001", bytes_of(*chunks), itself)
-    assert part.path.read_bytes() == b"".join(chunks)
-    assert (part.size, part.sha256) == (3_500_000, hashlib.sha256(b"".join(chunks)).hexdigest())
-
-
-async def test_a_commit_overwrites_nothing(folder: Folder) -> None:
+def test_a_commit_overwrites_nothing(folder: Folder) -> None:
     """Somebody put a file there meanwhile: it is set aside, not lost."""
     (folder.images / "reg_001.png").write_bytes(b"somebody's")
-    commit(folder, await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"ours"), itself), "reg_001")
+    commit(folder, part_of(folder, b"ours"), "reg_001")
     assert (folder.images / "reg_001.png").read_bytes() == b"ours"
     assert [file.read_bytes() for file in folder.rejected.iterdir()] == [b"somebody's"]
 
 
-async def test_a_commit_removes_the_caches_of_the_slot_and_of_no_other(folder: Folder) -> None:
+def test_a_commit_removes_the_caches_of_the_slot_and_of_no_other(folder: Folder) -> None:
     """reg_001*.npz goes, reg_0010*.npz stays."""
     for name in ("reg_001.npz", "reg_001_0064x0064_sd.npz", "reg_0010.npz", "reg_002_0064x0064_sd.npz"):
         (folder.images / name).touch()
     folder.prepare()
-    commit(folder, await Downloads(folder.parts, 10).save("reg_001", bytes_of(b"ours"), itself), "reg_001")
+    commit(folder, part_of(folder, b"ours"), "reg_001")
     assert sorted(file.name for file in folder.images.glob("*.npz")) == ["reg_0010.npz", "reg_002_0064x0064_sd.npz"]
 
 

@@ -51,6 +51,7 @@ OUTSIDE = {
 }  # fmt: skip
 # which of our modules may know which library
 KNOWS = {
+    "aiofiles": {"dataset.download"},
     "aiohappyeyeballs": {"comfy.websocket"},
     "aiohttp": {"comfy.download", "comfy.translation", "comfy.transport", "sim.http.server"},
     "apprise": {"report.notify"},
