@@ -66,8 +66,8 @@ _OURS = str(Path(reggen.__file__).parent)
 _MAY_BLOCK = {
     # started in a thread, a cancelled wait would leave a process that nobody knows; /proc lies in no file
     # and one that a cancelled stop has killed is gone within milliseconds, after which nobody would look for it
-    "reggen/launch/launcher.py": {"_spawn", "too_big", "_end"},
-    "reggen/launch/process.py": {"quoted"},  # the last few kB of a process that is no more, for the error that says so
+    "reggen/launch/comfy_process.py": {"_spawn", "_end"},
+    "reggen/launch/log.py": {"last_lines"},  # the last few kB of a process that is no more, for the error that says so
 }
 """Functions of ours that may block the event loop, each with its reason."""
 

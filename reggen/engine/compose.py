@@ -33,7 +33,7 @@ from reggen.engine.takeover import Takeover
 from reggen.engine.threads import Threads
 from reggen.engine.timings import EngineTimings
 from reggen.engine.writer import DatasetWriter
-from reggen.launch.launcher import Launched
+from reggen.launch.comfy_process import ComfyProcess
 from reggen.planning.plan import PromptRequest, Sample
 from reggen.prepare.prepared_job import PreparedJob
 from reggen.scheduler.fleet import Fleet
@@ -57,7 +57,7 @@ class UsableServers:
     clients: Sequence[Client]
     ready: frozenset[str]
     versions: Mapping[str, str | None]
-    launched: Mapping[str, Launched]
+    launched: Mapping[str, ComfyProcess]
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,8 +124,8 @@ class _Filling:
         if warning := await thread.do(partial(self._room_warning, total - done)):
             self.observers.note(warning)
         async with (
-            started(servers, self.dataset.folder, self.observers.note) as launched,
             connected(servers, self.prepared.limits, self.job_file) as clients,
+            started(servers, self.dataset.folder, self.observers.note, self.timings.launch) as launched,
         ):
             examined = await ready_servers(
                 clients,

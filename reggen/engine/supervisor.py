@@ -12,7 +12,8 @@ from reggen.comfy.session import ServerSession
 from reggen.dataset.folder import Folder
 from reggen.engine.timings import EngineTimings
 from reggen.job.servers import Server
-from reggen.launch.launcher import Launch, Launched, LaunchError
+from reggen.launch.comfy_process import ComfyProcess, LaunchError
+from reggen.launch.settings import LaunchSettings, LaunchTimings
 from reggen.scheduler.server_load import ServerLoad
 
 _GIB = 1 << 30
@@ -20,18 +21,22 @@ _GIB = 1 << 30
 
 @asynccontextmanager
 async def started(
-    servers: Sequence[Server], folder: Folder, tell: Callable[[str], None]
-) -> AsyncIterator[dict[str, Launched]]:
+    servers: Sequence[Server], folder: Folder, tell: Callable[[str], None], timings: LaunchTimings
+) -> AsyncIterator[dict[str, ComfyProcess]]:
     """Start the servers that the job says to start, by server name; end them when the block is left.
 
     One that cannot be started is named to ``tell`` and left out, unless there is no other server: then its LaunchError
     is raised.
     """
-    wanted = {server.name: Launched(_launch(server, folder), tell=tell) for server in servers if server.launch}
-    running: dict[str, Launched] = {}
+    wanted = {
+        server.name: ComfyProcess(_settings(server, folder), tell=tell, timings=timings)
+        for server in servers
+        if server.launch
+    }
+    running: dict[str, ComfyProcess] = {}
     refused: list[LaunchError] = []
 
-    async def start(name: str, one: Launched) -> None:
+    async def start(name: str, one: ComfyProcess) -> None:
         try:
             await one.start()
         except LaunchError as error:
@@ -60,21 +65,22 @@ async def in_the_way(servers: Sequence[Server], folder: Folder) -> dict[str, str
     for server in servers:
         if server.launch:
             try:
-                await Launched(_launch(server, folder), tell=lambda _: None).python()
+                await ComfyProcess(_settings(server, folder), tell=lambda _: None).python()
             except LaunchError as error:
                 found[server.name] = str(error)
     return found
 
 
-def _launch(server: Server, folder: Folder) -> Launch:
+def _settings(server: Server, folder: Folder) -> LaunchSettings:
     assert server.launch is not None, "asked for only where it is"
     port = server.url.rpartition(":")[2]
-    return Launch(
+    return LaunchSettings(
         folder=server.launch,
         url=server.url,
         python=server.python,
         arguments=server.arguments,
         device=server.gpus[0] if server.gpus else None,
+        headers=server.resolved_headers(),
         log=folder.state / f"comfyui-{port}.log",
         memory_limit=None if server.memory_gib is None else int(server.memory_gib * _GIB),
     )
@@ -88,7 +94,7 @@ class Supervisor:
 
     def __init__(
         self,
-        launched: Launched,
+        launched: ComfyProcess,
         session: ServerSession,
         load: ServerLoad,
         tell: Callable[[str], None],

@@ -8,15 +8,20 @@ from reggen.backoff import Backoff
 from reggen.comfy.timings import Timings
 from reggen.engine.threads import LIMIT
 from reggen.job.models import Limits
+from reggen.launch.settings import LaunchTimings
 from reggen.scheduler.circuit_breaker import RESTS
 from reggen.scheduler.retry import PAUSES
 
 
 @dataclass(frozen=True, slots=True)
 class EngineTimings:
-    """Pauses and limits of a run, in seconds; ``session`` has those of the conversation with one server."""
+    """Pauses and limits of a run, in seconds.
+
+    ``session`` has those of the conversation with one server, ``launch`` those of a ComfyUI of our own.
+    """
 
     session: Timings = field(default_factory=Timings)
+    launch: LaunchTimings = field(default_factory=LaunchTimings)
     first_server: Backoff = Backoff(2.0, 15.0)  # between looks for a server, with --wait
     room: Backoff = Backoff(5.0, 300.0)  # between looks for room on a full disk
     retry: Backoff = PAUSES  # between the tries of one sample

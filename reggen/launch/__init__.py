@@ -1,1 +1,1 @@
-"""A ComfyUI process of our own."""
+"""ComfyUI processes that reggen itself starts, restarts and ends."""

@@ -11,12 +11,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from reggen import progress
+from reggen.backoff import Backoff
 from reggen.comfy.session import ServerSession
 from reggen.job.models import Job
-from reggen.launch.launcher import Launched, LaunchError
+from reggen.launch.comfy_process import ComfyProcess, LaunchError
+from reggen.launch.settings import LaunchTimings
 from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
@@ -64,11 +67,7 @@ def process(comfy: Path, port: int) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
+    return psutil.pid_exists(pid)
 
 
 async def test_a_comfyui_for_each_gpu_is_started_and_ended(job: JobMaker, comfy: Path) -> None:
@@ -142,7 +141,7 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
     def memory(pid: int) -> int:
         return 2 << 40 if len(list(one.dataset.folder.glob("*.png"))) >= 4 and pid == sizes.get("first") else 1
 
-    monkeypatch.setattr("reggen.launch.launcher.memory", memory)
+    monkeypatch.setattr("reggen.launch.comfy_process.memory", memory)
     running = asyncio.create_task(filled(one, limit=90, told=told, timings=timings))
     await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 1, 30)
     sizes["first"] = process(comfy, port)
@@ -158,18 +157,18 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
 ) -> None:
     """The server answers again while nothing may be handed to it yet: when it may, somebody must wake the run."""
     timings = replace(RUN_PACE, glance=0.05)
-    port, sessions, restart = free_ports(1), list[ServerSession](), Launched.restart
+    port, sessions, restart = free_ports(1), list[ServerSession](), ComfyProcess.restart
     one = limited(launched_job(job, comfy, port, count=8))
 
-    async def until_it_is_up_again(self: Launched, why: str) -> None:
+    async def until_it_is_up_again(self: ComfyProcess, why: str) -> None:
         await restart(self, why)
         big.clear()
         await eventually(lambda: sessions[0].up, 30)
 
     big = {True}
-    monkeypatch.setattr(Launched, "restart", until_it_is_up_again)
+    monkeypatch.setattr(ComfyProcess, "restart", until_it_is_up_again)
     monkeypatch.setattr(ServerSession, "listen", _noted(ServerSession.listen, sessions))
-    monkeypatch.setattr("reggen.launch.launcher.memory", lambda _: 2 << 40 if big and _images(one) >= 2 else 1)
+    monkeypatch.setattr("reggen.launch.comfy_process.memory", lambda _: 2 << 40 if big and _images(one) >= 2 else 1)
     told = await filled(one, limit=60, timings=timings)
     assert told.summary.exit_code == 0
     assert_sound(one)
@@ -186,7 +185,7 @@ async def test_a_comfyui_that_is_small_again_is_given_work_again(
     def memory(_: int) -> int:
         return 2 << 40 if _images(one) >= 2 and next(looks) == 0 else 1
 
-    monkeypatch.setattr("reggen.launch.launcher.memory", memory)
+    monkeypatch.setattr("reggen.launch.comfy_process.memory", memory)
     told = await filled(one, limit=60, timings=timings)
     assert told.summary.exit_code == 0
     assert_sound(one)
@@ -199,11 +198,11 @@ async def test_a_comfyui_that_may_not_be_restarted_is_given_work_all_the_same(
     timings = replace(RUN_PACE, glance=0.01)
     one = limited(launched_job(job, comfy, free_ports(1), count=8))
 
-    async def refused(self: Launched, why: str) -> None:
+    async def refused(self: ComfyProcess, why: str) -> None:
         raise LaunchError("ComfyUI", "restarting it", f"it is not restarted any more: {why}")
 
-    monkeypatch.setattr(Launched, "restart", refused)
-    monkeypatch.setattr("reggen.launch.launcher.memory", lambda _: 2 << 40 if _images(one) >= 2 else 1)
+    monkeypatch.setattr(ComfyProcess, "restart", refused)
+    monkeypatch.setattr("reggen.launch.comfy_process.memory", lambda _: 2 << 40 if _images(one) >= 2 else 1)
     told = await filled(one, limit=60, timings=timings)
     assert told.summary.exit_code == 0
     assert any("not restarted any more" in event.text for event in told.events if isinstance(event, progress.Trouble))
@@ -229,13 +228,9 @@ def _noted(
     return noting
 
 
-async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(
-    job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(job: JobMaker, comfy: Path) -> None:
     """The hour's restarts are spent, and the night is longer: when it can live again, the run goes on."""
-    monkeypatch.setattr("reggen.launch.launcher._PAUSES", (0.01, 0.02))
-    monkeypatch.setattr("reggen.launch.launcher._HOUR", 4.0)
-    timings = replace(RUN_PACE, relaunch=0.5)
+    timings = replace(RUN_PACE, relaunch=0.5, launch=LaunchTimings(restart=Backoff(0.01, 0.02), hour=4.0))
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=6)
     told = Told()

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from reggen.errors import NO_SERVER, ReggenError
-from reggen.launch.launcher import Launch, LaunchError, ceiling, command, ending, pick_python
+from reggen.launch.comfy_process import LaunchError, ending
+from reggen.launch.settings import LaunchSettings, LaunchTimings, command, longest_pause, pick_python
 
 PYTHON = Path("/opt/venv/bin/python")
 
 
-def launch(folder: Path = Path("/opt/ComfyUI"), **changes: object) -> Launch:
+def launch(folder: Path = Path("/opt/ComfyUI"), **changes: object) -> LaunchSettings:
     known = {"folder": folder, "url": "http://127.0.0.1:8188", "log": Path("/var/log/comfy.log")}
-    return Launch(**{**known, **changes})  # type: ignore[arg-type]
+    return LaunchSettings(**{**known, **changes})  # type: ignore[arg-type]
 
 
 def placed(path: Path) -> Path:
@@ -134,18 +135,27 @@ def test_without_any_it_is_reggen_s_own_python(tmp_path: Path) -> None:
 
 def test_the_pause_before_a_restart_grows_with_those_of_the_last_hour() -> None:
     """From a second to a minute; drawn from with full jitter."""
-    assert [ceiling([0.0] * times, 1.0, 99) for times in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert [longest_pause([0.0] * times, 1.0, 99, LaunchTimings()) for times in range(8)] == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        60,
+        60,
+    ]
 
 
 def test_an_hour_has_its_cap() -> None:
     """No more after it, and more when the first is an hour old."""
-    assert ceiling([0.0, 10.0], 3599.9, 2) is None
-    assert ceiling([0.0, 10.0], 3600.0, 2) == 2.0
+    assert longest_pause([0.0, 10.0], 3599.9, 2, LaunchTimings()) is None
+    assert longest_pause([0.0, 10.0], 3600.0, 2, LaunchTimings()) == 2.0
 
 
 def test_a_cap_of_none_is_none() -> None:
     """A process that may not be restarted is not."""
-    assert ceiling([], 0.0, 0) is None
+    assert longest_pause([], 0.0, 0, LaunchTimings()) is None
 
 
 # ---- the words
