@@ -16,6 +16,7 @@
     │   ├─ ExecutionError           a node raised
     │   ├─ MissingOutput            success without the images asked for
     │   ├─ BadImage                 black, flat, noise, torn, wrong size
+    │   │   ├─ WrongSizeImage       another size than was asked for
     │   │   └─ DuplicateImage       the same as another image, or looks like it
     │   ├─ PromptInterrupted        somebody interrupted it
     │   └─ PromptLost               neither queued nor in the history
@@ -235,6 +236,10 @@ class BadImage(SampleError):
 
     def __str__(self) -> str:
         return f"the image for {self.name} {self.reason}"
+
+
+class WrongSizeImage(BadImage):
+    """The image has another size than was asked for: no seed changes that."""
 
 
 class DuplicateImage(BadImage):

@@ -28,6 +28,7 @@ from reggen.errors import (
     SampleError,
     ServerError,
     StorageError,
+    WrongSizeImage,
 )
 from reggen.job.models import Limits
 from reggen.planning.plan import Plan, PromptRequest, Sample
@@ -89,8 +90,11 @@ class OutcomeHandler:
         not_fetched = [(sample, error) for sample, error in result.failures if isinstance(error, ServerError)]
         if not_fetched:
             await self._fetch_later(session, item, result.made, not_fetched)
+        wrong = [error for _, error in result.failures if isinstance(error, WrongSizeImage)]
+        if wrong and (why := self._stop_rules.wrong_size(len(wrong), wrong[-1].reason)) and not self._fleet.stopped:
+            self._stop(why)
         bad = [error for _, error in result.failures if isinstance(error, BadImage) and not error.torn]
-        faults = [error for error in bad if not isinstance(error, DuplicateImage)]
+        faults = [error for error in bad if not isinstance(error, DuplicateImage | WrongSizeImage)]
         if faults and not result.saved:
             await self.faults.made_only_bad_images(session, faults[-1])
         await self._retry_images(session, item, result)

@@ -14,7 +14,7 @@ from typing import Self
 
 from PIL import Image, ImageChops, ImageStat, UnidentifiedImageError
 
-from reggen.errors import BadImage
+from reggen.errors import BadImage, WrongSizeImage
 from reggen.files import opened
 from reggen.geometry import Size, size_text
 from reggen.images.decode import DECODE_ERRORS, eight_bit, is_16_bit_grey, is_whole_png
@@ -126,7 +126,7 @@ def _inspect(image: Image.Image, path: Path, name: str, check_settings: CheckSet
     if check_settings.size and image.size != check_settings.size:
         remedy = "for a workflow that upscales set [checks] size = false"
         sizes = f"is {size_text(image.size)} where {size_text(check_settings.size)} was asked for"
-        raise BadImage(name, f"{sizes}; {remedy}")
+        raise WrongSizeImage(name, f"{sizes}; {remedy}")
     image.load()
     if image.format == "PNG":
         _require_whole(path, name)

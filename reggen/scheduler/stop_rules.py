@@ -16,6 +16,7 @@ from reggen.wording import plural
 
 _JUDGED = 50  # images that the share of those given up is taken from
 _ENOUGH = 20  # of them, before a share means anything
+_WRONG_SIZES = 3  # images of a wrong size, from the first on, after which it is the workflow's doing
 _REMEMBERED = 5  # prompts of a server that the time of the next one is taken from
 
 
@@ -26,7 +27,8 @@ class StopRules:
         self._limits, self._left = limits, left
         self._waited: dict[str, deque[float]] = {}
         self._settled: deque[bool] = deque(maxlen=_JUDGED)  # True for an image that was made, False for one given up
-        self._given_up_in_a_row = self._posts = 0
+        self._given_up_in_a_row = self._posts = self._wrong_sizes = 0
+        self._any_made = False
 
     @property
     def seconds_left(self) -> float:
@@ -57,6 +59,17 @@ class StopRules:
         self._waited.setdefault(server, deque(maxlen=_REMEMBERED)).append(waited)
         self._settled.append(True)
         self._given_up_in_a_row = 0
+        self._any_made = True
+
+    def wrong_size(self, images: int, reason: str) -> str:
+        """Count images of a wrong size. Returns the reason to stop the run, or "".
+
+        When every image is of a wrong size from the first on, the workflow makes them so, and no seed helps.
+        """
+        self._wrong_sizes += images
+        if self._any_made or self._wrong_sizes < _WRONG_SIZES:
+            return ""
+        return f"every image {reason}"
 
     def gave_up(self, verdict: GiveUp, images: int) -> str:
         """Count images of one prompt that are given up. Returns the reason to stop the run, or ""."""

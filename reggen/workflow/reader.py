@@ -74,7 +74,7 @@ class _Reader:
     def read(self, wanted: Sequence[str]) -> Reading:
         bindings: dict[str, tuple[Binding, ...]] = {}
         for name in dict.fromkeys([*wanted, *_OPTIONAL, *self._named]):
-            found = self._named.find(name) if name in self._named else self._search(name, asked=name in wanted)
+            found = self._leading(name) if name in self._named else self._search(name, asked=name in wanted)
             if found:
                 bindings[name] = found
         self._demand_apart(bindings)
@@ -116,6 +116,16 @@ class _Reader:
         return list(seen)
 
     # ---- names
+
+    def _leading(self, name: str) -> tuple[Binding, ...]:
+        """The inputs that the job names, of nodes that lead to the output: what is set elsewhere changes no picture."""
+        found = self._named.find(name)
+        for one in found:
+            if one.node not in self._graph:
+                problem = f"{one} does not lead to the output, {label(self._whole, self._output)}"
+                hint = "name an input of a node that does"
+                self._problems.append(Problem(f"workflow.bindings.{name}", problem, hint))
+        return tuple(one for one in found if one.node in self._graph)
 
     def _search(self, name: str, *, asked: bool) -> tuple[Binding, ...]:
         match name:

@@ -32,6 +32,7 @@ from reggen.errors import (
     Unreachable,
     UntrustedCertificate,
     WorkflowError,
+    WrongSizeImage,
 )
 
 SERVER = "127.0.0.1:8188"
@@ -108,6 +109,11 @@ SENTENCES = [
     ),
     (NotDownloaded("a:1", "HTTP 403"), 1, "a:1 made the image, but it could not be downloaded: HTTP 403"),
     (BadImage("reg_007", "is black"), 1, "the image for reg_007 is black"),
+    (
+        WrongSizeImage("reg_007", "is 8x8 where 9x9 was asked for"),
+        1,
+        "the image for reg_007 is 8x8 where 9x9 was asked for",
+    ),
     (DuplicateImage("reg_007", "looks like reg_004"), 1, "the image for reg_007 looks like reg_004"),
     (BadImage("reg_007", "ends before its last row", True), 1, "the image for reg_007 ends before its last row"),
     (PromptInterrupted(SERVER), 1, "the prompt was interrupted on 127.0.0.1:8188"),

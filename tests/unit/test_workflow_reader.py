@@ -512,3 +512,10 @@ def test_a_misspelt_name_or_node_is_told_with_the_nearest() -> None:
     assert any("node 3 has no input 'sed'" in one for one in shown)
     assert any("no node has the id or title '77'" in one for one in shown)
     assert any("'five' names no input" in one for one in shown)
+
+
+def test_an_input_that_leads_nowhere_is_no_binding() -> None:
+    """What is set on a node that the output does not need would change no picture."""
+    graph = CLASSIC | {"15": node("EmptyLatentImage", width=64, height=64, batch_size=1)}
+    reading = read(graph, {"width": "15.width"})
+    assert "15.width does not lead to the output, SaveImage (node 9)" in str(reading.problems[0])
