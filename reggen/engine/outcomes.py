@@ -91,8 +91,8 @@ class OutcomeHandler:
         if not_fetched:
             await self._fetch_later(session, item, result.made, not_fetched)
         wrong = [error for _, error in result.failures if isinstance(error, WrongSizeImage)]
-        if wrong and (why := self._stop_rules.wrong_size(len(wrong), wrong[-1].reason)) and not self._fleet.stopped:
-            self._stop(why)
+        if wrong and (why := self.stop_rules.wrong_size(len(wrong), wrong[-1].reason)) and not self.fleet.stopped:
+            self.stop(why)
         bad = [error for _, error in result.failures if isinstance(error, BadImage) and not error.torn]
         faults = [error for error in bad if not isinstance(error, DuplicateImage | WrongSizeImage)]
         if faults and not result.saved:
