@@ -13,6 +13,7 @@ Names are imported when they are first used, so that importing reggen loads noth
 __version__ = "0.1.0"
 
 __all__ = [
+    "CaptionChanges",
     "CheckReport",
     "ClassFinished",
     "ClassStarted",
@@ -36,6 +37,7 @@ __all__ = [
     "PromptPosted",
     "PromptsTakenOver",
     "ReggenError",
+    "RejectResult",
     "RunPaused",
     "RunStarted",
     "RunStopping",
@@ -78,6 +80,8 @@ if TYPE_CHECKING:
     from reggen.api.status import JobStatus, status
     from reggen.api.summary import JobSummary
     from reggen.api.trainer import trainer_settings
+    from reggen.dataset.captioning import CaptionChanges
+    from reggen.dataset.reject import RejectResult
     from reggen.diagnosis.model import DoctorReport
     from reggen.engine.preflight import ServerCheck
     from reggen.engine.summary import Summary
@@ -114,6 +118,8 @@ else:
         "reggen.api.status": ("JobStatus", "status"),
         "reggen.api.summary": ("JobSummary",),
         "reggen.api.trainer": ("trainer_settings",),
+        "reggen.dataset.captioning": ("CaptionChanges",),
+        "reggen.dataset.reject": ("RejectResult",),
         "reggen.diagnosis.model": ("DoctorReport",),
         "reggen.engine.preflight": ("ServerCheck",),
         "reggen.engine.summary": ("Summary",),

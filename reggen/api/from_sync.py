@@ -28,9 +28,10 @@ def wait_for(work: Callable[[], Coroutine[Any, Any, Answer]], interrupt: Callabl
     thread = threading.Thread(target=run, name="reggen-loop", daemon=True)
     thread.start()
     interrupted = False
-    while thread.is_alive():
+    while not done.done():
         try:
-            thread.join(_TICK)
+            while thread.is_alive():
+                thread.join(_TICK)
         except KeyboardInterrupt:
             interrupted = True
             interrupt()

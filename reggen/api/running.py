@@ -12,6 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from reggen.api.class_execution import RunParts
 from reggen.api.deadline import seconds_left
 from reggen.api.events import Event
 from reggen.api.execution import JobExecution
@@ -154,9 +155,8 @@ class JobRun:
             prepared = await threads.do(partial(_prepare, self._job, self._options))
         finally:
             await threads.close()
-        self._execution = JobExecution(
-            self._job.source, prepared.classes, prepared.notices, self._options, self._control, self._emit
-        )
+        parts = RunParts(self._job.source, prepared.notices, self._options, self._control, self._emit)
+        self._execution = JobExecution(prepared.classes, parts)
         self._task = asyncio.create_task(self._execution.run(), name="reggen-run")
         self._task.add_done_callback(lambda _: self._arrived.set())
         return self

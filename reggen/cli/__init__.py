@@ -1,4 +1,4 @@
-"""The command line: the only place that prints and exits. Its commands stand in rooms; here they are one program."""
+"""The command line: the commands as one program, with its errors as sentences and exit codes. It alone prints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import reggen
 from reggen.cli import inspect, review, run, standin
 from reggen.errors import STOPPED, STORAGE, ReggenError
 
@@ -37,21 +38,21 @@ def main() -> None:
     except OSError as error:
         if error.filename is not None or error.errno not in _UNWRITTEN:
             raise
-        print(f"reggen: what there is to say cannot be written: {error.strerror or error}", file=sys.stderr)
+        print(f"reggen: cannot write to standard output: {error.strerror or error}", file=sys.stderr)
         sys.exit(STORAGE)
 
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        print(f"reggen {version('reggen')}")
+        print(f"reggen {reggen.__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _top(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Which reggen.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import reggen
-
-if TYPE_CHECKING:
-    from reggen.job.models import Job
 
 JobFile = Annotated[str, typer.Argument(metavar="JOB", help="The job file, such as configs/spyke.toml.")]
 Count = Annotated[int | None, typer.Option(min=1, help="Number of images, instead of dataset.count.")]
@@ -20,7 +17,7 @@ Servers = Annotated[list[str] | None, typer.Option("--server", help="A ComfyUI a
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
-def load(job_file: str, count: int | None, output: Path | None, servers: list[str] | None) -> Job:
+def load(job_file: str, count: int | None, output: Path | None, servers: list[str] | None) -> reggen.Job:
     """The job of a file, with the command line's options over it."""
     return reggen.load(job_file, count=count, output=output, servers=servers or ())
 

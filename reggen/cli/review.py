@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,11 +16,6 @@ import reggen
 from reggen.cli.options import AsJson, JobFile, Output, load, stoppable
 from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
 from reggen.wording import plural
-
-if TYPE_CHECKING:
-    from reggen.api.doctor import Examination
-    from reggen.dataset.reject import RejectResult
-    from reggen.job.models import Job
 
 Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER ...]", help="Such as 17 42-45.")]
 OfClass = Annotated[str | None, typer.Option("--class", help="The class, where the job has several.")]
@@ -53,7 +48,7 @@ def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_c
     reject(job_file, numbers, output, of_class, "to be made again", purge=False)
 
 
-def _tell(job: Job, done: RejectResult) -> None:
+def _tell(job: reggen.Job, done: reggen.RejectResult) -> None:
     """Print the images that were rejected, and the command that makes others."""
     from reggen.api.commands import run_again
 
@@ -131,7 +126,7 @@ def doctor(  # wide: typer reads the options of a command from its parameters
     raise typer.Exit(COMPLETE if examined.well else INCOMPLETE)
 
 
-def _target(folder: str, output: Path | None) -> str | Job:
+def _target(folder: str, output: Path | None) -> str | reggen.Job:
     """The job where its file was named, else the folder."""
     if folder.endswith(".toml") and not Path(folder).is_dir():
         return load(folder, None, output, None)
@@ -140,7 +135,7 @@ def _target(folder: str, output: Path | None) -> str | Job:
     return folder
 
 
-def _print(examined: Examination, *, as_json: bool) -> None:
+def _print(examined: reggen.Examination, *, as_json: bool) -> None:
     if not as_json:
         print(examined)
         return

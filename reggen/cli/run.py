@@ -20,10 +20,6 @@ from reggen.errors import JobError, Problem
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reggen.api.events import ClassStarted, Event
-    from reggen.api.running import JobRun
-    from reggen.api.summary import JobSummary
-    from reggen.job.models import Job
     from reggen.report.console import Display
 
 
@@ -59,7 +55,7 @@ def run(  # wide: typer reads the options of a command from its parameters
     raise typer.Exit(summary.exit_code)
 
 
-async def _run(job: Job, end: Deadline, *, rehearse: bool, wait: bool, plain: bool) -> JobSummary:
+async def _run(job: reggen.Job, end: Deadline, *, rehearse: bool, wait: bool, plain: bool) -> reggen.JobSummary:
     """Run a job beside its display, heeding signals and keeping the computer awake."""
     from rich.console import Console
     from wakepy import keep
@@ -81,24 +77,22 @@ class _Faces:
     def __init__(self, console: Console, name: str, remark: str) -> None:
         self._console, self._name, self._remark = console, name, remark
         self._is_detached = False
-        self._running: JobRun | None = None
+        self._running: reggen.JobRun | None = None
         self._display: Display | None = None
         self._live = ExitStack()
 
-    def watch(self, running: JobRun) -> None:
+    def watch(self, running: reggen.JobRun) -> None:
         """Show the state of this run."""
         self._running = running
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: reggen.Event) -> None:
         """Show one event."""
-        from reggen.api.events import ClassFinished, ClassStarted, Note
-
-        if isinstance(event, ClassStarted):
+        if isinstance(event, reggen.ClassStarted):
             self._begin(event)
-        elif isinstance(event, ClassFinished):
+        elif isinstance(event, reggen.ClassFinished):
             self.close()
             self._shown.close(event.text)
-        elif isinstance(event, Note):
+        elif isinstance(event, reggen.Note):
             self._shown.note(event.text)
         else:
             self._shown.tell(event)
@@ -108,7 +102,7 @@ class _Faces:
         assert self._display is not None, "a class begins with ClassStarted"
         return self._display
 
-    def _begin(self, event: ClassStarted) -> None:
+    def _begin(self, event: reggen.ClassStarted) -> None:
         from reggen.report.console import Display
 
         assert self._running is not None, "it is watched before it begins"
@@ -142,7 +136,7 @@ def _heeded() -> Collection[int]:
 
 
 @contextmanager
-def _signals(running: JobRun, hung_up: Callable[[], None]) -> Iterator[None]:
+def _signals(running: reggen.JobRun, hung_up: Callable[[], None]) -> Iterator[None]:
     """Ctrl-C asks nicely, then firmly; a termination is firm at once; a closed terminal ends only the display.
 
     SIGUSR1 is Ctrl-C once, however often it comes: a batch system sends it some time before it kills, to a process

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from reggen.engine.run_state import RunState
 from reggen.engine.summary import BY_USER, Summary
 from reggen.progress import Progress, RunEvent
+
+Answer = TypeVar("Answer")
 
 _FIRMLY = 2  # interrupts after which the run ends by itself, and a third one leaves it where it is
 
@@ -54,7 +57,7 @@ class RunControl:
 
     def __init__(self) -> None:
         self._run: RunState | None = None
-        self._task: asyncio.Task[Summary] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._asked = 0
         self.reached: Summary | None = None  # the end of a run, or its state when it was left; None before one
 
@@ -88,7 +91,7 @@ class RunControl:
         elif self._run is not None:
             self._run.abort()
 
-    async def guard(self, task: asyncio.Task[Summary]) -> Summary:
-        """Await the task that fills a dataset, and let `interrupt` cancel it. One task at a time."""
+    async def guard(self, task: asyncio.Task[Answer]) -> Answer:
+        """Await the task that fills a dataset, or work beside it, and let `interrupt` cancel it. One task at a time."""
         self._task, self._run, self.reached = task, None, None
         return await task

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,11 +20,11 @@ class _QuietFileHandler(RotatingFileHandler):
 
 
 class _BackgroundHandler(logging.Handler):
-    """Hands records to another handler in a thread of its own."""
+    """Hands records to another handler, which is opened and used in a thread of its own."""
 
-    def __init__(self, handler: logging.Handler) -> None:
+    def __init__(self, open_handler: Callable[[], logging.Handler]) -> None:
         super().__init__()
-        self._handler = handler
+        self._open_handler = open_handler
         self._records: SimpleQueue[logging.LogRecord | threading.Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -34,11 +36,13 @@ class _BackgroundHandler(logging.Handler):
             self._thread.start()
 
     def _write(self) -> None:
+        handler = self._open_handler()
         while entry := self._records.get():
             if isinstance(entry, threading.Event):
                 entry.set()
             else:
-                self._handler.emit(entry)  # not `handle`, whose lock would be held while a disk hangs
+                handler.emit(entry)  # not `handle`, whose lock would be held while a disk hangs
+        handler.close()
 
     def flush(self) -> None:
         """Wait until everything is written, for at most two seconds. Python calls it at its exit too."""
@@ -51,7 +55,6 @@ class _BackgroundHandler(logging.Handler):
         if self._thread:
             self._records.put(None)
             self._thread.join(_FLUSH_LIMIT)
-        self._handler.close()
         super().close()
 
 
@@ -61,9 +64,7 @@ class RunLog:
     def __init__(self, file: Path) -> None:
         # a logger of its own for each run, which does not join the root's handlers
         self._logger = logging.Logger("reggen.run")  # noqa: LOG001
-        handler = _QuietFileHandler(file, maxBytes=_MOST_BYTES, backupCount=1, encoding="utf-8", delay=True)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        self._handler = _BackgroundHandler(handler)
+        self._handler = _BackgroundHandler(partial(_file_handler, file))
         self._logger.addHandler(self._handler)
 
     def write(self, text: str) -> None:
@@ -74,3 +75,9 @@ class RunLog:
     def close(self) -> None:
         """Write the rest and close the file. Blocking, for at most two seconds."""
         self._handler.close()
+
+
+def _file_handler(file: Path) -> logging.Handler:
+    handler = _QuietFileHandler(file, maxBytes=_MOST_BYTES, backupCount=1, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    return handler

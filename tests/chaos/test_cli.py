@@ -187,7 +187,7 @@ def test_what_cannot_be_printed_is_no_fault_of_the_program() -> None:
         command = [sys.executable, "-m", "reggen", "plan", SPYKE]
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=90, check=False)
     assert (result.returncode, "Traceback" in result.stderr) == (5, False), result.stderr
-    assert "cannot be written: No space left" in result.stderr
+    assert "cannot write to standard output: No space left" in result.stderr
 
 
 def test_check_finds_out_that_nobody_could_be_told(job_file: Path) -> None:

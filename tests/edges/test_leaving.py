@@ -211,7 +211,7 @@ async def test_who_asks_again_while_prompts_are_taken_back_is_told_what_was_made
     async with serve(Settings(seconds=0.02)) as sim:
         control, told = RunControl(), Told()
         one = job(sim.url, dataset={"count": 500})
-        running = asyncio.create_task(control.guard(asyncio.create_task(filled(one, control=control, told=told))))  # type: ignore[arg-type]
+        running = asyncio.create_task(control.guard(asyncio.create_task(filled(one, control=control, told=told))))
         await eventually(lambda: rows(one) >= 3)
         control.interrupt()
         control.interrupt()

@@ -105,6 +105,12 @@ def test_imports_go_down_only(module: str) -> None:
             assert FLOORS[imported] < FLOORS[own], f"{module} imports {imported}"
 
 
+@pytest.mark.parametrize("module", [name for name in MODULES if rooms.package(name) == "cli"])
+def test_the_command_line_uses_the_public_api(module: str) -> None:
+    """Beside it commands have their display, their errors and the stand-in: a program can do whatever they do."""
+    assert set(map(rooms.package, GRAPH[module])) <= {"api", "cli", "errors", "files", "report", "sim"}
+
+
 def test_every_package_has_a_floor() -> None:
     """A new package is given its floor before it lands."""
     assert set(map(rooms.package, MODULES)) == {*FLOORS, "sim"}

@@ -1,0 +1,1 @@
+"""Programs that a type checker reads and nobody runs."""
