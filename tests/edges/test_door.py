@@ -72,8 +72,10 @@ def streaming(head: bytes, piece: bytes, count: int, status: int = 200, headers:
 
 
 def bomb(head: bytes, piece: bytes, count: int) -> bytes:
+    """A gzip of the head and so many pieces; each piece is packed alike, and only the sum at the end is wrong."""
     packer = zlib.compressobj(9, wbits=31)
-    return b"".join([packer.compress(head), *(packer.compress(piece) for _ in range(count)), packer.flush()])
+    packed_head, packed = (packer.compress(part) + packer.flush(zlib.Z_FULL_FLUSH) for part in (head, piece))
+    return packed_head + packed * count + packer.flush()
 
 
 BODIES: dict[str, Handler] = {

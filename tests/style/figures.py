@@ -64,7 +64,7 @@ def _words(modules: Sequence[Module]) -> Iterator[tuple[str, str]]:
 
 
 def _rooms(folder: Path) -> Iterator[tuple[str, str]]:
-    modules = rooms.module_graph(folder)
+    modules = rooms.module_graph(rooms.imports(folder), folder.name)
     packages = rooms.package_graph(modules)
     names = {rooms.package(name) for name in modules if "." in name}
     yield "packages", str(len(names))

@@ -24,9 +24,15 @@ def package(module: str) -> str:
     return module.partition(".")[0]
 
 
-def imports(file: Path, known: frozenset[str]) -> Iterator[str]:
-    """The imports of a file: `from a import b` is a.b where that is a known module, and a otherwise."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def imports(root: Path) -> dict[str, frozenset[str]]:
+    """The imports of every module of a package folder: `from a import b` is a.b if that is a module there, else a."""
+    found = dict(modules(root))
+    known = frozenset(f"{root.name}.{name}" for name in found)
+    return {name: frozenset(_imports(file.read_text(encoding="utf-8"), known)) for name, file in found.items()}
+
+
+def _imports(text: str, known: frozenset[str]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -34,13 +40,11 @@ def imports(file: Path, known: frozenset[str]) -> Iterator[str]:
             yield from names & known or {node.module}
 
 
-def module_graph(root: Path) -> Graph:
-    """The imports among the modules of a package folder."""
-    found = dict(modules(root))
-    known = frozenset(f"{root.name}.{name}" for name in found)
+def module_graph(found: Mapping[str, frozenset[str]], project: str) -> Graph:
+    """Of the imports of a project's modules, those of its own modules."""
     return {
-        name: frozenset(one.removeprefix(f"{root.name}.") for one in imports(file, known) if one in known)
-        for name, file in found.items()
+        name: frozenset(one.removeprefix(f"{project}.") for one in imported) & found.keys()
+        for name, imported in found.items()
     }
 
 

@@ -163,6 +163,8 @@ def _end(statement: ast.stmt) -> int:
 
 def _reasons(text: str) -> Iterator[tuple[int, str]]:
     """The line and keyword of each comment that gives a reason."""
+    if not _REASON.search(text):
+        return  # most files have none, and reading tokens is slow
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         found = _REASON.match(token.string) if token.type == tokenize.COMMENT else None
         if found:

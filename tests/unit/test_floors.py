@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import reggen
 from tests.style import rooms
+from tests.style.figures import read
 
 ROOT = Path(reggen.__file__).parent
 FLOORS = {
@@ -88,73 +89,83 @@ KNOWS = {
 }
 
 
-MODULES = dict(rooms.modules(ROOT))
-KNOWN = frozenset(f"reggen.{name}" for name in MODULES)
-IMPORTS = {name: set(rooms.imports(file, KNOWN)) for name, file in MODULES.items()}
-GRAPH = rooms.module_graph(ROOT)
+pytestmark = pytest.mark.xdist_group("floors")  # the sources are read once
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_down_only(module: str) -> None:
-    """A package imports from floors below its own, and from nothing beside it; the stand-in from itself alone."""
+@pytest.fixture(scope="module")
+def imports() -> Mapping[str, frozenset[str]]:
+    """The imports of each module."""
+    return rooms.imports(ROOT)
+
+
+@pytest.fixture(scope="module")
+def graph(imports: Mapping[str, frozenset[str]]) -> rooms.Graph:
+    """The imports of each module among ours."""
+    return rooms.module_graph(imports, ROOT.name)
+
+
+def allowed(module: str, imported: str) -> bool:
+    """Whether a module may import something of this package."""
     own = rooms.package(module)
-    for imported in {rooms.package(name) for name in GRAPH[module]} - {own}:
-        if own == "sim" or imported == "sim":
-            assert (module, imported) in {("api.rehearsal", "sim"), ("cli.standin", "sim")}
-        else:
-            assert FLOORS[imported] < FLOORS[own], f"{module} imports {imported}"
+    if "sim" in (own, imported):
+        return own == imported or (module, imported) in {("api.rehearsal", "sim"), ("cli.standin", "sim")}
+    return own == imported or FLOORS[imported] < FLOORS[own]
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if rooms.package(name) == "cli"])
-def test_the_command_line_uses_the_public_api(module: str) -> None:
+def test_imports_go_down_only(graph: rooms.Graph) -> None:
+    """A package imports from floors below its own, and from nothing beside it; the stand-in from itself alone."""
+    pairs = {(module, rooms.package(one)) for module, imported in graph.items() for one in imported}
+    assert [f"{module} imports {imported}" for module, imported in pairs if not allowed(module, imported)] == []
+
+
+def test_the_command_line_uses_the_public_api(graph: rooms.Graph) -> None:
     """Beside it commands have their display, their errors and the stand-in: a program can do whatever they do."""
-    assert set(map(rooms.package, GRAPH[module])) <= {"api", "cli", "errors", "files", "report", "sim", "wording"}
+    used = {rooms.package(one) for module in graph if rooms.package(module) == "cli" for one in graph[module]}
+    assert used <= {"api", "cli", "errors", "files", "report", "sim", "wording"}
 
 
-def test_every_package_has_a_floor() -> None:
+def test_every_package_has_a_floor(graph: rooms.Graph) -> None:
     """A new package is given its floor before it lands."""
-    assert set(map(rooms.package, MODULES)) == {*FLOORS, "sim"}
+    assert set(map(rooms.package, graph)) == {*FLOORS, "sim"}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if rooms.package(name) in PURE])
-def test_pure_packages_touch_nothing_outside(module: str) -> None:
+def test_pure_packages_touch_nothing_outside(imports: Mapping[str, frozenset[str]]) -> None:
     """What these packages answer follows from what they are given: they read no file, no clock and no chance."""
-    assert IMPORTS[module] & OUTSIDE == set()
+    touching = {module: imported & OUTSIDE for module, imported in imports.items() if rooms.package(module) in PURE}
+    assert {module: outside for module, outside in touching.items() if outside} == {}
 
 
-def below_the_engine(module: str) -> bool:
-    return FLOORS.get(rooms.package(module), FLOORS["engine"]) < FLOORS["engine"]
-
-
-@pytest.mark.parametrize(
-    "module", [one for one in MODULES if below_the_engine(one) and rooms.package(one) not in WHOLE_JOB]
-)
-def test_below_the_engine_no_function_takes_the_whole_job(module: str) -> None:
+def test_below_the_engine_no_function_takes_the_whole_job() -> None:
     """Each room is handed the part of a job that it needs: its signature says what it depends on."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            annotations = [ast.unparse(one.annotation) for one in arguments if one.annotation]
-            whole = [text for text in annotations if re.search(r"\b(Job|PreparedJob)\b", text)]
-            assert whole == [], node.name
+    takes = [
+        f"{module.path}: {function.name}"
+        for module in read(ROOT)
+        for package in [module.path.split("/")[1].removesuffix(".py")]
+        if FLOORS.get(package, FLOORS["engine"]) < FLOORS["engine"] and package not in WHOLE_JOB
+        for function in module.functions
+        if any(re.search(r"\b(Job|PreparedJob)\b", annotation) for annotation in function.takes)
+    ]
+    assert takes == []
 
 
-def test_every_library_is_in_the_table() -> None:
+def test_every_library_is_in_the_table(imports: Mapping[str, frozenset[str]]) -> None:
     """A library that the project takes up is given its place before it lands."""
-    outside = {rooms.package(name) for module in MODULES if rooms.package(module) != "sim" for name in IMPORTS[module]}
+    outside = {rooms.package(one) for module in imports if rooms.package(module) != "sim" for one in imports[module]}
     assert outside - {"reggen", *sys.stdlib_module_names} <= set(KNOWS)
 
 
-@pytest.mark.parametrize("library", KNOWS)
-def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
+def test_a_library_is_known_only_where_it_belongs(imports: Mapping[str, frozenset[str]]) -> None:
     """Each outside thing is owned by one module, so that replacing it touches one file."""
-    knowing = {module for module in MODULES if library in map(rooms.package, IMPORTS[module])}
-    assert knowing == KNOWS[library]
+    knowing = {
+        library: {module for module, imported in imports.items() if library in map(rooms.package, imported)}
+        for library in KNOWS
+    }
+    assert knowing == KNOWS
 
 
-def test_there_are_no_circles() -> None:
+def test_there_are_no_circles(graph: rooms.Graph) -> None:
     """No module imports itself, through others or not."""
-    assert rooms.circles(GRAPH) == []
+    assert rooms.circles(graph) == []
 
 
 def test_the_command_line_starts_without_what_only_its_commands_need() -> None:
