@@ -340,7 +340,7 @@ async def test_a_prompt_of_somebody_else_that_runs_for_ever_holds_up_only_its_ow
         await eventually(lambda: sim.world.running is not None)
         told = await filled(one := job(sim.url, free.url), limit=30)
         assert told.summary.exit_code == 0
-        assert any("somebody else's prompt" in why for why in said(told, progress.ServerChanged))
+        assert any("another client's prompt" in why for why in said(told, progress.ServerChanged))
         assert sim.world.running is not None
         assert sim.world.running.prompt_id == theirs
         assert_sound(one)
