@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, product
+from itertools import product
 
 import pytest
 
 from reggen.comfy.history import Success
-from reggen.planning.plan import PromptRequest, Sample
+from reggen.planning.plan import PromptRequest
 from reggen.scheduler.fleet import Fleet
-from reggen.scheduler.health import FleetHealth
-from reggen.scheduler.order_queue import NEAR, RequestSource
+from reggen.scheduler.order_queue import NEAR
 from reggen.scheduler.retry import AttemptCounts
 from reggen.scheduler.work_item import Completed, WorkItem
-
-
-def request(index: int) -> PromptRequest:
-    return PromptRequest((Sample(index, 0, f"reg_{index + 1:03d}", "a cat", "", seed=index),))
-
-
-def windows(requests: Iterable[PromptRequest], size: int = NEAR) -> RequestSource:
-    """A source whose next window is always there."""
-    left = iter(requests)
-    return lambda: list(islice(left, size))
-
-
-def requests(count: int) -> RequestSource:
-    return windows(request(index) for index in range(count))
-
-
-def ceiling_of(ceiling: float) -> float:
-    return ceiling
-
-
-def fleet(
-    depths: Mapping[str, int | None],
-    source: int | RequestSource,
-    *,
-    images: int | None = None,
-    one_text: bool = False,
-    up: bool = True,
-) -> Fleet:
-    """Servers that are up, and so many requests, or those of a source."""
-    health = FleetHealth(depths, ceiling_of, 0.0, one_text=one_text)
-    made = Fleet(depths, requests(source) if isinstance(source, int) else source, health, ceiling_of, images=images)
-    for name in depths if up else ():
-        health.server_changed(name, up=True, now=0.0)
-    return made
+from tests.scheduling import batch_of, fleet, request, windows
 
 
 def indices(pairs: list[tuple[str, WorkItem]]) -> list[tuple[str, int]]:
@@ -208,9 +174,7 @@ def test_a_batch_goes_where_it_fits() -> None:
     """A server that lacked the memory for a batch is not given one again while another has room."""
     pair = fleet({"a": 1, "b": 1}, 0)
     pair.loads["a"].overflowed(4)
-    four = PromptRequest(
-        tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4))
-    )
+    four = batch_of(4)
     assert not pair.loads["a"].fits(four)
     assert pair.loads["b"].fits(four)
     assert pair.loads["a"].fits(request(0))
@@ -239,16 +203,6 @@ def test_a_server_that_asks_for_time_gets_it() -> None:
     one.health.failed("a", now=0.0, at_least=90.0)
     assert one.health.start_probes(89.0) == []
     assert one.health.start_probes(90.0) == ["a"]
-
-
-def test_a_server_that_keeps_refusing_is_left_out_when_another_is_there() -> None:
-    """Three in a row, none taken: it lacks something that the others have."""
-    pair = fleet({"a": 1, "b": 1}, 10)
-    assert [pair.health.prompt_rejected("a") for _ in range(3)] == [False, False, True]
-    assert [name for name, _ in pair.assign(0)] == ["b"]
-    assert not pair.health.prompt_rejected("b")
-    assert not pair.health.prompt_rejected("b")
-    assert not pair.health.prompt_rejected("b"), "the last one is never left out"
 
 
 def test_it_is_finished_when_nothing_is_active_and_nothing_waits() -> None:
@@ -434,41 +388,6 @@ def test_what_was_left_to_others_is_no_reason_to_wake_a_stopped_fleet() -> None:
     assert pair.wake_at(9.0) == math.inf
 
 
-def test_posts_that_are_refused_for_good_leave_a_server_out_after_five_texts() -> None:
-    """Whatever they say: nothing of this job gets through there. It is said once."""
-    pair = fleet({"a": 1, "b": 1}, 10)
-    assert [pair.health.post_refused("a", text) for text in ("cat", "dog", "cat", "cat", "cat", "cat")] == [
-        False
-    ] * 4 + [
-        True,
-        False,
-    ]
-    assert [name for name, _ in pair.assign(0)] == ["b"]
-    assert not pair.deserted
-
-
-def test_posts_of_one_text_of_several_never_leave_a_server_out() -> None:
-    """A firewall may forbid just this one: its images are given up by themselves."""
-    one = fleet({"a": 1}, 10)
-    assert not any(one.health.post_refused("a", "bird") for _ in range(50))
-    assert not one.deserted
-
-
-def test_the_only_text_there_is_says_it_at_once() -> None:
-    """No other could come through."""
-    one = fleet({"a": 1}, 10, one_text=True)
-    assert [one.health.post_refused("a", "bird") for _ in range(5)] == [False] * 4 + [True]
-
-
-def test_a_prompt_that_a_server_takes_ends_what_was_refused_before() -> None:
-    """Only posts in a row count."""
-    one = fleet({"a": 1}, 10)
-    for _ in range(10):
-        assert not any(one.health.post_refused("a", text) for text in ("cat", "dog", "bird", "cat"))
-        one.health.prompt_ended("a")
-    assert not one.deserted
-
-
 def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
     """The next prompt tells whether it was the text; what was refused comes last."""
     texts = ["bird", "bird", "bird", "cat", "cat"]
@@ -481,51 +400,3 @@ def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
             one.health.post_refused("a", "bird")
         ended(one, "a")
     assert given == [0, 3, 4, 1, 2]
-
-
-def raise_on(made: Fleet, name: str, *texts: str, before: tuple[str, ...] = ()) -> list[bool]:
-    return [made.health.node_raised(name, 0.0, 60.0, text=text, before=before) for text in texts]
-
-
-def test_a_server_on_which_every_text_raises_rests_when_another_makes_images() -> None:
-    """Three of several texts; before the other has made one since, it may be the job."""
-    pair = fleet({"a": 1, "b": 1}, 10)
-    assert raise_on(pair, "a", "cat", "dog", "bird") == [False] * 3
-    pair.health.image_made("b")
-    assert pair.health.ailing == {"a"}
-    assert raise_on(pair, "a", "cat") == [True]
-    assert [name for name, _ in pair.assign(0)] == ["b"]
-
-
-def test_a_text_that_raises_again_and_again_says_little_of_its_server() -> None:
-    """A broken LoRA, of which a server happens to be given one after another: not before the tenth."""
-    pair = fleet({"a": 1, "b": 1}, 10)
-    raise_on(pair, "a", "bird")
-    pair.health.image_made("b")
-    assert raise_on(pair, "a", *["bird"] * 8) == [False] * 8
-    assert not pair.health.ailing
-    assert raise_on(pair, "a", "bird") == [True]
-
-
-def test_what_raises_on_two_servers_is_held_against_neither() -> None:
-    """Not on the second, and not any more on the first."""
-    pair = fleet({"a": 1, "b": 1}, 10)
-    raise_on(pair, "a", "cat", "dog")
-    pair.health.image_made("b")
-    assert raise_on(pair, "b", "dog", before=("a",)) == [False]
-    assert raise_on(pair, "a", "bird") == [False], "it is the second that nobody else had"
-    pair.health.image_made("a")
-    raise_on(pair, "b", "cat", "bird")
-    pair.health.image_made("a")
-    assert not pair.health.ailing
-    assert raise_on(pair, "b", "dog") == [True]
-
-
-def test_an_image_ends_what_raised_before() -> None:
-    """Only prompts in a row count."""
-    pair = fleet({"a": 1, "b": 1}, 10)
-    for _ in range(5):
-        assert raise_on(pair, "a", "cat", "dog") == [False, False]
-        pair.health.image_made("b")
-        pair.health.image_made("a")
-    assert not pair.health.ailing

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise
-from typing import Any
+from collections.abc import Iterator
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reggen.planning.plan import PromptRequest, Sample
-from reggen.scheduler.order_queue import FAR, NEAR, OrderKind, OrderQueue, RequestSource
-
-
-def request(index: int, positive: str = "a cat", checkpoint: str | None = None, **more: Any) -> PromptRequest:
-    settings = (("checkpoint", checkpoint),) if checkpoint else ()
-    return PromptRequest(
-        (Sample(index, 0, f"reg_{index + 1:03d}", positive, "", seed=index, settings=settings, **more),)
-    )
-
-
-def windows(requests: Iterable[PromptRequest], size: int = NEAR) -> RequestSource:
-    """A source whose next window is always there."""
-    left = iter(requests)
-    return lambda: list(islice(left, size))
+from reggen.planning.plan import PromptRequest
+from reggen.scheduler.order_queue import FAR, NEAR, OrderKind, OrderQueue
+from tests.scheduling import batch_of, request, windows
 
 
 def taken(queue: OrderQueue, last: OrderKind | None = None) -> Iterator[int]:
@@ -94,10 +81,7 @@ def test_the_slot_that_was_walked_last_was_taken_too() -> None:
 
 def test_a_batch_loses_only_the_samples_that_were_claimed() -> None:
     """The rest of it is still to be made."""
-    four = PromptRequest(
-        tuple(Sample(index, 0, f"reg_{index}", "", "", 0, batch=4, position=index) for index in range(4))
-    )
-    queue = OrderQueue(windows([four]))
+    queue = OrderQueue(windows([batch_of(4)]))
     assert queue.claim({1, 2})
     left = queue.take(None)
     assert left is not None
@@ -121,6 +105,43 @@ def test_a_checkpoint_is_kept_though_all_its_texts_are_shunned() -> None:
     one = queue.take(OrderKind.of(request(0, "a", checkpoint="a")), shun=["a"])
     assert one is not None
     assert one.samples[0].index == 0
+
+
+def test_a_window_that_is_still_being_read_is_waited_for() -> None:
+    """Nothing is taken meanwhile, and nothing is over; then it goes on where it was."""
+    coming: list[list[PromptRequest] | None] = [None, [request(0)], None, []]
+    queue = OrderQueue(lambda: coming.pop(0))
+    assert (queue.take(None), queue.empty) == (None, False)
+    first = queue.take(None)
+    assert first is not None
+    assert (queue.take(None), queue.empty) == (None, False)
+    assert (queue.take(None), queue.empty) == (None, True)
+
+
+def test_a_shunned_text_waits_for_the_window_that_is_being_read() -> None:
+    """There may be another text in it; where there is none, it is taken after all."""
+    coming: list[list[PromptRequest] | None] = [[request(0, "a"), request(1, "a")], None, [request(2, "b")], []]
+    queue = OrderQueue(lambda: coming.pop(0) if coming else [])
+    assert queue.take(None, shun=["a"]) is None
+    taken_ones = [queue.take(None, shun=["a"]) for _ in range(3)]
+    assert [one.samples[0].index for one in taken_ones if one] == [2, 0, 1]
+
+
+def test_what_was_claimed_keeps_nothing_else_back() -> None:
+    """A whole request that was claimed is passed over, and the next one is taken in the same breath."""
+    queue = OrderQueue(windows(map(request, range(3))))
+    assert queue.claim({0, 1})
+    one = queue.take(None)
+    assert one is not None
+    assert one.samples[0].index == 2
+
+
+def test_a_claim_is_all_or_nothing() -> None:
+    """Where one slot of a batch is taken, the others stay free."""
+    queue = OrderQueue(windows(map(request, range(3)), 1))
+    assert queue.take(None) is not None
+    assert not queue.claim({0, 1})
+    assert queue.claim({1})
 
 
 @given(
