@@ -106,11 +106,11 @@ async def test_each_failure_becomes_one_of_three(fault: Fault, kind: type[Except
         if isinstance(caught.value, HttpStatusError):
             assert caught.value.retry_after == (fault.retry_after or 0)
         if isinstance(caught.value, Unreachable):
-            assert caught.value.may_have_arrived, "the prompt may be queued: look before you post again"
+            assert caught.value.may_have_arrived, "the prompt may be queued: search before you post again"
 
 
 async def test_a_refused_connection_is_known_not_to_have_arrived() -> None:
-    """Nothing needs to be looked up; the sentence asks whether ComfyUI runs."""
+    """Nothing needs to be searched for; the sentence asks whether ComfyUI runs."""
     async with Client("http://127.0.0.1:9", timeouts=BRIEF) as client:
         with pytest.raises(Unreachable, match="is ComfyUI running there") as caught:
             await client.post(body())
@@ -132,7 +132,7 @@ async def test_a_frozen_server_is_unreachable_in_time(client: Client, sim: Sim) 
     await frozen
 
 
-async def test_a_server_that_is_no_comfyui_is_nonsense() -> None:
+async def test_a_server_that_is_no_comfyui_is_invalid() -> None:
     """Some other web server lives at this address: JSON or not, it is told apart from ComfyUI."""
 
     async def page(_: web.Request) -> web.Response:

@@ -29,7 +29,7 @@ from reggen.workflow.graph import Graph
 from tests.answering import answering
 from tests.conftest import PACE, RUN_PACE, JobMaker, Told, eventually, filled
 from tests.edges.test_refused import LAST, QUICK, absences, troubles
-from tests.edges.test_session import BRIEF, graph, linked, run
+from tests.edges.test_session import BRIEF, graph, open_session, run
 from tests.invariants import assert_sound
 
 PAGE = HttpReply(404, b"<html><title>404 Not Found</title></html>", "text/html")
@@ -53,7 +53,7 @@ def spoil(sim: Sim, wanted: Callable[[HttpRequest], bool], reply: HttpReply) -> 
 
 
 def first_history(sim: Sim) -> Callable[[HttpRequest], bool]:
-    """The looks at the first prompt that was posted."""
+    """The polls of the first prompt that was posted."""
 
     def wanted(ask: HttpRequest) -> bool:
         ids = [one.prompt_id for one in sim.requests if one.method == "POST" and one.prompt_id]
@@ -78,7 +78,7 @@ def posts_of(text: str) -> Callable[[HttpRequest], bool]:
     [(SERVER_ERROR, 0), (PAGE, 0), (as_json({"error": "no such file"}, 404), 0), (BLOCKED, 1)],
     ids=["500", "404 page", "404 words", "403"],
 )
-async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply: HttpReply, away: int) -> None:
+async def test_a_picture_that_alone_is_refused_is_made_again(job: JobMaker, reply: HttpReply, away: int) -> None:
     """Its server is not away for it; of a 403 that is known once it has handed out another one, which it is asked."""
     async with serve(QUICK) as sim:
         names: list[str] = []
@@ -102,7 +102,7 @@ async def test_a_picture_that_alone_is_refused_is_made_anew(job: JobMaker, reply
 
 
 @pytest.mark.parametrize("limits", [{}, {"give_up_after": 1.0}])
-async def test_a_prompt_whose_own_history_cannot_be_read_is_made_anew(job: JobMaker, limits: dict[str, float]) -> None:
+async def test_a_prompt_whose_own_history_cannot_be_read_is_made_again(job: JobMaker, limits: dict[str, float]) -> None:
     """Others are followed to their ends meanwhile: the server is not away, and nothing else is paid twice."""
     async with serve(QUICK) as sim:
         spoilt = spoil(sim, first_history(sim), SERVER_ERROR)
@@ -136,7 +136,7 @@ def large(characters: int = 5_000_000) -> Graph:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of aiohttp: a large body, written in one go
 async def test_a_prompt_of_a_large_graph_is_followed_to_its_end() -> None:
     """Its history entry repeats the graph, and is as large as that."""
-    async with linked(replace(QUICK, lenient=True)) as (_, session):
+    async with open_session(replace(QUICK, lenient=True)) as (_, session):
         changes: list[bool] = []
         session.on_change = lambda one: changes.append(one.up)
         async with asyncio.timeout(10):
@@ -147,8 +147,11 @@ async def test_a_prompt_of_a_large_graph_is_followed_to_its_end() -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # of aiohttp: a large body, written in one go
 async def test_somebody_else_s_large_graph_in_the_queue_is_no_reason_to_be_away() -> None:
-    """Every look at the queue reads it, too."""
-    async with linked(Settings(seconds=0.7, lenient=True)) as (sim, session), Client(sim.url, timeouts=BRIEF) as other:
+    """Every poll of the queue reads it, too."""
+    async with (
+        open_session(Settings(seconds=0.7, lenient=True)) as (sim, session),
+        Client(sim.url, timeouts=BRIEF) as other,
+    ):
         changes: list[str] = []
         sim.refuse_sockets(60)
         sim.drop_sockets()
@@ -225,13 +228,13 @@ class _Process:
     alive = True
 
     def __init__(self) -> None:
-        self.looks, self.restarts = 0, list[str]()
+        self.polls, self.restarts = 0, list[str]()
 
     async def watch(self) -> None:
         await asyncio.Event().wait()
 
     async def is_too_big(self) -> bool:
-        self.looks += 1
+        self.polls += 1
         return False
 
     async def restart(self, why: str) -> None:
@@ -240,7 +243,7 @@ class _Process:
 
 async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen() -> None:
     """It answers, however long it is away for what it answers; one that does not is frozen."""
-    async with linked() as (sim, session):
+    async with open_session() as (sim, session):
         process = _Process()
         load = ServerLoad(2, FleetHealth([session.name], full_jitter, 0.0).servers[session.name])
         timings = replace(RUN_PACE, glance=0.01, frozen=0.0)
@@ -249,8 +252,8 @@ async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen() -> None:
         sim.lock(LAST, 401)
         assert not await session.check_polling()
         assert session.refuses
-        seen = process.looks
-        await eventually(lambda: process.looks >= seen + 3)
+        seen = process.polls
+        await eventually(lambda: process.polls >= seen + 3)
         assert session.away_since is not None
         assert not process.restarts
         await sim.stop()
@@ -261,7 +264,7 @@ async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen() -> None:
 
 async def test_what_was_abandoned_while_a_server_refused_is_taken_back_when_it_does_not() -> None:
     """The other servers make it: what still waits or runs there would be paid for twice."""
-    async with linked(Settings(seconds=30.0)) as (sim, session):
+    async with open_session(Settings(seconds=30.0)) as (sim, session):
         prompts = [asyncio.create_task(run(session, number)) for number in (1, 2)]
         await eventually(lambda: sim.world.remaining == 2 and session.in_flight == 2)
         sim.lock(LAST, 401)
@@ -275,19 +278,19 @@ async def test_what_was_abandoned_while_a_server_refused_is_taken_back_when_it_d
 
 
 async def test_a_process_that_is_gone_does_not_refuse() -> None:
-    """Looks that its death has met are no wrong answers."""
-    async with linked(Settings(seconds=0.05), Fault("slow", "history", seconds=0.3)) as (sim, session):
-        looks, history = [0], session.client.history
+    """Polls that its death has met are no wrong answers."""
+    async with open_session(Settings(seconds=0.05), Fault("slow", "history", seconds=0.3)) as (sim, session):
+        polls, history = [0], session.client.history
 
         async def counted(prompt_id: str) -> object:
-            looks[0] += 1
+            polls[0] += 1
             return await history(prompt_id)
 
         session.client.history = counted  # type: ignore[method-assign, assignment]
         prompts = [asyncio.create_task(run(session, number)) for number in (1, 2)]
-        await eventually(lambda: looks[0] > 0)
+        await eventually(lambda: polls[0] > 0)
         await sim.stop()
-        await eventually(lambda: session.refuses or looks[0] > 6)
+        await eventually(lambda: session.refuses or polls[0] > 6)
         assert not session.up
         assert not session.refuses
         assert "refused" in session.why, "the connection"
@@ -298,7 +301,7 @@ async def test_a_process_that_is_gone_does_not_refuse() -> None:
 
 async def test_a_server_that_refused_and_dies_refuses_no_more() -> None:
     """It is waited for as every one that is gone, and used when it is there again."""
-    async with linked() as (sim, session):
+    async with open_session() as (sim, session):
         sim.lock(LAST, 401)
         assert not await session.check_polling()
         await sim.stop()
@@ -309,9 +312,9 @@ async def test_a_server_that_refused_and_dies_refuses_no_more() -> None:
         await eventually(lambda: session.up)
 
 
-async def test_an_expired_token_is_told_with_its_remedy_where_the_socket_is_cut_too() -> None:
+async def test_an_expired_token_is_reported_with_its_remedy_where_the_socket_is_cut_too() -> None:
     """Whoever is first to notice says what to do."""
-    async with linked() as (sim, session):
+    async with open_session() as (sim, session):
         sim.lock(LAST, 401)
         sim.drop_sockets()
         await eventually(lambda: not session.up)
@@ -358,7 +361,7 @@ async def test_new_sockets_do_not_bring_a_server_up_whose_http_is_reset(job: Job
 # ---- posts
 
 
-async def test_a_post_that_was_carried_out_and_answered_with_a_page_is_looked_for(job: JobMaker) -> None:
+async def test_a_post_that_was_carried_out_and_answered_with_a_page_is_searched_for(job: JobMaker) -> None:
     """A proxy's own answer tells nothing of what arrived: it is not paid for twice."""
     async with serve(Settings(seconds=0.1), Script((Fault("html", "post", nth=2, queued=True),))) as sim:
         told = await filled(job(sim.url))

@@ -82,7 +82,7 @@ async def test_a_night_over_a_pinned_connection(job: JobMaker, tmp_path: Path) -
     assert told.summary.made == 6
 
 
-async def test_a_redirected_socket_leaves_looking(job: JobMaker) -> None:
+async def test_a_redirected_socket_leaves_polling(job: JobMaker) -> None:
     """No events come from there; the images do, and what is wrong is said."""
     heard = asyncio.Event()
 

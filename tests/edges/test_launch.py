@@ -173,7 +173,7 @@ async def test_what_was_stopped_can_be_started_again(make: Maker, settings: Laun
         await process.stop()
 
 
-async def test_an_early_end_is_told_with_the_process_s_own_last_words(
+async def test_an_early_end_is_reported_with_the_process_s_own_last_words(
     make: Maker, settings: LaunchSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its colours, and without those of an earlier night; it got our environment and nothing to read."""

@@ -258,7 +258,7 @@ async def test_exactly_the_pinned_certificate_is_trusted(tmp_path: Path) -> None
 
 
 async def test_another_certificate_than_the_pinned_one_hears_nothing(tmp_path: Path) -> None:
-    """Not by HTTP and not by the socket: no request is sent, and the key to look at is named."""
+    """Not by HTTP and not by the socket: no request is sent, and the key to change is named."""
     asked = []
 
     async def answer(request: web.Request) -> web.Response:

@@ -59,8 +59,8 @@ async def test_a_server_that_refuses_everything_is_away_with_its_reason_and_heal
         assert_sound(job(sim.url, dataset={"count": 12}))
 
 
-async def test_a_refusal_is_told_within_seconds_at_the_pace_of_the_night() -> None:
-    """Three looks in a row, two seconds apart: far within a quarter of a minute."""
+async def test_a_refusal_is_reported_within_seconds_at_the_pace_of_the_night() -> None:
+    """Three polls in a row, two seconds apart: far within a quarter of a minute."""
     from reggen.comfy.client import Client, Timeouts
     from reggen.comfy.session import ServerSession
     from tests.edges.test_session import run
@@ -220,7 +220,7 @@ async def test_a_refusal_counts_for_give_up_after(job: JobMaker) -> None:
         assert "HTTP 401" in str(told.summary.error)
 
 
-async def test_sockets_that_a_proxy_cuts_again_and_again_are_told_once(job: JobMaker) -> None:
+async def test_sockets_that_a_proxy_cuts_again_and_again_are_reported_once(job: JobMaker) -> None:
     """One cut is not worth a word, and the tenth is none either."""
     async with serve(Settings(seconds=0.2), Script((Fault("drop", on="time", every=0.25, at=0.25, times=12),))) as sim:
         told = await filled(job(sim.url, dataset={"count": 16}))
@@ -234,7 +234,7 @@ async def test_sockets_that_a_proxy_cuts_again_and_again_are_told_once(job: JobM
 
 
 async def test_gaps_between_prompts_are_no_death(job: JobMaker) -> None:
-    """Every prompt is followed by a gap in which nothing runs and some wait; looks fall into it again and again."""
+    """Every prompt is followed by a gap in which nothing runs and some wait; polls fall into it again and again."""
     async with serve(Settings(seconds=0.02, gap=0.3)) as sim:
         told = await filled(job(sim.url, dataset={"count": 12}))
         assert not absences(told)
@@ -242,7 +242,7 @@ async def test_gaps_between_prompts_are_no_death(job: JobMaker) -> None:
 
 
 async def test_gaps_are_no_death_without_events_either(job: JobMaker) -> None:
-    """A proxy without websockets: there is nothing but looks."""
+    """A proxy without websockets: there is nothing but polls."""
     async with serve(Settings(seconds=0.02, gap=0.3)) as sim:
         sim.refuse_sockets(60)
         told = await filled(job(sim.url, dataset={"count": 8}))
@@ -279,7 +279,7 @@ async def test_wrong_answers_now_and_then_are_no_absence(job: JobMaker, stream: 
     """Two of four go wrong for a while, never three in a row: the right ones in between count."""
     wrong = tuple(number for number in range(4, 40) if number % 4 < 2)
     async with serve(QUICK, Script((Fault("status", stream, nth=wrong, status=500),))) as sim:
-        if stream == "queue":  # without events every look is at the queue
+        if stream == "queue":  # without events every poll reads the queue
             sim.refuse_sockets(60)
             sim.answer = unseen(sim)  # type: ignore[method-assign]
         told = await filled(job(sim.url, dataset={"count": 8}), limit=60)
@@ -289,7 +289,7 @@ async def test_wrong_answers_now_and_then_are_no_absence(job: JobMaker, stream: 
 
 
 def unseen(sim: Sim) -> Callable[[HttpRequest], Coroutine[Any, Any, tuple[HttpReply, Fault | None]]]:
-    """Answer GET /prompt past the faults: only looks at the queue are to be counted."""
+    """Answer GET /prompt past the faults: only polls of the queue are counted."""
     answer = sim.answer
 
     async def answers(ask: HttpRequest) -> tuple[HttpReply, Fault | None]:

@@ -1,8 +1,8 @@
-"""The following of prompts, explored exhaustively: every order of a few mishaps ends with every prompt settled.
+"""The tracking of prompts, explored exhaustively: every order of a few mishaps ends with every prompt settled.
 
 The world below is the smallest that has the facts: a queue, one worker, a history, and a socket whose frames can be
 late, lost or doubled. After every possible beginning of so many moves the rest of the night is as bad as it may be
-(every further frame is lost); the follower must still settle everything by looking, and truly.
+(every further frame is lost); the tracker must still settle everything by polling, and truly.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from reggen.comfy.history import Outcome, Success
 from reggen.comfy.tracker import PromptTracker
 from reggen.errors import PromptLost
 
-MOVES = ("work", "deliver", "lose", "double", "drop", "connect", "restart", "look", "wait")
+MOVES = ("work", "deliver", "lose", "double", "drop", "connect", "restart", "poll", "wait")
 
 
 @dataclass
 class World:
-    """A server, the way to it, and the follower on this side. ``now`` moves only by "wait".
+    """A server, the way to it, and the tracker on this side. ``now`` moves only by "wait".
 
     The first ``inherited`` prompts were posted by an earlier run: their frames go to a client id that is no more.
     """
@@ -39,7 +39,7 @@ class World:
     frames: list[Event] = field(default_factory=list)
     is_open: bool = True
     endings: dict[str, Outcome] = field(default_factory=dict)
-    looks: Counter[str] = field(default_factory=Counter)
+    polls: Counter[str] = field(default_factory=Counter)
 
     def begin(self) -> World:
         self.tracker.connected(self.now)
@@ -77,7 +77,7 @@ class World:
                 return self.is_open
             case "connect":
                 return not self.is_open
-            case "look":
+            case "poll":
                 return bool(self.tracker.due(self.now))
         return True
 
@@ -101,8 +101,8 @@ class World:
                 self.forgotten |= {*self.queue, *self.history} | ({self.running} if self.running else set())
                 self.queue, self.running, self.history = [], None, set()
                 self.drop()
-            case "look":
-                self.look()
+            case "poll":
+                self.poll()
             case "wait":
                 self.now += 1.0
 
@@ -121,18 +121,18 @@ class World:
         self.frames.clear()
         self.tracker.disconnected()
 
-    def look(self) -> None:
-        """What a link does: the queue first, the history second."""
+    def poll(self) -> None:
+        """As a session does it: the queue first, the history second."""
         due = self.tracker.due(self.now)
         here = {*self.queue, *([self.running] if self.running else [])}
         for name in due.full:
-            self.looks[name] += 1
+            self.polls[name] += 1
             if name in here:
                 self.settle(name, self.tracker.polled(name, None, True, self.now))
             else:
                 self.settle(name, self.tracker.polled(name, self.entry(name), False, self.now))
         for name in due.quick:
-            self.looks[name] += 1
+            self.polls[name] += 1
             self.settle(name, self.tracker.polled(name, self.entry(name), None, self.now))
 
     def entry(self, name: str) -> Outcome | None:
@@ -147,7 +147,7 @@ class World:
         self.endings[name] = ending
 
     def finish(self) -> None:
-        """The server works on; every further frame is lost; only looks are left."""
+        """The server works on; every further frame is lost; only polls are left."""
         while self.depth:
             self.work()
         self.frames.clear()
@@ -159,8 +159,8 @@ class World:
             self.now = max(self.now, wake)
             if self.tracker.canary.check(self.now):
                 self.drop()
-            self.look()
-        raise AssertionError("not settled after sixty looks")
+            self.poll()
+        raise AssertionError("not settled after sixty polls")
 
 
 def explore(prompts: int, depth: int, inherited: int = 0) -> int:
@@ -194,13 +194,13 @@ def test_so_do_the_prompts_that_an_earlier_run_has_left(prompts: int, inherited:
     assert explore(prompts, depth, inherited) > 3_000
 
 
-def test_in_the_steady_state_each_prompt_is_looked_at_once() -> None:
-    """Every frame delivered in order: one look for each."""
+def test_in_the_steady_state_each_prompt_is_polled_once() -> None:
+    """Every frame delivered in order: one poll for each."""
     world = World(2).begin()
-    while world.depth or world.frames or world.can("look"):
-        for move in ("deliver", "look", "work"):
+    while world.depth or world.frames or world.can("poll"):
+        for move in ("deliver", "poll", "work"):
             if world.can(move):
                 world.move(move)
                 break
     assert set(world.endings) == {"p0", "p1"}
-    assert world.looks == {"p0": 1, "p1": 1}
+    assert world.polls == {"p0": 1, "p1": 1}

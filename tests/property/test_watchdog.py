@@ -1,4 +1,4 @@
-"""Workers that live and workers that are dead, looked at in every rhythm; and answers that are not the right ones."""
+"""Workers that live and workers that are dead, polled in every rhythm; and answers that are not the right ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def moments(rhythm: list[float], until: float) -> Iterator[float]:
 def test_a_worker_that_lives_is_never_called_dead(
     gaps: list[float], runs: list[float], ours: list[bool], rhythm: list[float]
 ) -> None:
-    """Whatever its gaps below the limit, and whenever it is looked at: seconds or hours apart, with no event at all."""
+    """Whatever its gaps below the limit, and whenever it is polled: seconds or hours apart, with no event at all."""
     server, worker = Healthy(gaps, runs, ours), WorkerWatchdog(PACE)
     for now in moments(rhythm, 20_000.0):
         queue, heard = server.at(now)
@@ -68,7 +68,7 @@ def test_a_worker_that_lives_is_never_called_dead(
 @settings(deadline=None)
 @given(st.lists(st.floats(0.5, 30.0), min_size=1, max_size=20), st.booleans())
 def test_a_worker_that_takes_nothing_is_found_dead(rhythm: list[float], freed: bool) -> None:
-    """Under watch for the limit, at looks that are no further apart than they are asked for."""
+    """Under watch for the limit, at polls that are no further apart than they are asked for."""
     worker = WorkerWatchdog(PACE)
     if freed:
         worker.unloading(0.0)
@@ -85,7 +85,7 @@ def test_a_worker_that_takes_nothing_is_found_dead(rhythm: list[float], freed: b
 
 @given(st.lists(st.tuples(st.sampled_from(("queue", "history")), st.booleans()), max_size=60))
 def test_only_wrong_answers_in_a_row_to_one_question_are_a_few(answers: list[tuple[str, bool]]) -> None:
-    """Right ones to another question neither help nor harm; what healed begins anew."""
+    """Right ones to another question neither help nor harm; what healed starts over."""
     refusals, in_a_row = Refusals(PACE), {"queue": 0, "history": 0}
     for question, right in answers:
         if right:

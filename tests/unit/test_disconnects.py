@@ -1,4 +1,4 @@
-"""Words for events that do not come: one cut is none, many are said once. No clock."""
+"""Words for events that do not come: one cut is none, many are reported once. No clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_one_cut_is_not_worth_a_word() -> None:
 
 
 def test_further_cuts_say_the_same_again() -> None:
-    """In the same words, so that whoever tells what is new has nothing to tell."""
+    """In the same words, so that nothing new is reported."""
     cuts = cut(3)
     said = cuts.why(30.0)
     cuts.opened()
@@ -37,7 +37,7 @@ def test_cuts_that_are_far_apart_are_none() -> None:
 
 
 def test_a_socket_that_holds_ends_the_words() -> None:
-    """Five minutes after the first of the last three; what is cut often after that is told anew."""
+    """Five minutes after the first of the last three; what is cut often after that is reported again."""
     cuts = cut(3)
     assert cuts.why(309.0)
     assert cuts.why(310.0) == ""
@@ -46,7 +46,7 @@ def test_a_socket_that_holds_ends_the_words() -> None:
     assert "the last after 5 s" in cuts.why(1010.0)
 
 
-def test_a_socket_that_cannot_be_opened_is_said_at_once() -> None:
+def test_a_socket_that_cannot_be_opened_is_reported_at_once() -> None:
     """With its reason, until one is open."""
     cuts = Disconnects()
     cuts.failed("connection refused")

@@ -118,7 +118,7 @@ def test_an_unknown_kind_is_always_text(kind: object):
 
 @pytest.mark.parametrize("head", [b"", b"\0\0\0\1\0\0\0\1\xff\xd8", b"\0\0\0\4", b"\xff" * 64])
 def test_a_binary_frame_is_a_preview(head: bytes):
-    """Binary frames carry pictures of somebody's prompt; they are never looked into."""
+    """Binary frames carry pictures of somebody's prompt; their bytes are never read."""
     assert read_frame(head) == Preview()
 
 
@@ -158,11 +158,11 @@ def test_a_recorded_prompt_starts_runs_and_ends():
         for record in records("01_txt2img_success.jsonl")
         if "frame" in record and record["frame"]["data"].get("prompt_id") == ID
     ]
-    told = [event for event in events if not isinstance(event, Unknown)]
-    assert told[0] == Started(ID)
-    assert told[-2:] == [Ended(ID, EndSignal.SUCCESS), Ended(ID, EndSignal.OVER)]
-    assert {type(event) for event in told[1:-2]} <= {NodeDone, Progressed}
-    assert any(isinstance(event, Progressed) and event.maximum == 20 for event in told)
+    known = [event for event in events if not isinstance(event, Unknown)]
+    assert known[0] == Started(ID)
+    assert known[-2:] == [Ended(ID, EndSignal.SUCCESS), Ended(ID, EndSignal.OVER)]
+    assert {type(event) for event in known[1:-2]} <= {NodeDone, Progressed}
+    assert any(isinstance(event, Progressed) and event.maximum == 20 for event in known)
 
 
 def test_the_largest_frame_is_known_by_its_beginning():

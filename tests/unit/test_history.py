@@ -62,7 +62,7 @@ def test_a_prompt_without_an_entry_has_not_ended(body: object):
 
 
 @pytest.mark.parametrize("body", [None, [], "<html>"], ids=repr)
-def test_an_answer_that_is_no_history_is_nonsense(body: object):
+def test_an_answer_that_is_not_a_history_is_invalid(body: object):
     """A proxy's page says nothing about a prompt."""
     with pytest.raises(InvalidResponse):
         read_history(SERVER, ID, body)
@@ -95,7 +95,7 @@ def failure(data: dict[str, Any]) -> Outcome | None:
         ("ValueError", "memory of a shape", False),
     ],
 )
-def test_a_failed_node_is_named_and_memory_told_apart(kind: str, message: str, out_of_memory: bool):
+def test_a_failed_node_is_named_and_lack_of_memory_recognised(kind: str, message: str, out_of_memory: bool):
     """A failure names its node, kind and message, and whether it was for want of memory."""
     failed = failure({"node_id": "3", "node_type": "KSampler", "exception_type": kind, "exception_message": message})
     assert isinstance(failed, ExecutionError)
@@ -124,7 +124,7 @@ def test_a_failure_without_details_is_still_a_failure():
     assert str(failed) == "a node (node ?) raised an error on 127.0.0.1:8188: no message"
 
 
-def test_an_interruption_is_told_from_a_failure_by_its_last_message():
+def test_an_interruption_is_recognised_by_its_last_message():
     """An interrupted prompt says "error" as its status; the message tells it apart."""
     messages = [["execution_start", {}], ["execution_interrupted", {"node_id": "3"}]]
     status = {"status_str": "error", "completed": False, "messages": messages}
@@ -211,7 +211,7 @@ def test_the_recorded_times_are_the_servers_own():
         ("30_old_2025-10_v0.3.64.jsonl", ["Success", "Success", "Success", "ExecutionError"]),
     ],
 )
-def test_the_recorded_outcomes_of_old_servers_are_told_apart(file: str, kinds: list[str]):
+def test_the_recorded_outcomes_of_old_servers_are_distinguished(file: str, kinds: list[str]):
     """Two successes, the second cached; an interruption, where the server could; a node that raised."""
     found = outcomes(file)
     assert [type(outcome).__name__ for outcome in found] == kinds

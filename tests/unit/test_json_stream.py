@@ -47,7 +47,7 @@ def test_lists_are_what_json_says(body: dict[str, Any], size: int) -> None:
 
 @given(st.binary(max_size=60) | st.text(alphabet='{}[],:"1a \\', max_size=30).map(str.encode), st.booleans())
 def test_what_is_no_object_does_not_pass(content: bytes, lists: bool) -> None:
-    """Nothing but Closed is raised, and nothing but an object comes out."""
+    """Nothing but Unacceptable is raised, and nothing but an object comes out."""
     with suppress(Unacceptable):
         assert isinstance(skimmed(content, 7, lists=lists), dict)
 

@@ -43,7 +43,7 @@ def test_one_process_for_each_gpu() -> None:
 
 
 def test_the_job_s_arguments_come_before_ours() -> None:
-    """So that a port among them cannot lead the server away from where it is looked for."""
+    """So that a port among them cannot lead the server away from where it is expected."""
     words = command(launch(arguments=("--port", "9000", "--lowvram")), PYTHON)
     assert words[3:6] == ["--port", "9000", "--lowvram"]
     assert words[-2:] == ["--port", "8188"]
@@ -165,7 +165,7 @@ def test_a_cap_of_none_is_none() -> None:
     ("code", "words"),
     [(0, "exited with status 0"), (3, "exited with status 3"), (-15, "was ended by SIGTERM"), (-99, "signal 99")],
 )
-def test_how_a_process_ended_is_told_in_words(code: int, words: str) -> None:
+def test_the_end_of_a_process_in_words(code: int, words: str) -> None:
     """By its name where the system has one."""
     assert words in ending(code)
 

@@ -46,7 +46,7 @@ def test_a_queue_has_what_runs_and_what_waits():
     ],
     ids=repr,
 )
-def test_an_answer_that_is_no_queue_is_nonsense(body: object):
+def test_an_answer_that_is_no_queue_is_invalid(body: object):
     """A proxy's page instead of a queue must not look like an empty one."""
     with pytest.raises(InvalidResponse, match="the answer is not a queue"):
         read_queue(SERVER, body)
@@ -62,8 +62,8 @@ def test_an_answer_that_is_no_queue_is_nonsense(body: object):
     ],
     ids=repr,
 )
-def test_a_queue_of_the_wrong_types_is_nonsense_too(body: object):
-    """An empty string is not an empty queue, and a number no prompt id: a look must not call a prompt lost by it."""
+def test_a_queue_of_the_wrong_types_is_invalid_too(body: object):
+    """An empty string is not an empty queue, and a number no prompt id: a poll must not call a prompt lost by it."""
     with pytest.raises(InvalidResponse):
         read_queue(SERVER, body)
 

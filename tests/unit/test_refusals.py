@@ -55,7 +55,7 @@ def test_only_comfyui_s_own_404_says_that_a_file_is_missing() -> None:
     assert not is_missing(GONE)
 
 
-def test_pauses_grow_while_it_refuses_and_begin_anew_after() -> None:
+def test_pauses_grow_while_it_refuses_and_start_over_after() -> None:
     """Twice as long each time, up to fifteen times the first."""
     refusals, pauses = Refusals(Timings(poll_interval=2.0), jitter=lambda _: 0.0), list[float]()
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""What a server says is measured, cut and cleaned before anybody else sees it."""
+"""A server's answers are measured, and their texts cut and cleaned."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_no_number_is_nothing() -> None:
     ["", "<html>", "[" * 100_000, '{"a":' * 50_000, "[1,]", '"' + "x" * 10, "{" + '"a":1,' * 1_000_001 + '"b":1}'],
     ids=["empty", "page", "deep list", "deep table", "comma", "torn", "values"],
 )
-def test_what_cannot_be_read_is_said(text: str) -> None:
+def test_what_cannot_be_read_has_a_reason(text: str) -> None:
     """In words, and as one kind of error."""
     with pytest.raises(Unacceptable) as caught:
         parse_json(text)
@@ -91,7 +91,7 @@ def test_a_packed_body_is_unpacked_in_small_pieces(encoding: str, packed: bytes)
     assert encoding == "" or max(map(len, pieces)) <= 1 << 16
 
 
-def test_a_body_that_cannot_be_unpacked_is_said() -> None:
+def test_a_body_that_cannot_be_unpacked_has_a_reason() -> None:
     """Damaged, or packed in a way that nobody asked for."""
     with pytest.raises(Unacceptable, match="damaged"):
         list(Unpacker("gzip").feed(b"no gzip"))

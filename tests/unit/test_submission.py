@@ -37,14 +37,14 @@ def test_an_accepted_prompt_goes_by_the_id_of_the_answer():
 
 
 @pytest.mark.parametrize("body", [None, [], "ok", {}, {"prompt_id": None}, {"prompt_id": 5, "node_errors": {}}])
-def test_an_answer_without_an_id_is_nonsense(body: object):
+def test_an_answer_without_an_id_is_invalid(body: object):
     """A 200 that names no prompt, as a proxy may send, is no acceptance."""
     with pytest.raises(InvalidResponse, match="queueing a prompt at 127"):
         read_submission(SERVER, 200, body)
 
 
 def test_an_unknown_checkpoint_is_refused_with_the_nearest_one():
-    """A value that is not in the server's list is told with what was meant, or what there is."""
+    """A value that is not in the server's list is quoted with what was meant, or what there is."""
     error = {
         "type": "value_not_in_list",
         "message": "Value not in list",
@@ -80,7 +80,7 @@ def _rejected(*reasons: str) -> Any:
     return Same()
 
 
-def test_every_node_error_is_told():
+def test_every_node_error_is_quoted():
     """All nodes' errors come in one refusal, each with its node."""
     body = {
         "error": {"message": "Prompt outputs failed validation", "details": ""},
@@ -125,7 +125,7 @@ def test_a_refusal_of_the_whole_prompt_has_its_reason(body: dict[str, Any], reas
     ids=["an error without words", "a node without errors"],
 )
 def test_a_refusal_never_has_an_empty_reason(body: dict[str, Any], reason: str):
-    """When the node errors say nothing the general message is told, and when that is empty, so much is said."""
+    """When the node errors say nothing the general message is quoted, and when that is empty, so much is said."""
     refused = read_submission(SERVER, 400, body)
     assert isinstance(refused, PromptRejected)
     assert refused.reasons == (reason,)

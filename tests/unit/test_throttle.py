@@ -18,7 +18,7 @@ def limit(status: int = 429, wait: float = 0.0) -> HttpStatusError:
     ("status", "query", "limited"),
     [(429, True, True), (429, False, True), (503, True, True), (503, False, False), (502, True, False)],
 )
-def test_a_limit_is_told_from_a_failure(status: int, *, query: bool, limited: bool) -> None:
+def test_a_limit_is_distinguished_from_a_failure(status: int, *, query: bool, limited: bool) -> None:
     """429 always is one, 503 to a question may be one; a post that got 503 may have arrived."""
     assert is_limit(limit(status), is_query=query) == limited
 

@@ -1,4 +1,4 @@
-"""Following prompts: when to look, and what a look means. No sockets, no clock."""
+"""Following prompts: when to poll, and what the answer means. No sockets, no clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DONE: Outcome = Success({}, 1.0)
 
 
 def hearing(*prompts: str) -> PromptTracker:
-    """A follower with an open socket that has greeted, and prompts that were accepted at 0."""
+    """A tracker with an open socket that has greeted, and prompts that were accepted at 0."""
     tracker = PromptTracker("here", PACE)
     tracker.connected(0.0)
     tracker.frame(QueueDepth(0), 0.0)
@@ -28,8 +28,8 @@ def hearing(*prompts: str) -> PromptTracker:
     return tracker
 
 
-def test_a_prompt_that_ends_costs_one_look() -> None:
-    """From post to end, with every frame arriving, the history is looked at once and nothing else is."""
+def test_a_prompt_that_ends_costs_one_poll() -> None:
+    """From post to end, with every frame arriving, the history is polled once and nothing else is."""
     tracker = hearing("a")
     frames: tuple[Event, ...] = (
         Started("a"),
@@ -49,7 +49,7 @@ def test_a_prompt_that_ends_costs_one_look() -> None:
 
 
 def test_silence_on_a_working_socket_asks_nothing_for_its_time() -> None:
-    """While frames of any kind flow, a prompt that waits its turn is not looked at."""
+    """While frames of any kind flow, a prompt that waits its turn is not polled."""
     tracker = hearing("a", "b")
     tracker.frame(Started("a"), 0.1)
     for second in range(1, 29):
@@ -57,8 +57,8 @@ def test_silence_on_a_working_socket_asks_nothing_for_its_time() -> None:
         assert not tracker.due(float(second * 10))
 
 
-def test_success_without_the_final_frame_is_looked_at_after_a_moment() -> None:
-    """When `executing null` is lost, `execution_success` alone leads to a look."""
+def test_success_without_the_final_frame_is_polled_after_a_moment() -> None:
+    """When `executing null` is lost, `execution_success` alone leads to a poll."""
     tracker = hearing("a")
     tracker.frame(Started("a"), 1.0)
     tracker.frame(Ended("a", EndSignal.SUCCESS), 2.0)
@@ -66,8 +66,8 @@ def test_success_without_the_final_frame_is_looked_at_after_a_moment() -> None:
     assert tracker.due(2.2) == DuePolls(full=("a",))
 
 
-def test_an_ending_without_an_entry_is_looked_at_again_and_then_doubted() -> None:
-    """The entry may come late: after three more looks the queue is read too."""
+def test_an_ending_without_an_entry_is_polled_again_and_then_doubted() -> None:
+    """The entry may come late: after three more polls the queue is read too."""
     tracker = hearing("a")
     tracker.frame(Ended("a", EndSignal.OVER), 1.0)
     now = 1.0
@@ -97,7 +97,7 @@ def test_an_empty_queue_casts_doubt_on_everything() -> None:
     assert tracker.due(5.1) == DuePolls(full=("a",))
 
 
-def test_an_empty_queue_just_before_our_post_is_no_reason_to_look() -> None:
+def test_an_empty_queue_just_before_our_post_is_no_reason_to_poll() -> None:
     """The status of another prompt's end may cross our post; the next status takes the doubt back."""
     tracker = hearing("a")
     tracker.frame(QueueDepth(0), 5.0)
@@ -105,8 +105,8 @@ def test_an_empty_queue_just_before_our_post_is_no_reason_to_look() -> None:
     assert not tracker.due(6.0)
 
 
-def test_silence_leads_to_a_full_look_and_a_queued_prompt_is_left_alone_again() -> None:
-    """Model loading may be silent for minutes: judged by looking, at a gentle pace."""
+def test_silence_leads_to_a_full_poll_and_a_queued_prompt_is_left_alone_again() -> None:
+    """Model loading may be silent for minutes: judged by polling, at a gentle pace."""
     tracker = hearing("a")
     assert not tracker.due(29.9)
     assert tracker.due(30.0) == DuePolls(full=("a",))
@@ -148,14 +148,14 @@ def test_a_prompt_posted_after_a_reconnect_did_not_go_down_with_the_server_befor
 
 
 def test_history_wins_over_the_queue() -> None:
-    """It left the queue between the two looks: the entry is the truth."""
+    """It left the queue between the two requests: the entry is the truth."""
     tracker = hearing("a")
     interrupted = PromptInterrupted("here")
     assert tracker.polled("a", interrupted, False, 1.0) is interrupted
 
 
 def test_a_reconnect_puts_everything_in_doubt_at_once() -> None:
-    """Nothing is replayed, so whatever was in flight is looked at."""
+    """Nothing is replayed, so whatever was in flight is polled."""
     tracker = hearing("a", "b")
     tracker.disconnected()
     tracker.connected(5.0)
@@ -175,7 +175,7 @@ def test_prompts_of_an_older_socket_are_driven_by_status_frames() -> None:
     assert tracker.due(9.0) == DuePolls(full=("a",))
 
 
-def test_without_a_socket_prompts_are_looked_at_at_a_gentle_pace() -> None:
+def test_without_a_socket_prompts_are_polled_at_a_gentle_pace() -> None:
     """HTTP works, events do not: every two seconds."""
     tracker = hearing("a")
     tracker.disconnected()
@@ -185,7 +185,7 @@ def test_without_a_socket_prompts_are_looked_at_at_a_gentle_pace() -> None:
     assert tracker.due(4.0) == DuePolls(full=("a",))
 
 
-def test_a_look_that_fails_is_not_repeated_at_once() -> None:
+def test_a_poll_that_fails_is_not_repeated_at_once() -> None:
     """A server that is away is not asked hundreds of times a second."""
     tracker = hearing("a")
     tracker.disconnected()
@@ -224,7 +224,7 @@ def test_a_canary_that_came_before_the_answer_counts() -> None:
 
 
 def test_after_a_deaf_socket_the_greeting_alone_proves_nothing() -> None:
-    """A new socket of a server that is stuck gets its first status and nothing more: keep looking."""
+    """A new socket of a server that is stuck gets its first status and nothing more: keep polling."""
     tracker = hearing("a")
     tracker.posting("b", 1.0)
     tracker.accepted("b", "b", 1.0)
@@ -250,7 +250,7 @@ def test_a_server_that_chooses_its_own_ids_is_followed_under_them() -> None:
     assert tracker.polled("theirs", DONE, None, 1.3) is DONE
 
 
-def test_a_prompt_that_is_not_accepted_is_not_looked_at() -> None:
+def test_a_prompt_that_is_not_accepted_is_not_polled() -> None:
     """Whether a post arrived is for the poster to find out."""
     tracker = hearing()
     tracker.posting("a", 0.0)
@@ -262,7 +262,7 @@ def test_a_prompt_that_is_not_accepted_is_not_looked_at() -> None:
     "event", [Preview(), Unknown("x"), Started("other"), Ended("other", EndSignal.OVER), NodeDone("other")]
 )
 def test_other_peoples_frames_change_nothing(event: Preview | Unknown | Started | Ended | NodeDone) -> None:
-    """Frames of prompts that are not ours, and frames of no meaning, lead to no look."""
+    """Frames of prompts that are not ours, and frames of no meaning, lead to no poll."""
     tracker = hearing("a")
     tracker.frame(Started("a"), 1.0)
     tracker.frame(event, 1.1)
@@ -277,8 +277,8 @@ def test_endings_of_strangers_are_not_hoarded() -> None:
     assert len(tracker._early_ends) <= 64
 
 
-def test_a_prompt_nothing_is_heard_of_is_looked_at_in_the_end() -> None:
-    """Frames of others keep flowing, none of ours comes: after five minutes we look."""
+def test_a_prompt_nothing_is_heard_of_is_polled_in_the_end() -> None:
+    """Frames of others keep flowing, none of ours comes: after five minutes we poll."""
     tracker = hearing("a")
     for second in range(0, 301, 10):
         tracker.frame(QueueDepth(3), float(second))

@@ -1,4 +1,4 @@
-"""Whether a server's only worker is alive, going by looks at its queue. No clock: the times are handed in."""
+"""Whether a server's only worker is alive, judged by polls of its queue. No clock: the times are handed in."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_was_lost_contact_is_not_taken_for_silent() -> None:
 
 
 def test_an_absence_long_before_the_silence_excuses_nothing() -> None:
-    """It came back, frames flowed for hours without a look, and then the prompt hung."""
+    """It came back, frames flowed for hours without a poll, and then the prompt hung."""
     worker = WorkerWatchdog(PACE)
     worker.lost_contact(10.0)
     verdicts = [worker.judge(RUNNING, 10_000.0, now) for now in (10_001.0, 10_102.0)]
@@ -58,23 +58,23 @@ def test_a_server_that_now_and_then_does_not_answer_is_found_hung_all_the_same()
 WAITING = Queue(running=(), pending=("head", "next"), notes={})
 
 
-def looks(worker: WorkerWatchdog, queue: Queue, *times: float) -> list[WorkerVerdict]:
+def polls(worker: WorkerWatchdog, queue: Queue, *times: float) -> list[WorkerVerdict]:
     return [worker.judge(queue, None, now) for now in times]
 
 
-def test_two_looks_in_gaps_prove_nothing_however_far_apart_they_are() -> None:
-    """A healthy server has a gap after every prompt: a look into one, and ten hours later into another, is chance."""
-    assert looks(WorkerWatchdog(Timings()), WAITING, 0.0, 36_000.0) == [WorkerVerdict.POLL_AGAIN] * 2
+def test_two_polls_in_gaps_prove_nothing_however_far_apart_they_are() -> None:
+    """A healthy server has a gap after every prompt: a poll in one, and ten hours later into another, is chance."""
+    assert polls(WorkerWatchdog(Timings()), WAITING, 0.0, 36_000.0) == [WorkerVerdict.POLL_AGAIN] * 2
     moved = Queue(running=(), pending=("next",), notes={})
     worker = WorkerWatchdog(Timings())
     assert worker.judge(WAITING, None, 0.0) is WorkerVerdict.POLL_AGAIN
-    assert looks(worker, moved, *range(1, 40)) == [WorkerVerdict.POLL_AGAIN] * 39, "the head was taken: it works"
+    assert polls(worker, moved, *range(1, 40)) == [WorkerVerdict.POLL_AGAIN] * 39, "the head was taken: it works"
 
 
 def test_a_worker_that_leaves_the_same_prompt_waiting_under_watch_is_dead() -> None:
-    """The same head of the queue, look after look, and no sign of work for `gap` seconds."""
+    """The same head of the queue, poll after poll, and no sign of work for `gap` seconds."""
     worker = WorkerWatchdog(Timings(gap=45.0))
-    verdicts = looks(worker, WAITING, *range(0, 60, 5))
+    verdicts = polls(worker, WAITING, *range(0, 60, 5))
     assert verdicts.index(WorkerVerdict.DEAD) == 9, "45 s under watch"
     assert worker.dead
     assert worker.rests_until == 45.0 + Timings().rest.first
@@ -90,23 +90,23 @@ def test_a_sign_of_work_clears_the_suspicion() -> None:
 
 
 def test_a_gap_under_watch_counts_only_between_answers_that_came() -> None:
-    """A look that took a minute, since something held the server's interpreter, saw no minute of waiting."""
+    """A poll that took a minute, since something held the server's interpreter, saw no minute of waiting."""
     worker = WorkerWatchdog(Timings(gap=45.0))
-    assert looks(worker, WAITING, 0.0, 60.0, 120.0, 180.0) == [WorkerVerdict.POLL_AGAIN] * 4
+    assert polls(worker, WAITING, 0.0, 60.0, 120.0, 180.0) == [WorkerVerdict.POLL_AGAIN] * 4
 
 
 def test_after_a_free_of_ours_a_gap_may_be_longer() -> None:
     """Unloading a large model between two prompts took 14 s where it was measured, and may take longer."""
     worker = WorkerWatchdog(Timings(gap=45.0))
     worker.unloading(0.0)
-    assert WorkerVerdict.DEAD not in looks(worker, WAITING, *range(0, 135, 5))
+    assert WorkerVerdict.DEAD not in polls(worker, WAITING, *range(0, 135, 5))
     assert worker.judge(WAITING, None, 135.0) is WorkerVerdict.DEAD
 
 
 def test_a_socket_that_breaks_again_and_again_hides_no_dead_worker() -> None:
     """A proxy that cuts quiet sockets every few seconds changes nothing about the queue."""
     worker = WorkerWatchdog(Timings(gap=45.0))
-    verdicts = looks(worker, WAITING, *range(0, 60, 5))
+    verdicts = polls(worker, WAITING, *range(0, 60, 5))
     assert WorkerVerdict.DEAD in verdicts
     hung = WorkerWatchdog(PACE)
     verdicts = [hung.judge(RUNNING, 0.0, now) for now in (1.0, 50.0, 102.0, 105.0)]
@@ -121,7 +121,7 @@ def test_good_work_brings_the_rest_back_to_its_first_length() -> None:
     rests = []
     for spell in range(4):
         begin = spell * 10_000.0
-        assert WorkerVerdict.DEAD in looks(worker, WAITING, *(begin + second for second in range(0, 50, 5)))
+        assert WorkerVerdict.DEAD in polls(worker, WAITING, *(begin + second for second in range(0, 50, 5)))
         rests.append(worker.rests_until - begin - 45.0)
         worker.resting = False
         if spell == 2:
@@ -130,7 +130,7 @@ def test_good_work_brings_the_rest_back_to_its_first_length() -> None:
 
 
 def test_a_prompt_without_events_is_silent_only_from_when_it_was_seen_to_run() -> None:
-    """It waited for hours behind others, and nothing tells when it began: a look does."""
+    """It waited for hours behind others, and nothing tells when it began: a poll does."""
     worker = WorkerWatchdog(PACE)
     assert worker.judge(RUNNING, 0.0, 5_000.0) is WorkerVerdict.FINE
     assert worker.judge(RUNNING, 0.0, 5_099.0) is WorkerVerdict.FINE

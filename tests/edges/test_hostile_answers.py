@@ -38,7 +38,7 @@ CALLS: dict[str, Call] = {
     "queue": lambda client: client.queue(),
     "history": lambda client: client.history(ID),
     "find": lambda client: client.find(ID),
-    "traces": lambda client: client.orphans(),
+    "orphans": lambda client: client.orphans(),
     "remaining": lambda client: client.queue_depth(),
     "version": lambda client: client.version(),
     "memory": lambda client: client.free_memory(),
@@ -155,7 +155,7 @@ HUGE: dict[str, tuple[str, Handler, str]] = {
         "the answer is larger than 64 MB",
     ),
     "newest of the history": (
-        "traces",
+        "orphans",
         streaming(b'{"queue_running": [], "queue_pending": [], "a": [[]', b', [1, "' + PIECE + b'"]', LARGE),
         "the answer is larger than 64 MB",
     ),

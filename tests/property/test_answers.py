@@ -207,7 +207,7 @@ def test_a_frame_speaks_of_the_prompt_it_names(kind, prompt_id, value, most):
 
 
 @given(st.sampled_from((200, 400)), values | submissions)
-def test_an_answer_to_a_post_is_taken_refused_or_nonsense(status, body):
+def test_an_answer_to_a_post_is_taken_refused_or_invalid(status, body):
     """Whatever comes back from a post, nothing but InvalidResponse is raised, and a refusal has a reason."""
     try:
         answer = read_submission("server", status, as_sent(body))
@@ -222,7 +222,7 @@ def test_an_answer_to_a_post_is_taken_refused_or_nonsense(status, body):
 
 
 @given(values | queues)
-def test_an_answer_about_the_queue_is_a_queue_or_nonsense(body):
+def test_an_answer_about_the_queue_is_a_queue_or_invalid(body):
     """Whatever comes back, nothing but InvalidResponse is raised, and ids are text."""
     try:
         queue = read_queue("server", as_sent(body))
@@ -233,7 +233,7 @@ def test_an_answer_about_the_queue_is_a_queue_or_nonsense(body):
 
 
 @given(values | histories | near_histories)
-def test_an_answer_about_a_prompt_is_an_outcome_or_nonsense(body):
+def test_an_answer_about_a_prompt_is_an_outcome_or_invalid(body):
     """Whatever comes back, nothing but InvalidResponse is raised."""
     try:
         outcome = read_history("server", "p", as_sent(body))
@@ -261,7 +261,7 @@ def test_a_suggestion_names_only_what_there_is(got, choices):
         assert clause in {f"; did you mean {choice!r}?" for choice in choices}
 
 
-# ---- the door: every decoder, whatever it is given ------------------------------------------------
+# ---- every decoder, whatever it is given ------------------------------------------------
 
 note = shaped(
     id=values, index=numbers, take=numbers, post=numbers, seed=numbers, batch=numbers, recipe=values
@@ -347,9 +347,9 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "unknown job": is_unknown_job,
     "history find": lambda body: find_in_history("a", body, "p"),
     "history entry": slim_entry,
-    "traces": lambda body: read_orphans("a", body, body),
-    "traces queued": lambda body: read_orphans("a", {"queue_running": [body], "queue_pending": body}, {}),
-    "traces done": lambda body: read_orphans("a", {}, {"p": body}),
+    "orphans": lambda body: read_orphans("a", body, body),
+    "orphans queued": lambda body: read_orphans("a", {"queue_running": [body], "queue_pending": body}, {}),
+    "orphans done": lambda body: read_orphans("a", {}, {"p": body}),
     "depth": lambda body: read_queue_depth("a", body),
     "version": read_version,
     "memory": read_free_memory,
@@ -360,11 +360,11 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
 
 
 @given(st.sampled_from(sorted(DECODERS)), bodies | items | entries | frames | near_frames, st.booleans())
-def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_the_door: bool) -> None:
+def test_nothing_a_server_says_hurts(decoder: str, body: Any, through_parsing: bool) -> None:
     """Whatever JSON comes to whatever decoder: InvalidResponse or a value, and no text in it that could hurt."""
     sent = json.dumps(body)
     try:
-        found = DECODERS[decoder](parse_json(sent) if through_the_door else json.loads(sent))
+        found = DECODERS[decoder](parse_json(sent) if through_parsing else json.loads(sent))
     except (InvalidResponse, Unacceptable) as error:
         found = error
     assert all(map(is_clean, words(found))), found
@@ -379,7 +379,7 @@ def test_a_node_class_has_tables_of_inputs_or_is_none(body: Any) -> None:
 
 
 @given(bodies)
-def test_numbers_that_come_out_can_be_reckoned_with(body: Any) -> None:
+def test_numbers_that_come_out_can_be_calculated_with(body: Any) -> None:
     """Neither infinite nor beyond what a database holds."""
     sent = as_sent(body)
     numbers = [read_free_memory(sent) or 0]
