@@ -19,6 +19,7 @@ from reggen.diagnosis.scope import DoctorOptions
 from reggen.errors import JobError, Problem
 from reggen.job.models import Job
 from reggen.kohya.buckets import Bucketing
+from reggen.kohya.captions import CaptionRules
 from reggen.prepare.prepared_job import guard_of
 from reggen.prompts.guard import Guard
 from reggen.report.doctor_report import doctor_report_data, format_doctor_report
@@ -90,7 +91,7 @@ def doctor(  # wide: kohya's own options, by their names
     options = replace(
         options,
         bucketing=replace(options.bucketing, **{name: value for name, value in buckets.items() if value is not None}),
-        caption_ending=options.caption_ending if caption_extension is None else caption_extension,
+        captions=_captions(options, caption_extension),
         find_forbidden=_finder(target, tuple(forbid)),
         quick=quick,
     )
@@ -99,6 +100,10 @@ def doctor(  # wide: kohya's own options, by their names
         report = examine(options, progress=on_progress)
         return Examination(report, (), 0, "", format_doctor_report(report))
     return _examined_and_fixed(options, job, on_progress, on_fix)
+
+
+def _captions(options: DoctorOptions, ending: str | None) -> CaptionRules:
+    return options.captions if ending is None else replace(options.captions, ending=ending)
 
 
 def _path(given: Folder | None) -> Path | None:
@@ -161,13 +166,13 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
         train,
         config,
         _buckets(config),
-        job.captions.extension if job.captions.write != "none" else ".caption",
+        CaptionRules(job.captions.extension if job.captions.write != "none" else ".caption"),
         expected_folders=frozenset(f"{dataset.repeats}_{one}" for one in words),
         near_duplicates=job.checks.duplicates,
     )
     if training is None:
         return options
-    options = replace(options, bucketing=training.command_line_bucketing, caption_ending=training.caption_extension)
+    options = replace(options, bucketing=training.command_line_bucketing, captions=training.command_line_captions)
     if (train and not training.folder) or (config and not training.config):  # whether it has buckets is another matter
         return replace(options, bucketing=replace(options.bucketing, enabled=config is None))
     return options if train or config else replace(options, train=training.folder, config=training.config)

@@ -23,6 +23,7 @@ from reggen.geometry import Size
 from reggen.images.probe import ImageFlaw
 from reggen.kohya.buckets import Bucketing, NoBucket
 from reggen.training.captions import Caption, CaptionSource, read_caption
+from reggen.training.subsets import Subset
 
 _REDO_LIMIT = 50  # numbers of one command line
 _STOPS = {
@@ -85,8 +86,12 @@ class _Examination:
         """Look for forbidden words in the class tokens: any image that loses its caption is trained with them."""
         for report in self._folders:
             tokens = report.subset.caption_rules.class_tokens
-            if report.images and tokens and (word := self._forbidden_in(tokens)):
+            if not report.images or not tokens:
+                continue
+            if word := self._forbidden_in(tokens):
                 self._log.add("forbidden", report.subset.folder, f"{word!r} in the class tokens {tokens!r}")
+            else:
+                self._log.add_all(self._forbidden_around(tokens, report.subset))
 
     def check_folders(
         self, listings: Mapping[Path, FolderListing], known: dict[Path, InspectedImage] | None, progress: Progress
@@ -158,13 +163,14 @@ class _Examination:
     def _check_use(self, image: InspectedImage, report: FolderReport, uses: int) -> None:
         """Check an image's caption and bucket as one entry uses it, and count it in the entry's report."""
         caption = read_caption(image.path, report.subset.caption_rules)
-        self._check_caption(caption, image.path)
+        self._check_caption(caption, image.path, report.subset)
         bucketing = self._entries[report.entry].bucketing
         bucket = self._bucket(image, bucketing, used=uses > 0)
         report.caption_sources[image.path.name] = caption.source
         if bucket and uses:
             report.buckets[bucket] += 1
-        self._on_image(ImageUse(image.path, report.entry, uses, caption, bucket))
+        trained = report.subset.caption_rules.trained(caption.text)
+        self._on_image(ImageUse(image.path, report.entry, uses, caption, bucket, trained))
 
     def _bucket(self, image: InspectedImage, bucketing: Bucketing, *, used: bool) -> Size | None:
         size = image.info.kohya_size
@@ -178,14 +184,14 @@ class _Examination:
                 self._stops.add(TrainingStop.START if error.at_start else TrainingStop.LOAD)
             return None
 
-    def _check_caption(self, caption: Caption, image: Path) -> None:
+    def _check_caption(self, caption: Caption, image: Path, subset: Subset) -> None:
         if caption.fault and caption.fault.stops_training:
             self._stops.add(TrainingStop.START)
         if caption.file and caption.source is CaptionSource.OTHER_FILE:
             self._borrowed_captions.add(caption.file)
-        self._log.add_all(self._caption_observations(caption, image))
+        self._log.add_all(self._caption_observations(caption, image, subset))
 
-    def _caption_observations(self, caption: Caption, image: Path) -> Iterator[Observation]:
+    def _caption_observations(self, caption: Caption, image: Path, subset: Subset) -> Iterator[Observation]:
         if caption.fault:
             yield Observation(caption.fault, caption.file or image)
         if caption.file and caption.source is CaptionSource.OTHER_FILE:
@@ -193,5 +199,19 @@ class _Examination:
         if caption.file is None and not caption.text:
             yield Observation("caption-none", image)
         from_tokens = caption.source is CaptionSource.CLASS_TOKENS  # these are checked once for all images
-        if not from_tokens and (word := self._forbidden_in(caption.text)):
-            yield Observation("forbidden", caption.file or image, f"{word!r} in {caption.text!r}")
+        if from_tokens:
+            return
+        alone = replace(subset.caption_rules, prefix="", suffix="")
+        for text in alone.trained(caption.text):
+            if word := self._forbidden_in(text):
+                yield Observation("forbidden", caption.file or image, f"{word!r} in {text!r}")
+                return
+        yield from self._forbidden_around(caption.text, subset)
+
+    def _forbidden_around(self, caption: str, subset: Subset) -> Iterator[Observation]:
+        """A forbidden word that only the trainer's prefix and suffix put into a caption."""
+        rules = subset.caption_rules
+        for text in rules.trained(caption) if rules.prefix or rules.suffix else ():
+            if word := self._forbidden_in(text):
+                yield Observation("forbidden-around", subset.folder, f"{word!r} in {text!r}, as it is trained")
+                return

@@ -163,6 +163,13 @@ KINDS: dict[str, FindingKind] = {
         "captions or class tokens with words that must not be in a regularization set",
         "take the words out of the captions; for class tokens, rename the folder",
     ),
+    "forbidden-around": FindingKind(
+        _E,
+        "words that must not be in a regularization set, in the caption_prefix or caption_suffix that kohya puts "
+        "around every caption of these folders",
+        'write caption_prefix = "" and caption_suffix = "" in the reg subsets of a --dataset_config; `reggen config '
+        "--for kohya-toml` prints one",
+    ),
     # caches
     "cache-stale": FindingKind(
         _W,

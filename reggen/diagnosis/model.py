@@ -24,13 +24,17 @@ class TrainingStop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageUse:
-    """One image as one ``[[datasets]]`` entry uses it: how often, with which caption, in which bucket if any."""
+    """One image as one ``[[datasets]]`` entry uses it: how often, with which caption, in which bucket if any.
+
+    ``trained`` are the texts that kohya makes of the caption; empty where it stops the training.
+    """
 
     path: Path
     entry: int
     uses: int
     caption: Caption
     bucket: Size | None
+    trained: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

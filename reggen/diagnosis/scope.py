@@ -9,10 +9,10 @@ from pathlib import Path
 from reggen.diagnosis.findings import Finding
 from reggen.errors import JobError, Problem
 from reggen.kohya.buckets import Bucketing
-from reggen.kohya.captions import CaptionRules, with_dot
+from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
 from reggen.kohya.folders import folder_name
 from reggen.training.dataset_config import read_config
-from reggen.training.subsets import DatasetEntry, Subset, effective, image_names, level_hint, subsets_in
+from reggen.training.subsets import DatasetEntry, Subset, captions_of, effective, image_names, level_hint, subsets_in
 from reggen.training.training_set import TrainingSet, read_entries, read_training
 
 
@@ -20,7 +20,7 @@ from reggen.training.training_set import TrainingSet, read_entries, read_trainin
 class DoctorOptions:
     """The set to examine, and the trainer's options.
 
-    ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``caption_ending``
+    ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``captions``
     are the trainer's command line. ``quick`` reads headers only. ``near_duplicates``: pictures that look like another
     are sought, too, unless ``quick``. ``expected_folders`` are the names of the class folders of the job that makes
     the set, where one is known. ``find_forbidden`` returns the forbidden word in a text, or None. ``redo_command``
@@ -31,7 +31,7 @@ class DoctorOptions:
     train: Path | None = None
     config: Path | None = None
     bucketing: Bucketing = field(default_factory=lambda: Bucketing((512, 512)))
-    caption_ending: str = ".caption"
+    captions: CaptionRules = PLAIN_CAPTIONS
     quick: bool = False
     near_duplicates: bool = True
     expected_folders: frozenset[str] | None = None
@@ -67,41 +67,40 @@ def find_scope(options: DoctorOptions) -> Scope:
 
 
 def _by_folder(options: DoctorOptions) -> Scope:
-    root, reg, findings = _level(options.folder, options.caption_ending)
+    root, reg, findings = _level(options.folder, options.captions)
     by_name = not reg or reg[0].folder != root  # a class folder may stand for the whole
     training, train = None, tuple[Subset, ...]()
     if options.train:
-        ending = options.caption_ending
-        training = read_training(options.train, None, bucketing=options.bucketing, caption_ending=ending)
-        train = subsets_in(options.train, ending, is_reg=False)
+        training = read_training(options.train, None, bucketing=options.bucketing, captions=options.captions)
+        train = subsets_in(options.train, options.captions, is_reg=False)
     return Scope(root, (DatasetEntry(options.bucketing, effective((*train, *reg))),), training, findings, by_name)
 
 
 def _by_config(options: DoctorOptions, config: Path) -> Scope:
-    entries = read_config(config, options.bucketing, options.caption_ending)
+    entries = read_config(config, options.bucketing, options.captions)
     training, folder = read_entries(entries, str(config)), options.folder.resolve()
     reg_folders = [subset.folder.resolve() for entry in entries for subset in entry.reg]
     if any(folder in {named, *named.parents} for named in reg_folders):
         return Scope(options.folder, entries, training, by_name=False)
-    root, reg, _ = _level(options.folder, options.caption_ending)
+    root, reg, _ = _level(options.folder, options.captions)
     joined = replace(entries[0], subsets=effective((*entries[0].subsets, *reg)))
     missing = Finding("not-in-config", (options.folder,))
     return Scope(root, (joined, *entries[1:]), training, (missing,), by_name=False)
 
 
-def _level(folder: Path, ending: str) -> tuple[Path, tuple[Subset, ...], tuple[Finding, ...]]:
+def _level(folder: Path, captions: CaptionRules) -> tuple[Path, tuple[Subset, ...], tuple[Finding, ...]]:
     """The folder that is --reg_data_dir and its class folders, from one that may be a level too low or too high."""
-    reg = subsets_in(folder, ending, is_reg=True)
+    reg = subsets_in(folder, captions, is_reg=True)
     if _hold_images(reg):
         return folder, reg, ()
     finding = (Finding("level", (folder,), own_remedy=level_hint(folder)),)
     if image_names(folder):
         if folder_name(folder.resolve().name):
             above = folder.parent if folder.name else folder.resolve().parent
-            return above, subsets_in(above, ending, is_reg=True), finding
-        return folder, (Subset(folder, 1, True, CaptionRules(with_dot(ending), folder.resolve().name)),), finding
+            return above, subsets_in(above, captions, is_reg=True), finding
+        return folder, (Subset(folder, 1, True, captions_of(captions, folder.resolve().name)),), finding
     for below in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        inner = subsets_in(below, ending, is_reg=True)
+        inner = subsets_in(below, captions, is_reg=True)
         if _hold_images(inner):
             return below, inner, finding
     return folder, reg, finding

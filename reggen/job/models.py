@@ -18,6 +18,7 @@ from reggen.job.sampling import SIDES, Sampling, Side
 from reggen.job.section import LONGEST_PROMPT, ExpandedPath, FileNamePart, Section
 from reggen.job.servers import Notify, Server
 from reggen.kohya.buckets import Bucketing
+from reggen.kohya.captions import CaptionRules
 
 Phrase = Annotated[str, Field(max_length=200)]
 Pixels = Annotated[int, Field(ge=1, le=SIDES[1])]
@@ -85,6 +86,11 @@ class Training(Section):
     )
     base: str | None = Field(None, min_length=1, description="The checkpoint that is trained.")
     caption_extension: Literal[".caption", ".txt"] = Field(".caption", description="--caption_extension.")
+    caption_prefix: str = Field("", max_length=LONGEST_PROMPT, description="--caption_prefix: put before each caption.")
+    caption_suffix: str = Field("", max_length=LONGEST_PROMPT, description="--caption_suffix: put after each caption.")
+    enable_wildcard: bool = Field(
+        False, description="--enable_wildcard: each line of a caption file is a caption, {a|b} is one of the two."
+    )
     resolution: Pixels | tuple[Pixels, Pixels] = Field(512, description="--resolution: 512 or [512, 768].")
     enable_bucket: bool = Field(
         True, description="--enable_bucket. Left out: on with folder; with config as that says, else off, as in kohya."
@@ -112,6 +118,16 @@ class Training(Section):
     def pixels(self) -> Size:
         """The resolution as width and height."""
         return self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
+
+    @property
+    def command_line_captions(self) -> CaptionRules:
+        """Caption options on the trainer's command line; a config's own go over them."""
+        return CaptionRules(
+            self.caption_extension,
+            wildcard=self.enable_wildcard,
+            prefix=self.caption_prefix,
+            suffix=self.caption_suffix,
+        )
 
     @property
     def command_line_bucketing(self) -> Bucketing:

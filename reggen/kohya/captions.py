@@ -1,4 +1,4 @@
-"""Captions: the files in which kohya looks for them, and what it takes from their text. Pure."""
+"""Captions: the files in which kohya looks for them, and what it trains of their text. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,79 @@ import os.path
 import re
 from dataclasses import dataclass
 
+_CHOICE = re.compile(r"\{([^}]+)\}")
+_MOST = 256  # texts of one caption that are listed
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionRules:
     """The options of a folder's captions.
 
     ``ending`` of the caption files, with its dot; ``class_tokens``, the caption of images without a file, if any;
-    ``wildcard``: enable_wildcard, with which a file has one caption a line.
+    ``wildcard``: enable_wildcard, with which a file has one caption a line, and ``{a|b}`` is one of the two.
+    ``prefix`` and ``suffix`` are put around every caption, ``secondary_separator`` becomes the ``separator``.
     """
 
     ending: str = ".caption"
     class_tokens: str | None = None
     wildcard: bool = False
+    prefix: str = ""
+    suffix: str = ""
+    separator: str = ","
+    secondary_separator: str = ""
+
+    def lines(self, caption: str) -> tuple[str, ...]:
+        """The captions one of which a step is trained with, prefix and suffix included; choices are still open.
+
+        train_util.py, process_caption: with several lines the prefix is part of the first, the suffix of the last.
+        """
+        caption = f"{self.prefix} {caption}" if self.prefix else caption
+        caption = f"{caption} {self.suffix}" if self.suffix else caption
+        lines = caption.split("\n")
+        return tuple(lines) if self.wildcard else (lines[0],)
+
+    def chosen(self, line: str, number: int) -> str:
+        """One of the texts that a line stands for: over all numbers each combination of its choices in turn."""
+        if self.wildcard:
+            text, opened, closed = _escaped(line)
+
+            def choice(match: re.Match[str]) -> str:
+                nonlocal number
+                options = match[1].split("|")
+                number, place = divmod(number, len(options))
+                return options[place]
+
+            line = _CHOICE.sub(choice, text).replace(opened, "{").replace(closed, "}")
+        return line.replace(self.secondary_separator, self.separator) if self.secondary_separator else line
+
+    def trained(self, caption: str) -> tuple[str, ...]:
+        """The texts that kohya trains an image of this caption with; of very many the first ones.
+
+        Shuffling and dropout are left out: they add no words.
+        """
+        found = dict[str, None]()
+        for line in self.lines(caption):
+            for number in range(min(self._combinations(line), _MOST)):
+                found[self.chosen(line, number)] = None
+        return tuple(found)
+
+    def _combinations(self, line: str) -> int:
+        count = 1
+        for match in _CHOICE.finditer(_escaped(line)[0]) if self.wildcard else ():
+            count *= match[1].count("|") + 1
+        return count
+
+
+PLAIN_CAPTIONS = CaptionRules()
+"""The rules of a trainer that is told nothing of captions."""
+
+
+def _escaped(line: str) -> tuple[str, str, str]:
+    """The line with marks for double braces, and the two marks: as many signs as the line itself has not."""
+    opened, closed = "\u2985", "\u2986"
+    while opened in line or closed in line:
+        opened, closed = opened + "\u2985", closed + "\u2986"
+    return line.replace("{{", opened).replace("}}", closed), opened, closed
 
 
 def caption_paths(image: str, ending: str) -> tuple[str, ...]:

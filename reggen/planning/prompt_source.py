@@ -11,7 +11,7 @@ One number is one prompt; the pictures of a batch share it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
@@ -20,7 +20,8 @@ from typing import Any, Literal
 from reggen.errors import JobError, Problem
 from reggen.geometry import Size
 from reggen.job.models import ImageSize, Prompts
-from reggen.prompts.from_caption import prompt_from
+from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
+from reggen.prompts.from_caption import as_tags, prompt_from
 from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
 from reggen.prompts.permute import Shares, smallest_integers
@@ -32,12 +33,27 @@ _STEP = 8  # pixels: a latent's sides are multiples of it
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """A training image that prompts are made after: file name, caption, bucket in pixels, repeats."""
+    """A caption of a training image that prompts are made after, with the image's file name and bucket in pixels.
+
+    ``repeats``: how often it is trained on, a fraction where the image has several captions. ``caption`` is what the
+    trainer makes of it by its ``rules``, choices still open; ``written``, where it is another, is its caption file's.
+    """
 
     name: str
     caption: str
     bucket: Size
-    repeats: int
+    repeats: int | Fraction
+    written: str | None = None
+    rules: CaptionRules = PLAIN_CAPTIONS
+
+    def chosen(self, number: int) -> str:
+        """The caption with its choices made, for its use of this number."""
+        return self.rules.chosen(self.caption, number)
+
+    def chosen_to_write(self, number: int) -> str:
+        """The same for the caption file of a reg image, where the trainer finds its separators unchanged."""
+        text = self.caption if self.written is None else self.written
+        return replace(self.rules, secondary_separator="").chosen(text, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +142,24 @@ class PromptSource:
 
     def at(self, number: int) -> PromptSpec:
         """The specification of one prompt, counted from 0."""
-        example = self._examples[self._shares.turn(number)[0]] if self._shares else None
-        positive, values, settings = self._text(number, example)
+        part, turn = self._shares.turn(number) if self._shares else (0, 0)
+        example = self._examples[part] if self._shares else None
+        positive, values, settings = self._text(number, example, turn)
         size = settings.pop("size", None) or self._size(example)
-        caption = self._caption(positive, example)
+        caption = self._caption(positive, example, turn)
         return PromptSpec(positive, size, caption, tuple(settings.items()), values, example)
 
     def _text(
-        self, number: int, example: TrainingExample | None
+        self, number: int, example: TrainingExample | None, turn: int
     ) -> tuple[str | None, tuple[Value, ...], dict[str, Any]]:
         if self.generator is not None:
             prompt, settings = self.matrix.with_prompt(self.generator, number)
             return prompt.text, prompt.values, settings
         prompts = self.settings.prompts
-        text = self._rewritten(example.caption, prompts.prefix, prompts.suffix) if example and prompts.source else None
-        return text, (), self.matrix.at(number)
+        if not example or not prompts.source:
+            return None, (), self.matrix.at(number)
+        text = as_tags(example.chosen(turn))
+        return self._rewritten(text, prompts.prefix, prompts.suffix), (), self.matrix.at(number)
 
     def _size(self, example: TrainingExample | None) -> Size | None:
         size = self.settings.size
@@ -149,7 +168,7 @@ class PromptSource:
             return max(_STEP, width - width % _STEP), max(_STEP, height - height % _STEP)
         return None if isinstance(size, str) else size
 
-    def _caption(self, positive: str | None, example: TrainingExample | None) -> str | None:
+    def _caption(self, positive: str | None, example: TrainingExample | None, turn: int) -> str | None:
         tokens = self.settings.class_tokens
         match self.settings.captions:
             case "none":
@@ -157,7 +176,7 @@ class PromptSource:
             case "prompt":
                 return " ".join((self.workflow.positive if positive is None else positive).split()) or tokens
             case "training" if example:
-                return self._rewritten(example.caption, "", "")
+                return self._rewritten(example.chosen_to_write(turn), "", "")
         return tokens
 
     def _rewrite(self, caption: str, prefix: str, suffix: str) -> str:

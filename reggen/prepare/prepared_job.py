@@ -24,6 +24,7 @@ from reggen.planning.plan import CHECKED, Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample, WorkflowDefaults
 from reggen.prepare import forbidden_words, trainer_warnings, workflow_warnings
 from reggen.prepare.classes import JobClass, classes_of
+from reggen.prepare.examples import training_examples
 from reggen.prepare.node_classes import NodeClasses
 from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prepare.workflow_file import read_graph
@@ -133,7 +134,7 @@ def _training_set(training: Training) -> TrainingSet:
         training.folder,
         training.config,
         bucketing=training.command_line_bucketing,
-        caption_ending=training.caption_extension,
+        captions=training.command_line_captions,
     )
 
 
@@ -222,8 +223,7 @@ def _source(job: Job, part: JobClass, read: _Read, template: Template) -> Prompt
     )
     examples: tuple[TrainingExample, ...] = ()
     if read.training_set and (part.prompts.source or job.size == "training" or job.captions.write == "training"):
-        images = read.training_set.images
-        examples = tuple(TrainingExample(one.path.name, one.caption, one.bucket, one.repeats) for one in images)
+        examples = tuple(training_examples(read.training_set, in_config=bool(job.training and job.training.config)))
     return PromptSource(settings, examples, read.wildcards, WorkflowDefaults(template.positive, template.negative))
 
 
@@ -270,6 +270,7 @@ def _warnings(job: Job, part: JobClass, source: PromptSource, read: _Read, templ
     yield from trainer_warnings.of_folder_name(part.dataset)
     yield from trainer_warnings.of_unread_training_captions(job.training, read.training_set)
     yield from trainer_warnings.of_unread_captions(job.captions, job.training)
+    yield from trainer_warnings.of_caption_affixes(job.training, read.training_set, read.guard)
     yield from trainer_warnings.of_missing_trigger(source.settings, read.training_set)
     yield from trainer_warnings.of_workflow(template, job.training)
     yield from trainer_warnings.of_several_entries(read.training_set)

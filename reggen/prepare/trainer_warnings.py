@@ -12,6 +12,7 @@ from reggen.dataset.caption_files import CAPTIONS
 from reggen.job.dataset import Dataset
 from reggen.job.models import Captions, Training
 from reggen.planning.prompt_source import PromptSettings
+from reggen.prompts.guard import Guard
 from reggen.prompts.spelling import folded, tokens
 from reggen.training.training_set import TrainingSet
 from reggen.wording import listed
@@ -66,12 +67,26 @@ def of_unread_captions(captions: Captions, training: Training | None) -> Iterato
         )
 
 
+def of_caption_affixes(training: Training | None, training_set: TrainingSet | None, guard: Guard) -> Iterator[str]:
+    """A prefix or suffix with a forbidden word: kohya puts it around the captions of the reg images, too."""
+    if training is None or training_set is None:
+        return
+    rules = dict.fromkeys(image.rules for image in training_set.images)
+    for text in dict.fromkeys(chain.from_iterable((one.prefix, one.suffix) for one in rules)):
+        if offence := guard.find(text):
+            yield (
+                f"kohya puts {text!r} around every caption, also around those of the regularization images, where "
+                f"{offence} is forbidden; its --dataset_config can leave it out for them: use the reg subset that "
+                "`config --for kohya-toml` prints"
+            )
+
+
 def of_missing_trigger(settings: PromptSettings, training_set: TrainingSet | None) -> Iterator[str]:
     """Training captions that are used unchanged because no trigger is named; with a guess at it."""
     used = settings.prompts.source or settings.captions == "training"
     if not used or training_set is None or settings.trigger:
         return
-    captions = [tokens(folded(image.caption)) for image in training_set.images]
+    captions = [tokens(folded(" ".join(image.trained))) for image in training_set.images]
     common = Counter(word for caption in captions for word in set(caption) if len(word) >= _MIN_LETTERS)
     expected = {*tokens(folded(settings.class_tokens)), *_ORDINARY}
     often = [one for one in dict.fromkeys(chain.from_iterable(captions)) if common[one] >= _MIN_SHARE * len(captions)]

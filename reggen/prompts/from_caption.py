@@ -24,6 +24,7 @@ from reggen.prompts.spelling import folded, tokens
 _MAX_REPLACED = 50  # triggers: class tokens may form new ones with their neighbours, again and again
 
 _COMMA = re.compile(r"[,\uff0c](?!\d{3}(?!\w))|(?<!\d)[,\uff0c]")  # not the one in 10,000
+_SEPARATOR = re.compile(r"\s*(?:\|\|\||;;;)")  # the ones that kohya's documentation recommends
 _BRACKET = re.compile(r"(?<![\\:;=])[()\[\]]")  # neither escaped nor a face such as :(
 _WEIGHT = r":\s*[+-]?[\d.]+\s*(?=[)\]])"
 _EMPTY = re.compile(
@@ -46,6 +47,11 @@ _NOT_OF_A_NAME = re.compile(  # words and marks that cannot have belonged to a n
 _AND = re.compile(r"\s*and\s+", re.IGNORECASE)
 _AN = re.compile(r"(?!uni|use|usu|eu|one\b|once\b)[aeiou]|hour|honest|heir", re.IGNORECASE)
 _STRAY_END = re.compile(r"\s*[.;:!?]+(?=\s*(?:,|$))")
+
+
+def as_tags(caption: str) -> str:
+    """The caption with a comma for kohya's separators ``|||`` and ``;;;``, which are no words to a model."""
+    return _SEPARATOR.sub(",", caption)
 
 
 def prompt_from(

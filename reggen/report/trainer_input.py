@@ -76,6 +76,6 @@ def trainer_input(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
 
 def _training_folders(training: Training) -> Iterator[ClassFolder]:
     if training.folder is not None:
-        found = effective(subsets_in(training.folder.absolute(), training.caption_extension, is_reg=False))
+        found = effective(subsets_in(training.folder.absolute(), training.command_line_captions, is_reg=False))
         for subset in sorted(found, key=lambda one: one.folder):
             yield ClassFolder(subset.folder, subset.caption_rules.class_tokens or "", subset.repeats, 0)

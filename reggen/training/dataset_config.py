@@ -45,15 +45,15 @@ _BUCKETING = {
 """kohya's options that decide on buckets, and the fields of `Bucketing` that hold them."""
 
 
-def read_config(file: Path, bucketing: Bucketing, ending: str) -> tuple[DatasetEntry, ...]:
+def read_config(file: Path, bucketing: Bucketing, captions: CaptionRules) -> tuple[DatasetEntry, ...]:
     """The entries of a kohya ``--dataset_config``, TOML or JSON.
 
-    ``bucketing`` and ``ending`` are the command line's and hold where the file says nothing.
+    ``bucketing`` and ``captions`` are the command line's and hold where the file says nothing.
     A relative image_dir is relative to where the trainer is started, here: to the working folder.
     Raises JobError with every problem of the file.
     """
     config = _validated(file, _parsed(file))
-    entries = tuple(_entry(levels, bucketing, with_dot(ending)) for levels in config.levels())
+    entries = tuple(_entry(levels, bucketing, captions) for levels in config.levels())
     problems = [
         Problem(f"datasets[{number}]", f"kohya does not start: {problem}")
         for number, entry in enumerate(entries)
@@ -196,21 +196,27 @@ class _DatasetLevels:
 # ---- what the levels come to
 
 
-def _entry(levels: _DatasetLevels, bucketing: Bucketing, ending: str) -> DatasetEntry:
+def _entry(levels: _DatasetLevels, bucketing: Bucketing, captions: CaptionRules) -> DatasetEntry:
     found = {option: levels.setting(option, getattr(bucketing, field)) for option, field in _BUCKETING.items()}
     options = tuple(OptionInForce(name, _text(setting.value), setting.origin) for name, setting in found.items())
     made = Bucketing(**{field: found[option].value for option, field in _BUCKETING.items()})
-    return DatasetEntry(made, effective(_subset(levels, subset, ending) for subset in levels.dataset.subsets), options)
+    return DatasetEntry(
+        made, effective(_subset(levels, subset, captions) for subset in levels.dataset.subsets), options
+    )
 
 
-def _subset(levels: _DatasetLevels, subset: SubsetTable, ending: str) -> Subset:
+def _subset(levels: _DatasetLevels, subset: SubsetTable, captions: CaptionRules) -> Subset:
     def value(name: str, default: object) -> Any:
         return levels.setting(name, default, subset).value
 
     rules = CaptionRules(
-        with_dot(value("caption_extension", ending)),
+        with_dot(value("caption_extension", captions.ending)),
         value("class_tokens", None),
-        wildcard=value("enable_wildcard", False),
+        wildcard=value("enable_wildcard", captions.wildcard),
+        prefix=value("caption_prefix", captions.prefix),
+        suffix=value("caption_suffix", captions.suffix),
+        separator=value("caption_separator", captions.separator),
+        secondary_separator=value("secondary_separator", captions.secondary_separator),
     )
     folder, repeats = Path(subset.image_dir), value("num_repeats", 1)
     return Subset(folder, repeats, subset.is_reg, rules, cache_info=value("cache_info", False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +53,7 @@ class DatasetEntry:
         return tuple(subset for subset in self.subsets if not subset.is_reg)
 
 
-def subsets_in(data_dir: Path, ending: str, *, is_reg: bool) -> tuple[Subset, ...]:
+def subsets_in(data_dir: Path, captions: CaptionRules, *, is_reg: bool) -> tuple[Subset, ...]:
     """The sub-folders of a ``--train_data_dir`` or ``--reg_data_dir`` that kohya reads, in the file system's order.
 
     config_util.py, generate_dreambooth_subsets_config_by_subdirs. Empty where there is no such folder.
@@ -64,8 +64,13 @@ def subsets_in(data_dir: Path, ending: str, *, is_reg: bool) -> tuple[Subset, ..
     for folder in data_dir.iterdir():
         if (meaning := folder_name(folder.name)) and folder.is_dir():
             repeats, class_tokens = meaning
-            found.append(Subset(folder, repeats, is_reg, CaptionRules(with_dot(ending), class_tokens)))
+            found.append(Subset(folder, repeats, is_reg, captions_of(captions, class_tokens)))
     return tuple(found)
+
+
+def captions_of(rules: CaptionRules, class_tokens: str) -> CaptionRules:
+    """The command line's rules for the captions of a folder with these class tokens."""
+    return replace(rules, ending=with_dot(rules.ending), class_tokens=class_tokens)
 
 
 def effective(subsets: Iterable[Subset]) -> tuple[Subset, ...]:

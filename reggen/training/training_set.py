@@ -10,6 +10,7 @@ from reggen.errors import JobError, Problem
 from reggen.geometry import Size, size_text
 from reggen.images.probe import ImageFlaw, ImageInfo, read_header, without_pillow_warnings
 from reggen.kohya.buckets import Bucketing, NoBucket
+from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
 from reggen.training.captions import Caption, CaptionFault, read_caption
 from reggen.training.dataset_config import read_config
 from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, image_names, level_hint, subsets_in
@@ -21,8 +22,8 @@ _NAMED = 20  # problems that are named; of more, the count
 class TrainingImage:
     """One train image: its true size in pixels, how often an epoch shows it, its caption, its bucket.
 
-    The caption is what kohya trains with, but without a byte order mark. ``entry`` counts the ``[[datasets]]``
-    from 0.
+    ``caption`` is the text of the caption file, without a byte order mark, or the class tokens; `trained` is what
+    kohya makes of it by the ``rules`` of its folder. ``entry`` counts the ``[[datasets]]`` from 0.
     """
 
     path: Path
@@ -31,6 +32,12 @@ class TrainingImage:
     caption: str
     bucket: Size
     entry: int = 0
+    rules: CaptionRules = PLAIN_CAPTIONS
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The texts it is trained with."""
+        return self.rules.trained(self.caption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +74,22 @@ class TrainingSet:
 
 
 def read_training(
-    folder: Path | None, config: Path | None, *, bucketing: Bucketing, caption_ending: str = ".caption"
+    folder: Path | None, config: Path | None, *, bucketing: Bucketing, captions: CaptionRules = PLAIN_CAPTIONS
 ) -> TrainingSet:
     """Read a ``--train_data_dir`` or a ``--dataset_config``; exactly one of the two is given.
 
-    ``bucketing`` and ``caption_ending`` are what the trainer's command line says; a config's own words go over
+    ``bucketing`` and ``captions`` are what the trainer's command line says; a config's own words go over
     them. Raises JobError with every problem at once.
     """
     if (folder is None) == (config is None):
         raise JobError(str(folder or config or "training"), (Problem("", "give either a folder or a config"),))
     if config is not None:
-        return read_entries(read_config(config, bucketing, caption_ending), str(config))
+        return read_entries(read_config(config, bucketing, captions), str(config))
     assert folder is not None
     if problems := _folder_problems(folder, bucketing):
         raise JobError(str(folder), problems)
     options = (OptionInForce("resolution", size_text(bucketing.resolution), "as given"),)
-    entry = DatasetEntry(bucketing, subsets_in(folder, caption_ending, is_reg=False), options)
+    entry = DatasetEntry(bucketing, subsets_in(folder, captions, is_reg=False), options)
     return read_entries((entry,), str(folder))
 
 
@@ -90,7 +97,7 @@ def _folder_problems(folder: Path, bucketing: Bucketing) -> tuple[Problem, ...]:
     problems = [Problem("", f"kohya does not start: {problem}") for problem in bucketing.problems()]
     if not folder.is_dir():
         problems.append(Problem("", "there is no such folder"))
-    elif not any(image_names(subset.folder) for subset in subsets_in(folder, "", is_reg=False)):
+    elif not any(image_names(subset.folder) for subset in subsets_in(folder, PLAIN_CAPTIONS, is_reg=False)):
         problems.append(Problem("", "kohya finds no images in it", level_hint(folder)))
     return tuple(problems)
 
@@ -131,7 +138,7 @@ class _ImageReader:
             caption = self._caption(read_caption(path, subset.caption_rules), path)
             bucket = self._bucket(info, bucketing, path)
             if info.size and bucket:
-                yield TrainingImage(path, info.size, subset.repeats, caption, bucket, entry)
+                yield TrainingImage(path, info.size, subset.repeats, caption, bucket, entry, subset.caption_rules)
 
     def first_problems(self) -> Iterator[Problem]:
         """The problems that are named, and the number of the others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
@@ -11,6 +11,7 @@ from PIL import Image
 from reggen.diagnosis.scope import DoctorOptions
 from reggen.geometry import Size
 from reggen.kohya.buckets import Bucketing
+from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
 from tests.pictures import paint, plain, tear, write
 
 
@@ -24,6 +25,7 @@ class Layout:
     ending: str = ".caption"
     reg: str = "reg"
     config: str = ""
+    captions: CaptionRules = PLAIN_CAPTIONS
 
     def options(self, root: Path) -> list[str]:
         """The command line of train_network.py."""
@@ -31,6 +33,9 @@ class Layout:
         said = ["--resolution", f"{at.resolution[0]},{at.resolution[1]}", "--caption_extension", self.ending]
         said += ["--min_bucket_reso", str(at.min_reso), "--max_bucket_reso", str(at.max_reso)]
         said += ["--bucket_reso_steps", str(at.steps)]
+        said += ["--enable_wildcard"] * self.captions.wildcard
+        for name in ("prefix", "suffix"):
+            said += [f"--caption_{name}", text] if (text := getattr(self.captions, name)) else []
         said += ["--enable_bucket"] * at.enabled + ["--bucket_no_upscale"] * at.no_upscale
         if self.config:
             return [*said, "--dataset_config", str(root / "dataset.toml")]
@@ -39,7 +44,13 @@ class Layout:
     def doctor_options(self, root: Path) -> DoctorOptions:
         """The same for the doctor."""
         config = root / "dataset.toml" if self.config else None
-        return DoctorOptions(root / self.reg, None if config else root / "train", config, self.bucketing, self.ending)
+        return DoctorOptions(
+            root / self.reg,
+            None if config else root / "train",
+            config,
+            self.bucketing,
+            replace(self.captions, ending=self.ending),
+        )
 
     def made(self, root: Path) -> Path:
         """Build it."""
@@ -223,7 +234,71 @@ SILENT = """
 """
 """It says nothing of buckets: the command line decides, whose default is none."""
 
+PREFIXED = """
+[general]
+caption_prefix = "general,"
+caption_suffix = ", general"
+enable_bucket = true
+[[datasets]]
+resolution = 256
+min_bucket_reso = 128
+caption_prefix = "dataset,"
+secondary_separator = ";;;"
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/4_spyke girl"
+  num_repeats = 4
+  caption_prefix = ""
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  class_tokens = "girl"
+  is_reg = true
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/2_boy"
+  class_tokens = "a;;;boy"
+  is_reg = true
+  caption_prefix = ""
+  caption_suffix = ""
+  secondary_separator = ""
+"""
+
+WILD = """
+[general]
+enable_wildcard = true
+caption_prefix = "{x|y}"
+[[datasets]]
+resolution = 256
+caption_separator = " /"
+secondary_separator = ";;;"
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/4_spyke girl"
+  num_repeats = 2
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  is_reg = true
+  caption_suffix = "END"
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/2_boy"
+  class_tokens = "{a|b} boy"
+  is_reg = true
+  enable_wildcard = false
+"""
+
+
+def wild(root: Path) -> None:
+    write(root / "train" / "4_spyke girl" / "0.caption", "one {a|b}\n two;;;{{b}} \n\n{c")
+    write(root / "train" / "4_spyke girl" / "1.caption", "\u2985{a|b|c} {} {d|e\u2986 }")
+    reg(root, "1_girl", 3)
+    reg(root, "2_boy", 3)
+    write(root / "reg" / "1_girl" / "reg_001.caption", "one\n{two|three|four} ;;;{five|six}\n{{x}} }}")
+    write(root / "reg" / "1_girl" / "reg_002.caption", "{a{b|c}|d}")
+    write(root / "reg" / "2_boy" / "reg_002.caption", "{a|b}\nc")
+
+
 LAYOUTS = (
+    Layout("prefixes at every level", wild, config=PREFIXED),
+    Layout("prefixes of the command line", wild, captions=CaptionRules(prefix="spyke,", suffix="in a field")),
+    Layout("wildcards", wild, config=WILD),
+    Layout("wildcards of the command line", wild, captions=CaptionRules(prefix="pre", suffix="{a|b}", wildcard=True)),
     Layout("two classes, too many images", two_classes),
     Layout("one class, too many images", lambda root: reg(root, "1_girl", 15)),
     Layout("exactly enough", lambda root: reg(root, "1_girl", 12)),

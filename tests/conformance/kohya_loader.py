@@ -44,17 +44,24 @@ def answer(tu: Any, cu: Any, options: list[str]) -> dict[str, Any]:
     try:
         group, _ = cu.generate_dataset_group_by_blueprint(blueprint(tu, cu, options).dataset_group)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
-        return {"start": type(error).__name__, "images": [], "load": []}
-    images, failed = [], []
+        return {"start": type(error).__name__, "images": [], "trained": [], "load": []}
+    images, trained, failed = [], [], []
     for number, dataset in enumerate(group.datasets):
         for info in dataset.image_data.values():
             images.append([info.absolute_path, number, info.is_reg, info.num_repeats, info.caption, info.bucket_reso])
+            trained.append(processed(dataset, info))
             try:
                 pixels, *_ = tu.load_images_and_masks_for_caching([info], False, False)
                 tu.torch.nn.functional.conv2d(pixels, tu.torch.zeros(1, 3, 3, 3), padding=1)  # as every VAE begins
             except Exception as error:  # noqa: BLE001
                 failed.append([info.absolute_path, type(error).__name__])
-    return {"start": None, "images": images, "load": failed}
+    return {"start": None, "images": images, "trained": trained, "load": failed}
+
+
+def processed(dataset: Any, info: Any) -> list[str]:
+    """The texts an image is trained with, of 500 steps."""
+    subset = dataset.image_to_subset[info.image_key]
+    return sorted({dataset.process_caption(subset, info.caption) for _ in range(500)})
 
 
 def bucket(tu: Any, options: dict[str, Any], width: int, height: int) -> list[int] | str:

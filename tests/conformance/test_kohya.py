@@ -81,7 +81,7 @@ def answered(asked: Answer, folder: Path) -> Answer:
     (folder / "questions.json").write_text(json.dumps(asked), encoding="utf-8")
     loader = Path(__file__).with_name("kohya_loader.py")
     command = [PYTHON, str(loader), SCRIPTS, str(folder / "questions.json"), str(folder / "answers.json")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     answers: Answer = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
     return answers
@@ -149,11 +149,26 @@ def test_the_training_set_is_what_kohya_trains(layout: Layout, roots: dict[str, 
     if answer["start"]:
         return
     options = layout.doctor_options(roots[layout.name])
-    found = read_training(
-        options.train, options.config, bucketing=options.bucketing, caption_ending=options.caption_ending
-    )
+    found = read_training(options.train, options.config, bucketing=options.bucketing, captions=options.captions)
     mine = [[str(one.path), one.entry, False, one.repeats, one.caption, list(one.bucket)] for one in found.images]
     assert mine == [image for image in answer["images"] if not image[2]]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_captions_are_what_kohya_trains(layout: Layout, roots: dict[str, Path], said: Answer) -> None:
+    """Every text that kohya took in 500 steps for a train or reg image, and no other."""
+    answer = said["layouts"][LAYOUTS.index(layout)]
+    if answer["start"]:
+        return
+    options, judged = layout.doctor_options(roots[layout.name]), list[ImageUse]()
+    found = read_training(options.train, options.config, bucketing=options.bucketing, captions=options.captions)
+    examine(options, on_image=judged.append)
+    mine = {(str(image.path), image.entry): image.trained for image in found.images}
+    mine |= {(str(one.path), one.entry): one.trained for one in judged}
+    for (path, entry, *_), texts in zip(answer["images"], answer["trained"], strict=True):
+        if (path, entry) in mine:
+            marked = {text.removeprefix("\ufeff") for text in texts}
+            assert marked == {text.removeprefix("\ufeff") for text in mine[path, entry]}, path
 
 
 def test_buckets_by_chance(said: Answer) -> None:

@@ -18,6 +18,7 @@ from reggen.engine.control import Observers
 from reggen.engine.fill import fill_dataset
 from reggen.errors import JobError
 from reggen.job.models import Job
+from reggen.kohya.captions import CaptionRules
 from reggen.kohya.reg_use import reg_uses
 from reggen.planning.plan import choice_counts
 from reggen.prepare.prepared_job import prepare
@@ -219,7 +220,7 @@ async def test_a_matched_set_is_made_and_the_doctor_finds_nothing(matched: Match
         assert_sound(prepared)
     assert made.training is not None
     buckets = made.training.command_line_bucketing
-    found = examine(DoctorOptions(made.dataset.root, train, bucketing=buckets, caption_ending=".txt"))
+    found = examine(DoctorOptions(made.dataset.root, train, bucketing=buckets, captions=CaptionRules(".txt")))
     assert list(found.findings) == []
     caption = (prepared.dataset.folder / "reg_002.txt").read_text(encoding="utf-8")
     assert caption == prepared.plan[1].positive

@@ -16,6 +16,7 @@ from reggen.diagnosis.model import TrainingStop
 from reggen.errors import JobError
 from reggen.images import probe
 from reggen.kohya.buckets import Bucketing
+from reggen.kohya.captions import CaptionRules
 from reggen.report.doctor_report import doctor_report_data, format_doctor_report
 from reggen.training.captions import CaptionSource
 from tests.pictures import paint, plain, tear, write
@@ -259,3 +260,40 @@ def test_the_report_for_programs_is_json(root: Path) -> None:
     assert made["folders"][0]["captions"] == {"class tokens": 5}
     assert made["findings"][0]["kind"] == "image-truncated"
     assert made["findings"][0]["fixed_by_fix"] is True
+
+
+def test_a_prefix_with_the_trigger_is_an_error(root: Path) -> None:
+    """kohya puts the prefix of [general] before reg captions as well; an empty one in the reg subset undoes it."""
+    text = f"""
+        [general]
+        resolution = 64
+        caption_prefix = "spyke,"
+        [[datasets]]
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/train/2_spyke girl"
+        num_repeats = 2
+        [[datasets.subsets]]
+        image_dir = "{root.as_posix()}/{GIRL}"
+        class_tokens = "girl"
+        is_reg = true
+        """
+    config = write(root / "dataset.toml", text)
+    asked = options_for(
+        root, train=None, config=config, find_forbidden=lambda said: "spyke" if "spyke" in said else None
+    )
+    found = examine(asked)
+    assert files(found, "forbidden-around") == ["1_girl"]
+    assert "'spyke' in 'spyke, girl', as it is trained" in found.findings[0].details
+    write(root / GIRL / "reg_001.caption", "a girl")
+    assert files(examine(asked), "forbidden-around") == ["1_girl"]
+    write(config, text + '        caption_prefix = ""\n')
+    assert examine(asked).well
+
+
+def test_each_line_of_a_wildcard_caption_is_looked_at(root: Path) -> None:
+    """With enable_wildcard any line may be trained, and any of its choices."""
+    write(root / GIRL / "reg_001.caption", "a girl\na {red|spyke} girl")
+    asked = options_for(root, find_forbidden=lambda said: "spyke" if "spyke" in said else None)
+    assert examine(asked).well
+    found = examine(replace(asked, captions=CaptionRules(wildcard=True)))
+    assert files(found, "forbidden") == ["reg_001.caption"]

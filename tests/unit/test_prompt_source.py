@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reggen.errors import JobError
 from reggen.job.models import Prompts
+from reggen.kohya.captions import CaptionRules
 from reggen.planning.plan import Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample
 
@@ -123,3 +124,15 @@ def test_a_slot_costs_the_same_wherever_it_is_and_is_always_the_same(index: int,
         one.sample(index).size,
         one.sample(index).seed,
     )
+
+
+def test_choices_of_a_caption_come_in_turn() -> None:
+    """enable_wildcard: ``{a|b}`` is one of the two, ``{{`` a brace, and separators of kohya are commas."""
+    rules = CaptionRules(wildcard=True)
+    caption = "sks ||| a {red|blue} hat;;;{{x}}"
+    source = a_source([TrainingExample("a.png", caption, (512, 512), 2, rules=rules)], captions="training")
+    first, second, third = (source.at(number) for number in range(3))
+    assert first.positive == "1boy person, a red hat, {x}"
+    assert second.positive == "1boy person, a blue hat, {x}"
+    assert third.positive == first.positive
+    assert second.caption == "1boy person ||| a blue hat;;;{x}"

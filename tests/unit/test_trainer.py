@@ -134,6 +134,8 @@ def test_kohya_s_toml_has_only_the_reg_subsets_where_the_training_set_is_unknown
                         "image_dir": str(one.folder),
                         "num_repeats": one.repeats,
                         "class_tokens": one.class_tokens,
+                        "caption_prefix": "",
+                        "caption_suffix": "",
                     }
                     for one in (GIRL, BOY)
                 ]

@@ -9,6 +9,7 @@ from PIL import Image
 
 from reggen.errors import JobError
 from reggen.kohya.buckets import Bucketing
+from reggen.kohya.captions import CaptionRules
 from reggen.training.training_set import TrainingSet, read_training
 from tests.pictures import paint, tear, write
 
@@ -16,12 +17,12 @@ AT_512 = Bucketing((512, 512))
 
 
 def of_folder(folder: Path, bucketing: Bucketing = AT_512, ending: str = ".caption") -> TrainingSet:
-    return read_training(folder, None, bucketing=bucketing, caption_ending=ending)
+    return read_training(folder, None, bucketing=bucketing, captions=CaptionRules(ending))
 
 
 def of_config(tmp_path: Path, text: str, bucketing: Bucketing = AT_512) -> TrainingSet:
     file = write(tmp_path / "dataset.toml", text.replace("ROOT", tmp_path.as_posix()))
-    return read_training(None, file, bucketing=bucketing, caption_ending=".caption")
+    return read_training(None, file, bucketing=bucketing)
 
 
 def problems(error: pytest.ExceptionInfo[JobError]) -> str:

@@ -78,6 +78,7 @@ def _subset(one: ClassFolder, extension: str | None, *, is_reg: bool) -> str:
     entry: dict[str, Any] = {"is_reg": True} if is_reg else {}
     entry |= {"image_dir": str(one.folder), "num_repeats": one.repeats, "class_tokens": one.class_tokens}
     entry |= {"caption_extension": extension} if extension else {}
+    entry |= {"caption_prefix": "", "caption_suffix": ""} if is_reg else {}  # a config's own hold for reg images, too
     return _table("datasets.subsets", entry)
 
 
