@@ -1,4 +1,4 @@
-"""What tests of several floors share: a small job, and a way to fill it that keeps what was told."""
+"""Shared by the tests of several floors: a small job, a way to fill it, short timings, and a guard against blocking."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TESTS_PER_CORE = 3
 settings.register_profile("reggen", deadline=None)  # a busy machine is no failure
 settings.load_profile("reggen")
 
-PACE = Timings(
+SESSION_TIMINGS = Timings(
     silence=1.0,
     canary=0.5,
     poll_interval=0.1,
@@ -44,13 +44,13 @@ PACE = Timings(
     rest=Backoff(1.0, 4.0),
     sick=0.5,
 )
-"""The same rules as in the night, told to be quick."""
+"""Short timings for the session with a server."""
 
-RUN_PACE = EngineTimings(session=PACE, first_server=Backoff(0.2, 1.0))
-"""A whole run under these rules."""
+RUN_TIMINGS = EngineTimings(session=SESSION_TIMINGS, first_server=Backoff(0.2, 1.0))
+"""Short timings for a run."""
 
 NOWHERE = "http://127.0.0.1:9"
-"""Nobody listens there: a job that names no server would talk to a ComfyUI that somebody uses on this machine."""
+"""An address where nothing listens. A job without servers would use a ComfyUI that runs on this machine."""
 
 JobMaker = Callable[..., Job]
 
@@ -64,19 +64,19 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 
 _OURS = str(Path(reggen.__file__).parent)
 _MAY_BLOCK = {
-    # started in a thread, a cancelled wait would leave a process that nobody knows; /proc lies in no file
-    # and one that a cancelled stop has killed is gone within milliseconds, after which nobody would look for it
+    # started in a thread, a cancelled wait would leave an unknown process behind;
+    # and a process that a cancelled stop has killed is gone within milliseconds
     "reggen/launch/comfy_process.py": {"_spawn", "_end"},
-    "reggen/launch/log.py": {"last_lines"},  # the last few kB of a process that is no more, for the error that says so
+    "reggen/launch/log.py": {"last_lines"},  # the last few kB of a process that has ended, for the error message
 }
-"""Functions of ours that may block the event loop, each with its reason."""
+"""Functions of reggen that may block the event loop, each with its reason."""
 
 
-def _is_let_be(*_: object, **__: object) -> bool:
-    """Whether a call that blocks is none of reggen's own coroutines' or callbacks'.
+def _is_allowed(*_: object, **__: object) -> bool:
+    """True unless a blocking call is made by a coroutine or callback of reggen.
 
-    Tests call blocking functions of ours while a loop of theirs runs: the nearest coroutine up the stack tells
-    whose loop it is. Without one it is a callback, and ours when it passed through our code.
+    Tests call blocking functions of reggen while a loop of their own runs: the nearest coroutine up the stack tells
+    whose loop it is. Without a coroutine the call is made in a callback, which is reggen's if its code is on the stack.
     """
     frame: FrameType | None = sys._getframe(1)
     ours = False
@@ -94,11 +94,11 @@ def _is_let_be(*_: object, **__: object) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_blocks_the_event_loop() -> Iterator[None]:
-    """A call that blocks, made by reggen on its event loop, raises: files, SQLite, sleeps, locks."""
+    """Raise where reggen blocks its event loop: with files, SQLite, sleeps, locks."""
     guard = BlockBuster("reggen", excluded_modules=["reggen.sim"])
     for function in guard.functions.values():
         known = function.can_block_predicate
-        function.can_block_predicate = lambda *given, known=known, **named: known(*given, **named) or _is_let_be()
+        function.can_block_predicate = lambda *given, known=known, **named: known(*given, **named) or _is_allowed()
         for file, names in _MAY_BLOCK.items():
             function.can_block_in(file, names)
     guard.activate()
@@ -108,7 +108,7 @@ def nothing_blocks_the_event_loop() -> Iterator[None]:
 
 @pytest.fixture
 def job(tmp_path: Path) -> JobMaker:
-    """A maker of jobs: small pictures, into a folder of this test's own."""
+    """A maker of jobs: small pictures, into a folder of the test's own."""
 
     def make(*urls: str, **sections: dict[str, Any]) -> Job:
         document: dict[str, dict[str, Any]] = {
@@ -126,7 +126,7 @@ def job(tmp_path: Path) -> JobMaker:
 
 @dataclass
 class Told:
-    """One run, and everything it told; the events and notes grow while it goes on."""
+    """The events, notes and summary of a run; events and notes grow while it goes on."""
 
     events: list[RunEvent] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -134,12 +134,12 @@ class Told:
 
     @property
     def summary(self) -> Summary:
-        """How it ended."""
+        """The summary, once the run is over."""
         assert self._summary is not None, "the run is not over"
         return self._summary
 
 
-async def filled(
+async def filled(  # wide: the parts of a run that a test may replace
     job: Job,
     *,
     control: RunControl | None = None,
@@ -147,9 +147,9 @@ async def filled(
     wait: bool = False,
     left: Callable[[], float] | None = None,
     told: Told | None = None,
-    timings: EngineTimings = RUN_PACE,
+    timings: EngineTimings = RUN_TIMINGS,
 ) -> Told:
-    """Fill a dataset, within a limit of seconds."""
+    """Fill a dataset. Raises TimeoutError after `limit` seconds."""
     told = told or Told()
     async with asyncio.timeout(limit):
         (prepared,) = prepare(job, "test.toml")
@@ -165,7 +165,7 @@ async def filled(
 
 
 async def eventually(what: Callable[[], bool], limit: float = 10.0) -> None:
-    """Wait for a condition. Raises TimeoutError when it does not come true in so many seconds."""
+    """Wait for a condition. Raises TimeoutError after `limit` seconds."""
     async with asyncio.timeout(limit):
         while not what():
             await asyncio.sleep(0.002)

@@ -1,4 +1,4 @@
-"""What must be true of a dataset after every run, whatever went wrong. One helper, used by all floors."""
+"""The invariants of a dataset, which hold after every run, whatever went wrong in it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from tests.preparing import plan_of
 
 
 def assert_sound(job: Job | PreparedJob, plan: Plan | None = None, *, complete: bool = True) -> None:
-    """Hold a dataset that the stand-in painted against every promise.
+    """Check a dataset that the stand-in painted.
 
-    Each slot is done or given up, once; files and ledger agree; every hash matches; every picture is the
-    right one for its slot and take; nothing half-written is left.
+    Each slot is done or given up, once; files and ledger agree; every hash matches; every picture is the right one for
+    its slot and take; no part file is left. `complete`: every slot is settled.
     """
     folder, plan = Folder(job.dataset), plan or (plan_of(job) if isinstance(job, Job) else job.plan)
     ledger = Ledger.read(folder.state)
     assert ledger is not None
-    try:
+    with ledger:
         done = list(ledger.slots.walk("done", stop=len(plan)))
         given_up = list(ledger.slots.walk("given_up", stop=len(plan)))
-    finally:
-        ledger.close()
     settled = [row.idx for row in (*done, *given_up)]
     assert len(settled) == len(set(settled))
     if complete:
@@ -41,7 +39,7 @@ def assert_sound(job: Job | PreparedJob, plan: Plan | None = None, *, complete: 
         file = folder.file(row.name)
         made_of: tuple[int | None, str | None] = (sample.seed, sample.positive)
         if row.reason == "adopted" and not job.dataset.keeps_metadata:
-            made_of = (None, None)  # no note in the image, and so nobody knows
+            made_of = (None, None)  # there is no note in the image to adopt
         assert (row.name, row.seed, row.positive) == (sample.name, *made_of)
         assert hashlib.sha256(file.read_bytes()).hexdigest() == row.sha256
         if job.dataset.format == "png":
@@ -52,5 +50,5 @@ def assert_sound(job: Job | PreparedJob, plan: Plan | None = None, *, complete: 
 
 
 def parts(job: Job | PreparedJob) -> list[Path]:
-    """Files that are no longer or not yet images."""
+    """Part files: images that were not finished."""
     return [*job.dataset.state.glob("parts/*"), *job.dataset.folder.glob("*.part")]

@@ -32,7 +32,7 @@ from reggen.sim import Script, Settings, Sim, serve
 from tests.chaos import stuck
 from tests.chaos.checks import assert_nothing_left, assert_paid_once, assert_settled, rows_of, struck
 from tests.chaos.nights import Break, Kind, Night, night
-from tests.conftest import RUN_PACE
+from tests.conftest import RUN_TIMINGS
 from tests.invariants import assert_sound, parts
 
 DEADLINES: dict[Kind, float] = {"inprocess": 240.0, "cli": 240.0}
@@ -199,7 +199,7 @@ async def in_process(job: Job, sims: Sequence[Sim], breaking: Break | None) -> E
 
     (prepared,) = prepare(job, "night.toml")
     observers = Observers(tell, _unheard)
-    filling = asyncio.create_task(fill_dataset(prepared, "night.toml", observers, control, timings=RUN_PACE))
+    filling = asyncio.create_task(fill_dataset(prepared, "night.toml", observers, control, timings=RUN_TIMINGS))
     guarded = asyncio.create_task(control.guard(filling))
     breaker = asyncio.create_task(_break_off(breaking, reached, control, guarded)) if breaking is not None else None
     await asyncio.wait({guarded})

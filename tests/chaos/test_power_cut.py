@@ -24,7 +24,7 @@ from reggen.images.check import inspect
 from reggen.job.models import Job
 from reggen.sim import Settings, serve
 from tests.chaos.disk import Recorder, StateAfterCut, states_after_cut
-from tests.conftest import RUN_PACE, JobMaker, filled
+from tests.conftest import RUN_TIMINGS, JobMaker, filled
 from tests.invariants import assert_sound
 from tests.preparing import plan_of, prepared_of
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fsync of
 IMAGES = 3
 
 
-async def recorded(job: Job, timings: EngineTimings = RUN_PACE) -> list[StateAfterCut]:
+async def recorded(job: Job, timings: EngineTimings = RUN_TIMINGS) -> list[StateAfterCut]:
     """Fill a dataset while its disk is watched; everything that a cut may have left of it, each once."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(Folder(job.dataset), stack)
@@ -100,7 +100,7 @@ async def test_a_power_cut_at_any_moment_leaves_whole_images_and_true_rows(
     """After every effect, with every loss that the disk may take: no row is done about a file that is not whole, no
     half file has an image's name, and the next run makes what is missing, under the same seeds.
     """
-    one_by_one = replace(RUN_PACE, written_together=1)
+    one_by_one = replace(RUN_TIMINGS, written_together=1)
     async with serve(Settings(seconds=0.0)) as sim:
         lefts = await recorded(job(sim.url, dataset={"count": IMAGES, "format": ending}), one_by_one)
     assert surviving(lefts, job, tmp_path, format=ending) == []

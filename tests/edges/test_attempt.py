@@ -25,7 +25,7 @@ from reggen.planning.plan import PromptRequest
 from reggen.prompts.guard import Guard
 from reggen.scheduler.work_item import WorkItem
 from reggen.sim import Fault, Script, Settings, Sim, serve
-from tests.conftest import PACE, JobMaker, eventually
+from tests.conftest import SESSION_TIMINGS, JobMaker, eventually
 from tests.preparing import prepared_of
 
 QUICK = Settings(seconds=0.02)
@@ -82,7 +82,7 @@ async def bench(
         stack.push_async_callback(writer.close)
         stack.push_async_callback(disk.close)
         stack.push_async_callback(decoders.close)
-        session = ServerSession(await stack.enter_async_context(Client(sim.url, name="here")), timings=PACE)
+        session = ServerSession(await stack.enter_async_context(Client(sim.url, name="here")), timings=SESSION_TIMINGS)
         talking = [asyncio.create_task(session.listen()), asyncio.create_task(session.watch())]
         stack.callback(lambda: [task.cancel() for task in talking])
         await eventually(lambda: session.up)

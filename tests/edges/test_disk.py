@@ -16,7 +16,7 @@ from reggen import progress
 from reggen.backoff import Backoff
 from reggen.errors import StorageError
 from reggen.sim import Settings, serve
-from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
+from tests.conftest import RUN_TIMINGS, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
 
@@ -46,7 +46,7 @@ def fill_up(place: Path) -> Path:
 
 async def test_a_disk_that_becomes_full_is_waited_for(job: JobMaker, small_disk: Path) -> None:
     """The run pauses, says so once, costs no sample a try, and goes on by itself when there is room."""
-    timings = replace(RUN_PACE, room=Backoff(0.2, 1.0))
+    timings = replace(RUN_TIMINGS, room=Backoff(0.2, 1.0))
     async with serve(Settings(seconds=0.05)) as sim:
         one = job(sim.url, dataset={"root": str(small_disk / "reg"), "count": 15})
         told = Told()

@@ -30,7 +30,7 @@ from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.answering import answering
-from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
+from tests.conftest import RUN_TIMINGS, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
 from tests.preparing import plan_of
 
@@ -75,7 +75,7 @@ async def test_a_job_becomes_a_finished_dataset(job: JobMaker) -> None:
 async def test_in_the_steady_state_an_image_costs_three_requests(job: JobMaker) -> None:
     """POST /prompt, one GET /history/{id}, GET /view, and nothing else: no polling while events flow."""
     async with serve(QUICK) as sim:
-        patient = replace(RUN_PACE, session=Timings())  # a machine that stands still is no silence of the server
+        patient = replace(RUN_TIMINGS, session=Timings())  # a machine that stands still is no silence of the server
         await filled(job(sim.url, dataset={"count": 20}), timings=patient)
         steady = requests(sim)
         assert {kind: steady[kind] for kind in ("POST /prompt", "GET /history", "GET /view")} == {
@@ -615,7 +615,7 @@ async def test_a_damaged_image_is_found_and_made_again(job: JobMaker) -> None:
 
 async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made(job: JobMaker) -> None:
     """No server waits for that look; what it finds is made in the same run, which says so and counts it once."""
-    few = replace(RUN_PACE, sized_at_start=3)
+    few = replace(RUN_TIMINGS, sized_at_start=3)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
@@ -649,7 +649,7 @@ async def test_an_image_that_is_deleted_while_the_run_goes_on_is_made_anew(job: 
 
 async def test_damaged_images_are_made_whatever_else_has_failed(job: JobMaker) -> None:
     """What was given up meanwhile is not paid for again, and what is damaged does not stay so."""
-    few = replace(RUN_PACE, sized_at_start=0)
+    few = replace(RUN_TIMINGS, sized_at_start=0)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
@@ -664,7 +664,7 @@ async def test_damaged_images_are_made_whatever_else_has_failed(job: JobMaker) -
 
 async def test_a_disk_that_refuses_the_look_ends_the_run_in_words(job: JobMaker) -> None:
     """What else was missing is made by then, and stands in the summary."""
-    few = replace(RUN_PACE, sized_at_start=0)
+    few = replace(RUN_TIMINGS, sized_at_start=0)
     async with serve(Settings(seconds=0.2)) as sim:
         await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
@@ -679,7 +679,7 @@ async def test_a_disk_that_refuses_the_look_ends_the_run_in_words(job: JobMaker)
 
 async def test_of_a_set_that_seems_whole_the_sizes_are_looked_at_first(job: JobMaker) -> None:
     """Nothing else is to be made, so nobody waits; and without it nothing would be found to be missing."""
-    few = replace(RUN_PACE, sized_at_start=0)
+    few = replace(RUN_TIMINGS, sized_at_start=0)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url), timings=few)
         cut_short(one, "reg_002")
@@ -690,7 +690,7 @@ async def test_of_a_set_that_seems_whole_the_sizes_are_looked_at_first(job: JobM
 
 async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker) -> None:
     """Whoever asked it to stop wants it to stop; the run that makes the last image looks at them."""
-    few = replace(RUN_PACE, sized_at_start=0)
+    few = replace(RUN_TIMINGS, sized_at_start=0)
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, dataset={"count": 2}), timings=few)
         cut_short(one, "reg_002")

@@ -27,14 +27,14 @@ from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import SERVER_ERROR, HttpReply, HttpRequest, as_json, as_text
 from reggen.workflow.graph import Graph
 from tests.answering import answering
-from tests.conftest import PACE, RUN_PACE, JobMaker, Told, eventually, filled
+from tests.conftest import RUN_TIMINGS, SESSION_TIMINGS, JobMaker, Told, eventually, filled
 from tests.edges.test_refused import LAST, QUICK, absences, troubles
 from tests.edges.test_session import BRIEF, graph, open_session, run
 from tests.invariants import assert_sound
 
 PAGE = HttpReply(404, b"<html><title>404 Not Found</title></html>", "text/html")
 BLOCKED = as_text("blocked", 403)
-HASTY = replace(RUN_PACE, retry=Backoff(0.01, 0.02), rest=Backoff(0.01, 0.02), download=Backoff(0.02, 0.02))
+HASTY = replace(RUN_TIMINGS, retry=Backoff(0.01, 0.02), rest=Backoff(0.01, 0.02), download=Backoff(0.02, 0.02))
 """The pauses after a failure, told to be quick."""
 
 
@@ -194,7 +194,7 @@ async def test_nothing_spins_while_a_worker_rests_and_its_server_refuses() -> No
             asked[0] += 1
             return time.monotonic()
 
-        session = ServerSession(client, timings=replace(PACE, rest=Backoff(0.5, 0.5), gap=0.3), clock=clock)
+        session = ServerSession(client, timings=replace(SESSION_TIMINGS, rest=Backoff(0.5, 0.5), gap=0.3), clock=clock)
         async with asyncio.TaskGroup() as group:
             tasks: list[asyncio.Task[object]] = [
                 group.create_task(session.listen()),
@@ -246,7 +246,7 @@ async def test_a_comfyui_that_refuses_is_not_restarted_as_frozen() -> None:
     async with open_session() as (sim, session):
         process = _Process()
         load = ServerLoad(2, FleetHealth([session.name], full_jitter, 0.0).servers[session.name])
-        timings = replace(RUN_PACE, glance=0.01, frozen=0.0)
+        timings = replace(RUN_TIMINGS, glance=0.01, frozen=0.0)
         supervisor = Supervisor(process, session, load, print, wake=lambda: None, timings=timings)  # type: ignore[arg-type]
         keeping = asyncio.create_task(supervisor())
         sim.lock(LAST, 401)

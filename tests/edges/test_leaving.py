@@ -33,7 +33,7 @@ from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
 from reggen.progress import RunStarted, Scanning
 from reggen.sim import Settings, paint, serve
-from tests.conftest import NOWHERE, RUN_PACE, JobMaker, Told, eventually, filled
+from tests.conftest import NOWHERE, RUN_TIMINGS, JobMaker, Told, eventually, filled
 
 HERE = Path()
 
@@ -67,7 +67,7 @@ def rows(job: Job) -> int:
     return 0
 
 
-async def begun(job: Job, control: RunControl, timings: EngineTimings = RUN_PACE) -> asyncio.Task[object]:
+async def begun(job: Job, control: RunControl, timings: EngineTimings = RUN_TIMINGS) -> asyncio.Task[object]:
     (prepared,) = prepare(job, "test.toml")
     work = fill_dataset(prepared, "test.toml", Observers(), control, timings=timings)
     return asyncio.create_task(control.guard(asyncio.create_task(work)))
@@ -106,7 +106,7 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
 
     monkeypatch.setattr(reconcile, "inspect", slow)
     by_hand(one := job(dataset={"count": 40}), 40)
-    timings = replace(RUN_PACE, scan_silence=0.1, scan_interval=0.05)
+    timings = replace(RUN_TIMINGS, scan_silence=0.1, scan_interval=0.05)
     told = await filled(one, timings=timings)
     *looks, began = told.events
     assert isinstance(began, RunStarted)
@@ -123,7 +123,7 @@ async def test_a_long_look_is_told_while_it_goes_on(job: JobMaker, monkeypatch: 
 async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threading.Event) -> None:
     """The thread is left where it hangs, whatever the limit; nothing else is asked of that disk."""
     by_hand(one := job(dataset={"count": 3}), 3)
-    task = await begun(one, control := RunControl(), replace(RUN_PACE, leaving=3600.0))
+    task = await begun(one, control := RunControl(), replace(RUN_TIMINGS, leaving=3600.0))
     await eventually(stuck.is_set)
     control.interrupt()
     await asyncio.sleep(0.05)
@@ -136,7 +136,7 @@ async def test_the_second_ctrl_c_waits_for_no_disk(job: JobMaker, stuck: threadi
 async def test_the_first_ctrl_c_waits_no_longer_than_it_says(job: JobMaker, stuck: threading.Event) -> None:
     """A disk that hangs keeps the loop free, and the run for a known time."""
     by_hand(one := job(dataset={"count": 3}), 3)
-    task = await begun(one, control := RunControl(), replace(RUN_PACE, leaving=0.2))
+    task = await begun(one, control := RunControl(), replace(RUN_TIMINGS, leaving=0.2))
     await eventually(stuck.is_set)
     control.interrupt()
     with pytest.raises(asyncio.CancelledError):
@@ -155,7 +155,7 @@ async def test_a_disk_that_hangs_in_mid_run_is_left_behind(job: JobMaker, monkey
     monkeypatch.setattr("reggen.dataset.folder.Folder.sync", sync)
     try:
         async with serve(Settings(seconds=0.02)) as sim:
-            task = await begun(job(sim.url), control := RunControl(), replace(RUN_PACE, leaving=0.2))
+            task = await begun(job(sim.url), control := RunControl(), replace(RUN_TIMINGS, leaving=0.2))
             await eventually(hung.is_set)
             control.interrupt()
             control.interrupt()

@@ -15,7 +15,7 @@ from reggen.comfy.session import ServerSession
 from reggen.errors import PromptInterrupted, PromptLost, Unreachable
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.workflow.graph import Graph, built_in
-from tests.conftest import PACE, eventually
+from tests.conftest import SESSION_TIMINGS, eventually
 
 BRIEF = Timeouts(connect=1.0, request=1.0, download=2.0)
 
@@ -25,7 +25,7 @@ async def open_session(settings: Settings | None = None, *faults: Fault) -> Asyn
     """A stand-in and a session with it that is up."""
     settings = settings or Settings(seconds=0.02)
     async with serve(settings, script=Script(faults)) as sim, Client(sim.url, timeouts=BRIEF) as client:
-        session = ServerSession(client, timings=PACE)
+        session = ServerSession(client, timings=SESSION_TIMINGS)
         async with asyncio.TaskGroup() as group:
             talking = [group.create_task(session.listen()), group.create_task(session.watch())]
             await eventually(lambda: session.up)
@@ -246,7 +246,7 @@ async def test_what_is_kept_is_taken_out_of_the_history_some_at_a_time(version: 
     async with open_session(Settings(seconds=0.0, version=version)) as (sim, _):
         other = Client(sim.url, timeouts=BRIEF)
         async with other, asyncio.TaskGroup() as group:
-            session = ServerSession(other, timings=PACE, keeps_history=False)
+            session = ServerSession(other, timings=SESSION_TIMINGS, keeps_history=False)
             talking = [group.create_task(session.listen()), group.create_task(session.watch())]
             await eventually(lambda: session.up)
             for number in range(40):

@@ -20,7 +20,7 @@ from reggen.comfy.session import ServerSession
 from reggen.job.models import Job
 from reggen.launch.comfy_process import ComfyProcess, LaunchError
 from reggen.launch.settings import LaunchTimings
-from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
+from tests.conftest import RUN_TIMINGS, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound
 
 MAIN = """
@@ -102,7 +102,7 @@ async def test_a_comfyui_that_crashes_in_mid_run_is_started_again(job: JobMaker,
 
 async def test_a_comfyui_whose_worker_died_is_started_again(job: JobMaker, comfy: Path) -> None:
     """It answers and does nothing: nobody has to get up for it."""
-    timings = replace(RUN_PACE, glance=0.1)
+    timings = replace(RUN_TIMINGS, glance=0.1)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=6)
     (comfy / f"script-{port}.toml").write_text('[[fault]]\ndo = "zombie"\non = "start"\nnth = 3\n', encoding="utf-8")
@@ -114,7 +114,7 @@ async def test_a_comfyui_whose_worker_died_is_started_again(job: JobMaker, comfy
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot stop a process like this")
 async def test_a_comfyui_that_freezes_is_started_again(job: JobMaker, comfy: Path) -> None:
     """The process lives and answers nothing: after a while it is ended and another takes its place."""
-    timings = replace(RUN_PACE, glance=0.1, frozen=1.0)
+    timings = replace(RUN_TIMINGS, glance=0.1, frozen=1.0)
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=12)
     told = Told()
@@ -133,7 +133,7 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has is finished first: nothing is lost, and nothing is paid for twice."""
-    timings = replace(RUN_PACE, glance=0.05)
+    timings = replace(RUN_TIMINGS, glance=0.05)
     port = free_ports(1)
     one = limited(launched_job(job, comfy, port, count=12))
     told, sizes = Told(), dict[str, int]()
@@ -156,7 +156,7 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server answers again while nothing may be handed to it yet: when it may, somebody must wake the run."""
-    timings = replace(RUN_PACE, glance=0.05)
+    timings = replace(RUN_TIMINGS, glance=0.05)
     port, sessions, restart = free_ports(1), list[ServerSession](), ComfyProcess.restart
     one = limited(launched_job(job, comfy, port, count=8))
 
@@ -178,7 +178,7 @@ async def test_a_comfyui_that_is_small_again_is_given_work_again(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It held too much while a prompt ran, and let go of it at its end: no restart, and no rest without an end."""
-    timings = replace(RUN_PACE, glance=0.01)
+    timings = replace(RUN_TIMINGS, glance=0.01)
     port, looks = free_ports(1), itertools.count()
     one = limited(launched_job(job, comfy, port, count=8))
 
@@ -195,7 +195,7 @@ async def test_a_comfyui_that_may_not_be_restarted_is_given_work_all_the_same(
     job: JobMaker, comfy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds too much and the hour's restarts are spent: a large server is better than none."""
-    timings = replace(RUN_PACE, glance=0.01)
+    timings = replace(RUN_TIMINGS, glance=0.01)
     one = limited(launched_job(job, comfy, free_ports(1), count=8))
 
     async def refused(self: ComfyProcess, why: str) -> None:
@@ -230,7 +230,7 @@ def _noted(
 
 async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(job: JobMaker, comfy: Path) -> None:
     """The hour's restarts are spent, and the night is longer: when it can live again, the run goes on."""
-    timings = replace(RUN_PACE, relaunch=0.5, launch=LaunchTimings(restart=Backoff(0.01, 0.02), hour=4.0))
+    timings = replace(RUN_TIMINGS, relaunch=0.5, launch=LaunchTimings(restart=Backoff(0.01, 0.02), hour=4.0))
     port = free_ports(1)
     one = launched_job(job, comfy, port, count=6)
     told = Told()

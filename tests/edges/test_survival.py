@@ -25,7 +25,7 @@ from reggen.job.models import Job
 from reggen.sim import Fault, Script, Settings, Sim, serve
 from reggen.sim.http.reply import HttpReply, HttpRequest
 from tests.answering import answering
-from tests.conftest import RUN_PACE, JobMaker, Told, eventually, filled
+from tests.conftest import RUN_TIMINGS, JobMaker, Told, eventually, filled
 from tests.edges.test_session import graph
 from tests.invariants import assert_sound
 from tests.preparing import plan_of
@@ -353,7 +353,7 @@ async def test_a_ledger_that_cannot_take_a_given_up_slot_costs_no_finished_one(
     job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full at just that row: the images of the same prompt stand, and only the rest is tried again."""
-    timings = replace(RUN_PACE, room=Backoff(0.2, 1.0))
+    timings = replace(RUN_TIMINGS, room=Backoff(0.2, 1.0))
     put, full = SlotTable.put, [True]
 
     def once_full(self: SlotTable, rows: list[Row]) -> None:

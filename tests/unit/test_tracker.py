@@ -12,13 +12,13 @@ from reggen.comfy.timings import Timings
 from reggen.comfy.tracker import DuePolls, PromptTracker
 from reggen.errors import PromptInterrupted, PromptLost
 
-PACE = Timings(silence=30, patience=300, canary=10, poll_interval=2, grace=0.1, late_entry=(0.05, 0.25, 1.0))
+TIMINGS = Timings(silence=30, patience=300, canary=10, poll_interval=2, grace=0.1, late_entry=(0.05, 0.25, 1.0))
 DONE: Outcome = Success({}, 1.0)
 
 
 def hearing(*prompts: str) -> PromptTracker:
     """A tracker with an open socket that has greeted, and prompts that were accepted at 0."""
-    tracker = PromptTracker("here", PACE)
+    tracker = PromptTracker("here", TIMINGS)
     tracker.connected(0.0)
     tracker.frame(QueueDepth(0), 0.0)
     for prompt in prompts:
@@ -71,7 +71,7 @@ def test_an_ending_without_an_entry_is_polled_again_and_then_doubted() -> None:
     tracker = hearing("a")
     tracker.frame(Ended("a", EndSignal.OVER), 1.0)
     now = 1.0
-    for wait in PACE.late_entry:
+    for wait in TIMINGS.late_entry:
         assert tracker.due(now).quick == ("a",)
         assert tracker.polled("a", None, None, now) is None
         assert not tracker.due(now + wait * 0.9)

@@ -7,13 +7,13 @@ from reggen.comfy.listings import Queue
 from reggen.comfy.timings import Timings
 from reggen.comfy.watchdog import WorkerVerdict, WorkerWatchdog
 
-PACE = Timings(stall=100.0, mercy=10.0)
+TIMINGS = Timings(stall=100.0, mercy=10.0)
 RUNNING = Queue(running=("ours",), pending=("next",), notes={})
 
 
 def test_a_prompt_that_is_silent_for_too_long_is_interrupted_and_then_the_worker_is_dead() -> None:
     """First an interrupt; when that changes nothing within the mercy, only a restart helps."""
-    worker = WorkerWatchdog(PACE)
+    worker = WorkerWatchdog(TIMINGS)
     verdicts = [worker.judge(RUNNING, 0.0, now) for now in (1.0, 99.0, 101.0, 105.0, 112.0)]
     assert verdicts == [
         WorkerVerdict.FINE,
@@ -26,7 +26,7 @@ def test_a_prompt_that_is_silent_for_too_long_is_interrupted_and_then_the_worker
 
 def test_what_was_lost_contact_is_not_taken_for_silent() -> None:
     """A server that did not answer for an hour may have done all the while what it was asked: time counts from then."""
-    worker = WorkerWatchdog(PACE)
+    worker = WorkerWatchdog(TIMINGS)
     assert worker.judge(RUNNING, 0.0, 1.0) is WorkerVerdict.FINE
     worker.lost_contact(30.0)
     worker.lost_contact(60.0)
@@ -39,7 +39,7 @@ def test_what_was_lost_contact_is_not_taken_for_silent() -> None:
 
 def test_an_absence_long_before_the_silence_excuses_nothing() -> None:
     """It came back, frames flowed for hours without a poll, and then the prompt hung."""
-    worker = WorkerWatchdog(PACE)
+    worker = WorkerWatchdog(TIMINGS)
     worker.lost_contact(10.0)
     verdicts = [worker.judge(RUNNING, 10_000.0, now) for now in (10_001.0, 10_102.0)]
     assert verdicts == [WorkerVerdict.FINE, WorkerVerdict.INTERRUPT]
@@ -47,7 +47,7 @@ def test_an_absence_long_before_the_silence_excuses_nothing() -> None:
 
 def test_a_server_that_now_and_then_does_not_answer_is_found_hung_all_the_same() -> None:
     """Only the time of an absence is excused, not all that was silent before it."""
-    worker = WorkerWatchdog(PACE)
+    worker = WorkerWatchdog(TIMINGS)
     now = 0.0
     while (verdict := worker.judge(RUNNING, 0.0, now)) is WorkerVerdict.FINE and now < 1000.0:
         worker.lost_contact(now + 9.0)
@@ -108,7 +108,7 @@ def test_a_socket_that_breaks_again_and_again_hides_no_dead_worker() -> None:
     worker = WorkerWatchdog(Timings(gap=45.0))
     verdicts = polls(worker, WAITING, *range(0, 60, 5))
     assert WorkerVerdict.DEAD in verdicts
-    hung = WorkerWatchdog(PACE)
+    hung = WorkerWatchdog(TIMINGS)
     verdicts = [hung.judge(RUNNING, 0.0, now) for now in (1.0, 50.0, 102.0, 105.0)]
     hung.lost_contact(106.0)
     assert verdicts[-2:] == [WorkerVerdict.INTERRUPT, WorkerVerdict.FINE]
@@ -131,7 +131,7 @@ def test_good_work_brings_the_rest_back_to_its_first_length() -> None:
 
 def test_a_prompt_without_events_is_silent_only_from_when_it_was_seen_to_run() -> None:
     """It waited for hours behind others, and nothing tells when it began: a poll does."""
-    worker = WorkerWatchdog(PACE)
+    worker = WorkerWatchdog(TIMINGS)
     assert worker.judge(RUNNING, 0.0, 5_000.0) is WorkerVerdict.FINE
     assert worker.judge(RUNNING, 0.0, 5_099.0) is WorkerVerdict.FINE
     assert worker.judge(RUNNING, 0.0, 5_101.0) is WorkerVerdict.INTERRUPT
@@ -139,7 +139,7 @@ def test_a_prompt_without_events_is_silent_only_from_when_it_was_seen_to_run() -
 
 def test_somebody_else_s_prompt_is_not_held_for_long_by_what_nobody_could_see() -> None:
     """A server that was frozen for an hour thaws with it still running."""
-    worker = WorkerWatchdog(PACE)
+    worker = WorkerWatchdog(TIMINGS)
     assert worker.judge(RUNNING, None, 0.0) is WorkerVerdict.FINE
     worker.lost_contact(10.0)
     assert [worker.judge(RUNNING, None, now) for now in (3_600.0, 3_689.0)] == [WorkerVerdict.FINE] * 2
