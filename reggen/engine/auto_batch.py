@@ -96,7 +96,7 @@ async def _measure(client: Client, template: Template, plan: Plan, sizes: Sequen
 async def _seconds(client: Client, template: Template, plan: Plan, size: int) -> float:
     """Seconds that the server is busy with one prompt. Raises the error it ends with; leaves no prompt there then."""
     sample = replace(plan[0], seed=random.randrange(SEED_LIMIT), batch=size)
-    graph = template.bind(PromptRequest((sample,)), f"reggen/gauge/{uuid.uuid4().hex}")
+    graph = template.bind(PromptRequest((sample,)), f"reggen/auto-batch/{uuid.uuid4().hex}")
     began = time.monotonic()
     known_as = (await client.post(submission(graph, "", str(uuid.uuid4()), {}))).prompt_id
     try:

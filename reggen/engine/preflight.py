@@ -52,7 +52,7 @@ class ServerCheck:
 
     server: str
     version: str | None = None
-    remaining: int = 0
+    queue_depth: int = 0
     away: str = ""
     problems: tuple[str, ...] = ()
 
@@ -97,7 +97,7 @@ async def examine(clients: Sequence[Client], template: Template) -> list[ServerC
 async def _examine(client: Client, template: Template) -> ServerCheck:
     try:
         try:
-            remaining = await _answer(client.queue_depth)
+            queue_depth = await _answer(client.queue_depth)
         except HttpStatusError as refusal:
             if refusal.status in _NO_COMFYUI:
                 what = f"HTTP {refusal.status} to /prompt: no ComfyUI is there, or none yet (a pod that is starting)"
@@ -110,7 +110,7 @@ async def _examine(client: Client, template: Template) -> ServerCheck:
         return ServerCheck(client.name, problems=(error.with_remedy,))
     except ServerError as error:
         return ServerCheck(client.name, away=error.with_remedy)
-    return ServerCheck(client.name, version, remaining, problems=tuple(problems))
+    return ServerCheck(client.name, version, queue_depth, problems=tuple(problems))
 
 
 async def _answer(ask: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -91,5 +91,5 @@ def _verdict(check: ServerCheck, settings: Server | None, why_not: str) -> str:
         return f"away: {check.away}"
     if check.problems:
         return f"ComfyUI {check.version}: cannot run this job"
-    busy = f"; {plural(check.remaining, 'prompt')} queued there already" if check.remaining else ""
+    busy = f"; {plural(check.queue_depth, 'prompt')} queued there already" if check.queue_depth else ""
     return f"ComfyUI {check.version}: ready{busy}"
