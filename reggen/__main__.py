@@ -1,6 +1,6 @@
-"""python -m reggen. Any Python reads this, to say that it is too old, or not the one that reggen is installed in.
+"""The start of `python -m reggen`, which says so when Python is too old, or has not the packages that reggen needs.
 
-Python 2 too: there is nothing here that it cannot parse, so types stand in comments and texts are put together by %.
+Any Python can read this file, Python 2 too: types are in comments, and texts are joined with %.
 """
 
 import os
@@ -13,15 +13,18 @@ UNUSABLE = 2
 
 def main():
     # type: () -> None
-    """Run the command line. A signal that asks to end while Python still loads it ends it quietly, too."""
+    """Run the command line. A signal that comes while Python still loads it ends the process without a traceback."""
     if sys.version_info < OLDEST:
         needed, here = ".".join(map(str, OLDEST)), ".".join(map(str, sys.version_info[:3]))
-        _leave("it needs Python %s or newer; %s is %s. %s" % (needed, sys.executable, here, _anew("python" + needed)))
-    if not __package__:  # python reggen: the folder itself is where modules are looked for, and not the one above it
+        _refuse(
+            "it needs Python %s or newer; %s is %s. %s"
+            % (needed, sys.executable, here, _install("python" + needed))
+        )
+    if not __package__:  # `python reggen`: Python looks for modules in this folder, and not in the one above it
         sys.path[0] = _home()
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _before_it_began)
+            signal.signal(getattr(signal, name), _end_at_once)
     try:
         from reggen.cli import main as command  # noqa: PLC0415 - the longest part of the start
 
@@ -29,32 +32,32 @@ def main():
     except ImportError as error:
         if not error.name or error.name.split(".")[0] == "reggen":
             raise
-        _leave("%s lacks what reggen needs: %s. %s" % (sys.executable, error, _elsewhere()))
+        _refuse("%s lacks what reggen needs: %s. %s" % (sys.executable, error, _remedy()))
 
 
-def _before_it_began(*_):
+def _end_at_once(*_):
     # type: (*object) -> None
-    os._exit(130)  # an exception can be lost inside an import, and there is nothing yet to be put in order
+    os._exit(130)  # an exception can be lost inside an import, and there is nothing to clean up yet
 
 
-def _leave(why):
+def _refuse(why):
     # type: (str) -> None
     sys.stderr.write("reggen: %s\n" % why)
     sys.exit(UNUSABLE)
 
 
-def _elsewhere():
+def _remedy():
     # type: () -> str
-    """Where reggen is installed, if that can be seen from here; else how it gets there."""
-    python = _python(os.path.join(_home(), ".venv"))  # noqa: PTH118 - here and below: nothing that takes long to load
+    """The command that runs reggen in its own environment, if there is one beside it; else those that make one."""
+    python = _python(os.path.join(_home(), ".venv"))  # noqa: PTH118 - here and below: pathlib takes long to load
     if os.path.exists(python) and os.path.abspath(python) != os.path.abspath(sys.executable):  # noqa: PTH100, PTH110
         return "Run it in its own environment: %s -m reggen" % python
-    return _anew(sys.executable or "python3")
+    return _install(sys.executable or "python3")
 
 
-def _anew(python):
+def _install(python):
     # type: (str) -> str
-    """The commands that make an environment with everything in it."""
+    """The commands that make an environment with everything that reggen needs."""
     source = _home()
     what = '-e "%s"' % source if os.path.exists(os.path.join(source, "pyproject.toml")) else "reggen"  # noqa: PTH110, PTH118
     return "Make an environment for it: %s -m venv .venv && %s -m pip install %s" % (python, _python(".venv"), what)

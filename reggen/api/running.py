@@ -131,7 +131,7 @@ class JobRun:
             self._execution.note(text)
 
     async def summary(self) -> JobSummary:
-        """Wait until the run is over, and return how it ended. Raises what ended it before it could make anything."""
+        """Wait for the end of the run, and return its summary. Raises what ended it before it could make anything."""
         await asyncio.wait({self._begun()})
         return self._result()
 

@@ -12,7 +12,7 @@ from reggen.report.lines import format_duration
 
 @dataclass(frozen=True)
 class JobSummary(Readable):
-    """How a run ended. Counts are of images; `str` gives the text that `reggen run` prints.
+    """The result of a run. Counts are of images; `str` gives the text that `reggen run` prints.
 
     ``classes`` are the summaries of the classes that were begun, in the job's order; ``not_begun`` names the others.
     ``interrupted``: somebody asked the run to stop.
@@ -53,7 +53,7 @@ class JobSummary(Readable):
 
     @property
     def rest(self) -> str:
-        """A sentence about the classes that were not begun; empty where there are none."""
+        """A sentence about the classes that were not begun; empty if there are none."""
         if not self.not_begun:
             return ""
         if not self.classes:

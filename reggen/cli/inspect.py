@@ -20,7 +20,10 @@ def plan(job_file: JobFile, count: Count = None, output: Output = None) -> None:
 
 
 def check(job_file: JobFile, count: Count = None, output: Output = None, server: Servers = None) -> None:
-    """Check that the job can run: servers, nodes, models, disk. Makes nothing."""
+    """Check that the job can run: servers, nodes, models, disk.
+
+    Makes nothing. Exit codes: 0 it can, 2 bad job, or no server can take it, 4 no server answers, 5 storage.
+    """
     report = asyncio.run(reggen.check(load(job_file, count, output, server)))
     print(report)
     raise typer.Exit(report.exit_code)
@@ -41,7 +44,7 @@ def config(
     trainer: Annotated[
         str | None,
         typer.Option(
-            "--for", metavar="TRAINER", help="kohya, kohya-toml, ai-toolkit, simpletuner, onetrainer, diffusers."
+            "--for", metavar="TRAINER", help="kohya, kohya-toml, ai-toolkit, simpletuner, onetrainer or diffusers."
         ),
     ] = None,
     count: Count = None,
@@ -49,7 +52,7 @@ def config(
 ) -> None:
     """Print the trainer settings for this set, ready to be pasted.
 
-    Hints for which the trainer's syntax has no comments go to standard error.
+    Hints that cannot be comments in them go to standard error.
     """
     settings = reggen.trainer_settings(load(job_file, count, output, None), trainer)
     sys.stdout.write(settings.text)

@@ -11,9 +11,12 @@ import typer
 import reggen
 
 JobFile = Annotated[str, typer.Argument(metavar="JOB", help="The job file, such as configs/spyke.toml.")]
-Count = Annotated[int | None, typer.Option(min=1, help="Number of images, instead of dataset.count.")]
-Output = Annotated[Path | None, typer.Option(help="Folder to fill, instead of dataset.root.")]
-Servers = Annotated[list[str] | None, typer.Option("--server", help="A ComfyUI address; may be given several times.")]
+Count = Annotated[int | None, typer.Option(min=1, metavar="N", help="Number of images, instead of dataset.count.")]
+Output = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder to fill, instead of dataset.root.")]
+Servers = Annotated[
+    list[str] | None,
+    typer.Option("--server", metavar="URL", help="ComfyUI address, instead of the job's; repeat it for several."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

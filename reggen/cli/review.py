@@ -17,8 +17,8 @@ from reggen.cli.options import AsJson, JobFile, Output, load, stoppable
 from reggen.errors import COMPLETE, INCOMPLETE, JobError, Problem
 from reggen.wording import plural
 
-Numbers = Annotated[list[str] | None, typer.Argument(metavar="[NUMBER ...]", help="Such as 17 42-45.")]
-OfClass = Annotated[str | None, typer.Option("--class", help="The class, where the job has several.")]
+Numbers = Annotated[list[str] | None, typer.Argument(metavar="NUMBER", help="Numbers of images, such as 17 42-45.")]
+OfClass = Annotated[str | None, typer.Option("--class", metavar="TOKENS", help="The class, if the job has several.")]
 
 
 def reject(  # wide: typer reads the options of a command from its parameters
@@ -26,12 +26,12 @@ def reject(  # wide: typer reads the options of a command from its parameters
     numbers: Numbers = None,
     output: Output = None,
     of_class: OfClass = None,
-    why: Annotated[str, typer.Option(help="The reason, for the ledger.")] = "rejected by hand",
-    purge: Annotated[bool, typer.Option("--purge", help="Delete the images that are set aside, for good.")] = False,
+    why: Annotated[str, typer.Option(metavar="TEXT", help="The reason, for the ledger.")] = "rejected by hand",
+    purge: Annotated[bool, typer.Option("--purge", help="Delete all rejected images for good.")] = False,
 ) -> None:
-    """Reject images by number; the next run makes others in their places.
+    """Reject images by number; the next run makes others.
 
-    It does what deleting their files does, and notes the reason.
+    It does what deleting their files does, keeps them in .reggen, and notes the reason.
     """
     stoppable()
     if not numbers and not purge:
@@ -44,7 +44,10 @@ def reject(  # wide: typer reads the options of a command from its parameters
 
 
 def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:
-    """Have images made again: the same prompt, another seed. Same as `reject`."""
+    """Have images made again: the same prompt, another seed.
+
+    The same as `reject`, with another reason in the ledger.
+    """
     reject(job_file, numbers, output, of_class, "to be made again", purge=False)
 
 
@@ -62,9 +65,9 @@ def _tell(job: reggen.Job, done: reggen.RejectResult) -> None:
 
 
 def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None) -> None:
-    """Write the captions of finished images again, as captions.write says now.
+    """Write the captions of finished images again.
 
-    Captions that said something else are set aside.
+    As captions.write in the job says now; captions that say something else are set aside.
     """
     stoppable()
     done = reggen.recaption(load(job_file, None, output, None), class_tokens=of_class)
@@ -77,31 +80,46 @@ def recaption(job_file: JobFile, output: Output = None, of_class: OfClass = None
 
 def doctor(  # wide: typer reads the options of a command from its parameters
     folder: Annotated[str, typer.Argument(metavar="DIR|JOB", help="The --reg_data_dir, or the job that fills it.")],
-    train: Annotated[Path | None, typer.Option(help="The trainer's --train_data_dir.")] = None,
-    config: Annotated[Path | None, typer.Option(help="The trainer's --dataset_config.")] = None,
-    resolution: Annotated[str | None, typer.Option(metavar="512|512,768", help="The trainer's; 512.")] = None,
-    min_bucket_reso: Annotated[int | None, typer.Option(min=1, help="The trainer's; 256.")] = None,
-    max_bucket_reso: Annotated[int | None, typer.Option(min=1, help="The trainer's; 1024.")] = None,
-    bucket_reso_steps: Annotated[int | None, typer.Option(min=1, help="The trainer's; 64.")] = None,
+    train: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The trainer's --train_data_dir.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="The trainer's --dataset_config.")] = None,
+    resolution: Annotated[
+        str | None, typer.Option(metavar="512|512,768", help="The trainer's --resolution; else 512.")
+    ] = None,
+    min_bucket_reso: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The trainer's --min_bucket_reso; else 256.")
+    ] = None,
+    max_bucket_reso: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The trainer's --max_bucket_reso; else 1024.")
+    ] = None,
+    bucket_reso_steps: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The trainer's --bucket_reso_steps; else 64.")
+    ] = None,
     bucket_no_upscale: Annotated[
-        bool | None, typer.Option("--bucket-no-upscale/--bucket-upscale", help="The trainer's; upscale.")
+        bool | None,
+        typer.Option("--bucket-no-upscale/--bucket-upscale", help="With --bucket_no_upscale or without; else without."),
     ] = None,
     bucket: Annotated[
-        bool | None, typer.Option("--bucket/--no-bucket", help="--enable_bucket; on, or with --config as that says.")
+        bool | None,
+        typer.Option("--bucket/--no-bucket", help="With --enable_bucket or without; else as --config says, or with."),
     ] = None,
-    caption_extension: Annotated[str | None, typer.Option(help="Captions the trainer reads; .caption.")] = None,
+    caption_extension: Annotated[
+        str | None, typer.Option(metavar=".EXT", help="The trainer's --caption_extension; else .caption.")
+    ] = None,
     forbid: Annotated[
-        list[str] | None, typer.Option(help="A word that must be in no caption nor class; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="WORD", help="A word that no caption and no class may have; repeat it for several."),
     ] = None,
     output: Output = None,
     quick: Annotated[bool, typer.Option("--quick", help="Read headers only, decode nothing.")] = False,
     fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed without a loss.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Examine a regularization set exactly as kohya's trainer will read it.
+    """Examine a regularization set as kohya's trainer will read it.
 
-    Works on any folder. A job says what its trainer is told; options given here go over it, and --forbid adds to its
-    guard. Exit codes: 0 all is well, 1 something is not, or images were taken out by --fix, 2 it cannot be examined.
+    Works on any folder. A job knows the options of its trainer; options given here replace them, and --forbid adds to
+    the words that it forbids.
+
+    Exit codes: 0 all is well, 1 there is a finding or --fix took images out, 2 it cannot be examined.
     """
     stoppable()
     with _bar("examining") as tell:

@@ -29,9 +29,9 @@ def run(  # wide: typer reads the options of a command from its parameters
     output: Output = None,
     server: Servers = None,
     rehearse: Annotated[
-        bool, typer.Option("--rehearse", help="Use a built-in stand-in for ComfyUI; into rehearsal/ by default.")
+        bool, typer.Option("--rehearse", help="Paint marked images with a built-in stand-in, into rehearsal/.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for a server when none answers.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a server if none answers.")] = False,
     until: Annotated[str | None, typer.Option(metavar="HH:MM", help="Stop at this time of day.")] = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="8h30m", help="Stop after this long.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live display.")] = False,

@@ -17,20 +17,25 @@ from reggen.errors import JobError, Problem
 _PORTS = 65_536
 
 
-def stand_in(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The first server's port.")] = 8188,
-    servers: Annotated[int, typer.Option("--servers", min=1, max=4096, help="How many, on consecutive ports.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0, help="Seconds an image takes.")] = 0.5,
-    gap: Annotated[float, typer.Option(min=0, help="Seconds between two prompts in which none runs.")] = 0.0,
+def stand_in(  # wide: typer reads the options of a command from its parameters
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port of the first server.")] = 8188,
+    servers: Annotated[
+        int, typer.Option("--servers", min=1, max=4096, metavar="N", help="Number of servers, on consecutive ports.")
+    ] = 1,
+    seconds: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds that an image takes.")] = 0.5,
+    gap: Annotated[float, typer.Option(min=0, metavar="S", help="Seconds without work between two prompts.")] = 0.0,
     checkpoint: Annotated[
-        list[str] | None, typer.Option(help="A checkpoint it has; may be given several times.")
+        list[str] | None, typer.Option(metavar="NAME", help="A checkpoint that it has; repeat it for several.")
     ] = None,
-    version: Annotated[str, typer.Option(help="Which ComfyUI it behaves like.")] = "0.33.0",
-    faults: Annotated[Path | None, typer.Option(help="A fault script, TOML or JSON.")] = None,
+    version: Annotated[str, typer.Option(metavar="VERSION", help="The version of ComfyUI it imitates.")] = "0.33.0",
+    faults: Annotated[Path | None, typer.Option(metavar="FILE", help="A script of faults, in TOML or JSON.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse unknown nodes and names, as ComfyUI does.")] = False,
 ) -> None:
-    """A ComfyUI stand-in, for rehearsals and tests: it paints marked pictures and breaks on request."""
+    """Serve a ComfyUI stand-in, for rehearsals and tests.
+
+    It paints marked pictures, and fails as a script says.
+    """
     from reggen import sim
 
     if port + servers > _PORTS:
@@ -70,11 +75,11 @@ def _script(file: Path | None) -> Any:
         text = text_of(file, MIB, encoding="utf-8", piped=True)
         return sim.Script.from_json(text) if file.suffix == ".json" else sim.Script.from_toml(text)
     except (OSError, ValueError) as error:
-        raise JobError(str(file), (Problem("", f"it is no fault script: {_why(error)}"),)) from None
+        raise JobError(str(file), (Problem("", f"it cannot be read as a fault script: {_why(error)}"),)) from None
 
 
 def _why(error: OSError | ValueError) -> str:
-    """An error in words, without numbers of the system's own."""
+    """The text of an error, without the system's own numbers."""
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return "something listens there already; end it, or name another port with --port"
     if isinstance(error, FileNotFoundError):

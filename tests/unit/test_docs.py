@@ -11,8 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from reggen.cli import app
-from reggen.errors import JobError
+from reggen.errors import BAD_JOB, COMPLETE, INCOMPLETE, NO_SERVER, STOPPED, STORAGE, TIME_UP, JobError
 from reggen.job import loader
+from tests.style.command_page import draw_commands
 from tests.style.drawing import draw
 from tests.unit.test_floors import FLOORS
 
@@ -54,7 +55,10 @@ def code(document: str) -> list[str]:
 def commands() -> dict[str, set[str]]:
     """The options of each command."""
     group: Any = typer.main.get_command(app)
-    return {name: {opt for param in command.params for opt in param.opts} for name, command in group.commands.items()}
+    return {
+        name: {opt for param in command.params for opt in (*param.opts, *param.secondary_opts)}
+        for name, command in group.commands.items()
+    }
 
 
 def job_keys() -> dict[str, set[str]]:
@@ -201,6 +205,30 @@ def test_the_design_lists_the_modules_as_they_are() -> None:
     """With the first sentence of each docstring; `python -m tests.style --draw` writes the list."""
     design = read("docs/design.md")
     assert draw(design, ROOT / "reggen") == design
+
+
+def test_the_page_of_the_command_line_says_what_help_says() -> None:
+    """Every command and option in the words of --help; `python -m tests.style --draw` writes them."""
+    page = read("docs/cli.md")
+    assert draw_commands(page) == page
+
+
+@pytest.mark.parametrize("command", [None, *commands()])
+def test_help_has_room_on_80_columns(command: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No first line is cut, no line is longer, and each option says what it does."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(app, [*([command] if command else []), "--help"]).stdout.splitlines()
+    assert [line for line in lines if line.endswith("...") and not line.startswith("Usage: ")] == []
+    assert max(map(len, lines)) <= 80
+    if command:
+        group: Any = typer.main.get_command(app)
+        assert [param.name for param in group.commands[command].params if not param.help] == []
+
+
+def test_the_exit_codes_are_those_of_the_page() -> None:
+    """Each code that a command can return has its line."""
+    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", read("docs/cli.md"), re.MULTILINE)]
+    assert codes == [COMPLETE, INCOMPLETE, BAD_JOB, TIME_UP, NO_SERVER, STORAGE, STOPPED]
 
 
 def test_a_wrong_job_is_reported_without_a_traceback(tmp_path: Path) -> None:

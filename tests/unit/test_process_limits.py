@@ -1,4 +1,4 @@
-"""What the operating system lets one process have."""
+"""The limits of one process: open files, memory, the collector."""
 
 from __future__ import annotations
 
