@@ -17,8 +17,7 @@ def main():
     if sys.version_info < OLDEST:
         needed, here = ".".join(map(str, OLDEST)), ".".join(map(str, sys.version_info[:3]))
         _refuse(
-            "it needs Python %s or newer; %s is %s. %s"
-            % (needed, sys.executable, here, _install("python" + needed))
+            "it needs Python %s or newer; %s is %s. %s" % (needed, sys.executable, here, _install("python" + needed))
         )
     if not __package__:  # `python reggen`: Python looks for modules in this folder, and not in the one above it
         sys.path[0] = _home()
