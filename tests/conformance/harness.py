@@ -119,7 +119,7 @@ class Ear:
 
 
 def ends(frame: Frame, prompt_id: str) -> bool:
-    """Whether a frame is the last one about this prompt."""
+    """True for the last frame about this prompt."""
     data = frame["data"]
     return frame["type"] == "executing" and data["node"] is None and data.get("prompt_id") == prompt_id
 
@@ -199,7 +199,7 @@ class Comfy:
                 await asyncio.sleep(0.02)
 
     async def images(self, prompt_id: str, node: str) -> list[dict[str, str]]:
-        """What a node of a finished prompt has saved."""
+        """The files that a node of a finished prompt has saved."""
         images: list[dict[str, str]] = (await self.entry(prompt_id))["outputs"][node]["images"]
         return images
 

@@ -1,4 +1,4 @@
-"""How prompts end badly, or not at all: interrupts, failures, deletions, duplicates."""
+"""Prompts that end badly, or not at all: interrupts, failures, deletions, duplicates."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_failure_is_told_in_full(comfy: Comfy):
 
 
 async def test_impossible_size_is_out_of_memory_on_a_cpu(comfy: Comfy):
-    """Where no memory suffices the failure says so in words, as a RuntimeError."""
+    """A lack of memory is named in words, as a RuntimeError."""
     graph = plain(1, size=16384, batch=4096)
     async with comfy.ear() as ear:
         prompt_id = await comfy.submit(graph, client_id=ear.client_id)

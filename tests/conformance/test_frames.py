@@ -1,4 +1,4 @@
-"""What a socket hears, and in which order."""
+"""The frames that a socket gets, and their order."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ async def test_feature_flags_come_too_late_as_second_message(comfy: Comfy):
 
 
 async def test_reused_client_id_makes_the_new_socket_deaf(comfy: Comfy):
-    """When the old socket of a client id ends, the new one of the same id hears no more, yet pongs."""
+    """The new socket of a client id gets nothing more once the old one ends, yet answers pings."""
     client_id = uuid.uuid4().hex
     async with comfy.ear(client_id) as old, comfy.ear(client_id) as new, comfy.ear() as witness:
         await old.connection.close()
@@ -216,7 +216,7 @@ async def test_reused_client_id_makes_the_new_socket_deaf(comfy: Comfy):
 
 
 async def test_reconnecting_client_is_told_the_running_node(comfy: Comfy):
-    """Who comes back during its own prompt hears the running node, without a prompt id, then the rest."""
+    """A client that reconnects during its own prompt gets the running node, without a prompt id, then the rest."""
     client_id = uuid.uuid4().hex
     async with comfy.ear(client_id) as ear:
         prompt_id = await comfy.submit(txt2img(some_color(), steps=60), client_id=client_id)

@@ -43,7 +43,7 @@ class Exchange:
 
     @property
     def repeatable(self) -> bool:
-        """Whether the stand-in has the nodes that it takes."""
+        """True if the stand-in has the nodes that it takes."""
         return "Lab" not in json.dumps(self.body)
 
     @property
@@ -104,7 +104,7 @@ def whole(body: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 
 def form(value: Any, key: str = "") -> Any:
-    """What must be equal: words where they are part of the protocol, otherwise types."""
+    """The parts that must be equal: words where they are part of the protocol, otherwise types."""
     if key in SKIPPED:
         return "..."
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What is left of a prompt: files, history, jobs; and what the server says about itself."""
+"""The traces of a prompt: files, history, jobs; and what the server says about itself."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ async def test_every_route_exists_under_api(comfy: Comfy):
 
 
 async def test_unknown_paths_and_methods(comfy: Comfy):
-    """What is not there is 404, what is not done 405."""
+    """A route that does not exist is 404, a method that it does not have 405."""
     assert await comfy.status_of("/nope") == 404
     async with comfy.http.put(comfy.url + "/prompt") as response:
         assert response.status == 405

@@ -1,4 +1,4 @@
-"""What POST /prompt accepts, refuses, and makes of what it accepts."""
+"""POST /prompt: accepted and refused prompts, and what becomes of the accepted ones."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ async def test_graph_without_outputs_is_refused(comfy: Comfy, graph: Graph):
 
 @pytest.mark.parametrize("body", [b"[1]", b'{"client_id": "x"}'])
 async def test_body_without_a_prompt_is_refused(comfy: Comfy, body: bytes):
-    """Where the key is missing the answer is a 400 of its own kind."""
+    """A missing key is a 400 of its own kind."""
     status, answer = await comfy.post("/prompt", body)
     assert (status, answer["error"]["type"]) == (400, "no_prompt")
 
@@ -161,7 +161,7 @@ async def test_body_without_a_prompt_is_refused(comfy: Comfy, body: bytes):
     ],
 )
 async def test_nonsense_is_a_500(comfy: Comfy, body: bytes):
-    """What is no prompt at all breaks the handler, in plain text."""
+    """Anything but a prompt breaks the handler, in plain text."""
     status, answer = await comfy.post("/prompt", body)
     assert status == 500
     assert answer.startswith("500 Internal Server Error")

@@ -178,7 +178,7 @@ async def test_headers_go_with_every_request() -> None:
 
 
 async def test_a_picture_is_streamed_with_its_promised_length(client: Client, sim: Sim) -> None:
-    """What came is compared with it by whoever keeps the file."""
+    """The writer of the file compares it with what came."""
     await client.post(body())
     async with asyncio.timeout(10):
         while (outcome := await client.history(ID)) is None:
@@ -216,7 +216,7 @@ async def drained(client: Client, picture: ImageRef) -> None:
 
 
 async def test_version_nodes_and_abilities_are_asked_for(client: Client) -> None:
-    """What the preflight needs."""
+    """The facts that the preflight needs."""
     assert await client.version() == "0.33.0"
     assert await client.node_class("NoSuchNode") is None
     assert await client.node_class("KSampler") is not None

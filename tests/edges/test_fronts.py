@@ -164,7 +164,7 @@ async def test_somebody_else_s_large_graph_in_the_queue_is_no_reason_to_be_away(
 
 
 async def test_a_busy_jobs_route_is_waited_for() -> None:
-    """Where no /history is known, 429 of /api/jobs says that it is there."""
+    """A 429 of /api/jobs says that the route exists, where /history does not."""
     async with serve(QUICK, Script((Fault("status", "history", status=404),))) as sim, Client(sim.url) as client:
         busy = spoil(sim, lambda ask: ask.path.startswith("/jobs/") and not busy, as_text("slow down", 429))
         await client.check_polling()

@@ -231,7 +231,7 @@ async def test_a_long_history_is_read_for_what_is_ours() -> None:
 
 
 async def test_thirty_megabytes_of_a_message_are_a_few_kilobytes_here() -> None:
-    """What a node raises goes to the ledger and to the report: it is cut before."""
+    """A node's message goes to the ledger and to the report: it is cut before."""
     error = {"exception_type": "E" * 10_000, "exception_message": "m" * 3_000_000, "node_id": "7" * 9_000}
     failed = {ID: {"status": {"status_str": "error", "messages": [["execution_error", error]]}}}
     refused = {"error": {"message": "m" * 3_000_000, "details": "d" * 10_000}, "node_errors": {}}

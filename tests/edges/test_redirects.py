@@ -128,7 +128,7 @@ async def test_a_picture_elsewhere_on_the_same_server_is_asked_for_with_its_head
 
 
 async def test_cookies_of_the_server_do_not_travel_to_a_store() -> None:
-    """What the server sets is its own, as what the job sends is."""
+    """The server's own headers, and the job's, are for this server only."""
     elsewhere = Elsewhere()
     async with answering(elsewhere.answer) as store:
 
@@ -198,7 +198,7 @@ async def test_a_picture_is_not_run_after_for_ever() -> None:
 )
 @pytest.mark.parametrize("status", [301, 308, 302])
 async def test_a_redirect_names_the_server_s_address_and_not_the_route(location: str, said: str, status: int) -> None:
-    """What it says can be pasted as it is."""
+    """The address in the message can be pasted as it is."""
     async with answering(sending_to(location, status)) as url, Client(url, timeouts=TIMEOUTS) as client:
         error = await refusal(client)
     assert isinstance(error, HttpStatusError)

@@ -242,7 +242,7 @@ async def test_a_server_that_once_did_not_answer_a_poll_is_found_again_with_noth
 
 @pytest.mark.parametrize("version", ["0.33.0", "2024-07"])
 async def test_what_is_kept_is_taken_out_of_the_history_some_at_a_time(version: str) -> None:
-    """What is whole here, by the server's own ids; the rest at the end. What is not whole stays, and so do others'."""
+    """Prompts whose pictures are saved, by the server's own ids; the rest at the end. Others stay."""
     async with open_session(Settings(seconds=0.0, version=version)) as (sim, _):
         other = Client(sim.url, timeouts=BRIEF)
         async with other, asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""What holds for every message: frames never raise, answers raise InvalidResponse or nothing."""
+"""For every message: frames never raise, answers raise InvalidResponse or nothing."""
 
 import dataclasses
 import json

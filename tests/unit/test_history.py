@@ -1,4 +1,4 @@
-"""How a prompt ended: by hand-made history entries, and by recordings of real servers."""
+"""The end of a prompt: by hand-made history entries, and by recordings of real servers."""
 
 from __future__ import annotations
 

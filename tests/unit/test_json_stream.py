@@ -39,7 +39,7 @@ def test_entries_are_what_json_says(body: dict[str, Any], size: int, tight: bool
 
 @given(st.dictionaries(st.text(max_size=4), st.lists(values, max_size=4) | values, max_size=4), st.integers(1, 40))
 def test_lists_are_what_json_says(body: dict[str, Any], size: int) -> None:
-    """What is no list where one should be is nothing."""
+    """Anything else in the place of a list is read as nothing."""
     content = json.dumps(body, indent=1).encode()
     expected = {key: value if isinstance(value, list) else None for key, value in json.loads(content).items()}
     assert skimmed(content, size, lists=True) == expected

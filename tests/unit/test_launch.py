@@ -171,7 +171,7 @@ def test_the_end_of_a_process_in_words(code: int, words: str) -> None:
 
 
 def test_the_error_is_a_sentence_and_keeps_its_facts() -> None:
-    """What was being done, where, what happened, what to do, and what the process said; through a pickle too."""
+    """It says what was being done, where, what happened, what to do, and quotes the log; also after a pickle."""
     error = LaunchError(
         "/opt/ComfyUI", "starting ComfyUI", "it exited", "Look", "The last lines of a.log:\n  | no torch"
     )

@@ -78,7 +78,7 @@ def test_every_recorded_queue_is_understood(file: str):
 
 
 def test_our_prompt_is_found_in_the_history_under_the_servers_id():
-    """Where the server chose its own id, the note that travelled with the prompt finds it."""
+    """The note that was posted with the prompt finds it, if the server chose its own id."""
     body = {"theirs": {"prompt": [1, "theirs", {}, {"reggen": {"id": "ours"}}, []]}, "odd": None, "other": {}}
     assert find_in_history(SERVER, body, "ours") == "theirs"
     assert find_in_history(SERVER, body, "theirs") == "theirs"

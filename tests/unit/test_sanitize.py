@@ -51,7 +51,7 @@ def test_a_file_name_with_a_mark_can_be_chosen() -> None:
 
 
 def test_numbers_are_finite_and_of_a_size() -> None:
-    """What a database or a division could not take is none."""
+    """A number that a database or a division cannot take is refused."""
     assert all(is_number(one) for one in (0, -1, 2**63 - 1, 1.5))
     assert not any(is_number(one) for one in (True, None, "1", float("inf"), float("nan"), 2**63, 10**400))
 

@@ -125,7 +125,7 @@ def test_a_refusal_of_the_whole_prompt_has_its_reason(body: dict[str, Any], reas
     ids=["an error without words", "a node without errors"],
 )
 def test_a_refusal_never_has_an_empty_reason(body: dict[str, Any], reason: str):
-    """When the node errors say nothing the general message is quoted, and when that is empty, so much is said."""
+    """The general message is quoted if the node errors say nothing; if that is empty, so much is said."""
     refused = read_submission(SERVER, 400, body)
     assert isinstance(refused, PromptRejected)
     assert refused.reasons == (reason,)

@@ -58,7 +58,7 @@ def test_silence_on_a_working_socket_asks_nothing_for_its_time() -> None:
 
 
 def test_success_without_the_final_frame_is_polled_after_a_moment() -> None:
-    """When `executing null` is lost, `execution_success` alone leads to a poll."""
+    """`execution_success` alone leads to a poll if `executing null` is lost."""
     tracker = hearing("a")
     tracker.frame(Started("a"), 1.0)
     tracker.frame(Ended("a", EndSignal.SUCCESS), 2.0)
@@ -137,7 +137,7 @@ def test_a_prompt_whose_socket_broke_may_have_gone_down_with_its_server(breaks: 
 
 
 def test_a_prompt_posted_after_a_reconnect_did_not_go_down_with_the_server_before() -> None:
-    """What counts is the socket of this prompt, not whether there ever was another."""
+    """The socket of this prompt counts, not whether there ever was another."""
     tracker = hearing("a")
     tracker.disconnected()
     tracker.connected(5.0)
@@ -251,7 +251,7 @@ def test_a_server_that_chooses_its_own_ids_is_followed_under_them() -> None:
 
 
 def test_a_prompt_that_is_not_accepted_is_not_polled() -> None:
-    """Whether a post arrived is for the poster to find out."""
+    """The poster finds out if it arrived."""
     tracker = hearing()
     tracker.posting("a", 0.0)
     assert not tracker.due(1e6)

@@ -1,4 +1,4 @@
-"""Whether a server's only worker is alive, judged by polls of its queue. No clock: the times are handed in."""
+"""A server's only worker, judged by polls of its queue. No clock: the times are handed in."""
 
 from __future__ import annotations
 
