@@ -7,11 +7,11 @@ from pathlib import Path
 
 from reggen.dataset.caption_files import CAPTIONS
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger
 from reggen.job.models import Job
 from reggen.planning.plan import Plan
 from reggen.prepare.prepared_job import PreparedJob
 from reggen.sim import Mark, read_mark
+from tests.ledgers import ledger_in
 from tests.preparing import plan_of
 
 
@@ -22,9 +22,7 @@ def assert_sound(job: Job | PreparedJob, plan: Plan | None = None, *, complete: 
     its slot and take; no part file is left. `complete`: every slot is settled.
     """
     folder, plan = Folder(job.dataset), plan or (plan_of(job) if isinstance(job, Job) else job.plan)
-    ledger = Ledger.read(folder.state)
-    assert ledger is not None
-    with ledger:
+    with ledger_in(folder.state) as ledger:
         done = list(ledger.slots.walk("done", stop=len(plan)))
         given_up = list(ledger.slots.walk("given_up", stop=len(plan)))
     settled = [row.idx for row in (*done, *given_up)]

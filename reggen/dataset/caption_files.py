@@ -30,7 +30,7 @@ class CaptionFiles:
         return self._folder.images / f"{name}{extension}"
 
     def has_text(self, name: str, extension: str) -> bool:
-        """Whether there is a caption that is not blank; only a tiny file is read for that."""
+        """True for a caption that is not blank; only a tiny file is read for that."""
         file = f"{self._base}{name}{extension}"
         try:
             found = os.stat(file)  # noqa: PTH116 - for each image of a large set, where a Path takes longer than this

@@ -196,7 +196,7 @@ def _tables(connection: sqlite3.Connection) -> dict[str, tuple[Column, ...]]:
 
 
 def _not_a_ledger(tables: Mapping[str, tuple[Column, ...]]) -> str:
-    """How a file differs from a ledger of any version; empty for a ledger, and for an empty file."""
+    """The difference between a file and a ledger of any version; "" for a ledger, and for an empty file."""
     with closing(sqlite3.connect(":memory:")) as memory:
         memory.executescript(SCHEMA)
         ours = _tables(memory)

@@ -85,6 +85,5 @@ def training_phashes(paths: Sequence[Path], stopped: Callable[[], bool]) -> Iter
         for start in range(0, len(paths), _CHUNK):
             if stopped():
                 return
-            for number, phash in enumerate(pool.map(file_phash, paths[start : start + _CHUNK]), start):
-                if phash is not None:
-                    yield number, phash
+            phashes = enumerate(pool.map(file_phash, paths[start : start + _CHUNK]), start)
+            yield from ((number, phash) for number, phash in phashes if phash is not None)

@@ -55,7 +55,7 @@ def recorded(folder: Path) -> Recorded:
 
 
 def rehearsed(folder: Path) -> bool:
-    """Whether a class folder holds a rehearsal's pictures, as far as its ledger can be read."""
+    """True for a class folder with a rehearsal's pictures, as far as its ledger can be read."""
     with suppress(StorageError):
         if ledger := Ledger.read(state_folder(folder)):
             with ledger:

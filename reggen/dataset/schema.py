@@ -49,7 +49,7 @@ class Column:
 
     @property
     def since_version_2(self) -> bool:
-        """Whether a ledger of version 1 lacks it."""
+        """True for a column that a ledger of version 1 lacks."""
         return self.name == "likeness"
 
     @property

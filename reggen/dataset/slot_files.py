@@ -37,16 +37,11 @@ class SlotFiles:
         matched thousands at a time, and a million marks take a fortieth of the memory of as many numbers.
         """
         marks, others = bytearray(dense), set[int]()
-        find = re.compile(rf"/{re.escape(self._prefix)}_([0-9]+)\.{self._ending}(?=/)").findall
-        images = self._folder.images
-        with storage_errors("reading", images), os.scandir(images) as entries:
-            names = (entry.name for entry in entries)
-            while text := "/".join(itertools.islice(names, _NAMES)):
-                for number in map(int, find(f"/{text}/")):  # no name contains a slash
-                    if 0 < number <= dense:
-                        marks[number - 1] = 1
-                    else:
-                        others.add(number - 1)
+        for number in self._numbers():
+            if 0 < number <= dense:
+                marks[number - 1] = 1
+            else:
+                others.add(number - 1)
         return marks, others
 
     def sizes(self) -> Iterator[tuple[int, int]]:
@@ -75,6 +70,14 @@ class SlotFiles:
         with storage_errors("reading", images), os.scandir(images) as entries:
             names = [entry.name for entry in entries if entry.name.rpartition(".")[2].lower() in _IMAGES]
             return sorted(name for name in names if not own.fullmatch(name))
+
+    def _numbers(self) -> Iterator[int]:
+        """The numbers in the files' names, a million of them in under a second."""
+        find = re.compile(rf"/{re.escape(self._prefix)}_([0-9]+)\.{self._ending}(?=/)").findall
+        with storage_errors("reading", self._folder.images), os.scandir(self._folder.images) as entries:
+            names = (entry.name for entry in entries)
+            while text := "/".join(itertools.islice(names, _NAMES)):
+                yield from map(int, find(f"/{text}/"))  # no name contains a slash
 
     def _numbered(self) -> Iterator[tuple[int, os.DirEntry[str]]]:
         head, tail = f"{self._prefix}_", f".{self._ending}"

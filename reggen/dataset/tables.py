@@ -66,7 +66,7 @@ class RunTable:
 
 
 class FactTable:
-    """What stays true of a dataset as long as it lives, by key. Every method raises StorageError."""
+    """The lasting facts of a dataset, by key: its prefix, its format. Every method raises StorageError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""A power cut at any moment: what the disk had not been told to keep may be gone, and nothing is the worse for it."""
+"""A power cut at any moment: whatever was not flushed may be lost, and the dataset is still sound."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ IMAGES = 3
 
 
 async def recorded(job: Job, timings: EngineTimings = RUN_TIMINGS) -> list[StateAfterCut]:
-    """Fill a dataset while its disk is watched; everything that a cut may have left of it, each once."""
+    """Fill a dataset while its disk is watched; every different state that a cut may leave, once."""
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         recorder = Recorder(Folder(job.dataset), stack)
         recorder.watch(patch)
@@ -47,14 +47,13 @@ async def recorded(job: Job, timings: EngineTimings = RUN_TIMINGS) -> list[State
 
 
 def assert_survives(left: StateAfterCut, job: Job) -> None:
-    """Hold one cut against what is promised at the moment itself, and after the next run has looked."""
+    """Check one state after a cut, as it is and after the next run has reconciled it."""
     folder, plan = Folder(job.dataset), plan_of(job)
     folder.images.mkdir(parents=True)
     for name, data in left.files.items():
         (folder.images / name).write_bytes(data)
     folder.prepare()
-    ledger = Ledger.open(folder.state)
-    try:
+    with Ledger.open(folder.state) as ledger:
         ledger.facts.claim("job.toml", lasting(job.dataset))
         ledger.slots.put(left.rows)
         for row in left.rows:
@@ -76,13 +75,11 @@ def assert_survives(left: StateAfterCut, job: Job) -> None:
         again = {sample.index for request in requests for sample in request.samples}
         assert again | ledger.slots.done(0, len(plan)) == set(range(len(plan)))
         assert all(sample.take == 0 for request in requests for sample in request.samples), "a slot has lost its seed"
-    finally:
-        ledger.close()
     assert_sound(job, complete=False)
 
 
 def surviving(lefts: list[StateAfterCut], job: JobMaker, tmp_path: Path, **dataset: Any) -> list[str]:
-    """Try every cut; what broke, each with the cut that broke it."""
+    """Try every cut; the failures, each with its cut."""
     broken = []
     for number, left in enumerate(lefts):
         place = job(dataset={"root": str(tmp_path / f"cut-{number}"), "count": IMAGES, **dataset})
@@ -112,7 +109,7 @@ async def test_a_power_cut_at_any_moment_leaves_whole_images_and_true_rows(
 async def test_a_power_cut_leaves_whole_images_where_several_are_written_together(
     job: JobMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As fast servers have it: one flush of the folder and one commit of the ledger for all of them."""
+    """As with fast servers: one flush of the folder and one commit of the ledger for all of them."""
     begin = DatasetWriter._begin
 
     def together(self: DatasetWriter) -> None:
@@ -167,7 +164,7 @@ def _row_too_early(self: DatasetWriter, group: Sequence[AcceptedImage]) -> list[
     ],
     ids=["no fsync of the file", "no fsync of the folder", "fsync after the rename", "row before the rename"],
 )
-async def test_a_wrong_order_is_found_out(
+async def test_a_wrong_order_does_not_survive(
     *,
     job: JobMaker,
     tmp_path: Path,
@@ -176,7 +173,7 @@ async def test_a_wrong_order_is_found_out(
     wrong: Mapping[str, Callable[..., Any]],
     cut: str,
 ) -> None:
-    """The model is worth something: it names the cut that a wrong order does not survive."""
+    """The model of the disk finds the cut that breaks each wrong order of steps."""
     for name, step in wrong.items():
         monkeypatch.setattr(owner, name, step)
     async with serve(Settings(seconds=0.0)) as sim:
@@ -186,7 +183,7 @@ async def test_a_wrong_order_is_found_out(
 
 
 def test_a_row_is_on_the_disk_when_its_commit_returns(tmp_path: Path) -> None:
-    """synchronous=FULL, whatever SQLite here was built with: in WAL mode anything less may lose the last rows."""
+    """synchronous=FULL, whatever SQLite was built with: in WAL mode anything less may lose the last rows."""
     with Ledger.open(tmp_path) as ledger:
         connection = ledger._database._connection
         ledger.runs.begin("a run", now_utc())

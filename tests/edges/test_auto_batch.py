@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from reggen.dataset.ledger import Ledger
 from reggen.engine.auto_batch import BatchTimes, sizes_for
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import BATCH, prepare
 from reggen.sim import Fault, Settings, Sim, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
+from tests.ledgers import ledger_in
 
 
 def auto(job: JobMaker, *sims: Sim, count: int = 40, **sampling: Any) -> Job:
@@ -22,12 +22,8 @@ def auto(job: JobMaker, *sims: Sim, count: int = 40, **sampling: Any) -> Job:
 
 
 def kept(one: Job) -> Any:
-    ledger = Ledger.read(one.dataset.state)
-    assert ledger is not None
-    try:
+    with ledger_in(one.dataset.state) as ledger:
         return ledger.facts.get(BATCH)
-    finally:
-        ledger.close()
 
 
 def batches(sim: Sim) -> list[int]:

@@ -1,4 +1,4 @@
-"""Captions beside the images: what somebody wrote is never lost, and what the job asks for now is offered."""
+"""Captions beside the images: those written by hand are never lost, and those of an earlier job can be rewritten."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ QUICK = Settings(seconds=0.005)
 WRITTEN = {"write": "prompt", "extension": ".txt"}
 
 
-def aside(job: Job) -> dict[str, str]:
-    """What was set aside: the words of captions by their names."""
+def set_aside(job: Job) -> dict[str, str]:
+    """The captions that were set aside: text by file name."""
     folder = job.dataset.state / "rejected"
     return {file.name: file.read_text(encoding="utf-8") for file in folder.glob("*.txt")} if folder.is_dir() else {}
 
@@ -40,12 +40,12 @@ def aside(job: Job) -> dict[str, str]:
 async def test_a_caption_without_an_image_is_set_aside_when_its_slot_is_filled(
     job: JobMaker, captions: dict[str, str]
 ) -> None:
-    """Somebody wrote it by hand; it is said on the screen, in the summary and in the report."""
+    """It was written by hand. The display, the summary and the report name it."""
     async with serve(QUICK) as sim:
         one = job(sim.url, captions=captions)
         write(one.dataset.folder / "reg_002.txt", "my own words")
         told = await filled(one)
-        assert aside(one) == {"reg_002.txt": "my own words"}
+        assert set_aside(one) == {"reg_002.txt": "my own words"}
         assert [note for note in told.notes if "reg_002.txt" in note and "rejected" in note]
         assert "reg_002.txt" in format_closing(told.summary)
         assert report_data(told.summary)["files_set_aside"] == ["reg_002.txt"]
@@ -56,21 +56,21 @@ async def test_a_caption_without_an_image_is_set_aside_when_its_slot_is_filled(
         assert (again.summary.reconciled.displaced, again.notes) == ([], [])
 
 
-async def test_a_caption_that_says_the_same_is_no_news(job: JobMaker) -> None:
-    """A deleted image leaves it behind: the new one has the same prompt, and nothing is set aside."""
+async def test_a_caption_with_the_same_text_is_not_mentioned(job: JobMaker) -> None:
+    """It stayed after its image was deleted; the new image has the same prompt, and nothing is set aside."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions=WRITTEN))
         (one.dataset.folder / "reg_002.png").unlink()
         write(one.dataset.folder / "reg_003.caption", "")
         told = await filled(one)
-        assert (told.summary.made, told.summary.reconciled.displaced, aside(one)) == (1, [], {})
+        assert (told.summary.made, told.summary.reconciled.displaced, set_aside(one)) == (1, [], {})
         assert (one.dataset.folder / "reg_002.txt").read_text(encoding="utf-8") == "a dog"
 
 
-async def test_an_image_that_lies_in_the_place_of_another_is_set_aside_and_said(
+async def test_an_image_in_the_place_of_another_is_set_aside_and_named(
     job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody put one there while the run went on."""
+    """A person put it there during the run."""
     async with serve(QUICK) as sim:
         one = job(sim.url)
         sync = Folder.sync
@@ -86,28 +86,26 @@ async def test_an_image_that_lies_in_the_place_of_another_is_set_aside_and_said(
         assert any("reg_003.png" in note for note in told.notes)
 
 
-async def test_a_rejected_image_keeps_the_caption_that_somebody_wrote(job: JobMaker) -> None:
-    """It is set aside with its picture; what reggen wrote goes."""
+async def test_a_caption_written_by_hand_is_set_aside_with_its_rejected_image(job: JobMaker) -> None:
+    """A caption that reggen wrote is deleted."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions=WRITTEN))
         write(one.dataset.folder / "reg_002.txt", "a dog that sleeps")
         (prepared,) = prepare(one, "test.toml")
         reject(prepared.dataset, prepared.plan, [1, 2], "ugly")
-        assert aside(one) == {"reg_002.txt": "a dog that sleeps"}
+        assert set_aside(one) == {"reg_002.txt": "a dog that sleeps"}
         assert not (one.dataset.folder / "reg_002.txt").exists()
         assert not (one.dataset.folder / "reg_003.txt").exists()
 
 
 def offered(notes: list[str]) -> list[str]:
-    """The command that a note offers, as a shell reads it."""
+    """The command that a note offers, split as a shell does."""
     (note,) = (note for note in notes if "python -m reggen recaption" in note)
     return shlex.split("python -m reggen" + note.rpartition("python -m reggen")[2])[3:]
 
 
-async def test_captions_that_the_job_wants_otherwise_now_are_counted_and_offered_anew(
-    job: JobMaker, tmp_path: Path
-) -> None:
-    """They stay as they are, and are spoken of by each run, until the offered command was run."""
+async def test_captions_of_an_earlier_job_are_counted_and_a_rewrite_is_offered(job: JobMaker, tmp_path: Path) -> None:
+    """They stay as they are, and each run mentions them until the offered command was run."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions=WRITTEN))
         write(one.dataset.folder / "reg_004.txt", "by hand")
@@ -129,14 +127,14 @@ async def test_captions_that_the_job_wants_otherwise_now_are_counted_and_offered
     assert said.exit_code == 0, said.output
     assert "6 captions written" in said.output
     assert {path.read_text(encoding="utf-8") for path in one.dataset.folder.glob("*.txt")} == {"thing"}
-    assert "by hand" in aside(one).values()
-    assert len(aside(one)) == 6
+    assert "by hand" in set_aside(one).values()
+    assert len(set_aside(one)) == 6
     async with serve(QUICK) as sim:
         assert (await filled(job(sim.url, captions={"write": "class", "extension": ".txt"}))).notes == []
 
 
-async def test_captions_that_the_job_wants_no_more_are_spoken_of(job: JobMaker) -> None:
-    """A trainer reads them all the same; the offered command sets them aside."""
+async def test_captions_that_the_job_does_not_ask_for_any_more_are_mentioned(job: JobMaker) -> None:
+    """A trainer still reads them; the offered command sets them aside."""
     async with serve(QUICK) as sim:
         await filled(job(sim.url, captions=WRITTEN))
         none = job(sim.url, captions={"write": "none", "extension": ".txt"})
@@ -148,8 +146,8 @@ async def test_captions_that_the_job_wants_no_more_are_spoken_of(job: JobMaker) 
         assert (await filled(none)).notes == []
 
 
-async def test_captions_of_a_set_without_that_fact_are_looked_at_once(job: JobMaker) -> None:
-    """A ledger of an earlier reggen does not say what they were written from."""
+async def test_captions_of_a_ledger_without_their_origin_are_compared_once(job: JobMaker) -> None:
+    """An earlier reggen did not note what they were written from."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions=WRITTEN))
         with Ledger.open(one.dataset.state) as ledger:
@@ -159,8 +157,8 @@ async def test_captions_of_a_set_without_that_fact_are_looked_at_once(job: JobMa
             assert ledger.facts.get("captions") == "prompt"
 
 
-async def test_images_begun_by_hand_keep_their_captions_and_it_is_said_once(job: JobMaker) -> None:
-    """Nobody changed the job: whoever wrote them knows what they say."""
+async def test_captions_of_a_set_begun_by_hand_stay_and_are_mentioned_once(job: JobMaker) -> None:
+    """The job has not changed since, and their author knows what they say."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         for number in range(1, 7):
@@ -172,8 +170,8 @@ async def test_images_begun_by_hand_keep_their_captions_and_it_is_said_once(job:
         assert {file.read_text(encoding="utf-8") for file in one.dataset.folder.glob("*.txt")} == {"by hand"}
 
 
-def test_looking_for_captions_takes_no_memory_for_each(job: JobMaker) -> None:
-    """Law 7: of four times as many images it takes no more."""
+def test_missing_captions_are_found_in_constant_memory(job: JobMaker) -> None:
+    """Four times as many images take no more."""
 
     def peak(count: int) -> int:
         one = job(dataset={"count": count, "root": str(job().dataset.root) + str(count)}, captions=WRITTEN)
@@ -196,7 +194,7 @@ def test_looking_for_captions_takes_no_memory_for_each(job: JobMaker) -> None:
 
 
 def test_a_caption_that_cannot_be_read_is_a_sentence(job: JobMaker) -> None:
-    """A link that leads to itself, say."""
+    """For instance a link to itself."""
     folder = Folder(job().dataset)
     folder.images.mkdir(parents=True)
     try:
@@ -209,7 +207,7 @@ def test_a_caption_that_cannot_be_read_is_a_sentence(job: JobMaker) -> None:
 
 @pytest.mark.parametrize("name", ["reg_005.txt", "reg_005.caption"])
 async def test_a_folder_in_a_captions_place_is_set_aside_and_named(job: JobMaker, name: str) -> None:
-    """No trainer reads it: the caption is written, and the folder with all that is in it is kept."""
+    """No trainer reads it. The caption is written, and the folder is kept with its content."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions=WRITTEN))
         folder = one.dataset.folder
@@ -223,8 +221,8 @@ async def test_a_folder_in_a_captions_place_is_set_aside_and_named(job: JobMaker
         assert (await filled(one)).notes == []
 
 
-async def test_a_folder_in_a_captions_place_ends_neither_the_night_nor_a_recaption(job: JobMaker) -> None:
-    """Nor is it in the way of an image that is made, or rejected."""
+async def test_a_folder_in_a_captions_place_ends_neither_a_run_nor_a_recaption(job: JobMaker) -> None:
+    """Nor does it keep an image from being made or rejected."""
     async with serve(QUICK) as sim:
         one = job(sim.url, captions=WRITTEN)
         write(one.dataset.folder / "reg_002.txt" / "inside", "mine")

@@ -1,4 +1,4 @@
-"""A ledger that is damaged, or none of ours: set aside by name, the images adopted again, and it is said."""
+"""A damaged ledger, or another program's file in its place: set aside and named, and the images are adopted again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Harm = Callable[[Path], object]
 
 
 def sql(*statements: str) -> Harm:
-    """Another program writes into the file."""
+    """Damage by another program that writes into the file."""
 
     def harm(path: Path) -> None:
         with sqlite3.connect(path) as db:
@@ -39,7 +39,7 @@ def sql(*statements: str) -> Harm:
 
 
 def bytes_at(share: float, content: bytes) -> Harm:
-    """The disk holds something else in the middle of it."""
+    """Damage by the disk: other bytes at some place of the file."""
 
     def harm(path: Path) -> None:
         whole = path.read_bytes()
@@ -98,7 +98,7 @@ HARMS: dict[str, Harm] = {
 
 
 async def made_and_harmed(job: JobMaker, harm: Harm, url: str) -> Job:
-    """Six images, made; then the ledger is harmed."""
+    """Make six images, then damage the ledger."""
     await filled(one := job(url))
     harm(ledger_file(one.dataset.state))
     return one
@@ -110,7 +110,7 @@ def kept(job: Job) -> list[str]:
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 async def test_a_damaged_ledger_is_set_aside_and_the_images_are_adopted(job: JobMaker, harm: Harm) -> None:
-    """Nothing is made again, no image is touched; it is said on screen, in the summary and in the report."""
+    """Nothing is made again, no image is touched; the display, the summary and the report say so."""
     async with serve(QUICK) as sim:
         one = await made_and_harmed(job, harm, sim.url)
         before = {file.name: file.read_bytes() for file in one.dataset.folder.iterdir()}
@@ -130,7 +130,7 @@ async def test_a_damaged_ledger_is_set_aside_and_the_images_are_adopted(job: Job
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 async def test_no_command_ends_in_a_traceback(job: JobMaker, tmp_path: Path, harm: Harm) -> None:
-    """Those that look and tell say a sentence with what to do, or do without the ledger; none changes it."""
+    """Those that only read say what to do, or do without the ledger; none changes it."""
     async with serve(QUICK) as sim:
         one = await made_and_harmed(job, harm, sim.url)
     file = tmp_path / "job.toml"
@@ -157,8 +157,8 @@ async def test_no_command_ends_in_a_traceback(job: JobMaker, tmp_path: Path, har
             assert (ledger.read_bytes() if ledger.is_file() else None) == before, words
 
 
-async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> None:
-    """The takes of empty slots are still read, whatever else is foreign; so is whether it is a rehearsal's."""
+async def test_rejected_pictures_are_not_made_again(job: JobMaker) -> None:
+    """The takes of empty slots are salvaged from a damaged ledger, and so is the fact that it is a rehearsal's."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         (prepared,) = prepare(one, "test.toml")
@@ -179,7 +179,7 @@ async def test_what_was_rejected_is_not_made_again_as_it_was(job: JobMaker) -> N
             assert {row.idx: row.take for row in ledger.slots.walk("done")}[3] == 1
 
 
-async def test_a_ledger_damaged_while_the_run_goes_on_does_not_end_the_night(job: JobMaker) -> None:
+async def test_a_ledger_damaged_during_a_run_does_not_end_it(job: JobMaker) -> None:
     """The images so far are adopted, and the rest is made."""
     async with serve(Settings(seconds=0.03)) as sim:
         one = job(sim.url, dataset={"count": 12})
@@ -198,7 +198,7 @@ async def test_a_ledger_damaged_while_the_run_goes_on_does_not_end_the_night(job
 
 
 async def test_a_disk_that_damages_every_ledger_ends_the_run(job: JobMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once is an accident; twice in one run is the disk, and exit 5 with what to do."""
+    """A second damaged ledger in one run is the disk's fault: exit 5, with what to do."""
 
     def verify(self: Ledger) -> None:
         raise LedgerDamaged("ledger.sqlite", "checking the ledger", "a page is torn")
@@ -210,8 +210,8 @@ async def test_a_disk_that_damages_every_ledger_ends_the_run(job: JobMaker, monk
             await filled(one)
 
 
-def test_a_set_aside_ledger_takes_its_journal_along(tmp_path: Path) -> None:
-    """Whoever looks into it sees what was last written, too."""
+def test_a_ledger_is_set_aside_with_its_journal(tmp_path: Path) -> None:
+    """The last rows that were written can be read in it, too."""
     from reggen.dataset.salvage import replace_damaged
 
     writer = Ledger.open(tmp_path)
@@ -230,7 +230,7 @@ def test_a_set_aside_ledger_takes_its_journal_along(tmp_path: Path) -> None:
 
 
 def test_the_check_finds_nothing_in_a_ledger_that_reggen_wrote(job: JobMaker, tmp_path: Path) -> None:
-    """Wide numbers, batches, adopted and given-up rows."""
+    """With numbers of other widths, a batch, adopted and given-up rows."""
     with Ledger.open(tmp_path) as ledger:
         ledger.facts.claim("a.toml", {"prefix": "reg", "format": "png", "rehearsal": False})
         ledger.facts.put({"batch": 4})
@@ -245,7 +245,7 @@ def test_the_check_finds_nothing_in_a_ledger_that_reggen_wrote(job: JobMaker, tm
 
 
 def test_a_ledger_of_version_1_that_is_only_read_is_sound(tmp_path: Path) -> None:
-    """Those that look do not bring it up to date, and do not take it for a damaged one; nor one that is being made."""
+    """Reading does not update it, and does not take it for damaged; nor a ledger that is only being made."""
     with Ledger.open(tmp_path) as ledger:
         ledger.slots.put([Row(0, "done", 0, "reg_001", "2026", bytes=1)])
     sql("ALTER TABLE slot DROP COLUMN likeness", "DROP TABLE rejection", "PRAGMA user_version = 1")(

@@ -1,4 +1,4 @@
-"""A full disk, for real: a small filesystem of its own, where this machine lets us make one."""
+"""A disk that is really full: a small filesystem, where this machine allows to mount one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill_up(place: Path) -> Path:
-    """Take all the room there is."""
+    """Fill the filesystem to the last byte."""
     ballast = place / "ballast"
     with ballast.open("wb", buffering=0) as file:
         try:
@@ -44,8 +44,8 @@ def fill_up(place: Path) -> Path:
     return ballast
 
 
-async def test_a_disk_that_becomes_full_is_waited_for(job: JobMaker, small_disk: Path) -> None:
-    """The run pauses, says so once, costs no sample a try, and goes on by itself when there is room."""
+async def test_a_run_waits_for_room_on_a_full_disk(job: JobMaker, small_disk: Path) -> None:
+    """It pauses, says so once, costs no sample an attempt, and goes on by itself when there is room."""
     timings = replace(RUN_TIMINGS, room=Backoff(0.2, 1.0))
     async with serve(Settings(seconds=0.05)) as sim:
         one = job(sim.url, dataset={"root": str(small_disk / "reg"), "count": 15})
@@ -64,7 +64,7 @@ async def test_a_disk_that_becomes_full_is_waited_for(job: JobMaker, small_disk:
 
 
 async def test_a_job_that_cannot_fit_does_not_begin(job: JobMaker, small_disk: Path) -> None:
-    """The room is looked at before the first prompt."""
+    """The free space is read before the first prompt."""
     async with serve(Settings(seconds=0.02)) as sim:
         big = {"width": 2048, "height": 2048}
         one = job(sim.url, dataset={"root": str(small_disk / "reg"), "count": 1000}, sampling=big)
@@ -75,13 +75,13 @@ async def test_a_job_that_cannot_fit_does_not_begin(job: JobMaker, small_disk: P
 
 @pytest.fixture
 def read_only_disk(small_disk: Path) -> Path:
-    """A filesystem that takes nothing, until it is told to."""
+    """A filesystem that is mounted read-only."""
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     return small_disk
 
 
-async def test_a_read_only_folder_is_told_before_anything_is_posted(job: JobMaker, read_only_disk: Path) -> None:
-    """A sentence and exit 5."""
+async def test_a_read_only_folder_is_an_error_before_anything_is_submitted(job: JobMaker, read_only_disk: Path) -> None:
+    """A StorageError, which exits with 5."""
     async with serve(Settings(seconds=0.02)) as sim:
         with pytest.raises(StorageError, match="the disk is read-only"):
             await filled(job(sim.url, dataset={"root": str(read_only_disk / "reg")}))
@@ -91,7 +91,7 @@ async def test_a_read_only_folder_is_told_before_anything_is_posted(job: JobMake
 async def test_a_folder_that_becomes_read_only_ends_the_run_and_loses_nothing(
     job: JobMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Some filesystems do that at their first error: exit 5, and later the same command goes on."""
+    """Some filesystems do that at their first error: exit 5, and the same command goes on later."""
     begin, left = os.fsync, iter(range(8))
 
     def until_then(handle: int) -> None:

@@ -19,7 +19,6 @@ from PIL import Image
 from reggen import progress
 from reggen.comfy.timings import Timings
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger
 from reggen.dataset.lock import locked
 from reggen.dataset.rows import Row
 from reggen.engine.control import Observers, RunControl, RunOptions
@@ -32,6 +31,7 @@ from reggen.sim import Fault, Script, Settings, Sim, paint, serve
 from tests.answering import answering
 from tests.conftest import RUN_TIMINGS, JobMaker, Told, eventually, filled
 from tests.invariants import assert_sound, parts
+from tests.ledgers import ledger_in
 from tests.preparing import plan_of
 
 QUICK = Settings(seconds=0.02)
@@ -47,11 +47,8 @@ def requests(sim: Sim, since: int = 0) -> Counter[str]:
 
 
 def rows(job: Job, *states: str) -> list[tuple[str, int, int | None]]:
-    ledger = Ledger.read(job.dataset.state)
-    assert ledger is not None
-    found = [(row.name, row.take, row.seed) for row in ledger.slots.walk(*states)]
-    ledger.close()
-    return found
+    with ledger_in(job.dataset.state) as ledger:
+        return [(row.name, row.take, row.seed) for row in ledger.slots.walk(*states)]
 
 
 async def test_a_job_becomes_a_finished_dataset(job: JobMaker) -> None:
@@ -61,10 +58,8 @@ async def test_a_job_becomes_a_finished_dataset(job: JobMaker) -> None:
         assert_sound(one)
         assert (told.summary.exit_code, told.summary.made, told.summary.missing) == (0, 6, 0)
         assert sorted(file.name for file in one.dataset.folder.iterdir()) == [f"reg_{n:03d}.png" for n in range(1, 7)]
-        ledger = Ledger.read(one.dataset.state)
-        assert ledger is not None
-        row = next(ledger.slots.walk("done"))
-        ledger.close()
+        with ledger_in(one.dataset.state) as ledger:
+            row = next(ledger.slots.walk("done"))
         assert (row.positive, row.negative, row.width, row.height) == ("a cat", "blurry", 64, 64)
         assert (row.server, row.comfyui, row.attempts) == (one.servers[0].name, "0.33.0", 1)
         assert row.busy is not None
@@ -312,11 +307,8 @@ async def test_a_failed_prompt_is_tried_elsewhere_first(job: JobMaker) -> None:
 
 
 def done_rows(one: Job) -> list[Row]:
-    ledger = Ledger.read(one.dataset.state)
-    assert ledger is not None
-    found = list(ledger.slots.walk("done"))
-    ledger.close()
-    return found
+    with ledger_in(one.dataset.state) as ledger:
+        return list(ledger.slots.walk("done"))
 
 
 async def test_a_dead_server_leaves_its_work_to_the_other(job: JobMaker) -> None:
@@ -799,8 +791,6 @@ async def test_each_checkpoint_is_loaded_once(job: JobMaker) -> None:
         told = await filled(one)
         assert_sound(one)
         assert told.summary.servers[one.servers[0].name].switches == 1
-        ledger = Ledger.read(one.dataset.state)
-        assert ledger is not None
-        made = [row.checkpoint for row in ledger.slots.walk("done")]
-        ledger.close()
+        with ledger_in(one.dataset.state) as ledger:
+            made = [row.checkpoint for row in ledger.slots.walk("done")]
         assert made == ["a.safetensors", "b.safetensors"] * 6

@@ -11,7 +11,6 @@ from PIL import Image
 
 from reggen import progress
 from reggen.dataset.folder import Folder
-from reggen.dataset.ledger import Ledger
 from reggen.dataset.rows import Rejection, Row
 from reggen.job.models import Job
 from reggen.sim import Fault, Script, Settings, paint, serve
@@ -19,6 +18,7 @@ from tests.chaos.disk import Recorder
 from tests.conftest import JobMaker, filled
 from tests.gallery import cut, jpeg
 from tests.invariants import assert_sound, parts
+from tests.ledgers import ledger_in
 from tests.preparing import plan_of
 
 QUICK = Settings(seconds=0.01)
@@ -26,19 +26,13 @@ LARGER = {"width": 128, "height": 128}
 
 
 def rejections(job: Job) -> list[Rejection]:
-    ledger = Ledger.read(Folder(job.dataset).state)
-    assert ledger is not None
-    found = list(ledger.rejections.walk())
-    ledger.close()
-    return found
+    with ledger_in(Folder(job.dataset).state) as ledger:
+        return list(ledger.rejections.walk())
 
 
 def done(job: Job) -> list[Row]:
-    ledger = Ledger.read(Folder(job.dataset).state)
-    assert ledger is not None
-    found = list(ledger.slots.walk("done"))
-    ledger.close()
-    return found
+    with ledger_in(Folder(job.dataset).state) as ledger:
+        return list(ledger.slots.walk("done"))
 
 
 async def test_a_picture_that_comes_twice_is_made_again_with_another_seed(job: JobMaker) -> None:

@@ -1,4 +1,4 @@
-"""Rejecting by number: what deleting by hand does, with a reason, and only while nobody fills the folder."""
+"""Rejecting by number: the same as deleting by hand, with a reason, and never during a run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from reggen.report.status import format_status, read_status
 from reggen.sim import Settings, serve
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
+from tests.ledgers import ledger_in
 from tests.pictures import paint
 from tests.preparing import prepared_of
 
@@ -26,7 +27,7 @@ QUICK = Settings(seconds=0.005)
 
 
 async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_seed(job: JobMaker) -> None:
-    """Its picture is set aside, its caption and caches go, and nothing else is touched."""
+    """Its picture is set aside, its caption and caches are deleted, and nothing else is touched."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions={"write": "prompt"}))
         (prepared,) = prepare(one, "test.toml")
@@ -44,15 +45,13 @@ async def test_a_rejected_image_is_made_again_with_the_same_prompt_and_another_s
         await filled(one)
         assert_sound(one)
         assert sim.count("POST", "/prompt") == 9
-        ledger = Ledger.read(one.dataset.state)
-        assert ledger is not None
-        row = next(row for row in ledger.slots.walk("done") if row.idx == 1)
-        ledger.close()
+        with ledger_in(one.dataset.state) as ledger:
+            row = next(row for row in ledger.slots.walk("done") if row.idx == 1)
         assert (row.take, row.positive) == (1, before.positive)
         assert row.seed == prepared.plan.sample(1, 1).seed != before.seed
 
 
-async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: JobMaker) -> None:
+async def test_an_image_with_a_shorter_number_is_rejected_with_all_its_files(job: JobMaker) -> None:
     """The count grew from 5 to 1005: the slot is reg_0002 now, and its picture, caption and caches are reg_002's."""
     async with serve(QUICK) as sim:
         told = {"write": "prompt", "extension": ".txt"}
@@ -63,8 +62,8 @@ async def test_what_lies_there_under_a_shorter_number_goes_with_all_it_has(job: 
         assert not list(one.dataset.folder.glob("reg_*2.*"))
 
 
-async def test_a_deleted_picture_of_a_shorter_number_leaves_nothing_behind(job: JobMaker) -> None:
-    """Its row still knows how it was called."""
+async def test_a_deleted_picture_with_a_shorter_number_leaves_nothing_behind(job: JobMaker) -> None:
+    """Its row still has its name, by which its caption is found."""
     async with serve(QUICK) as sim:
         told = {"write": "prompt", "extension": ".txt"}
         await filled(job(sim.url, captions=told, dataset={"count": 5}))
@@ -75,7 +74,7 @@ async def test_a_deleted_picture_of_a_shorter_number_leaves_nothing_behind(job: 
 
 
 async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -> None:
-    """By number with the words of --why, by deleting with ours; with the seed and the server that made the picture."""
+    """The one of --why, or reggen's own for a deleted image; with the seed and the server of the picture."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, sampling={"seed": 7}))
         (prepared,) = prepare(one, "test.toml")
@@ -83,43 +82,37 @@ async def test_every_rejection_is_in_the_ledger_with_its_reason(job: JobMaker) -
         (one.dataset.folder / "reg_004.png").unlink()
         await filled(one)
         await filled(one)
-    ledger = Ledger.read(one.dataset.state)
-    assert ledger is not None
-    server = sim.url.removeprefix("http://")
-    assert [(seen.idx, seen.take, seen.reason, seen.seed, seen.server) for seen in ledger.rejections.walk()] == [
-        (1, 0, "six fingers", 8, server),
-        (3, 0, "the image was deleted", 10, server),
-    ]
-    ledger.close()
+    with ledger_in(one.dataset.state) as ledger:
+        server = sim.url.removeprefix("http://")
+        assert [(seen.idx, seen.take, seen.reason, seen.seed, seen.server) for seen in ledger.rejections.walk()] == [
+            (1, 0, "six fingers", 8, server),
+            (3, 0, "the image was deleted", 10, server),
+        ]
 
 
 def test_a_picture_without_a_row_is_rejected_without_a_seed(job: JobMaker) -> None:
-    """Nobody knows what made it; a slot without a picture has none that could be turned away."""
+    """Its seed is not known; an empty slot has no picture, so there is no rejection to note."""
     (prepared,) = prepare(one := job(), "test.toml")
     paint(one.dataset.folder / "reg_002.png")
     reject(prepared.dataset, prepared.plan, [1, 2], "not mine")
-    ledger = Ledger.read(one.dataset.state)
-    assert ledger is not None
-    assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections.walk()] == [(1, "not mine", None)]
-    ledger.close()
+    with ledger_in(one.dataset.state) as ledger:
+        assert [(seen.idx, seen.reason, seen.seed) for seen in ledger.rejections.walk()] == [(1, "not mine", None)]
 
 
-async def test_what_was_never_made_can_be_rejected_and_costs_no_seed(job: JobMaker) -> None:
-    """The slot was empty: its first picture is still its first."""
+async def test_rejecting_an_empty_slot_costs_no_seed(job: JobMaker) -> None:
+    """The first picture that is made for it is still its first take."""
     async with serve(QUICK) as sim:
         (prepared,) = prepare(one := job(sim.url), "test.toml")
         found = reject(prepared.dataset, prepared.plan, [3], "why not")
         assert (found.set_aside, found.empty) == ((), ("reg_004",))
         await filled(one)
         assert_sound(one)
-        ledger = Ledger.read(one.dataset.state)
-        assert ledger is not None
-        assert {row.take for row in ledger.slots.walk("done")} == {0}
-        ledger.close()
+        with ledger_in(one.dataset.state) as ledger:
+            assert {row.take for row in ledger.slots.walk("done")} == {0}
 
 
 async def test_set_aside_pictures_stay_until_they_are_purged(job: JobMaker) -> None:
-    """Somebody may change their mind."""
+    """Until then a person may put them back."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         (prepared,) = prepare(one, "test.toml")
@@ -128,8 +121,8 @@ async def test_set_aside_pictures_stay_until_they_are_purged(job: JobMaker) -> N
         assert purge(prepared.dataset) == 0
 
 
-def test_a_run_that_goes_on_is_not_disturbed(job: JobMaker) -> None:
-    """It holds the dataset."""
+def test_nothing_is_rejected_during_a_run(job: JobMaker) -> None:
+    """The run has locked the dataset."""
     (prepared,) = prepare(job(), "test.toml")
     with locked(Folder(prepared.dataset)), pytest.raises(DatasetLocked):
         reject(prepared.dataset, prepared.plan, [0], "ugly")
@@ -151,14 +144,14 @@ def test_numbers_as_people_write_them(words: list[str], found: list[int]) -> Non
 @pytest.mark.parametrize(
     "words", [["0"], ["21"], ["5-3"], ["x"], ["1", "two"], ["9" * 5_000]], ids=lambda words: "-".join(words)[:9]
 )
-def test_what_is_no_number_of_an_image_is_told(words: list[str]) -> None:
-    """With what there is."""
+def test_a_word_that_is_not_the_number_of_an_image_is_an_error(words: list[str]) -> None:
+    """The message says which numbers there are."""
     with pytest.raises(JobError):
         parse_slots(words, 20)
 
 
 async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMaker) -> None:
-    """`reject`, `recaption` and a run that is refused say nothing new of it; one that begins takes its place."""
+    """`reject`, `recaption` and a refused run leave it; a run that begins deletes it and writes its own."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url, captions={"write": "prompt"}))
         report = one.dataset.state / "report.json"
@@ -179,8 +172,8 @@ async def test_the_report_of_the_last_run_stays_until_another_begins(job: JobMak
         assert not report.exists()
 
 
-def test_a_reason_has_nothing_that_a_terminal_would_obey(job: JobMaker) -> None:
-    """It is shown by `status`, one line for each image; also one that an earlier reggen kept as it was."""
+def test_a_reason_has_no_control_characters(job: JobMaker) -> None:
+    """`status` shows it in one line; reasons that an earlier reggen kept are cleaned when they are shown."""
     (prepared,) = prepare(one := job(), "test.toml")
     reject(prepared.dataset, prepared.plan, [1], "ugly\x1b[31m\nreg_006: fine")
     assert read_status(prepared_of(one).dataset).rejected == {"reg_002": "ugly [31m reg_006: fine"}

@@ -1,4 +1,4 @@
-"""Lists of the finished images: which, in which order, with which words, and whole or not at all."""
+"""Listings of the finished images: their entries, their order, their texts; whole or not at all."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_only_what_is_done_is_listed_in_slot_order(tmp_path: Path) -> None:
-    """Given up and rejected slots, and those beyond the count, are in no list, whatever order the rows came in."""
+    """Given up and rejected slots, and those beyond the count, are in none, in whatever order the rows came."""
     dataset = dataset_at(tmp_path, "jsonl", "csv")
     lost = [Row(1, "given_up", 0, "reg_002", now_utc()), Row(3, "rejected", 1, "reg_004", now_utc())]
     jsonl, table = listed(dataset, done(9), done(2), *lost, done(0))
@@ -63,7 +63,7 @@ def test_only_what_is_done_is_listed_in_slot_order(tmp_path: Path) -> None:
 
 
 def test_an_entry_says_what_the_image_shows_and_how_it_was_made(tmp_path: Path) -> None:
-    """The same in both; the server, which says nothing about the picture, is in neither."""
+    """Both listings say the same. The server, which says nothing about the picture, is in neither."""
     dataset = dataset_at(tmp_path, "jsonl", "csv")
     jsonl, table = listed(dataset, done(0))
     made = {"negative": "blurry", "seed": 7, "width": 64, "height": 96, "checkpoint": "anime.safetensors"}
@@ -75,7 +75,7 @@ def test_an_entry_says_what_the_image_shows_and_how_it_was_made(tmp_path: Path) 
 
 @pytest.mark.parametrize("positive", [None, ""])
 def test_an_image_without_a_prompt_of_its_own_has_the_class_tokens(tmp_path: Path, positive: str | None) -> None:
-    """As a trainer has it; no text is ever null, and none is empty but the negative and the checkpoint."""
+    """They are what the trainer would take. No text is ever null; only the negative and the checkpoint may be empty."""
     dataset = dataset_at(tmp_path, "jsonl", format="webp")
     row = replace(done(0, positive), negative=None, checkpoint=None)
     (entry,) = read_jsonl(listed(dataset, row)[0])
@@ -84,7 +84,7 @@ def test_an_image_without_a_prompt_of_its_own_has_the_class_tokens(tmp_path: Pat
 
 
 def test_any_prompt_survives_in_one_line_of_jsonl_and_one_record_of_csv(tmp_path: Path) -> None:
-    """Quotes, commas, every kind of line end that a reader may split at, and all of Unicode."""
+    """With quotes, commas, every kind of line end that a reader may split at, and all of Unicode."""
     dataset = dataset_at(tmp_path, "jsonl", "csv")
     jsonl, table = listed(dataset, done(0, ODD), done(1))
     assert [one["text"] for one in read_jsonl(jsonl)] == [ODD, "a girl"]
@@ -92,8 +92,8 @@ def test_any_prompt_survives_in_one_line_of_jsonl_and_one_record_of_csv(tmp_path
     assert "少女" in jsonl.read_text(encoding="utf-8")
 
 
-def test_the_csv_lies_beside_the_class_folder_under_its_name(tmp_path: Path) -> None:
-    """Two classes under one root do not overwrite each other's list, and no trainer counts it as an image."""
+def test_the_csv_is_beside_the_class_folder_under_its_name(tmp_path: Path) -> None:
+    """Two classes under one root do not overwrite each other's file, and no trainer counts it as an image."""
     for words in ("girl", "boy"):
         dataset = dataset_at(tmp_path, "csv", **{"class": words})
         assert listed(dataset, done(0)) == [tmp_path / f"1_{words}.csv"]
@@ -101,8 +101,8 @@ def test_the_csv_lies_beside_the_class_folder_under_its_name(tmp_path: Path) -> 
     assert read_csv(tmp_path / "1_girl.csv")[0]["file_name"] == "1_girl/reg_001.png"
 
 
-def test_a_list_replaces_the_one_before(tmp_path: Path) -> None:
-    """And leaves no part file, neither there nor beside the ledger."""
+def test_a_listing_replaces_the_one_before(tmp_path: Path) -> None:
+    """It leaves no part file, neither beside the images nor beside the ledger."""
     dataset = dataset_at(tmp_path, "jsonl")
     put(dataset, done(0))
     write_listings(dataset, 4)
@@ -110,15 +110,15 @@ def test_a_list_replaces_the_one_before(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*.part") if path.is_file()] == []
 
 
-def test_nothing_asked_for_nothing_written(tmp_path: Path) -> None:
-    """The image folder holds images and nothing else unless the job says otherwise; asked twice is asked once."""
+def test_no_listing_is_written_unasked(tmp_path: Path) -> None:
+    """The image folder holds nothing but images by default; a kind that is named twice is written once."""
     dataset = dataset_at(tmp_path)
     assert listed(dataset, done(0)) == []
     assert listed(dataset_at(tmp_path, "csv", "csv")) == [tmp_path / "1_anime_girl.csv"]
 
 
-def test_what_cannot_be_written_is_a_sentence_and_leaves_what_was_there(tmp_path: Path) -> None:
-    """A folder in the list's place, for one; and no half list remains."""
+def test_a_listing_that_cannot_be_written_is_a_sentence_and_changes_nothing(tmp_path: Path) -> None:
+    """For instance a folder in its place; no part of a listing remains."""
     dataset = dataset_at(tmp_path, "jsonl")
     put(dataset, done(0))
     (dataset.folder / "metadata.jsonl" / "mine").mkdir(parents=True)

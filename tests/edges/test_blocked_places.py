@@ -1,4 +1,4 @@
-"""What lies where something else belongs in the state folder: named, with what to do, before anything is made."""
+"""Files and folders in the place of reggen's own: named, with what to do, before anything is made."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ QUICK = Settings(seconds=0.005)
         ("ledger.sqlite-journal", True),
     ],
 )
-async def test_what_is_in_the_way_is_named_with_what_to_do(job: JobMaker, name: str, is_folder: bool) -> None:
-    """The file itself, not the folder it lies in; when it is gone the same command goes on."""
+async def test_a_blocked_place_is_named_with_what_to_do(job: JobMaker, name: str, is_folder: bool) -> None:
+    """The message names the file, not its folder; once it is moved, the same command goes on."""
     async with serve(QUICK) as sim:
         one = job(sim.url)
         place = one.dataset.state / name if name else one.dataset.state
@@ -51,8 +51,8 @@ async def test_what_is_in_the_way_is_named_with_what_to_do(job: JobMaker, name: 
         assert (await filled(one)).summary.exit_code == 0
 
 
-async def test_a_ledger_of_a_newer_reggen_is_not_mended_but_reggen_is(job: JobMaker, tmp_path: Path) -> None:
-    """The same command would end in the same way; those that look say it as the run does."""
+async def test_a_ledger_of_a_newer_reggen_asks_for_an_update(job: JobMaker, tmp_path: Path) -> None:
+    """Running the same command again would not help. `status` and `plan` say the same as a run."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
         with sqlite3.connect(ledger_file(one.dataset.state)) as db:
@@ -72,8 +72,8 @@ async def test_a_ledger_of_a_newer_reggen_is_not_mended_but_reggen_is(job: JobMa
         assert "update reggen" in str(told.exception)
 
 
-def test_a_file_above_a_missing_folder_is_the_one_that_is_named(tmp_path: Path, job: JobMaker) -> None:
-    """Whatever the system says of the folder below it."""
+def test_a_file_above_a_missing_folder_is_named(tmp_path: Path, job: JobMaker) -> None:
+    """The system's error names a folder below it."""
     write(tmp_path / "reg" / ".reggen", "mine")
     folder = Folder(job().dataset)
     with pytest.raises(StorageError, match=r"\.reggen: it is a file where a folder belongs"):
