@@ -6,6 +6,7 @@ A night is mostly waiting, so one loop lives through dozens of them at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import logging
 import multiprocessing
@@ -36,19 +37,24 @@ def nights(work: Sequence[Work], *, jobs: int = 2, also: Sequence[str] = ()) -> 
     missing = set(work)
     try:
         while missing:
-            try:
-                outcome = out.get(timeout=1.0)
-            except queue.Empty:
-                if not any(worker.is_alive() for worker in workers) and out.empty():
-                    yield from (Outcome(seed, kind, failure="its process died") for seed, kind in sorted(missing))
-                    return
-                continue
-            missing.discard((outcome.seed, outcome.kind))
-            yield outcome
+            alive = any(worker.is_alive() for worker in workers)
+            if (outcome := _next(out)) is not None:
+                missing.discard((outcome.seed, outcome.kind))
+                yield outcome
+            elif not alive:
+                yield from (Outcome(seed, kind, failure="its process died") for seed, kind in sorted(missing))
+                return
     finally:
         for worker in workers:
             worker.terminate()
             worker.join()
+
+
+def _next(out: Queue[Outcome]) -> Outcome | None:
+    """The next outcome; None if there is none within a second."""
+    with contextlib.suppress(queue.Empty):
+        return out.get(timeout=1.0)
+    return None
 
 
 def _work(work: Sequence[Work], also: tuple[str, ...], out: Queue[Outcome]) -> None:

@@ -127,16 +127,20 @@ async def run_breakage(name: str, comfy: RealComfy, options: argparse.Namespace)
             if not breakage.launched:
                 await comfy.start()
             stage = Stage(comfy, between, Path(place), options, breakage.images or options.images)
-            try:
-                async with asyncio.timeout(breakage.deadline):
-                    await _broken(stage, breakage, outcome)
-            except (AssertionError, TimeoutError, ValueError, OSError) as error:
-                tail = stage.output.splitlines()[-12:]
-                outcome.executed = seen(stage)
-                outcome.failure = "\n  ".join([f"{type(error).__name__}: {error}", *tail])
+            await _run_on(stage, breakage, outcome)
             outcome.facts = stage.facts
     outcome.seconds = round(time.monotonic() - began, 1)
     return outcome
+
+
+async def _run_on(stage: Stage, breakage: Breakage, outcome: BreakageOutcome) -> None:
+    try:
+        async with asyncio.timeout(breakage.deadline):
+            await _broken(stage, breakage, outcome)
+    except (AssertionError, TimeoutError, ValueError, OSError) as error:
+        tail = stage.output.splitlines()[-12:]
+        outcome.executed = seen(stage)
+        outcome.failure = "\n  ".join([f"{type(error).__name__}: {error}", *tail])
 
 
 async def _broken(stage: Stage, breakage: Breakage, outcome: BreakageOutcome) -> None:
@@ -182,10 +186,7 @@ async def all_of(options: argparse.Namespace) -> list[BreakageOutcome]:
         assert task is not None
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         try:
-            for name in options.only:
-                if name in _OF_A_FOLDER and options.comfy is None:
-                    print(f"{name}: left out; it needs --comfy, the folder of that ComfyUI", flush=True)
-                    continue
+            for name in _possible(options):
                 outcomes.append(await run_breakage(name, comfy, options))
                 print(outcomes[-1].line, flush=True)
             await comfy.start()
@@ -194,6 +195,14 @@ async def all_of(options: argparse.Namespace) -> list[BreakageOutcome]:
             comfy.send(signal.SIGCONT)
             await comfy.end(signal.SIGKILL)
     return outcomes
+
+
+def _possible(options: argparse.Namespace) -> list[str]:
+    """The breakages asked for, without those that need a folder where none is given."""
+    left_out = [name for name in options.only if name in _OF_A_FOLDER and options.comfy is None]
+    for name in left_out:
+        print(f"{name}: left out; it needs --comfy, the folder of that ComfyUI", flush=True)
+    return [name for name in options.only if name not in left_out]
 
 
 def _launch(options: argparse.Namespace) -> str:

@@ -83,7 +83,7 @@ def _spread(values: Sequence[int]) -> str:
 
 
 def _over(functions: Iterable[tuple[Function, str]], measure: str, limit: int) -> str:
-    """How many functions exceed a limit, and the worst of them by name."""
+    """The number of functions over a limit, and the worst of them by name."""
     found = sorted(((getattr(one, measure), name) for one, name in functions), reverse=True)
     return _named(f"{name} {value}" for value, name in found if value > limit)
 

@@ -43,7 +43,7 @@ def breaches(modules: Sequence[Module]) -> list[Breach]:
 
 
 def asks(first_line: str) -> bool:
-    """Whether a docstring begins like a question: with What, Whether, How, Who, Why, Which or When."""
+    """True if a docstring begins like a question: with What, Whether, How, Who, Why, Which or When."""
     return bool(_QUESTION.match(first_line))
 
 

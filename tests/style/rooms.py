@@ -1,4 +1,4 @@
-"""Which module imports which, and what follows for the packages: arrows, floors, circles."""
+"""Imports among modules, and what follows from them for the packages: arrows, floors, circles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 Graph = Mapping[str, frozenset[str]]
-"""What each module or package imports of its own project."""
+"""The imports of each module or package within its own project."""
 
 
 def modules(root: Path) -> Iterator[tuple[str, Path]]:
