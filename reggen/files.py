@@ -13,25 +13,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 MIB = 1 << 20
-_HANDED_OVER = ("/dev/fd/", "/dev/stdin", "/proc/")  # where a shell has the pipes of other programs
+_SHELL_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/")  # where a shell puts the output of other programs
 
 
 def opened(file: Path) -> BufferedReader:
-    """A file to be read. Raises OSError, also for a pipe or a device: those may never answer, or never end."""
+    """Open a file for reading. Raises OSError, also for a pipe or a device, which may never answer or never end."""
     mode = file.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise OSError(errno.EINVAL, "it is no file but a pipe or a device", str(file))
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(file))
     return file.open("rb")
 
 
 def text_of(file: Path, most: int, *, encoding: str = "utf-8-sig", piped: bool = False) -> str:
-    """The text of a file, every end of a line a newline; a mark at its beginning is no text, but in plain "utf-8".
+    """The text of a file, with newlines for line ends, and without a byte order mark unless ``encoding`` is "utf-8".
 
-    Raises OSError, also for what is no file, or holds more than ``most`` bytes; UnicodeDecodeError. ``piped``: what
-    a shell hands over from another program is waited for, too.
+    Raises OSError, also for a pipe, a device and more than ``most`` bytes; UnicodeDecodeError. ``piped``: a pipe by
+    which a shell passes the output of another program is read, too.
     """
-    handed_over = piped and str(file).startswith(_HANDED_OVER)
-    with file.open("rb") if handed_over else opened(file) as stream:  # not by its size: pipes have none
+    from_shell = piped and str(file).startswith(_SHELL_PIPES)
+    with file.open("rb") if from_shell else opened(file) as stream:  # the size is not asked for: pipes have none
         data = stream.read(most + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most // MIB} MiB", str(file))
@@ -84,7 +84,7 @@ def flush_folder(path: Path) -> None:
 
 
 def free_name(folder: Path, name: str) -> Path:
-    """A path in ``folder`` that nothing has: ``name``, or name-2, name-3 and so on before its ending."""
+    """A path in ``folder`` that does not exist: of ``name``, or of name-2, name-3 and so on, before the extension."""
     stem, dot, ending = name.partition(".") if not name.startswith(".") else (name, "", "")
     numbered = (f"{stem}-{number}{dot}{ending}" for number in itertools.count(2))
     return next(path for one in itertools.chain([name], numbered) if not os.path.lexists(path := folder / one))

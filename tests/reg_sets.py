@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from reggen.dataset.ledger import Ledger
-from reggen.dataset.recorded import state_folder
 from reggen.dataset.rows import Row
 from reggen.diagnosis.model import DoctorReport
 from reggen.diagnosis.scope import DoctorOptions
+from reggen.job.dataset import state_folder
 from reggen.kohya.buckets import Bucketing
 from tests.pictures import paint, write
 

@@ -74,7 +74,7 @@ class Database:
                 return None
         except sqlite3.OperationalError as error:
             if _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-                database.close()  # SQLite may not write its shared memory there, so nobody writes rows there either
+                database.close()  # SQLite may not write its shared memory there, so no other process writes rows there
                 return cls(path, "ro&immutable=1")
         except sqlite3.Error:
             return database  # the first query raises it

@@ -2,7 +2,7 @@
 
 Two locks are held. The one on ``.reggen/.../lock`` works on every system; but somebody may delete that file, taking it
 for a leftover, and another run would then lock a new file. So where the system can, the image folder itself is locked,
-too: nobody deletes the folder their images are in.
+too: people do not delete the folder that their images are in.
 """
 
 from __future__ import annotations

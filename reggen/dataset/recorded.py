@@ -11,6 +11,7 @@ from typing import NamedTuple
 from reggen.dataset.ledger import Ledger, ledger_file
 from reggen.dataset.lock import lock_holder
 from reggen.errors import LedgerDamaged, StorageError
+from reggen.job.dataset import state_folder
 
 
 class FileSum(NamedTuple):
@@ -30,11 +31,6 @@ class Recorded:
     sums: Mapping[str, FileSum] = field(default_factory=dict)
     damaged: Path | None = None
     why: str = ""
-
-
-def state_folder(class_folder: Path) -> Path:
-    """The folder of reggen's own files for a class folder: ledger, lock, rejected images."""
-    return class_folder.parent / ".reggen" / class_folder.name
 
 
 def recorded(folder: Path) -> Recorded:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from reggen.dataset.lock import lock_holder
-from reggen.dataset.recorded import state_folder
 from reggen.dataset.storage import storage_errors
 from reggen.diagnosis.model import DoctorReport
 from reggen.errors import DatasetLocked
 from reggen.files import free_name, write_whole
+from reggen.job.dataset import state_folder
 from reggen.kohya.caches import cache_name
 from reggen.training.subsets import Subset
 

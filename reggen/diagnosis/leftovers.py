@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from reggen.dataset.ledger import ledger_file
-from reggen.dataset.recorded import state_folder
 from reggen.diagnosis.findings import Observation
 from reggen.diagnosis.listing import FolderListing
 from reggen.geometry import Size, size_text
+from reggen.job.dataset import state_folder
 from reggen.kohya.caches import cache_name
 from reggen.kohya.captions import CaptionRules
 from reggen.kohya.folders import folder_name
@@ -118,7 +118,7 @@ def _stray_reason(folder: Path, expected: Collection[str] | None, classes: Colle
     if _is_leftover_name(folder.name, classes):
         repeats, class_tokens = folder_name(folder.name) or (0, "")
         return f"kohya takes it for the class {class_tokens!r} with repeats of {repeats}"
-    has_ledger = (ledger_file(state_folder(folder))).is_file()
+    has_ledger = ledger_file(state_folder(folder)).is_file()
     return "the job does not make it" if expected is not None and not has_ledger else ""
 
 

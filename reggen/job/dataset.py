@@ -71,7 +71,7 @@ class Dataset(Section):
     @property
     def state(self) -> Path:
         """The folder of ledger, lock, log and report: beside the images, under a name that no trainer reads."""
-        return self.root / ".reggen" / self.folder.name
+        return state_folder(self.folder)
 
     def of_class(self, class_tokens: str, count: int) -> ClassDataset:
         """The dataset of one class, whose count is known."""
@@ -83,3 +83,8 @@ class ClassDataset(Dataset):
 
     class_tokens: FileNamePart = Field(alias="class")
     count: int
+
+
+def state_folder(images: Path) -> Path:
+    """The folder of reggen's own files for an image folder: ledger, lock, rejected images."""
+    return images.parent / ".reggen" / images.name

@@ -29,7 +29,7 @@ from tests.pictures import paint, write
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
 LIMIT = 10.0  # seconds
-SAID = "it is no file but a pipe or a device"
+SAID = "it is a pipe or a device, not a file"
 
 
 def pipe(file: Path) -> Path:

@@ -635,7 +635,7 @@ def test_what_is_no_file_is_not_waited_for(
         os.mkfifo(file)
     else:
         Path(file).symlink_to("/dev/zero")
-    with pytest.raises(JobError, match="it is no file but a pipe or a device"):
+    with pytest.raises(JobError, match="it is a pipe or a device, not a file"):
         prepare(loaded(tmp_path, text), "job.toml")
 
 

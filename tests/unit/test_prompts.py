@@ -358,7 +358,7 @@ def test_a_wildcards_folder_that_is_not_there_is_a_problem(tmp_path):
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     """A pipe named like a wildcard file would never end."""
     os.mkfifo(tmp_path / "x.txt")
-    with pytest.raises(JobError, match=r"x.txt cannot be read: it is no file"):
+    with pytest.raises(JobError, match=r"x.txt cannot be read: it is a pipe"):
         PromptGenerator(["__x__"], WildcardFolder(tmp_path))
 
 
