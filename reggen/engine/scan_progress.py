@@ -13,7 +13,7 @@ from reggen.progress import RunEvent, Scanning
 class ScanProgress:
     """Passes on the progress of a scan, from any thread.
 
-    A scan that is over within ``silence`` seconds is not told at all, a longer one every ``interval`` seconds.
+    A scan that is over within ``silence`` seconds is not reported at all, a longer one every ``interval`` seconds.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from reggen.planning.plan import PromptRequest
 
@@ -21,23 +21,28 @@ NEAR, FAR = 64, 1024
 RequestSource = Callable[[], Sequence[PromptRequest] | None]
 """Gives the next window of requests: empty at the end of the plan, None while the window is still being read."""
 
-Rest = tuple[int, Hashable, str | None]
-"""The block of slots, the size, the positive text."""
+
+class Group(NamedTuple):
+    """Requests of one text and size, within a block of slots."""
+
+    block: int
+    size: Hashable
+    text: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class OrderKind:
-    """The properties of a request that a server can keep for the next one: the checkpoint, and the rest."""
+class RequestKind:
+    """The properties of a request that a server can keep for the next one: the checkpoint, and the group."""
 
     checkpoint: Any
-    rest: Rest
+    group: Group
 
     @classmethod
-    def of(cls, request: PromptRequest) -> OrderKind:
+    def of(cls, request: PromptRequest) -> RequestKind:
         """The kind of a request."""
         sample = request.samples[0]
         block = request.origin[0] // NEAR
-        return cls(dict(sample.settings).get("checkpoint"), (block, sample.size, sample.positive))
+        return cls(dict(sample.settings).get("checkpoint"), Group(block, sample.size, sample.positive))
 
 
 class OrderQueue:
@@ -45,7 +50,7 @@ class OrderQueue:
 
     def __init__(self, source: RequestSource) -> None:
         self._source = source
-        self._kinds: dict[Any, dict[Rest, deque[PromptRequest]]] = {}  # by checkpoint, and by the rest
+        self._kinds: dict[Any, dict[Group, deque[PromptRequest]]] = {}  # by checkpoint, and by the group
         self._slots: set[int] = set()  # of the requests in the queue
         self._claimed: set[int] = set()
         self._last_read = -1  # the last slot that was read from the plan
@@ -64,7 +69,7 @@ class OrderQueue:
         return True
 
     def take(
-        self, last: OrderKind | None, loaded_on: Callable[[Any], int] = lambda _: 0, shun: Collection[str] = ()
+        self, last: RequestKind | None, loaded_on: Callable[[Any], int] = lambda _: 0, shun: Collection[str] = ()
     ) -> PromptRequest | None:
         """Take out the request nearest to the last one of a server. None when there is none, or none is read yet.
 
@@ -74,7 +79,7 @@ class OrderQueue:
         while self._kinds or self._read():
             checkpoint = self._checkpoint_after(last, loaded_on)
             kinds = self._kinds[checkpoint]
-            if len(self._slots) < FAR and all(rest[2] in shun for rest in kinds) and not self._at_end:
+            if len(self._slots) < FAR and all(group.text in shun for group in kinds) and not self._at_end:
                 if self._read() or self._at_end:
                     continue
                 return None  # there may be another text further on
@@ -84,7 +89,7 @@ class OrderQueue:
                 return PromptRequest(left)
         return None
 
-    def _checkpoint_after(self, last: OrderKind | None, loaded_on: Callable[[Any], int]) -> Any:
+    def _checkpoint_after(self, last: RequestKind | None, loaded_on: Callable[[Any], int]) -> Any:
         """The checkpoint a server has loaded; another where there is nothing to do for it."""
         if last is not None and last.checkpoint in self._kinds:
             return last.checkpoint
@@ -92,15 +97,15 @@ class OrderQueue:
             return next(iter(self._kinds))
         return max(self._kinds, key=lambda one: self._count(one) / (1 + loaded_on(one)))
 
-    def _take_nearest(self, checkpoint: Any, last: OrderKind | None, shun: Collection[str]) -> PromptRequest:
+    def _take_nearest(self, checkpoint: Any, last: RequestKind | None, shun: Collection[str]) -> PromptRequest:
         """Take out the request of a checkpoint that shares most with the last one of a server."""
         kinds = self._kinds[checkpoint]
-        rest = last.rest if last is not None and last.rest in kinds else next(iter(kinds))
-        if rest[2] in shun:
-            rest = next((other for other in kinds if other[2] not in shun), rest)
-        request = kinds[rest].popleft()
-        if not kinds[rest]:
-            del kinds[rest]
+        group = last.group if last is not None and last.group in kinds else next(iter(kinds))
+        if group.text in shun:
+            group = next((other for other in kinds if other.text not in shun), group)
+        request = kinds[group].popleft()
+        if not kinds[group]:
+            del kinds[group]
         if not kinds:
             del self._kinds[checkpoint]
         return request
@@ -113,8 +118,8 @@ class OrderQueue:
         window = self._source()
         self._at_end = window is not None and not window
         for request in window or ():
-            kind = OrderKind.of(request)
-            self._kinds.setdefault(kind.checkpoint, {}).setdefault(kind.rest, deque()).append(request)
+            kind = RequestKind.of(request)
+            self._kinds.setdefault(kind.checkpoint, {}).setdefault(kind.group, deque()).append(request)
             self._slots.update(sample.index for sample in request.samples)
             self._last_read = max(self._last_read, *(sample.index for sample in request.samples))
         return bool(window)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from reggen.planning.plan import PromptRequest
 from reggen.scheduler.health import ServerHealth
-from reggen.scheduler.order_queue import OrderKind
+from reggen.scheduler.order_queue import RequestKind
 
 DOWNLOADING = 4
 """Work items of a server whose prompts have ended, and whose images may be on their way here at a time."""
@@ -34,7 +34,7 @@ class ServerLoad:
     in_flight: int = 0
     unfinished: int = 0
     largest_batch: float = math.inf  # that may fit into its memory
-    last: OrderKind | None = None  # what it was last given
+    last: RequestKind | None = None  # what it was last given
     batch: int = 1  # images of a prompt of that
     _image_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=5))  # of its last images
     _median: float | None = None  # of these
@@ -83,7 +83,7 @@ class ServerLoad:
         self._last_sign = self._last_sign if self.in_flight else now
         self.in_flight += 1
         self.unfinished += 1
-        self.last, self.batch = OrderKind.of(request), request.batch
+        self.last, self.batch = RequestKind.of(request), request.batch
 
     def release(self) -> None:
         """Note that a prompt has left it: there is room for another."""

@@ -279,7 +279,7 @@ async def test_a_sample_that_always_fails_is_given_up_and_named(job: JobMaker) -
 
 
 async def test_what_was_given_up_is_tried_again_by_the_next_run(job: JobMaker) -> None:
-    """The fault is mended; nobody has to say which ones."""
+    """Once the fault is repaired; nobody has to say which ones."""
     async with serve(QUICK, script=Script((Fault("fail", times=4),))) as sim:
         first = await filled(one := job(sim.url, dataset={"count": 2}, limits={"attempts": 2}))
         assert first.summary.missing == 2
@@ -531,7 +531,7 @@ async def test_all_servers_away_for_too_long_end_the_run_when_asked_to(job: JobM
 
 
 async def test_a_server_that_paints_black_is_freed_and_then_left_to_rest(job: JobMaker) -> None:
-    """NaN latents stay until the model is loaded anew: memory is freed after three in a row."""
+    """NaN latents stay until the model is loaded again: memory is freed after three in a row."""
     black = Fault("black", on="start", nth=(1, 2, 3))
     async with serve(QUICK, script=Script((black,))) as sim:
         told = await filled(one := job(sim.url))
@@ -624,7 +624,7 @@ async def test_of_very_many_images_the_sizes_are_looked_at_when_the_rest_is_made
         assert_sound(one)
 
 
-async def test_an_image_that_is_deleted_while_the_run_goes_on_is_made_anew(job: JobMaker) -> None:
+async def test_an_image_that_is_deleted_while_the_run_goes_on_is_made_again(job: JobMaker) -> None:
     """Nothing is called complete that is not: all are looked at once more at the end."""
     async with serve(QUICK) as sim:
         one = job(sim.url, dataset={"count": 12})
@@ -693,16 +693,16 @@ async def test_a_run_that_is_stopped_looks_at_no_sizes_any_more(job: JobMaker) -
         assert_sound(one.model_copy(update={"dataset": more.dataset}))
 
 
-async def test_an_image_mended_by_hand_is_kept(job: JobMaker) -> None:
+async def test_an_image_repaired_by_hand_is_kept(job: JobMaker) -> None:
     """It still passes the checks: somebody painted over a blemish."""
     async with serve(QUICK) as sim:
         await filled(one := job(sim.url))
-        mended = one.dataset.folder / "reg_002.png"
-        mended.write_bytes(paint("mended", 99, 64, 64))
-        before = mended.read_bytes()
+        repaired = one.dataset.folder / "reg_002.png"
+        repaired.write_bytes(paint("repaired", 99, 64, 64))
+        before = repaired.read_bytes()
         told = await filled(one)
         assert (told.summary.made, told.summary.exit_code) == (0, 0)
-        assert mended.read_bytes() == before
+        assert repaired.read_bytes() == before
         assert (await filled(one)).summary.reconciled.adopted == []
 
 

@@ -117,7 +117,7 @@ async def test_a_server_that_does_not_tell_is_used_all_the_same(job: JobMaker) -
         assert_sound(made)
 
 
-async def test_a_picture_that_is_gone_is_made_anew(job: JobMaker) -> None:
+async def test_an_image_that_is_gone_is_made_again(job: JobMaker) -> None:
     """The history knows the prompt, but its file has been deleted."""
     async with serve(Settings(seconds=0.05)) as sim:
         made = job(sim.url)

@@ -1,4 +1,4 @@
-"""The scribe: an image is in the dataset when its file and its row are on the disk, and never half."""
+"""The dataset's writer: an image is in the dataset when its file and its row are on the disk, and never half."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refuse(*_: object) -> None:
 async def test_an_image_whose_row_cannot_be_written_is_not_there(
     job: JobMaker, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without its row it is not done: it is taken away again, told to whoever waits, and made anew later."""
+    """Without its row it is not done: it is removed, reported to whoever waits, and made again later."""
     thread = Threads(1, "test", folder.images)
     with Ledger.open(folder.state) as ledger:
         monkeypatch.setattr(ledger.slots, "put", refuse)

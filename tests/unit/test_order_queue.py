@@ -9,22 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reggen.planning.plan import PromptRequest
-from reggen.scheduler.order_queue import FAR, NEAR, OrderKind, OrderQueue
+from reggen.scheduler.order_queue import FAR, NEAR, OrderQueue, RequestKind
 from tests.scheduling import batch_of, request, windows
 
 
-def taken(queue: OrderQueue, last: OrderKind | None = None) -> Iterator[int]:
+def taken(queue: OrderQueue, last: RequestKind | None = None) -> Iterator[int]:
     """One server takes everything."""
     while one := queue.take(last):
-        last = OrderKind.of(one)
+        last = RequestKind.of(one)
         yield one.samples[0].index
 
 
 def test_without_differences_orders_are_taken_as_they_come() -> None:
     """Slot after slot, and then it is empty."""
     queue = OrderQueue(windows(request(index) for index in range(200)))
+    empty = [queue.empty]
     assert list(taken(queue)) == list(range(200))
-    assert queue.empty
+    assert [*empty, queue.empty] == [False, True], "before it was asked for anything, nobody knows"
 
 
 def test_a_server_keeps_its_checkpoint() -> None:
@@ -42,10 +43,10 @@ def test_servers_share_the_checkpoints() -> None:
     queue = OrderQueue(windows((request(index, checkpoint="ab"[index % 2]) for index in range(100)), FAR))
     first = queue.take(None)
     assert first is not None
-    loaded = OrderKind.of(first).checkpoint
+    loaded = RequestKind.of(first).checkpoint
     second = queue.take(None, lambda checkpoint: int(checkpoint == loaded))
     assert second is not None
-    assert OrderKind.of(second).checkpoint != loaded
+    assert RequestKind.of(second).checkpoint != loaded
 
 
 def test_the_same_prompt_comes_next_within_a_few_dozen() -> None:
@@ -91,7 +92,7 @@ def test_a_batch_loses_only_the_samples_that_were_claimed() -> None:
 def test_a_text_that_is_shunned_is_taken_only_where_there_is_no_other() -> None:
     """Though it is the nearest; the orders of one text stay in their order."""
     queue = OrderQueue(windows(request(index, "abb"[index % 3]) for index in range(6)))
-    last = OrderKind.of(request(0, "a"))
+    last = RequestKind.of(request(0, "a"))
     taken_ones = [queue.take(last, shun=["a"]) for _ in range(6)]
     assert [one.samples[0].index for one in taken_ones if one] == [1, 2, 4, 5, 0, 3]
     assert queue.take(last, shun=["a"]) is None
@@ -102,7 +103,7 @@ def test_a_checkpoint_is_kept_though_all_its_texts_are_shunned() -> None:
     queue = OrderQueue(
         windows((request(index, "ab"[index % 2], checkpoint="ab"[index % 2]) for index in range(4)), FAR)
     )
-    one = queue.take(OrderKind.of(request(0, "a", checkpoint="a")), shun=["a"])
+    one = queue.take(RequestKind.of(request(0, "a", checkpoint="a")), shun=["a"])
     assert one is not None
     assert one.samples[0].index == 0
 
@@ -152,13 +153,13 @@ def test_a_claim_is_all_or_nothing() -> None:
 def test_everything_is_taken_once_whoever_takes_it(kinds: list[tuple[str, str]], window: int, turns: list[int]) -> None:
     """Some servers in any turn, windows of any length."""
     queue = OrderQueue(windows((request(index, *kind) for index, kind in enumerate(kinds)), window))
-    last: dict[int, OrderKind] = {}
+    last: dict[int, RequestKind] = {}
     made = []
     for step in range(len(kinds)):
         server = turns[step % len(turns)]
         one = queue.take(last.get(server))
         assert one is not None
-        last[server] = OrderKind.of(one)
+        last[server] = RequestKind.of(one)
         made.append(one.samples[0].index)
     assert queue.take(None) is None
     assert queue.empty
