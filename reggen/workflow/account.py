@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reggen.workflow.graph import Graph
 from reggen.workflow.latents import multipliers, scalers
-from reggen.workflow.samplers import SEEDS, Sampler, sampling_inputs
+from reggen.workflow.samplers import SEEDS, Sampler
 from reggen.workflow.savers import others_that_save
 from reggen.workflow.walk import Binding, is_setting, link_of, literals, live_links
 
@@ -63,16 +63,14 @@ class Accountant:
         )
 
     def _also_sent(self) -> Iterator[SentText]:
-        nodes = sampling_inputs(self.graph, self.nodes) if self.samplers else self.nodes
         positive, replaced = self._reaching_positive(), self._replaced()
-        for one, text in literals(self.graph, nodes):
+        for one, text in literals(self.graph, self.nodes):
             if one not in self.written and one.node not in replaced and not is_setting(one):
                 yield SentText(one, text, negative=bool(self.samplers) and one.node not in positive)
 
     def _replaced(self) -> set[str]:
         """The nodes whose only ways to a sampler lead through inputs that are set."""
-        starts = [one.node for one in self.samplers] or ([self.output] if self.output else [])
-        seen = dict.fromkeys(starts)
+        seen = dict.fromkeys(self._starts())
         queue = list(seen)
         for node_id in queue:
             for link in live_links(self.graph, node_id):
@@ -81,9 +79,12 @@ class Accountant:
                     queue.append(link.node)
         return set(self.graph) - set(seen)
 
+    def _starts(self) -> list[str]:
+        return [self.output] if self.output else [one.node for one in self.samplers]
+
     def _reaching_positive(self) -> set[str]:
-        """The samplers, and the nodes above them by any way but a negative input."""
-        seen = dict.fromkeys(one.node for one in self.samplers)
+        """The output, and the nodes above it by any way but a negative input."""
+        seen = dict.fromkeys(self._starts())
         queue = list(seen)
         for node_id in queue:
             links = live_links(self.graph, node_id)

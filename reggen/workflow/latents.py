@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reggen.workflow.graph import Graph
-from reggen.workflow.samplers import Kind, Sampler
+from reggen.workflow.samplers import PIPE, SEEDS, Kind, Sampler
 from reggen.workflow.walk import Binding, Link, constant, link_of, live_links, number_source
 
 _LATENTS = (
@@ -20,12 +20,11 @@ _LATENTS = (
     "input",
     "value",
     "",
-    "basic_pipe",
-    "pipe",
 )
 _SCALES = re.compile(r"scale|resize|crop|pad(?!ding)|upsc|superres|outpaint|hires", re.IGNORECASE)
 _PAIRS = (("width", "height"), ("target_width", "target_height"))
 _OWN_PAIRS = (("width", "height"), ("empty_latent_width", "empty_latent_height"))  # of what begins a latent
+_SIDE = re.compile(r"width|height|size|resolution|^(value\d*|on_(true|false)|any_\d+|input\d*|source|[a-z]|)$")
 _MULTIPLIERS = {"RepeatLatentBatch": "amount", "RepeatImageBatch": "amount", "LatentBatch": "", "ImageBatch": ""}
 
 
@@ -41,8 +40,9 @@ def _beginnings(graph: Graph, node_id: str, seen: set[str]) -> Iterator[str]:
     if node_id in seen:
         return
     seen.add(node_id)
-    links = [link for link in live_links(graph, node_id) if link.input in _LATENTS]
-    if not links and not is_sampling(graph, node_id):
+    into = live_links(graph, node_id)
+    links = [link for link in into if link.input in _LATENTS] or [link for link in into if PIPE.search(link.input)]
+    if not links and not {"guider", *SEEDS} & graph[node_id]["inputs"].keys():
         yield node_id
     for link in links:
         yield from _beginnings(graph, link.node, seen)
@@ -71,7 +71,7 @@ def size_bindings(graph: Graph, latent: str, nodes: list[str]) -> dict[str, tupl
     scales nor takes a picture.
     """
     names = dict(zip(("width", "height"), _own_pair(graph, latent) or _PAIRS[0], strict=True))
-    sources = {key: number_source(graph, latent, name) for key, name in names.items()}
+    sources = {key: _size_source(graph, latent, name) for key, name in names.items()}
     if sources["width"] == sources["height"]:  # one number for both sides cannot say two
         sources = dict.fromkeys(sources)
     found = {key: [sources[key] or Binding(latent, name)] for key, name in names.items()}
@@ -85,6 +85,15 @@ def size_bindings(graph: Graph, latent: str, nodes: list[str]) -> dict[str, tupl
             if source is None or source != sources[key]:
                 found[key].append(Binding(node_id, own))
     return {key: tuple(dict.fromkeys(bindings)) for key, bindings in found.items()}
+
+
+def _size_source(graph: Graph, node_id: str, key: str) -> Binding | None:
+    """The literal that decides a side; None where it decides something else as well, such as a number of steps."""
+    source = number_source(graph, node_id, key)
+    if source is None or source.node == node_id:
+        return source
+    readers = (link.input for other in graph for link in live_links(graph, other) if link.node == source.node)
+    return source if all(_SIDE.search(one) for one in readers) else None
 
 
 def _belongs(graph: Graph, node_id: str, pair: tuple[str, str], theirs: dict[str, Any]) -> bool:

@@ -70,6 +70,7 @@ class _Reader:
             node for node in above if {"width", "height", "batch_size"} <= self._inputs(node).keys()
         ]
         self._texts = {side: side_texts(self._graph, self._samplers, above, side) for side in ("positive", "negative")}
+        self._part()
 
     def read(self, wanted: Sequence[str]) -> Reading:
         bindings: dict[str, tuple[Binding, ...]] = {}
@@ -89,6 +90,17 @@ class _Reader:
             account=accountant.account(self._texts["negative"].kind, self._of_samplers(_SETTINGS["cfg"])),
             problems=(*self._problems, *self._named.problems),
         )
+
+    def _part(self) -> None:
+        """Where one literal is the text of both sides, set each side at its encoders instead."""
+        positive, negative = (self._texts[side] for side in ("positive", "negative"))
+        for one in [one for one in positive.bound if one in negative.bound]:
+            if set(positive.encoders.get(one, ())) & set(negative.encoders.get(one, ())):
+                continue  # one encoder for both: nothing can part them
+            for texts in (positive, negative):
+                bound = dict.fromkeys(texts.bound)
+                del bound[one]
+                texts.bound = bound | dict.fromkeys(texts.encoders.get(one, ()))
 
     # ---- the output
 

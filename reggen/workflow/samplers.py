@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reggen.workflow.graph import Graph
-from reggen.workflow.walk import NOT_TEXT, Binding, Link, link_of, live_links, texts_of, upstream
+from reggen.workflow.walk import NOT_TEXT, Binding, Link, dead_inputs, link_of, live_links, rewrites, texts_of
 
 _SIDES = {
     "positive": ("positive", "conditioning", "cond1", "cond"),
     "negative": ("negative", "negative_cond", "uncond"),
 }
 _OWN = {"seed", "noise_seed", "cfg", "cfg_conds", "steps", "basic_pipe"}
-_PIPE = re.compile(r"pipe|context|^ctx", re.IGNORECASE)
+PIPE = re.compile(r"pipe|context|(^|_)ctx", re.IGNORECASE)
+"""Names of inputs that carry model, conditionings and latent together."""
+_PASSED_ON = re.compile(r"positive|negative|cond\w*|on_(true|false)|any_\d+|input\d*|value\d*|source|")
+_CONTEXT = {4: "positive", 5: "negative"}  # outputs of rgthree's Context
 _CHOSEN = ("noise", "guider", "sampler", "sigmas")  # links from a custom sampler to the nodes that hold its settings
 SEEDS = ("seed", "noise_seed")
 
@@ -80,7 +83,7 @@ def side_links(graph: Graph, node_id: str, side: str) -> list[Link]:
         links = live_links(graph, one)
         if found := [link for link in links if link.input in _SIDES[side]]:
             return found
-        pipes = [link for link in links if _PIPE.search(link.input)]
+        pipes = [link for link in links if PIPE.search(link.input)]
         loaders = [link for link in pipes if isinstance(graph[link.node]["inputs"].get(side), str)]
         if loaders:
             return loaders  # the loader has the text itself
@@ -93,7 +96,7 @@ def settings_of(graph: Graph, node_id: str) -> tuple[str, ...]:
     found = dict.fromkeys([node_id])
     for one in found.copy():
         for link in live_links(graph, one):
-            if _PIPE.search(link.input):
+            if PIPE.search(link.input):
                 found |= dict.fromkeys(_pipe(graph, link.node, set()))
             if link.input in _CHOSEN:
                 found |= dict.fromkeys([link.node])
@@ -106,7 +109,7 @@ def _pipe(graph: Graph, node_id: str, seen: set[str]) -> list[str]:
     if node_id in seen:
         return []
     seen.add(node_id)
-    onward = [link.node for link in live_links(graph, node_id) if _PIPE.search(link.input)]
+    onward = [link.node for link in live_links(graph, node_id) if PIPE.search(link.input)]
     return [node_id, *(found for one in onward for found in _pipe(graph, one, seen))]
 
 
@@ -170,7 +173,9 @@ def _encoders(graph: Graph, start: Link, side: str) -> tuple[dict[str, tuple[Bin
 def _texts(graph: Graph, node_id: str, side: str) -> tuple[Binding, ...]:
     """The text inputs of an encoder; of a loader with texts for both sides, those of one."""
     inputs = graph[node_id]["inputs"]
-    keys = [key for key in texts_of(graph, node_id) if not _carries_conditioning(graph, node_id, key)]
+    left_out = dead_inputs(graph, node_id)
+    keys = [key for key in texts_of(graph, node_id) if key not in left_out]
+    keys = [key for key in keys if not _carries_conditioning(graph, node_id, key)]
     other = "negative" if side == "positive" else "positive"
     if any(side in key for key in keys):
         keys = [key for key in keys if other not in key]
@@ -182,9 +187,7 @@ def _carries_conditioning(graph: Graph, node_id: str, key: str) -> bool:
     link = link_of(graph[node_id]["inputs"][key])
     if link is None or link[0] not in graph:
         return False
-    if key not in {"positive", "negative"} and not re.match(r"cond", key):
-        return False
-    return _encodes(graph, link[0], set())
+    return bool(_PASSED_ON.fullmatch(key)) and _encodes(graph, link[0], set())
 
 
 def _encodes(graph: Graph, node_id: str, seen: set[str]) -> bool:
@@ -194,13 +197,13 @@ def _encodes(graph: Graph, node_id: str, seen: set[str]) -> bool:
     seen.add(node_id)
     inputs = graph[node_id]["inputs"]
     kind = graph[node_id]["class_type"].lower()
-    return (
+    return not rewrites(graph[node_id]) and (
         "clip" in inputs
         or "conditioning" in kind
         or any(
             _encodes(graph, link.node, seen)
             for link in live_links(graph, node_id)
-            if link.input in {"positive", "negative"} or "cond" in link.input
+            if _PASSED_ON.fullmatch(link.input) or "cond" in link.input
         )
     )
 
@@ -211,21 +214,11 @@ def _upwards(graph: Graph, link: Link, side: str) -> Iterator[tuple[Link, str]]:
     texts = {key for key in texts_of(graph, link.node) if not _carries_conditioning(graph, link.node, key)}
     names = {one.input for one in links}
     both = {"positive", "negative"} <= names
-    if both and "model" not in graph[link.node]["inputs"]:  # its outputs are positive and negative, in this order
+    if graph[link.node]["class_type"].startswith("Context"):
+        side = _CONTEXT.get(link.output, side)
+    elif both and "model" not in graph[link.node]["inputs"]:  # its outputs are positive and negative, in this order
         side = "negative" if link.output == 1 else "positive"
     for one in links:
         if one.input in texts or (both and one.input in {"positive", "negative"} and one.input != side):
             continue
         yield one, side
-
-
-def sampling_inputs(graph: Graph, nodes: list[str]) -> list[str]:
-    """The nodes whose words can reach a conditioning of a sampler among ``nodes``, and the samplers themselves."""
-    samplers = samplers_of(graph, nodes)
-    starts = [
-        link.node
-        for sampler in samplers
-        for link in live_links(graph, sampler.node)
-        if link.input in {*_SIDES["positive"], *_SIDES["negative"], "cond2"} or _PIPE.search(link.input)
-    ]
-    return list(dict.fromkeys([*(one.node for one in samplers), *upstream(graph, starts)]))

@@ -14,7 +14,7 @@ from reggen.planning.plan import PromptRequest, Sample
 from reggen.workflow.account import Account, SentText
 from reggen.workflow.graph import Graph
 from reggen.workflow.reader import read_workflow
-from reggen.workflow.walk import Binding, label
+from reggen.workflow.walk import Binding, label, text_sources
 
 _OF_EACH_PROMPT = ("positive", "negative", "seed", "width", "height", "batch", "prefix")
 
@@ -163,7 +163,8 @@ def build_template(
 
 def _own_text(graph: Graph, bound: Iterable[Binding]) -> str:
     """The texts in some inputs of a graph: each text once, joined where two passes or encoders differ."""
-    values = (graph[one.node]["inputs"].get(one.input) for one in bound)
+    literals = (literal for one in bound for literal in text_sources(graph, one.node, one.input).literals)
+    values = (graph[one.node]["inputs"].get(one.input) for one in literals)
     return ", ".join(dict.fromkeys(value for value in values if isinstance(value, str) and value.strip()))
 
 

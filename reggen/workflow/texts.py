@@ -27,6 +27,7 @@ class SideTexts:
     joins: dict[Binding, None] = field(default_factory=dict)
     rewritten_by: dict[str, None] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
+    encoders: dict[Binding, list[Binding]] = field(default_factory=dict)  # of a bound literal: the inputs it comes to
 
     @property
     def all(self) -> tuple[Binding, ...]:
@@ -41,7 +42,7 @@ class SideTexts:
     def question(self, graph: Graph) -> Problem:
         """Ask which input takes the prompt, with every candidate ready to be pasted."""
         several = len(self.open) > 1
-        shown = [f"{self._answer(one)} for {quoted(graph, one)}" for one in self.open if one.input != "wildcard_text"]
+        shown = [f"{self._answer(one)} for {quoted(graph, one)}" for one in self._candidates(graph)]
         shown += [f"{self._answer(one)}, which replaces {'them all' if several else 'it'}" for one in self.joins]
         if several and not self.joins:
             shown.append(f"{self._answer(*self.open)} for all of them")
@@ -50,6 +51,12 @@ class SideTexts:
         if self.rewritten_by:
             what += f", rewritten by {', '.join(label(graph, one) for one in self.rewritten_by)}"
         return Problem(f"workflow.bindings.{self.side}", what, "choose in [workflow.bindings]: " + "; ".join(shown))
+
+    def _candidates(self, graph: Graph) -> list[Binding]:
+        """The open literals, without empty ones where there is something else to choose."""
+        pasted = [one for one in self.open if one.input != "wildcard_text"]
+        filled = [one for one in pasted if str(graph[one.node]["inputs"][one.input]).strip()]
+        return filled if filled or self.joins else pasted
 
     def _answer(self, *chosen: Binding) -> str:
         """A line for the job file: the chosen inputs, and those of other samplers that are not open."""
@@ -86,6 +93,8 @@ def _add(graph: Graph, texts: SideTexts, conditioning: Conditioning) -> None:
     for one, sources in found.items():
         single = () if several else sources.as_one()
         texts.bound |= dict.fromkeys(single)
+        for literal in single:
+            texts.encoders.setdefault(literal, []).append(one)
         if not single:
             texts.open |= dict.fromkeys(sources.literals)
             texts.rewritten_by |= dict.fromkeys(sources.rewritten_by)

@@ -17,7 +17,7 @@ NOT_TEXT = re.compile(
     re.IGNORECASE,
 )
 _TEXT_KEY = re.compile(
-    r"(^|_)(text|texts|prompt|prompts|string|str|value|wildcard|caption|sentence|positive|negative|llama|t5xxl|words)"
+    r"(^|_)(text|texts|prompt|prompts|string|str|value|wildcard|caption|sentence|positive|negative|llama|t5xxl|mt5xl|bert|words)"
     r"(_|\d|$)|^clip_[lgh]$|^any_\d+$|^on_(true|false)$|^input\d*$|^source$|^replace$|^multiline",
     re.IGNORECASE,
 )
@@ -25,7 +25,8 @@ _TEXT_KEY = re.compile(
 _SETTING_KEY = re.compile(
     r"(^|_)(delimiter|separator|find|mode|type|dtype|device|name|file|filename|path|prefix|suffix_type|method|format"
     r"|scheduler|sampler|style|parser|interpretation|normalization|language|extension|clean\w*|spec|aspect|ratio"
-    r"|template|control|action|preset)(_|$)|^select to add ",
+    r"|template|control|action|preset|log|crop|algorithm|interpolation|position|color|channel|operation|unit)"
+    r"(_|$)|^select to add ",
     re.IGNORECASE,
 )
 
@@ -83,12 +84,27 @@ def _chosen(graph: Graph, node_id: str) -> set[str] | None:
         value = constant(graph, node_id, key)
         if isinstance(value, bool):
             return {"on_true" if value else "on_false"}
-    if kind == "ImpactSwitch" and isinstance(number := constant(graph, node_id, "select"), int):
-        return {f"input{number}"}
     if kind.startswith("Any Switch"):  # rgthree's: the first that is connected
-        connected = [name for name, value in inputs.items() if link_of(value)]
+        connected = sorted(name for name, value in inputs.items() if link_of(value))
         return set(connected[:1]) if connected else None
+    return _numbered(graph, node_id) if "switch" in kind.lower() else None
+
+
+def _numbered(graph: Graph, node_id: str) -> set[str] | None:
+    """The input that a switch chooses by its number: select = 2 for input2, Input = 2 for text2."""
+    inputs = graph[node_id]["inputs"]
+    for key in ("select", "Input", "input", "index"):
+        number = constant(graph, node_id, key) if key in inputs else None
+        if isinstance(number, int) and not isinstance(number, bool):
+            ending = re.compile(rf"\D+{number}")
+            return {name for name in inputs if ending.fullmatch(name)} or None
     return None
+
+
+def dead_inputs(graph: Graph, node_id: str) -> set[str]:
+    """The inputs that a switch leaves out."""
+    chosen = _chosen(graph, node_id)
+    return set() if chosen is None else set(graph[node_id]["inputs"]) - chosen
 
 
 def constant(graph: Graph, node_id: str, key: str) -> Any:
@@ -111,12 +127,16 @@ def number_source(graph: Graph, node_id: str, key: str) -> Binding | None:
         if link[0] not in graph:
             return None
         behind, links = graph[link[0]]["inputs"], live_links(graph, link[0])
+        if any(isinstance(value, str) for value in behind.values()):
+            return None  # an operation, an expression or a preset makes another number of it
         literals = [name for name, value in behind.items() if _is_number(value)]
         if len(literals) == 1 and not links:
             return Binding(link[0], literals[0])
         onward = [one for one in links if one.input not in {"switch", "boolean", "select"}]
         if len(onward) != 1 or (literals and literals != ["select"] and not _is_switch(behind)):
             return None
+        if onward[0].input in {"image", "images", "samples", "latent", "mask"}:
+            return None  # a picture's size
         node_id, key = link[0], onward[0].input
     return None
 
@@ -198,7 +218,7 @@ def text_sources(graph: Graph, node_id: str, key: str, side: str = "") -> TextSo
         seen.add(one)
         if link:
             open_inputs += reversed(list(_behind(graph, link[0], side)))
-            if _rewrites(graph[link[0]]):
+            if rewrites(graph[link[0]]):
                 rewriting[link[0]] = None
         elif isinstance(value, str):
             found[one] = value
@@ -224,7 +244,7 @@ def _behind(graph: Graph, node_id: str, side: str) -> Iterator[Binding]:
             yield Binding(node_id, name)
 
 
-def _rewrites(node: Mapping[str, Any]) -> bool:
+def rewrites(node: Mapping[str, Any]) -> bool:
     """If a node adds words of its own: a language model, or a styler with a style."""
     kind = node["class_type"].lower()
     style = str(node["inputs"].get("style", "")).lower()
