@@ -61,7 +61,7 @@ class Duplicates:
         """End a `load` that is going on: nothing will be asked any more."""
         self._stop.set()
 
-    def demand_new(self, name: str, index: int, path: Path, phashes: Sequence[int]) -> None:
+    def refuse_duplicate(self, name: str, index: int, path: Path, phashes: Sequence[int]) -> None:
         """Raise DuplicateImage when the picture at ``path``, meant for a slot, is there already; StorageError."""
         if not phashes:
             return

@@ -83,16 +83,16 @@ class Reconciliation:
         duplicates: Duplicates | None = None,
         *,
         stopped: Callable[[], bool] = lambda: False,
-        looked: Callable[[int, int], None] = lambda _done, _total: None,
+        on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> None:
         """Prepare it. With ``duplicates`` a file is adopted only if it is none.
 
-        ``stopped`` is asked between two images and ends it; the next run continues there. ``looked`` is called with
-        the number of images checked so far and in all.
+        ``stopped`` is asked between two images and ends it; the next run continues there. ``on_progress`` gets the
+        number of images checked so far and in all.
         """
         self._folder, self._files, self._ledger = folder, SlotFiles(folder), ledger
         self._check_settings, self._duplicates = check_settings, duplicates
-        self._stopped, self._looked = stopped, looked
+        self._stopped, self._on_progress = stopped, on_progress
         self.found = Reconciled()
 
     def by_name(self, plan: Plan) -> None:
@@ -106,7 +106,7 @@ class Reconciliation:
                 return
             if _has_bytes(path):  # an empty file counts as missing, and so does a broken link
                 self._check(plan, index, rows[index][1] if index in rows else 0, path)
-            self._looked(number, len(files))
+            self._on_progress(number, len(files))
 
     def by_size(self, plan: Plan, indices: Collection[int]) -> list[tuple[int, int]]:
         """Check what `changed_slots` returned; slot and next take of those no longer done. Raises StorageError."""
@@ -117,7 +117,7 @@ class Reconciliation:
             if self._stopped():
                 return []
             self._check(plan, index, rows[index][1] + 1, path)
-            self._looked(number, len(files))
+            self._on_progress(number, len(files))
         states = self._ledger.slots.states(sorted(rows))
         return [(index, take) for index, (state, take, _) in states.items() if state != "done"]
 
@@ -137,7 +137,7 @@ class Reconciliation:
         try:
             finding = inspect(path, path.stem, self._check_settings.for_size(plan[index].size), self._folder.ending)
             if self._duplicates:
-                self._duplicates.demand_new(path.stem, index, path, finding.phashes)
+                self._duplicates.refuse_duplicate(path.stem, index, path, finding.phashes)
         except BadImage as error:
             self._reject_file(index, take, path, error.reason)
         else:

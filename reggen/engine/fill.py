@@ -101,9 +101,11 @@ class _Filling:
     async def __call__(self) -> Summary:
         """Open the dataset and make what is missing. Raises as `fill_dataset` does, and LedgerDamaged."""
         timings, loop = self.timings, asyncio.get_running_loop()
-        looked = ScanProgress(self.observers.tell, loop, silence=timings.scan_silence, interval=timings.scan_interval)
+        scan_progress = ScanProgress(
+            self.observers.tell, loop, silence=timings.scan_silence, interval=timings.scan_interval
+        )
         rehearsal = self.options.rehearsal
-        opening = Opening(self.prepared, self.job_file, self.folder, rehearsal, self.damaged_as, looked, timings)
+        opening = Opening(self.prepared, self.job_file, self.folder, rehearsal, self.damaged_as, scan_progress, timings)
         async with opening.opened() as self.dataset:
             try:
                 self.control.reached = summary = await self._filled()

@@ -52,7 +52,7 @@ class OpenDataset:
 class Opening:
     """A dataset about to be opened.
 
-    ``damaged_as`` is the name under which a damaged ledger was set aside before; ``looked`` receives the number of
+    ``damaged_as`` is the name under which a damaged ledger was set aside before; ``on_progress`` gets the number of
     images that were looked at and their total.
     """
 
@@ -61,7 +61,7 @@ class Opening:
     folder: Folder
     rehearsal: bool
     damaged_as: str
-    looked: Callable[[int, int], None]
+    on_progress: Callable[[int, int], None]
     timings: EngineTimings
 
     @asynccontextmanager
@@ -102,7 +102,7 @@ class Opening:
     def _reconciled(self, ledger: Ledger, duplicates: Duplicates | None, stopped: Callable[[], bool]) -> Reconciliation:
         plan, folder = self.prepared.plan, self.folder
         settings = self.prepared.check_settings
-        made = Reconciliation(folder, ledger, settings, duplicates, stopped=stopped, looked=self.looked)
+        made = Reconciliation(folder, ledger, settings, duplicates, stopped=stopped, on_progress=self.on_progress)
         made.found.ledger = self.damaged_as
         made.by_name(plan)
         done = ledger.slots.counts(len(plan)).get("done", 0)

@@ -147,7 +147,7 @@ class DatasetWriter:
         """Make one accepted file an image of the dataset, with its caption. Blocking; returns its path."""
         sample, part = accepted.sample, accepted.part
         if self._duplicates:
-            self._duplicates.demand_new(sample.name, sample.index, part.path, accepted.finding.phashes)
+            self._duplicates.refuse_duplicate(sample.name, sample.index, part.path, accepted.finding.phashes)
         self._folder.sync(part)
         text, files = sample.caption or "", CaptionFiles(self._folder)
         self._set_aside.extend(files.clear(sample.name, text, self._captions if text else ""))
