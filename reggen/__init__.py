@@ -52,6 +52,7 @@ __all__ = [
     "Summary",
     "TrainerSettings",
     "Trouble",
+    "WorkflowReading",
     "__version__",
     "check",
     "check_sync",
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "plan",
     "purge",
+    "read_workflow",
     "recaption",
     "reject",
     "run",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from reggen.api.status import JobStatus, status
     from reggen.api.summary import JobSummary
     from reggen.api.trainer import trainer_settings
+    from reggen.api.workflows import WorkflowReading, read_workflow
     from reggen.dataset.captioning import CaptionChanges
     from reggen.dataset.reject import RejectResult
     from reggen.diagnosis.model import DoctorReport
@@ -118,6 +121,7 @@ else:
         "reggen.api.status": ("JobStatus", "status"),
         "reggen.api.summary": ("JobSummary",),
         "reggen.api.trainer": ("trainer_settings",),
+        "reggen.api.workflows": ("WorkflowReading", "read_workflow"),
         "reggen.dataset.captioning": ("CaptionChanges",),
         "reggen.dataset.reject": ("RejectResult",),
         "reggen.diagnosis.model": ("DoctorReport",),

@@ -77,8 +77,8 @@ def _prompts(prepared: PreparedJob) -> Iterator[str]:
         yield f"  batch        {plan.batch} images per prompt"
     yield f"  workflow     {prepared.workflow.file if prepared.workflow else 'built in'}"
     if prepared.workflow:
-        yield from (f"    {line}" for line in format_bindings(template))
-        yield from (f"    {line}" for line in format_account(template))
+        yield from (f"    {line}" for line in format_bindings(template.graph, template.bindings, template.output))
+        yield from (f"    {line}" for line in format_account(template.graph, template.account))
     negative = plan[0].negative
     yield f"  negative     {negative if negative is not None else 'as in the workflow'}"
 
