@@ -45,13 +45,26 @@ class Downloads:
         path = self._parts / f"{name}.{next(self._trials)}.part"  # an abandoned one may still be open
         file = _PartFile(path, self.disk)
         try:
-            async for piece in _pieces(_capped(chunks, name, self._most)):
-                await file.write(piece)
+            await self._receive(name, chunks, file)
             await file.close()
             return await asyncio.get_running_loop().run_in_executor(self._checks, _accepted, path, accept)
         except BaseException:
             await asyncio.wait([asyncio.ensure_future(file.discard())], timeout=self._limit)
             raise
+
+    async def _receive(self, name: str, chunks: AsyncIterable[bytes], file: _PartFile) -> None:
+        """Write the chunks, gathered into large pieces, each of them a new object: a write may outlive its await."""
+        piece, size = bytearray(), 0
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > self._most:
+                raise BadImage(name, f"is larger than limits.megabytes allows ({self._most >> 20} MiB)", torn=True)
+            piece += chunk
+            if len(piece) >= _PIECE:
+                await file.write(piece)
+                piece = bytearray()
+        if piece:
+            await file.write(piece)
 
 
 class _PartFile:
@@ -103,24 +116,3 @@ class _PartFile:
 
 def _accepted(path: Path, accept: Callable[[Part], Accepted]) -> Accepted:
     return accept(Part.of(path))
-
-
-async def _pieces(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
-    """Gather chunks into large pieces, each an object of its own: a write may outlive the wait for it."""
-    piece = bytearray()
-    async for chunk in chunks:
-        piece += chunk
-        if len(piece) >= _PIECE:
-            yield piece
-            piece = bytearray()
-    if piece:
-        yield piece
-
-
-async def _capped(chunks: AsyncIterable[bytes], name: str, most: int) -> AsyncIterator[bytes]:
-    room = most
-    async for chunk in chunks:
-        room -= len(chunk)
-        if room < 0:
-            raise BadImage(name, f"is larger than limits.megabytes allows ({most >> 20} MiB)", torn=True)
-        yield chunk
