@@ -81,7 +81,7 @@ KNOWS = {
     "rich": {"cli.review", "cli.run", "report.console"},
     "sqlite3": {"dataset.database"},
     "tomli_w": {"report.trainers.kohya"},
-    "typer": {"cli", "cli.inspect", "cli.options", "cli.review", "cli.run", "cli.standin"},
+    "typer": {"cli", "cli.inspect", "cli.options", "cli.review", "cli.run", "cli.standin", "cli.workflow"},
     "wakepy": {"cli.run"},
     "websockets": {"comfy.websocket"},
     "yaml": {"report.trainers.ai_toolkit"},
