@@ -43,15 +43,17 @@ class ReggenError(Exception):
 
 
 class Problem(NamedTuple):
-    """One fault of a job: its dotted ``key``, what is wrong, and a hint ("" for none)."""
+    """One fault of a job: its dotted ``key`` or place, what is wrong, a hint and lines of the file ("" for none)."""
 
     key: str
     problem: str
     hint: str = ""
+    excerpt: str = ""
 
     def __str__(self) -> str:
         where = f"{self.key}: " if self.key else ""
-        return f"{where}{self.problem}" + (f" ({self.hint})" if self.hint else "")
+        lines = "".join(f"\n      {line}" for line in self.excerpt.splitlines())
+        return f"{where}{self.problem}" + (f" ({self.hint})" if self.hint else "") + lines
 
 
 class JobError(ReggenError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reggen.aliases import sampler_called, scheduler_called
 from reggen.comfy.sanitize import LINE, cleaned, is_choice
 from reggen.errors import InvalidResponse
-from reggen.wording import did_you_mean, first_few
+from reggen.wording import first_few, likest, meant
 
 
 def read_node_class(server: str, body: Any, name: str) -> dict[str, Any] | None:
@@ -42,8 +43,24 @@ def _choices(values: Iterable[Any]) -> list[str]:
 
 
 def suggestion(got: str, choices: Sequence[str], most: int = 8) -> str:
-    """A clause to append to a sentence about a wrong choice: the nearest right one, or the first ``most`` of them."""
+    """A clause to append to a sentence about a wrong choice: the right name of what another tool calls so, else the
+    choice that is surely meant, else ``most`` of those there are.
+    """
     if not choices:
         return ""
-    hint = did_you_mean(got, choices)
-    return f"; {hint}" if hint else f"; it has {first_few([cleaned(choice, LINE) for choice in choices], most)}"
+    if renamed := _as_comfyui_calls_it(got, choices):
+        return f"; {renamed}"
+    if near := meant(got, choices):
+        return f"; did you mean {near!r}?"
+    shown = choices if len(choices) <= most else likest(got, choices)
+    return f"; it has {first_few([cleaned(choice, LINE) for choice in shown], most)}"
+
+
+def _as_comfyui_calls_it(got: str, choices: Sequence[str]) -> str:
+    """The choice for a name of another tool, in a sentence; "" where none is known."""
+    if (scheduler := scheduler_called(got)) in choices:
+        return f"ComfyUI calls it {scheduler!r}"
+    sampler, scheduler = sampler_called(got) or ("", "")
+    if sampler not in choices:
+        return ""
+    return f"ComfyUI calls it {sampler!r}" + (f", with scheduler {scheduler!r}" if scheduler else "")

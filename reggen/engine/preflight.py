@@ -29,19 +29,6 @@ _GRACE = 8.0  # seconds without a finished check, after which the servers that a
 _BUSY = (429, 502, 503, 504)  # a limit on requests, or a server that is still starting, as proxies say it
 _BUSY_PAUSES, _BUSY_TRIES = Backoff(0.5, 4.0), 4  # of a request that a busy server puts off
 _LONGEST = 60.0  # seconds of pauses that a server itself may ask for
-_A1111 = {  # other tools' names for samplers
-    "euler a": "euler_ancestral",
-    "dpm++ 2m": "dpmpp_2m",
-    "dpm++ 2m karras": "dpmpp_2m, with scheduler karras",
-    "dpm++ sde": "dpmpp_sde",
-    "dpm++ sde karras": "dpmpp_sde, with scheduler karras",
-    "dpm++ 2m sde": "dpmpp_2m_sde",
-    "dpm++ 2m sde karras": "dpmpp_2m_sde, with scheduler karras",
-    "dpm++ 2s a": "dpmpp_2s_ancestral",
-    "dpm2": "dpm_2",
-    "dpm2 a": "dpm_2_ancestral",
-    "unipc": "uni_pc",
-}
 Answer = TypeVar("Answer")
 _SEPARATORS = re.compile(r"[\\/]+")
 
@@ -166,9 +153,7 @@ def _value_problems(template: Template, node_id: str, inputs: dict[str, Any]) ->
         if not _is_closed_list(spec) or isinstance(got, list) or str(got) in choices:
             continue
         what = f"{template.label(node_id)}: {name} {got!r} is not in the server's list"
-        if meant := _A1111.get(str(got).lower()):
-            problems.append(f"{what}; ComfyUI calls it {meant}")
-        elif same := [choice for choice in choices if _SEPARATORS.split(choice) == _SEPARATORS.split(str(got))]:
+        if same := [choice for choice in choices if _SEPARATORS.split(choice) == _SEPARATORS.split(str(got))]:
             problems.append(f"{what}; it is written {same[0]!r} there")
         else:
             problems.append(what + (suggestion(str(got), choices) or "; the list is empty"))

@@ -10,8 +10,9 @@ from typing import Any
 from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
 from reggen.job.models import Job
+from reggen.job.toml_errors import encoding_problem, toml_problem
 from reggen.job.validation import validated
-from reggen.wording import cut, nearest
+from reggen.wording import nearest
 
 Overrides = Mapping[str, Mapping[str, Any] | list[Any]]
 
@@ -53,20 +54,20 @@ def schema() -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = ""
     try:
-        return tomllib.loads(text_of(path, _LARGEST, piped=True))
+        text = text_of(path, _LARGEST, piped=True)
+        return tomllib.loads(text)
     except FileNotFoundError:
         near = nearest(path.name, _job_files_beside(path))
         hint = f"did you mean {path.parent / near}?" if near else "name a job file such as configs/spyke.toml"
         raise JobError(str(path), (Problem("", "there is no such file", hint),)) from None
     except UnicodeDecodeError as error:
-        raise JobError(str(path), (Problem("", f"it is not UTF-8 (byte {error.start})"),)) from None
+        raise JobError(str(path), (encoding_problem(error.object, error.start),)) from None
     except OSError as error:
         raise JobError(str(path), (Problem("", f"it cannot be read: {error.strerror}"),)) from None
     except tomllib.TOMLDecodeError as error:
-        escape = "\\" in str(error) or "hex value" in str(error)  # the latter is C:\Users
-        hint = "on Windows write paths with / or in 'single quotes'" if escape else ""
-        raise JobError(str(path), (Problem("", f"it is not TOML: {cut(str(error))}", hint),)) from None
+        raise JobError(str(path), (toml_problem(text, str(error)),)) from None
     except ValueError:
         raise JobError(str(path), (Problem("", "it has a number with more than 4,300 digits"),)) from None
     except RecursionError:

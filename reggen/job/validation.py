@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from reggen.aliases import key_called
 from reggen.errors import JobError, Problem
 from reggen.job.cross_checks import cross_check
 from reggen.job.models import Job
@@ -26,7 +27,9 @@ def validated(document: Mapping[str, Any], source: str) -> Job:
         return Job.model_validate(document)
     except ValidationError as error:
         problems = {problem.key: problem for problem in (*cross_check(document), *_problems(error))}
-        raise JobError(source, tuple(problems.values())) from None
+        renamed = {home for key in problems if (home := key_called(key.rpartition(".")[2]))}
+        told = [one for one in problems.values() if one.key not in renamed or not one.problem.startswith("is missing")]
+        raise JobError(source, tuple(told)) from None
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:
@@ -119,6 +122,8 @@ def _nearest_key(location: list[int | str]) -> str:
         if isinstance(part, str):
             named = next(field for name, field in table.model_fields.items() if part in {name, field.alias})
             table = _table_in(named.annotation) or table
+    if called := key_called(str(location[-1])):
+        return f"here it is called {called}"
     if home := _home_of(location[-1]):
         return f"it belongs to {home}"
     keys = _keys(table)

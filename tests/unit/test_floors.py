@@ -21,6 +21,7 @@ FLOORS = {
     "geometry": 0,
     "progress": 0,
     "wording": 0,
+    "aliases": 1,
     "files": 1,
     "model_families": 1,
     "kohya": 1,
@@ -43,7 +44,7 @@ FLOORS = {
     "__main__": 10,
 }
 # packages that work on values alone: no file, no clock, no chance, no thread
-PURE = {"errors", "geometry", "progress", "wording", "kohya", "prompts", "planning", "scheduler", "workflow"}
+PURE = {"errors", "geometry", "progress", "wording", "aliases", "kohya", "prompts", "planning", "scheduler", "workflow"}
 WHOLE_JOB = {"job", "prepare"}
 """Packages below the engine that may be handed a whole job."""
 OUTSIDE = {

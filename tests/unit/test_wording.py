@@ -8,7 +8,7 @@ import pytest
 
 from reggen.backoff import Backoff, full_jitter
 from reggen.files import free_name, write_whole
-from reggen.wording import cut, did_you_mean, first_few, listed, nearest, plural, value_text
+from reggen.wording import cut, did_you_mean, first_few, likest, listed, meant, nearest, plural, value_text
 
 
 def test_near_names_are_found_whatever_their_case() -> None:
@@ -17,6 +17,29 @@ def test_near_names_are_found_whatever_their_case() -> None:
     assert did_you_mean("cuont", ["count", "class"]) == "did you mean 'count'?"
     assert did_you_mean("zzz", ["count", "class"]) == ""
     assert nearest("x" * 10_000, ["x" * 10_000]) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "one"),
+    [
+        ("EULER", ["euler", "euler_ancestral"], "euler"),
+        ("euler_ancestrl", ["euler", "euler_ancestral"], "euler_ancestral"),
+        ("euler_a", ["euler", "heun"], ""),
+        ("dpmpp_2s", ["dpmpp_2m", "dpmpp_sde"], ""),
+        ("xl.safetensors", ["sd/xl.safetensors", "other.safetensors"], "sd/xl.safetensors"),
+        ("xl", ["xl_base.safetensors", "xl_refiner.safetensors"], ""),
+        ("AnythingXL.safetensors", ["other.safetensors"], ""),
+        ("", ["a", "b"], ""),
+    ],
+)
+def test_a_guess_is_made_only_where_no_other_can_be_meant(name: str, names: list[str], one: str) -> None:
+    """A slip, another case or a part left out; never the name of a different thing."""
+    assert meant(name, names) == one
+
+
+def test_names_are_put_in_the_order_of_their_likeness() -> None:
+    """Equals keep their order."""
+    assert likest("dpm_2", ["euler", "heun", "dpm_2_a", "dpm_fast"])[:2] == ["dpm_2_a", "dpm_fast"]
 
 
 def test_lists_are_cut_and_say_how_much_is_left() -> None:
