@@ -58,6 +58,7 @@ __all__ = [
     "check_sync",
     "doctor",
     "load",
+    "morning_report",
     "plan",
     "purge",
     "read_workflow",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from reggen.api.events import ClassFinished, ClassStarted, Event, Note
     from reggen.api.jobs import load, schema
     from reggen.api.judging import purge, recaption, reject
+    from reggen.api.morning import morning_report
     from reggen.api.planning import JobPlan, plan
     from reggen.api.running import JobRun, run, run_sync
     from reggen.api.status import JobStatus, status
@@ -116,6 +118,7 @@ else:
         "reggen.api.events": ("ClassFinished", "ClassStarted", "Event", "Note"),
         "reggen.api.jobs": ("load", "schema"),
         "reggen.api.judging": ("purge", "recaption", "reject"),
+        "reggen.api.morning": ("morning_report",),
         "reggen.api.planning": ("JobPlan", "plan"),
         "reggen.api.running": ("JobRun", "run", "run_sync"),
         "reggen.api.status": ("JobStatus", "status"),

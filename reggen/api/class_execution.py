@@ -20,6 +20,7 @@ from reggen.errors import TIME_UP, ReggenError, StorageError
 from reggen.prepare.prepared_job import PreparedJob
 from reggen.progress import Progress, RunEvent
 from reggen.report.closing import format_closing, write_report
+from reggen.report.morning.next_steps import NextSteps
 from reggen.report.narrator import Narrator
 from reggen.report.notify import Notices
 from reggen.report.run_log import RunLog
@@ -30,13 +31,16 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class RunParts:
-    """The parts of a run that its classes share. ``source`` names the job; ``emit`` gets every event."""
+    """The parts of a run that its classes share. ``source`` names the job; ``emit`` gets every event; ``steps`` are
+    the commands that a report offers.
+    """
 
     source: str
     notices: Notices
     options: RunOptions
     control: RunControl
     emit: Callable[[Event], None]
+    steps: NextSteps
 
     def ends_with(self, summary: Summary) -> bool:
         """True when the classes after this one are left for the next run."""
@@ -63,6 +67,7 @@ class ClassExecution:
                 return None
             finished = self._finished(summary, await threads.do(partial(self._closing, summary)))
             await self._write_report(summary)
+            await self._write_page(summary, threads)
             await self._write_listings(summary, threads)
             await self.parts.notices.finished(summary)
             return finished
@@ -124,6 +129,21 @@ class ClassExecution:
             await _in_time(partial(write_report, summary, file), file)
         except StorageError as error:
             self.note(f"The images are there, but their report is not: {error}")
+
+    async def _write_page(self, summary: Summary, threads: Threads) -> None:
+        """Write the morning report where this run made images; a person who stops a run does not wait for it."""
+        if not summary.made or self.parts.control.asked:
+            return
+        try:
+            await self._unless_stopped(threads.do(self._page))
+        except StorageError as error:
+            self.note(f"The images are there, but their page is not: {error}")
+
+    def _page(self) -> int:
+        """Write the page, with a library that only this needs; the number of files. Blocking."""
+        from reggen.report.morning.page import write_morning_report  # noqa: PLC0415
+
+        return len(write_morning_report([self.prepared], self.parts.source, self.parts.steps))
 
     async def _write_listings(self, summary: Summary, threads: Threads) -> None:
         """Write the lists of images that the job asks for; a stop leaves them to the next run."""

@@ -17,6 +17,7 @@ from reggen.api.deadline import seconds_left
 from reggen.api.events import Event
 from reggen.api.execution import JobExecution
 from reggen.api.from_sync import wait_for
+from reggen.api.morning import next_steps
 from reggen.api.summary import JobSummary
 from reggen.engine.control import RunControl, RunOptions
 from reggen.engine.threads import Threads
@@ -155,7 +156,14 @@ class JobRun:
             prepared = await threads.do(partial(_prepare, self._job, self._options))
         finally:
             await threads.close()
-        parts = RunParts(self._job.source, prepared.notices, self._options, self._control, self._emit)
+        parts = RunParts(
+            self._job.source,
+            prepared.notices,
+            self._options,
+            self._control,
+            self._emit,
+            next_steps(self._job),
+        )
         self._execution = JobExecution(prepared.classes, parts)
         self._task = asyncio.create_task(self._execution.run(), name="reggen-run")
         self._task.add_done_callback(lambda _: self._arrived.set())

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import reggen
-from reggen.cli import inspect, review, run, standin, workflow
+from reggen.cli import inspect, report, review, run, standin, workflow
 from reggen.errors import STOPPED, STORAGE, ReggenError
 
 _UNWRITTEN = {errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}  # of standard output, which has no name
@@ -63,6 +63,7 @@ app.command()(inspect.plan)
 app.command()(inspect.check)
 app.command()(workflow.workflow)
 app.command()(inspect.status)
+app.command()(report.report)
 app.command()(review.reject)
 app.command()(review.redo)
 app.command()(review.recaption)
