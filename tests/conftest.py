@@ -49,6 +49,9 @@ SESSION_TIMINGS = Timings(
 RUN_TIMINGS = EngineTimings(session=SESSION_TIMINGS, first_server=Backoff(0.2, 1.0))
 """Short timings for a run."""
 
+PATIENCE = 60.0
+"""Seconds that a test waits for what comes at once on a quiet machine: half of what pytest gives a test."""
+
 NOWHERE = "http://127.0.0.1:9"
 """An address where nothing listens. A job without servers would use a ComfyUI that runs on this machine."""
 
@@ -143,7 +146,7 @@ async def filled(  # wide: the parts of a run that a test may replace
     job: Job,
     *,
     control: RunControl | None = None,
-    limit: float = 30.0,
+    limit: float = PATIENCE,
     wait: bool = False,
     left: Callable[[], float] | None = None,
     told: Told | None = None,
@@ -164,7 +167,7 @@ async def filled(  # wide: the parts of a run that a test may replace
     return told
 
 
-async def eventually(what: Callable[[], bool], limit: float = 10.0) -> None:
+async def eventually(what: Callable[[], bool], limit: float = PATIENCE) -> None:
     """Wait for a condition. Raises TimeoutError after `limit` seconds."""
     async with asyncio.timeout(limit):
         while not what():

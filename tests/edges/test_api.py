@@ -263,7 +263,7 @@ async def test_a_second_stop_leaves_at_once(tables: Tables) -> None:
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(task, 20)
+            await asyncio.wait_for(task, 30)
         await eventually(lambda: sim.world.remaining == 0)
         assert made(job) == []
 
@@ -387,7 +387,7 @@ async def test_ctrl_c_ends_a_run_of_a_script_in_order(tables: Tables, tmp_path: 
         script = "import json, sys, reggen; reggen.run_sync(reggen.load(json.load(open(sys.argv[1]))))"
         command = [sys.executable, "-c", script, str(tmp_path / "job.json")]
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=subprocess.PIPE)
-        await eventually(lambda: len(made(job)) >= 2, 30)
+        await eventually(lambda: len(made(job)) >= 2)
         process.send_signal(signal.SIGINT)
         _, errors = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == -signal.SIGINT

@@ -59,7 +59,7 @@ class Bench:
 
     async def attempt(self, item: WorkItem | None = None) -> AttemptResult:
         """Make an attempt, and keep what it reports."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             return await self.runner.attempt(self.session, item or self.item, self.has_left, self.is_saved)
 
     def images(self) -> list[str]:

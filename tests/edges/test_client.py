@@ -180,7 +180,7 @@ async def test_headers_go_with_every_request() -> None:
 async def test_a_picture_is_streamed_with_its_promised_length(client: Client, sim: Sim) -> None:
     """The writer of the file compares it with what came."""
     await client.post(body())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (outcome := await client.history(ID)) is None:
             await asyncio.sleep(0.01)
     assert not isinstance(outcome, Exception)
@@ -200,7 +200,7 @@ async def test_a_body_that_breaks_off_is_unreachable(do: str) -> None:
     broken = serve(Settings(seconds=0.01), script=Script((Fault(do),)))
     async with broken as sim, Client(sim.url, timeouts=BRIEF) as client:
         await client.post(body())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (outcome := await client.history(ID)) is None:
                 await asyncio.sleep(0.01)
         assert not isinstance(outcome, Exception)

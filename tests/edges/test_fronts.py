@@ -139,7 +139,7 @@ async def test_a_prompt_of_a_large_graph_is_followed_to_its_end() -> None:
     async with open_session(replace(QUICK, lenient=True)) as (_, session):
         changes: list[bool] = []
         session.on_change = lambda one: changes.append(one.up)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             outcome = await session.execute(large(), str(uuid.uuid4()), {"index": 1})
         assert isinstance(outcome, Success)
         assert all(changes)

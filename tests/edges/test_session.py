@@ -43,7 +43,7 @@ def graph(seed: int) -> Graph:
 
 
 async def run(session: ServerSession, seed: int = 1) -> Outcome:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         return await session.execute(graph(seed), str(uuid.uuid4()), {"index": seed})
 
 

@@ -133,7 +133,7 @@ async def test_restart_forgets_everything_but_the_files(http: aiohttp.ClientSess
             (image,) = await comfy.images(saved, "2")
             await comfy.submit(txt2img(1))
             restart = asyncio.create_task(sim.restart(down=0.2))
-            await asyncio.wait_for(ear.connection.wait_closed(), 5)
+            await asyncio.wait_for(ear.connection.wait_closed(), 30)
             with pytest.raises(aiohttp.ClientConnectorError):
                 await http.get(sim.url + "/prompt")
             await restart
@@ -159,7 +159,7 @@ async def test_frozen_server_carries_out_what_was_given_up(http: aiohttp.ClientS
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(pong), 0.1)
             await freezing
-            await asyncio.wait_for(pong, 5)
+            await asyncio.wait_for(pong, 30)
         assert (await comfy.entry(prompt_id))["status"]["status_str"] == "success"
 
 
@@ -210,7 +210,7 @@ async def test_run_forever_serves_several_ports_until_cancelled(http: aiohttp.Cl
     task = asyncio.create_task(
         run_forever(settings, host="127.0.0.1", port=free, count=2, script=Script(), on_ready=ready.set_result)
     )
-    urls = await asyncio.wait_for(ready, 10)
+    urls = await asyncio.wait_for(ready, 30)
     assert urls == [f"http://127.0.0.1:{free}", f"http://127.0.0.1:{free + 1}"]
     for url in urls:
         stats = await Comfy(url, http).get("/system_stats")

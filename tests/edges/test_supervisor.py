@@ -91,7 +91,7 @@ async def test_a_comfyui_that_crashes_in_mid_run_is_started_again(job: JobMaker,
     one = launched_job(job, comfy, port, count=12)
     told = Told()
     running = asyncio.create_task(filled(one, limit=60, told=told))
-    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3, 30)
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3)
     first = process(comfy, port)
     os.kill(first, signal.SIGKILL)
     await running
@@ -119,7 +119,7 @@ async def test_a_comfyui_that_freezes_is_started_again(job: JobMaker, comfy: Pat
     one = launched_job(job, comfy, port, count=12)
     told = Told()
     running = asyncio.create_task(filled(one, limit=90, told=told, timings=timings))
-    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3, 30)
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 3)
     first = process(comfy, port)
     os.kill(first, signal.SIGSTOP)
     await running
@@ -143,7 +143,7 @@ async def test_a_comfyui_that_grows_is_restarted_between_two_prompts(
 
     monkeypatch.setattr("reggen.launch.comfy_process.memory", memory)
     running = asyncio.create_task(filled(one, limit=90, told=told, timings=timings))
-    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 1, 30)
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 1)
     sizes["first"] = process(comfy, port)
     await running
     assert told.summary.exit_code == 0
@@ -163,7 +163,7 @@ async def test_a_link_that_is_up_before_the_restart_is_over_is_given_work(
     async def until_it_is_up_again(self: ComfyProcess, why: str) -> None:
         await restart(self, why)
         big.clear()
-        await eventually(lambda: sessions[0].up, 30)
+        await eventually(lambda: sessions[0].up)
 
     big = {True}
     monkeypatch.setattr(ComfyProcess, "restart", until_it_is_up_again)
@@ -235,7 +235,7 @@ async def test_a_comfyui_that_keeps_crashing_is_tried_again_later(job: JobMaker,
     one = launched_job(job, comfy, port, count=6)
     told = Told()
     running = asyncio.create_task(filled(one, limit=100, told=told, timings=timings))
-    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 2, 30)
+    await eventually(lambda: len(list(one.dataset.folder.glob("*.png"))) >= 2)
     works = (comfy / "main.py").read_text(encoding="utf-8")
     (comfy / "main.py").write_text("raise SystemExit(1)", encoding="utf-8")
     end_process(process(comfy, port))

@@ -130,7 +130,7 @@ async def test_an_outage_is_not_taken_for_the_time_a_prompt_needs(job: JobMaker)
         await eventually(lambda: len(made(told)) >= 4)
         left = 1.5  # from here on, so that no clock has to fit
         await sim.freeze(4.5)
-        await eventually(lambda: len(made(told)) >= 25, 20)
+        await eventually(lambda: len(made(told)) >= 25)
         left = 0.0
         await running
         assert told.summary.stopped == OUT_OF_TIME
