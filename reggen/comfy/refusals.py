@@ -49,7 +49,7 @@ class Refusals:
         self._in_a_row: Counter[str] = Counter()
         self._interval, self._jitter = timings.poll_interval, jitter
         self._backoff = Backoff(timings.poll_interval, _LONGEST_PAUSE * timings.poll_interval)
-        self._refusals = 0
+        self._refusals = 0  # in a row, while it is away for them
 
     def count(self, error: ServerError) -> bool:
         """Count a wrong answer. True when there were a few in a row to this kind of request."""

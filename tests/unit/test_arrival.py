@@ -36,10 +36,11 @@ def test_a_server_that_was_there_all_the_time_is_believed_at_once() -> None:
     assert after_errors.answered(None) is NEVER
 
 
-def test_after_an_absence_the_server_must_deny_the_prompt_twice() -> None:
+@pytest.mark.parametrize("was_up", [False, True])
+def test_after_an_absence_the_server_must_deny_the_prompt_twice(was_up: bool) -> None:
     """A server that thaws may execute what it was sent after it has answered a search."""
     one = search()
-    assert one.failed(GONE, was_up=False) is AGAIN
+    assert one.failed(GONE, was_up=was_up) is AGAIN
     assert one.answered(None) is AGAIN
     assert one.answered(None) is NEVER
 
@@ -50,6 +51,14 @@ def test_failures_of_a_server_that_counts_as_up_end_the_search(error: ServerErro
     one = search()
     assert [one.failed(error, was_up=True) for _ in range(4)] == [AGAIN, AGAIN, AGAIN, UNKNOWN]
     assert one.reason == error.what
+
+
+def test_an_absence_is_not_forgotten_over_other_errors() -> None:
+    """A proxy answers 502 while the frozen server behind it thaws."""
+    one = search()
+    one.failed(GONE, was_up=True)
+    one.failed(BAD_GATEWAY, was_up=False)
+    assert one.answered(None) is AGAIN
 
 
 def test_a_server_that_is_away_is_waited_for() -> None:

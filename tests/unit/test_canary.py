@@ -16,6 +16,21 @@ def opened() -> Canary:
     return canary
 
 
+def test_before_the_first_socket_nobody_hears() -> None:
+    """Prompts are polled until one is open."""
+    canary = Canary(Timings())
+    assert not canary.is_open
+    assert not canary.is_hearing
+
+
+def test_a_frame_during_a_post_is_its_canary() -> None:
+    """Also one at the very moment at which it began: the clock is no finer."""
+    canary = opened()
+    canary.frame(1.0)
+    canary.posted(1.0, 1.1)
+    assert canary.due_at == math.inf
+
+
 def test_without_a_post_silence_proves_nothing() -> None:
     """An idle server has nothing to say."""
     canary = opened()

@@ -25,6 +25,7 @@ GONE = Unreachable("here", DOING, "connection refused")
 @pytest.mark.parametrize(
     ("error", "permanent", "front"),
     [
+        (refused(400), True, False),
         (refused(401), True, True),
         (refused(403, "blocked"), True, True),
         (refused(405), True, True),
