@@ -90,8 +90,7 @@ class Fleet:
         most += len(given)
         open_servers = [name for name, load in self.loads.items() if load.is_open(now)]
         reserved = self._assign_waiting(open_servers, given, most, now)
-        backlog = 2 * sum(load.depth + DOWNLOADING for load in self.loads.values())
-        if len(self._waiting) <= backlog:  # or more failures than can be worked off: nothing new on top
+        if not self._is_overloaded():
             self._assign_new([name for name in open_servers if name not in reserved], given, most, now)
         return given
 
@@ -148,6 +147,12 @@ class Fleet:
             given.append((name, item))
         return reserved
 
+    def _is_overloaded(self) -> bool:
+        """True when more failures wait than can be worked off: nothing new is handed out on top of them."""
+        if not self._waiting:
+            return False
+        return len(self._waiting) > 2 * sum(load.depth + DOWNLOADING for load in self.loads.values())
+
     def _without_lost_server(self, item: WorkItem, now: float) -> WorkItem:
         """A work item as one to be made from the beginning, where the server that has its images is gone."""
         is_lost = item.at is not None and item.at not in self.health.candidates(now) and self.health.has_others(item.at)
@@ -171,28 +176,31 @@ class Fleet:
 
     def _assign_new(self, servers: list[str], given: list[Assignment], most: float, now: float) -> None:
         """Hand out new requests to the servers that have room, the emptiest first."""
-        heap = [(self.loads[name].fullness, place, name) for place, name in enumerate(servers)]
-        heapq.heapify(heap)
+        heap = self._by_fullness(servers)
         tail = TailAssignment(self.loads.values(), now)
         while heap and len(given) < most:
-            entry = heapq.heappop(heap)
-            load = self.loads[entry[2]]
+            _, place, name = heapq.heappop(heap)
+            load = self.loads[name]
             if load.is_quarantined or not load.has_room or tail.leaves(load, self._images_left):
                 continue
             request = self._queue.take(load.last, self._count_loaded, load.health.refused_posts)
             if request is None:
                 break
-            if not load.fits(request):
-                heap.append(entry)
-                entry = min((other for other in heap if self._suits(other[2], request)), default=entry)
-                heap.remove(entry)
-                heapq.heapify(heap)
-            _, place, name = entry
+            fits = load.fits(request)
+            if not fits:
+                name = next((other for _, _, other in self._by_fullness(servers) if self._suits(other, request)), name)
             self._count_down(request)
             self._give(name, item := WorkItem(request), now)
             given.append((name, item))
-            heapq.heappush(heap, (self.loads[name].fullness, place, name))
+            if fits:
+                heapq.heappush(heap, (load.fullness, place, name))
+            else:
+                heap = self._by_fullness(servers)
         self._left_until = tail.left_until
+
+    def _by_fullness(self, servers: list[str]) -> list[tuple[float, int, str]]:
+        """The servers as a heap, the emptiest first; among equals the first one named."""
+        return sorted((self.loads[name].fullness, place, name) for place, name in enumerate(servers))
 
     def _suits(self, name: str, request: PromptRequest) -> bool:
         load = self.loads[name]

@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 from reggen.comfy.history import Success
+from reggen.comfy.listings import OrphanedPrompt
 from reggen.planning.plan import PromptRequest
 from reggen.scheduler.fleet import Fleet
 from reggen.scheduler.order_queue import NEAR
@@ -400,3 +401,171 @@ def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
             one.health.post_refused("a", "bird")
         ended(one, "a")
     assert given == [0, 3, 4, 1, 2]
+
+
+# ---- prompts of an earlier run
+
+
+def orphan_of(index: int) -> OrphanedPrompt:
+    return OrphanedPrompt(f"id-{index}", f"id-{index}", index, 0, 0, index, 1, "recipe")
+
+
+def test_a_prompt_that_a_server_works_on_already_is_handed_out_first() -> None:
+    """It takes a place there, and counts beside what may be handed out; its slot is not handed out again."""
+    two = fleet({"a": 2, "b": 2}, 4)
+    assert two.adopt("a", request(2), orphan_of(2))
+    assert not two.adopt("b", request(2), orphan_of(2))
+    assert not two.finished
+    given = two.assign(0, most=2)
+    assert indices(given) == [("a", 2), ("b", 0), ("a", 1)]
+    assert [item.orphan is not None for _, item in given] == [True, False, False]
+    assert (two.active, two.loads["a"].in_flight) == (3, 2)
+    assert indices(two.assign(0)) == [("b", 3)]
+
+
+def test_an_adopted_prompt_is_the_end_of_the_work_for_its_images() -> None:
+    """The last ones go where they are made first, and what is adopted is made already."""
+    trio = fleet({"old": 27, "fast": 1, "slow": 1}, 30, images=30)
+    for name, seconds in (("fast", 1.0), ("slow", 10.0)):
+        trio.loads[name].measured(seconds, 0.0)
+    for index in range(27):
+        assert trio.adopt("old", request(index), orphan_of(index))
+    given = [name for name, item in trio.assign(0) if item.orphan is None]
+    assert given == ["fast"], "three images are left, and it has them before the slow one would have one"
+
+
+def test_nothing_is_adopted_by_a_stopped_run() -> None:
+    """Nobody would fetch it."""
+    one = fleet({"a": 2}, 4)
+    one.stop()
+    assert not one.adopt("a", request(0), orphan_of(0))
+    assert one.assign(0) == []
+
+
+def test_what_is_on_a_server_is_fetched_though_the_run_is_held() -> None:
+    """A full disk holds up new prompts; what runs already runs."""
+    one = fleet({"a": 2}, 4)
+    one.adopt("a", request(3), orphan_of(3))
+    one.held = True
+    assert indices(one.assign(0)) == [("a", 3)]
+    one.held = False
+    assert indices(one.assign(0)) == [("a", 0)]
+
+
+# ---- suspects
+
+
+SUSPECT = AttemptCounts(deaths=1)
+
+
+def test_a_suspect_is_alone_on_its_server() -> None:
+    """Nothing is handed to that server before its prompt has ended; the others go on."""
+    pair = fleet({"a": 2, "b": 2}, 10)
+    pair.again(WorkItem(request(9), SUSPECT), 0)
+    assert indices(pair.assign(0)) == [("a", 9), ("b", 0), ("b", 1)]
+    assert pair.assign(0) == []
+    ended(pair, "a")
+    assert indices(pair.assign(0)) == [("a", 2), ("a", 3)]
+
+
+def test_a_server_is_kept_free_for_a_suspect() -> None:
+    """It ends what it has and is given nothing else; then the suspect comes."""
+    one = fleet({"a": 2}, 10)
+    assert len(one.assign(0)) == 2
+    one.again(WorkItem(request(9), SUSPECT), 0)
+    for _ in range(2):
+        assert one.assign(0) == []
+        ended(one, "a")
+    assert indices(one.assign(0)) == [("a", 9)]
+
+
+def test_while_one_server_is_kept_free_the_others_are_given_work() -> None:
+    """The emptier one is kept free: its prompts end first."""
+    pair = fleet({"a": 2, "b": 2}, 10)
+    assert len(pair.assign(0)) == 4
+    ended(pair, "b")
+    pair.again(WorkItem(request(9), SUSPECT), 0)
+    ended(pair, "a")
+    ended(pair, "a")
+    assert indices(pair.assign(0)) == [("a", 9), ("b", 4)], "a holds nothing: nobody waits for b"
+
+
+def test_images_of_a_suspect_that_are_made_are_no_danger() -> None:
+    """They are only downloaded, beside anything else."""
+    one = fleet({"a": 3}, 10)
+    made = Completed("id", Success({}, None), 1.0)
+    one.again(WorkItem(request(9), SUSPECT, at="a", made=made), 0)
+    assert indices(one.assign(0)) == [("a", 9), ("a", 0), ("a", 1)]
+
+
+# ---- limits
+
+
+def test_no_more_is_handed_out_than_asked_for() -> None:
+    """What waits comes first; the rest comes when it is asked for."""
+    one = fleet({"a": 8}, 10)
+    for number in (8, 9):
+        one.again(WorkItem(request(number)), 0)
+    assert indices(one.assign(0, most=1)) == [("a", 8)]
+    assert indices(one.assign(0, most=2)) == [("a", 9), ("a", 0)]
+
+
+def test_as_many_failures_as_can_be_worked_off_stop_no_new_work() -> None:
+    """Twice what a server may have at a time: its depth, and four on their way here."""
+    one = fleet({"a": 1}, 10_000)
+    for number in range(10):
+        one.again(WorkItem(request(number)), 0, 1000.0)
+    assert indices(one.assign(0)) == [("a", 0)]
+
+
+def test_the_emptiest_server_is_given_work_first() -> None:
+    """By the part of its depth that is in use."""
+    trio = fleet({"a": 2, "b": 4, "c": 2}, 20)
+    for name in ("a", "a", "b", "c"):
+        trio.loads[name].give(request(0), 0.0)
+    trio.loads["a"].release()
+    assert [name for name, _ in trio.assign(0)] == ["b", "a", "b", "c", "b"]
+
+
+def test_images_that_are_handed_out_are_not_left_any_more() -> None:
+    """Of thirty the slow server has its share at first, and leaves the last ones to the fast one."""
+    pair = raced(30, slow=10.0)
+    assert [name for name, _ in pair.assign(0)] == ["fast", "slow"]
+    for _ in range(24):
+        ended(pair, "fast")
+        assert [name for name, _ in pair.assign(0)] == ["fast"]
+    ended(pair, "slow")
+    assert pair.assign(0) == []
+
+
+def test_a_batch_that_does_not_fit_goes_to_the_next_server_that_it_fits() -> None:
+    """Though it is not the emptiest; where it fits nowhere, somebody must take it and make it one by one."""
+    pair = fleet({"small": 2, "large": 2}, windows([batch_of(4), batch_of(4, 4)]))
+    pair.loads["small"].overflowed(4)
+    assert indices(pair.assign(0)) == [("large", 0), ("large", 4)]
+    alone = fleet({"small": 2}, windows([batch_of(4)]))
+    alone.loads["small"].overflowed(4)
+    assert indices(alone.assign(0)) == [("small", 0)]
+
+
+def test_a_fleet_is_deserted_when_all_are_left_out_and_nothing_is_active() -> None:
+    """Each alone is not enough."""
+    pair = fleet({"a": 1, "b": 1}, 10)
+    found = [pair.deserted]
+    pair.health.servers["a"].left_out = True
+    found.append(pair.deserted)
+    pair.assign(0)
+    pair.health.servers["b"].left_out = True
+    found.append(pair.deserted)
+    ended(pair, "b")
+    assert [*found, pair.deserted] == [False, False, False, True]
+
+
+def test_a_fleet_that_was_not_asked_yet_is_not_finished() -> None:
+    """Nobody knows whether the plan has anything; nor while more is being looked for."""
+    one = fleet({"a": 1}, 0)
+    found = [one.finished]
+    one.assign(0)
+    found.append(one.finished)
+    one.expects_more = True
+    assert [*found, one.finished] == [False, True, False]
