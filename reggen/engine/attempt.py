@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from reggen.backoff import Backoff, full_jitter
@@ -74,6 +74,7 @@ class AttemptRunner:
     """Makes the attempts of one run. ``downloads`` saves and checks images, ``writer`` brings them into the dataset.
 
     ``versions`` has the ComfyUI version of each server, ``pauses`` are those between downloads of one image.
+    ``templates`` are those of servers that have a family's files under other names.
     """
 
     run_id: uuid.UUID
@@ -87,6 +88,7 @@ class AttemptRunner:
     recipe: str
     versions: Mapping[str, str | None]
     pauses: Backoff
+    templates: Mapping[str, Template] = field(default_factory=dict)
 
     async def write(self, rows: list[Row]) -> None:
         """Write ledger rows that belong to no new file. Raises StorageError."""
@@ -161,7 +163,8 @@ class AttemptRunner:
             "batch": request.batch,
             "recipe": self.template.fingerprint(request),
         }
-        return posted_as, session.execute(self.template.bind(request, prefix), posted_as, note)
+        template = self.templates.get(session.name, self.template)
+        return posted_as, session.execute(template.bind(request, prefix), posted_as, note)
 
     async def _save(
         self,

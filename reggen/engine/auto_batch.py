@@ -64,19 +64,19 @@ def sizes_for(missing: int) -> Iterator[int]:
 
 
 async def fastest_batch(
-    clients: Sequence[Client], template: Template, plan: Plan, missing: int, seconds_left: float = math.inf
+    servers: Sequence[tuple[Client, Template]], plan: Plan, missing: int, seconds_left: float = math.inf
 ) -> list[BatchTimes]:
-    """Measure all servers at the same time; each would make an equal part of the missing images.
+    """Measure all servers, each with its template, at the same time; each would make an equal part of what is missing.
 
     A server that does not answer, or refuses, is left out. A tenth of the run's ``seconds_left`` may be spent;
     when that is not enough the list is empty.
     """
-    sizes = tuple(sizes_for(missing // max(1, len(clients))))
+    sizes = tuple(sizes_for(missing // max(1, len(servers))))
     measuring: list[asyncio.Task[BatchTimes]] = []
     limit = _TIME_SHARE * seconds_left if math.isfinite(seconds_left) else None
     with suppress(TimeoutError):
         async with asyncio.timeout(limit), asyncio.TaskGroup() as group:
-            measuring = [group.create_task(_measure(client, template, plan, sizes)) for client in clients if sizes]
+            measuring = [group.create_task(_measure(*server, plan, sizes)) for server in servers if sizes]
     found = [task.result() for task in measuring if not task.cancelled()]
     return [one for one in found if one.times] if len(found) == len(measuring) else []
 

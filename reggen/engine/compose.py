@@ -40,6 +40,7 @@ from reggen.scheduler.fleet import Fleet
 from reggen.scheduler.health import FleetHealth
 from reggen.scheduler.order_queue import FAR, NEAR
 from reggen.scheduler.stop_rules import StopRules
+from reggen.workflow.template import Template
 
 _SPARE = 8 << 20  # bytes that the ledger and the log may need beside the images
 _MOST_DECODERS = 8
@@ -51,13 +52,14 @@ class UsableServers:
     """The servers of a run: those that can run the job, or are away and may be able to.
 
     ``ready`` names those that passed the preflight; ``versions`` has their ComfyUI's, ``launched`` the processes that
-    this run started, both by server name.
+    this run started, ``templates`` those with the file names of one server, all by server name.
     """
 
     clients: Sequence[Client]
     ready: frozenset[str]
     versions: Mapping[str, str | None]
     launched: Mapping[str, ComfyProcess]
+    templates: Mapping[str, Template]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,7 @@ class Composition:
             recipe=prepared.recipe,
             versions=self.servers.versions,
             pauses=self.timings.download,
+            templates=self.servers.templates,
         )
 
 

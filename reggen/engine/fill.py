@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,6 +38,7 @@ from reggen.prepare.prepared_job import BATCH, PreparedJob
 from reggen.progress import Progress
 from reggen.scheduler.stop_rules import StopRules
 from reggen.wording import plural
+from reggen.workflow.template import Template
 
 _COUNTED = 100_000  # slots whose chosen values are counted for the report
 
@@ -141,9 +142,11 @@ class _Filling:
             unfit = {one.server for one in examined if one.problems}
             fit = [client for client in clients if client.name not in unfit]
             ready = frozenset(one.server for one in examined if one.ready)
+            template = self.prepared.template
+            templates = {one.server: template.with_files(one.files) for one in examined if one.files}
             if self.prepared.batch is None:
-                await self._find_batch([client for client in fit if client.name in ready], total - done)
-            ended_by = await self._run(UsableServers(fit, ready, self.versions, launched))
+                await self._find_batch([client for client in fit if client.name in ready], templates, total - done)
+            ended_by = await self._run(UsableServers(fit, ready, self.versions, launched, templates))
             return await thread.do(partial(self._summary, ended_by))
 
     def _seconds_to_wait(self) -> float:
@@ -161,12 +164,13 @@ class _Filling:
         wanted = f"about {mib(need)} are needed for {plural(images, 'image')}"
         return f"the disk may become full: {wanted}, {mib(free)} are free"
 
-    async def _find_batch(self, clients: Sequence[Client], missing: int) -> None:
+    async def _find_batch(self, clients: Sequence[Client], templates: Mapping[str, Template], missing: int) -> None:
         """Measure the fastest batch once for this dataset; with several servers the one that all of them can make."""
-        template, plan = self.prepared.template, self.prepared.plan
+        plan = self.prepared.plan
         if clients and any(sizes_for(missing // len(clients))):
             self.observers.note("finding out which batch is made fastest; the images of these prompts are not kept")
-        found = await fastest_batch(clients, template, plan, missing, self.stop_rules.seconds_left)
+        pairs = [(client, templates.get(client.name, self.prepared.template)) for client in clients]
+        found = await fastest_batch(pairs, plan, missing, self.stop_rules.seconds_left)
         if not found:
             return  # too few images, or no server answered: one by one, and the next run tries again
         batch = min(one.best for one in found)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,9 +19,11 @@ from reggen import progress
 from reggen.backoff import Backoff, full_jitter
 from reggen.comfy.client import NOBODY, Client
 from reggen.comfy.node_classes import choices_of, suggestion
+from reggen.engine.usual_files import fitting, question
 from reggen.errors import HttpStatusError, JobError, NoUsableServer, Problem, ServerError, UntrustedCertificate
 from reggen.progress import RunEvent
 from reggen.workflow.template import Template
+from reggen.workflow.walk import Binding
 
 _AT_ONCE = 64  # servers examined together: more would take each other's time
 _NO_COMFYUI = (404, 405, 501)  # answers of other servers to GET /prompt
@@ -31,17 +33,22 @@ _BUSY_PAUSES, _BUSY_TRIES = Backoff(0.5, 4.0), 4  # of a request that a busy ser
 _LONGEST = 60.0  # seconds of pauses that a server itself may ask for
 Answer = TypeVar("Answer")
 _SEPARATORS = re.compile(r"[\\/]+")
+_ELSEWHERE = re.compile(r"[\\/]|\[(input|output|temp)\]$")  # names of pictures that the list does not hold
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCheck:
-    """The result for one server: ready, unfit (``problems``), or unreachable (``away`` says why)."""
+    """The result for one server: ready, unfit (``problems``), or unreachable (``away`` says why).
+
+    ``files`` are those that it has in place of a family's usual ones, by the input that names them.
+    """
 
     server: str
     version: str | None = None
     queue_depth: int = 0
     away: str = ""
     problems: tuple[str, ...] = ()
+    files: Mapping[Binding, str] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
@@ -92,12 +99,14 @@ async def _examine(client: Client, template: Template) -> ServerCheck:
             raise
         await _answer(partial(client.history, NOBODY))
         version = await _answer(client.version)
-        problems = [problem for kind in template.classes for problem in await _class_problems(client, template, kind)]
+        findings = _Findings(template)
+        for kind in template.classes:
+            findings.look_at(kind, await _answer(partial(client.node_class, kind)))
     except UntrustedCertificate as error:  # waiting changes no certificate
         return ServerCheck(client.name, problems=(error.with_remedy,))
     except ServerError as error:
         return ServerCheck(client.name, away=error.with_remedy)
-    return ServerCheck(client.name, version, queue_depth, problems=tuple(problems))
+    return ServerCheck(client.name, version, queue_depth, problems=tuple(findings.problems), files=findings.files)
 
 
 async def _answer(ask: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -114,18 +123,43 @@ async def _answer(ask: Callable[[], Awaitable[Answer]]) -> Answer:
             await asyncio.sleep(max(full_jitter(_BUSY_PAUSES.ceiling(tries)), refusal.retry_after))
 
 
-async def _class_problems(client: Client, template: Template, kind: str) -> list[str]:
-    """Problems that keep a server from running the nodes of one class."""
-    spec = await _answer(partial(client.node_class, kind))
-    nodes = template.classes[kind]
-    if spec is None:
-        labels = ", ".join(template.label(node_id) for node_id in nodes)
-        return [f"it has no node class {kind!r}, which {labels} needs; install the custom node it belongs to"]
-    inputs = _inputs(spec)
-    problems = [problem for node_id in nodes for problem in _value_problems(template, node_id, inputs)]
-    if template.output in nodes and spec.get("output_node") is False:
-        problems.append(f"{template.label(template.output)} saves nothing: choose another output")
-    return problems
+@dataclass(slots=True)
+class _Findings:
+    """The problems that keep a server from running a graph, and the files that it has in place of usual ones."""
+
+    template: Template
+    problems: list[str] = field(default_factory=list)
+    files: dict[Binding, str] = field(default_factory=dict)
+
+    def look_at(self, kind: str, spec: dict[str, Any] | None) -> None:
+        """Hold the nodes of one class against the class as the server has it."""
+        template, nodes = self.template, self.template.classes[kind]
+        if spec is None:
+            labels = ", ".join(template.label(node_id) for node_id in nodes)
+            what = f"it has no node class {kind!r}, which {labels} needs; install the custom node it belongs to"
+            self.problems.append(what)
+            return
+        inputs = _inputs(spec)
+        for node_id in nodes:
+            self.problems += self._of_values(node_id, inputs)
+            self.problems += _missing_pictures(template, node_id, inputs)
+        if template.output in nodes and spec.get("output_node") is False:
+            self.problems.append(f"{template.label(template.output)} saves nothing: choose another output")
+
+    def _of_values(self, node_id: str, inputs: dict[str, Any]) -> Iterator[str]:
+        """Values of a node that are not in the server's lists."""
+        template = self.template
+        for name, got in (*template.fixed_inputs(node_id).items(), *template.variants(node_id)):
+            spec, one = inputs.get(name), Binding(node_id, name)
+            choices = choices_of(spec)
+            if not _is_closed_list(spec) or isinstance(got, list) or str(got) in choices:
+                continue
+            if one not in template.usual_files:
+                yield _not_listed(f"{template.label(node_id)}: {name}", got, choices)
+            elif len(found := fitting(str(got), choices)) == 1:
+                self.files[one] = found[0]
+            else:
+                yield f"{template.label(node_id)}: {question(name, str(got), found, choices)}"
 
 
 def _inputs(spec: dict[str, Any]) -> dict[str, Any]:
@@ -144,20 +178,25 @@ def _is_closed_list(spec: Any) -> bool:
     return (isinstance(spec[0], list) or (spec[0] == "COMBO" and "options" in options)) and not open_ended
 
 
-def _value_problems(template: Template, node_id: str, inputs: dict[str, Any]) -> list[str]:
-    """Values of a node that are not in the server's lists."""
-    problems = []
-    for name, got in (*template.fixed_inputs(node_id).items(), *template.variants(node_id)):
+def _not_listed(where: str, got: Any, choices: Sequence[str]) -> str:
+    """The problem of a value that is not in a server's list, with the one that is meant."""
+    what = f"{where} {got!r} is not in the server's list"
+    if same := [choice for choice in choices if _SEPARATORS.split(choice) == _SEPARATORS.split(str(got))]:
+        return f"{what}; it is written {same[0]!r} there"
+    return what + (suggestion(str(got), choices) or "; the list is empty")
+
+
+def _missing_pictures(template: Template, node_id: str, inputs: dict[str, Any]) -> Iterator[str]:
+    """Pictures that the server's input folder lacks; the list has none of its subfolders, nor of other folders."""
+    for name, got in template.graph[node_id]["inputs"].items():
         spec = inputs.get(name)
-        choices = choices_of(spec)
-        if not _is_closed_list(spec) or isinstance(got, list) or str(got) in choices:
+        options = spec[1] if isinstance(spec, list | tuple) and len(spec) > 1 and isinstance(spec[1], dict) else {}
+        if not options.get("image_upload") or not isinstance(got, str) or _ELSEWHERE.search(got):
             continue
-        what = f"{template.label(node_id)}: {name} {got!r} is not in the server's list"
-        if same := [choice for choice in choices if _SEPARATORS.split(choice) == _SEPARATORS.split(str(got))]:
-            problems.append(f"{what}; it is written {same[0]!r} there")
-        else:
-            problems.append(what + (suggestion(str(got), choices) or "; the list is empty"))
-    return problems
+        choices = choices_of(spec)
+        if got not in choices:
+            hint = suggestion(got, choices) or "; the folder is empty"
+            yield f"{template.label(node_id)}: {name} {got!r} is not in the server's input folder{hint}"
 
 
 def unfit(examined: Sequence[ServerCheck]) -> tuple[Problem, ...]:

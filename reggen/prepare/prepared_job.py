@@ -30,7 +30,7 @@ from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prepare.workflow_file import read_graph
 from reggen.prompts.guard import Guard
 from reggen.training.training_set import TrainingSet, read_training
-from reggen.workflow.family_graph import FamilyFiles, family_graph
+from reggen.workflow.family_graph import FamilyFiles, family_graph, usual_files
 from reggen.workflow.graph import Graph, built_in
 from reggen.workflow.template import Template, build_template
 
@@ -208,7 +208,10 @@ def _template(job: Job, prompts: Prompts, graph: Graph) -> Template:
     named, source = ({}, "the built-in workflow")
     if job.workflow:
         named, source = job.workflow.bindings, str(job.workflow.file)
-    return build_template(graph, job.sampling, job.matrix.axes, required=required, named=named, source=source)
+    template = build_template(graph, job.sampling, job.matrix.axes, required=required, named=named, source=source)
+    if job.workflow or not job.sampling.family:
+        return template
+    return replace(template, usual_files=usual_files(template.graph, _files(job.sampling)))
 
 
 def _source(job: Job, part: JobClass, read: _Read, template: Template) -> PromptSource:

@@ -13,6 +13,7 @@ from reggen.job.dataset import ClassDataset
 from reggen.job.servers import Server
 from reggen.prepare.prepared_job import PreparedJob
 from reggen.report.status import read_conflicts
+from reggen.report.workflow_report import format_account
 from reggen.wording import plural
 
 
@@ -75,12 +76,16 @@ def format_check(
     lines.append(f"  disk         {disk}" + ("" if local.has_room else ": NOT ENOUGH"))
     lines.extend(f"  BLOCKED      {blocker}" for blocker in blockers)
     lines.extend(f"  WARNING      {warning}" for warning in prepared.warnings)
+    lines.extend(f"  prior        {note}" for note in prepared.prior)
+    if prepared.workflow:
+        lines.extend(f"  {line}" for line in format_account(prepared.template.graph, prepared.template.account))
     settings = {server.name: server for server in prepared.servers}
     for check in servers:
         why_not = unstartable.get(check.server, "")
         lines.append(f"  {check.server}  {_verdict(check, settings.get(check.server), why_not)}")
         lines.extend(f"      {line}" for line in why_not.splitlines() if not only)
         lines.extend(f"      {problem}" for problem in check.problems)
+        lines.extend(f"      {one.input} {name!r} is used there" for one, name in check.files.items())
     return "\n".join(lines)
 
 

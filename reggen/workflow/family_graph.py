@@ -8,6 +8,7 @@ from typing import Any
 
 from reggen.model_families import Family
 from reggen.workflow.graph import Graph
+from reggen.workflow.walk import Binding
 
 _CLIP_LOADERS = {1: "CLIPLoader", 2: "DualCLIPLoader", 3: "TripleCLIPLoader", 4: "QuadrupleCLIPLoader"}
 
@@ -29,6 +30,14 @@ class FamilyFiles:
 def family_graph(family: Family, files: FamilyFiles) -> Graph:
     """The text-to-image graph of a family; its texts, seed and size are to be set."""
     return _Builder(family, files).build()
+
+
+def usual_files(graph: Graph, files: FamilyFiles) -> frozenset[Binding]:
+    """The inputs of a family's graph that name text encoders and a VAE which the job leaves out."""
+    keys = (*(() if files.text_encoders else ("clip_name",)), *(() if files.vae else ("vae_name",)))
+    return frozenset(
+        Binding(node_id, key) for node_id, node in graph.items() for key in node["inputs"] if key.rstrip("1234") in keys
+    )
 
 
 @dataclass(slots=True)

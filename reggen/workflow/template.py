@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reggen.errors import Problem, WorkflowError
@@ -25,7 +26,7 @@ class Template:
 
     ``fixed`` holds values that are the same in every prompt, ``axes`` the values of settings that are gone through.
     ``positive`` and ``negative`` are the graph's own texts, for where the job has none. ``account`` says what else the
-    graph does.
+    graph does. ``usual_files`` are inputs with usual file names, in whose place a server may have others.
     """
 
     graph: Graph
@@ -36,6 +37,16 @@ class Template:
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     positive: str = ""
     negative: str = ""
+    usual_files: frozenset[Binding] = frozenset()
+
+    def with_files(self, files: Mapping[Binding, str]) -> Template:
+        """The same graph with other file names, for one server."""
+        if not files:
+            return self
+        graph = copy.deepcopy(self.graph)
+        for one, name in files.items():
+            graph[one.node]["inputs"][one.input] = name
+        return replace(self, graph=graph)
 
     def bind(self, request: PromptRequest, prefix: str) -> Graph:
         """The graph of one prompt, for reading only. A ``prefix`` that was used before returns a cached file."""

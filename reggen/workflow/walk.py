@@ -33,6 +33,7 @@ _SETTING_KEY = re.compile(
 
 WILDCARD_PAIR = ("wildcard_text", "populated_text")
 """A text with wildcards and what it was filled in to: a node sends the second, or fills it in again from the first."""
+_ABOUT_TEXT = re.compile(r"text|string|prompt|caption|wildcard|lora", re.IGNORECASE)  # in the name of a class
 _INSTRUCTION = re.compile(r"system|instruction", re.IGNORECASE)  # to an encoder or a language model, no prompt
 _REWRITES = re.compile(
     r"textgenerate|generate.?text|llm|ollama|gpt|gemini|claude|florence|joycaption|enhance|interrogat|vlm|(?<!dp)random"
@@ -270,7 +271,8 @@ def literals(graph: Graph, node_ids: list[str]) -> Iterator[tuple[Binding, str]]
         for key, value in graph[node_id]["inputs"].items():
             if not isinstance(value, str) or not value.strip() or (chosen is not None and key not in chosen):
                 continue
-            text = is_text_key(key) or _is_only_string(graph, node_id, key) or looks_like_text(key, value)
+            only = _is_only_string(graph, node_id, key) and _ABOUT_TEXT.search(graph[node_id]["class_type"])
+            text = is_text_key(key) or only or looks_like_text(key, value)
             if text and not _is_choice(graph, node_id, key, value):
                 yield Binding(node_id, key), value
 
