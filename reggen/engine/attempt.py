@@ -197,12 +197,7 @@ class AttemptRunner:
                 return await self._download_once(session, sample, picture)
             except (ServerError, BadImage) as error:
                 tries += 1
-                if not decide_download(error, tries):
-                    if isinstance(error, ServerError) and is_missing(error):  # a cached prompt may name such a file
-                        raise NotDownloaded(session.name, "the file is not there") from error
-                    raise
-                if isinstance(error, ServerError) and session.picture_refused(picture, error):
-                    raise
+                _demand_retry(session, picture, error, tries)
             await asyncio.sleep(full_jitter(self.pauses.ceiling(tries)))
 
     async def _download_once(
@@ -262,6 +257,16 @@ class AttemptRunner:
             sha256=part.sha256,
             likeness=finding.phash_text,
         )
+
+
+def _demand_retry(session: ServerSession, picture: ImageRef, error: ServerError | BadImage, tries: int) -> None:
+    """Raise the error of a download that is not tried again."""
+    if not decide_download(error, tries):
+        if isinstance(error, ServerError) and is_missing(error):  # a cached prompt may name such a file
+            raise NotDownloaded(session.name, "the file is not there") from error
+        raise error
+    if isinstance(error, ServerError) and session.picture_refused(picture, error):
+        raise error
 
 
 def _demand_note(finding: Inspection, sample: Sample, template: Template) -> None:

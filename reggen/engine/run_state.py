@@ -30,14 +30,14 @@ class RunState:
 
     def stop(self, why: str) -> None:
         """Post nothing more; what is in flight is finished."""
-        self._fleet.stop()
+        self._fleet.stopped = True
         self._tell(progress.RunStopping(time.monotonic(), why))
         self.wake()
 
     def abort(self) -> None:
         """Leave at once: own prompts are taken out of the queues, everything stays resumable."""
         self.aborted = True
-        self._fleet.stop()
+        self._fleet.stopped = True
         self.wake()
 
     @contextmanager

@@ -115,10 +115,6 @@ class Fleet:
         """Take out the work items that every candidate has refused: no server would ever take them."""
         return self._waiting.take_refused(self.health.candidates(now))
 
-    def stop(self) -> None:
-        """Hand out nothing more."""
-        self.stopped = True
-
     # ---- assignment
 
     def _assign_waiting(self, servers: list[str], given: list[Assignment], most: float, now: float) -> set[str]:

@@ -125,7 +125,7 @@ def test_a_stopped_run_says_nothing_of_servers() -> None:
     """Nothing more is to be made there."""
     night = Night("a", give_up_after=1.0)
     night.leave("a", 0.0)
-    night.fleet.stop()
+    night.fleet.stopped = True
     assert night.one.look(0.0) == night.one.look(1000.0) == math.inf
     assert night.awaited() == []
 
@@ -160,6 +160,6 @@ def test_a_stopped_run_waits_for_no_absent_server() -> None:
     night = Night("a")
     night.leave("a", 10.0)
     night.sessions["a"].in_flight = 1
-    night.fleet.stop()
+    night.fleet.stopped = True
     night.one.release_prompts(10.0)
     assert night.sessions["a"].abandoned == [("it has been away for 0 s", True)]

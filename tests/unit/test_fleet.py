@@ -228,7 +228,7 @@ def test_a_stopped_fleet_is_finished_with_its_last_item() -> None:
     one = fleet({"a": 2}, 10)
     one.assign(0)
     one.again(WorkItem(request(5)), 0, 0)
-    one.stop()
+    one.stopped = True
     assert one.assign(0) == []
     assert not one.finished
     for _ in range(2):
@@ -384,7 +384,7 @@ def test_what_was_left_to_others_is_no_reason_to_wake_a_stopped_fleet() -> None:
     pair = raced(3, slow=100.0)
     pair.assign(0.0)
     assert pair.wake_at(0.0) == 8.0
-    pair.stop()
+    pair.stopped = True
     pair.assign(9.0)
     assert pair.wake_at(9.0) == math.inf
 
@@ -437,7 +437,7 @@ def test_an_adopted_prompt_is_the_end_of_the_work_for_its_images() -> None:
 def test_nothing_is_adopted_by_a_stopped_run() -> None:
     """Nobody would fetch it."""
     one = fleet({"a": 2}, 4)
-    one.stop()
+    one.stopped = True
     assert not one.adopt("a", request(0), orphan_of(0))
     assert one.assign(0) == []
 

@@ -197,7 +197,7 @@ async def test_too_many_given_up_in_a_row_stop_the_run(job: JobMaker) -> None:
         await night.fail(ExecutionError("a", "KSampler", "RuntimeError", "boom"))
     assert len(night.stopped) == 1
     assert night.stopped[0].startswith("2 prompts in a row had to be given up, the last because KSampler raised")
-    night.fleet.stop()
+    night.fleet.stopped = True
     await night.fail(ExecutionError("a", "KSampler", "RuntimeError", "boom"))
     assert len(night.stopped) == 1
 
@@ -347,7 +347,7 @@ async def test_a_disk_that_cannot_be_waited_for_ends_the_run(
     """Broken, or full while the run is being stopped: nobody waits for room then."""
     night, one = Night(job), request(0)
     if stopped:
-        night.fleet.stop()
+        night.fleet.stopped = True
     with pytest.raises(StorageError, match=error.what):
         await night.succeed(WorkItem(one), AttemptResult(MADE, (), (), one.samples, error))
     assert night.waiting() == []
