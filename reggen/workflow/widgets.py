@@ -55,14 +55,23 @@ class _Given:
         self._next += 1
         return self._values[self._next - 1]
 
-    def skip_control(self) -> None:
+    def skip_control(self, following: _Widget | None) -> None:
         """Leave out what the page keeps after a seed: what to do with it after a run; in 2023 a truth value."""
-        if self and (isinstance(value := self._values[self._next], bool) or value in _CONTROLS):
+        if not self:
+            return
+        is_flag = isinstance(value := self._values[self._next], bool)
+        if is_flag and following and following.kind == "BOOLEAN":
+            raise WidgetError(f"{value} may be the value of {following.name} or what the page does with the seed")
+        if is_flag or value in _CONTROLS:
             self._next += 1
 
     def skip_upload(self) -> None:
         """Leave out the label of an upload button."""
-        if self and self._values[self._next] in ("image", "video", "audio", "file", None, ""):
+        if not self:
+            return
+        value = self._values[self._next]
+        is_button = isinstance(value, Mapping) and value.get("name") == "upload"
+        if is_button or value in ("image", "video", "audio", "file", None, ""):
             self._next += 1
 
     def demand_empty(self) -> None:
@@ -95,7 +104,8 @@ def _widgets_of(described: Mapping[str, Any], prefix: str = "") -> Iterator[_Wid
 
 
 def _taken(widgets: Iterator[_Widget], given: _Given) -> Iterator[tuple[str, Any]]:
-    for one in widgets:
+    ordered = list(widgets)
+    for one, following in zip(ordered, [*ordered[1:], None], strict=True):
         if not given:
             if "default" in one.options or one.kind == "BOOLEAN":
                 yield one.name, one.options.get("default", False)
@@ -109,7 +119,7 @@ def _taken(widgets: Iterator[_Widget], given: _Given) -> Iterator[tuple[str, Any
         if one.kind == _DYNAMIC:
             yield from _taken(_chosen(one, value), given)
         if _is_controlled(one):
-            given.skip_control()
+            given.skip_control(following)
         if any(one.options.get(upload) for upload in _UPLOADS):
             given.skip_upload()
 

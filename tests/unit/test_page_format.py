@@ -196,10 +196,20 @@ def test_choices_that_bring_widgets_along() -> None:
     advanced = values_of(INFO["SaveImageAdvanced"], ["x", "png", "16-bit"])
     assert advanced == {"filename_prefix": "x", "format": "png", "format.bit_depth": "16-bit"}
     assert values_of(INFO["LoadImage"], ["photo.png", "image"]) == {"image": "photo.png"}
+    button = {"name": "upload", "options": {"serialize": False}}
+    assert values_of(INFO["LoadImage"], ["photo.png", button]) == {"image": "photo.png"}
     assert values_of(INFO["SaveImage"], {"filename_prefix": "x", "other": 1}) == {"filename_prefix": "x"}
     assert values_of(INFO["VAEDecode"], ["what it showed last"]) == {}
     with pytest.raises(WidgetError):
         values_of(INFO["SaveImageAdvanced"], ["x", "tiff"])
+
+
+def test_a_flag_after_a_seed_that_may_be_either_is_refused() -> None:
+    """Files of 2023 keep a truth value there; where the next widget takes one, too, nobody can tell."""
+    spec = {"input": {"required": {"seed": ["INT", {"min": 0}], "tiling": ["BOOLEAN", {"default": False}]}}}
+    assert values_of(spec, [7, "fixed", True]) == {"seed": 7, "tiling": True}
+    with pytest.raises(WidgetError, match="tiling"):
+        values_of(spec, [7, True])
 
 
 def in_a_subgraph(*, values: Any = (), seed: int = 7) -> dict[str, Any]:
