@@ -10,6 +10,7 @@ from typing import Any
 from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
 from reggen.job.models import Job
+from reggen.job.paths import with_paths_found
 from reggen.job.toml_errors import encoding_problem, toml_problem
 from reggen.job.validation import validated
 from reggen.wording import nearest
@@ -29,7 +30,8 @@ def load(path: str | PurePath, overrides: Overrides | None = None) -> Job:
     dataset = overrides.get("dataset")
     root = dataset.get("root") if isinstance(dataset, Mapping) else None
     words = (str(path), *(() if root is None else ("--output", str(root))))
-    return parse(_read(Path(path)), overrides, source=str(path)).read_from(str(path), words)
+    document, remarks = with_paths_found(_read(Path(path)), Path(path))
+    return parse(document, overrides, source=str(path)).read_from(str(path), words, remarks)
 
 
 def parse(document: Mapping[str, Any], overrides: Overrides | None = None, *, source: str = "the job") -> Job:

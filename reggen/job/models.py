@@ -270,6 +270,7 @@ class Job(Section):
     notify: Notify = Notify()
     _source: str = PrivateAttr("the job")
     _command_words: tuple[str, ...] = PrivateAttr(())
+    _remarks: tuple[str, ...] = PrivateAttr(())
 
     @property
     def source(self) -> str:
@@ -281,10 +282,15 @@ class Job(Section):
         """The words that name this job on a command line; none for a job that came from no file."""
         return self._command_words
 
-    def read_from(self, source: str, command_words: tuple[str, ...]) -> Self:
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences on how its file was read; none for a job that came from no file."""
+        return self._remarks
+
+    def read_from(self, source: str, command_words: tuple[str, ...], remarks: tuple[str, ...] = ()) -> Self:
         """The same job, with its origin."""
         job = self.model_copy()
-        job._source, job._command_words = source, command_words
+        job._source, job._command_words, job._remarks = source, command_words, remarks
         return job
 
     @model_validator(mode="before")

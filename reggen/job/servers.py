@@ -52,11 +52,19 @@ class Server(Section):
     @field_validator("url")
     @classmethod
     def _is_http(cls, url: str) -> str:
+        if found := re.search(r"\$\{?\w+\}?|%\w+%", url):
+            raise ValueError(
+                f"{found[0]} is not filled in here, only in headers and notify.urls; write the address itself, or give "
+                f'it on the command line: --server "http://{found[0]}:8188"'
+            )
         parts = urlsplit(url)
         if "@" in parts.netloc:
             raise ValueError("credentials do not belong in the URL; use headers with ${NAME}")
         if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"\s", url) or not _has_port(parts):
-            raise ValueError(f"{url!r} is not an address such as {DEFAULT_URL}")
+            remedy = (
+                f"write http://{url}" if re.fullmatch(r"[\w.-]+(:\d+)?/?", url) else f"write one such as {DEFAULT_URL}"
+            )
+            raise ValueError(f"{url!r} is not an address; {remedy}")
         try:
             parts.hostname.encode("idna")
         except UnicodeError:

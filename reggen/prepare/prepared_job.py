@@ -26,6 +26,7 @@ from reggen.prepare import forbidden_words, trainer_warnings, workflow_warnings
 from reggen.prepare.classes import JobClass, classes_of
 from reggen.prepare.examples import training_examples
 from reggen.prepare.node_classes import NodeClasses
+from reggen.prepare.referred_paths import demand_paths, named_in_job
 from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prepare.workflow_file import read_graph
 from reggen.prompts.guard import Guard
@@ -108,8 +109,9 @@ def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
 
     Raises JobError with all problems of one file: of ``job_file``, or of one that it names.
     """
-    training_set = _training_set(job.training) if job.training else None
     try:
+        demand_paths(job)
+        training_set = _training_set(job.training) if job.training else None
         parts = tuple(classes_of(job, training_set))
         read = _Read(
             graph=_graph(job),
@@ -119,9 +121,7 @@ def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
         )
         return tuple(_prepared(job, part, read) for part in parts)
     except JobError as error:
-        if error.file != "the job":
-            raise
-        raise type(error)(job_file, error.problems) from None
+        raise type(error)(named_in_job(error.file, job, job_file), error.problems) from None
 
 
 def guard_of(guarding: Guarding, trigger: Sequence[str]) -> Guard:
@@ -270,6 +270,8 @@ def _recipe(job: Job, prompts: Prompts, template: Template, negative: str | None
 
 
 def _warnings(job: Job, part: JobClass, source: PromptSource, read: _Read, template: Template) -> Iterator[str]:
+    yield from job.remarks
+    yield from trainer_warnings.of_root(job.dataset.root)
     yield from trainer_warnings.of_folder_name(part.dataset)
     yield from trainer_warnings.of_unread_training_captions(job.training, read.training_set)
     yield from trainer_warnings.of_unread_captions(job.captions, job.training)

@@ -24,6 +24,20 @@ _MAX_GUESSES = 5
 _ORDINARY = {"the", "and", "with", "has", "for", "her", "his", "looking", "viewer", "solo", "1girl", "1boy"}
 
 
+def of_root(root: Path) -> Iterator[str]:
+    """A root that holds a variable's name, or is the class folder itself."""
+    if found := re.search(r"\$\{?\w+\}?|%\w+%", str(root)):
+        yield (
+            f"dataset.root has {found[0]}, which is not filled in: the images go to {root.absolute()}; "
+            "write the path itself, or ~ for your home"
+        )
+    if match := re.fullmatch(r"\d{1,3}_.+", root.name):
+        yield (
+            f"dataset.root ends with {match[0]}, a class folder by its name, so the images go to a folder inside it; "
+            "name the folder above it, the trainer's --reg_data_dir"
+        )
+
+
 def of_folder_name(dataset: Dataset) -> Iterator[str]:
     """Class tokens that look like a folder's name, with kohya's repeats before them."""
     if match := re.match(r"(\d+)_.", dataset.class_tokens):

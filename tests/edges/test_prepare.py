@@ -608,7 +608,7 @@ def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: 
 def test_a_training_set_that_is_not_there_is_a_sentence(job: JobMaker, tmp_path: Path) -> None:
     """Before anything else."""
     made = job(training={"folder": str(tmp_path / "nowhere")}, dataset={"count": "match"})
-    with pytest.raises(JobError, match="there is no such folder"):
+    with pytest.raises(JobError, match=r"training\.folder: there is no folder .*nowhere"):
         prepare(made, "test.toml")
 
 

@@ -191,7 +191,7 @@ def test_a_wrong_override_is_told_like_a_wrong_file(tmp_path: Path):
     """The command line's values are checked by the same rules."""
     assert problems(tmp_path, WHOLE, {"dataset": {"count": 0}, "servers": ["localhost:8188"]}) == [
         "dataset.count: 0: it should be greater than or equal to 1",
-        "servers[0].url: 'localhost:8188' is not an address such as http://127.0.0.1:8188",
+        "servers[0].url: 'localhost:8188' is not an address; write http://localhost:8188",
     ]
 
 
@@ -234,7 +234,7 @@ def test_all_errors_come_at_once(tmp_path: Path):
         "sampling.steps: 'many': it should be a valid integer, unable to parse string as an integer",
         "sampling.width: 500 is not a multiple of 8 (496 and 504 are)",
         "servers[1].dept: is not a key of the job file (did you mean 'depth'?)",
-        "servers[1].url: 'b:8188' is not an address such as http://127.0.0.1:8188",
+        "servers[1].url: 'b:8188' is not an address; write http://b:8188",
     ]
 
 
