@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 _CONTROLS = ("fixed", "increment", "decrement", "randomize")
@@ -105,7 +106,7 @@ def _widgets_of(described: Mapping[str, Any], prefix: str = "") -> Iterator[_Wid
 
 def _taken(widgets: Iterator[_Widget], given: _Given) -> Iterator[tuple[str, Any]]:
     ordered = list(widgets)
-    for one, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for one, following in zip_longest(ordered, ordered[1:]):
         if not given:
             if "default" in one.options or one.kind == "BOOLEAN":
                 yield one.name, one.options.get("default", False)
