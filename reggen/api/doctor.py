@@ -81,6 +81,7 @@ def doctor(  # wide: kohya's own options, by their names
     """
     buckets: dict[str, Any] = {
         "resolution": resolution,
+        "is_known": None if resolution is None else True,
         "enabled": enable_bucket,
         "min_reso": min_bucket_reso,
         "max_reso": max_bucket_reso,
@@ -173,6 +174,7 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     if training is None:
         return options
     options = replace(options, bucketing=training.command_line_bucketing, captions=training.command_line_captions)
+    options = replace(options, validation=training.command_line_validation)
     if (train and not training.folder) or (config and not training.config):  # whether it has buckets is another matter
         return replace(options, bucketing=replace(options.bucketing, enabled=config is None))
     return options if train or config else replace(options, train=training.folder, config=training.config)
@@ -180,7 +182,7 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
 
 def _buckets(config: Path | None) -> Bucketing:
     """The buckets of a trainer of which nothing else is known."""
-    return Bucketing((512, 512), enabled=config is None)
+    return Bucketing((512, 512), enabled=config is None, is_known=False)
 
 
 def _finder(target: Folder | Job, forbidden: Sequence[str]) -> Callable[[str], str | None] | None:

@@ -21,7 +21,7 @@ from reggen.diagnosis.scope import DoctorOptions, Scope, find_scope
 from reggen.diagnosis.usage import entry_report, folder_reports, usage_findings
 from reggen.geometry import Size
 from reggen.images.probe import ImageFlaw
-from reggen.kohya.buckets import Bucketing, NoBucket
+from reggen.kohya.buckets import Bucketing, NoBucket, enlargement
 from reggen.training.captions import Caption, CaptionSource, read_caption
 from reggen.training.subsets import Subset
 
@@ -169,12 +169,14 @@ class _Examination:
         report.caption_sources[image.path.name] = caption.source
         if bucket and uses:
             report.buckets[bucket] += 1
+            if size := image.info.kohya_size:
+                report.enlargements.append(enlargement(size, bucket))
         trained = report.subset.caption_rules.trained(caption.text)
         self._on_image(ImageUse(image.path, report.entry, uses, caption, bucket, trained))
 
     def _bucket(self, image: InspectedImage, bucketing: Bucketing, *, used: bool) -> Size | None:
         size = image.info.kohya_size
-        if size is None:
+        if size is None or not bucketing.is_known:
             return None
         try:
             return bucketing.bucket(*size)

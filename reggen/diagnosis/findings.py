@@ -219,6 +219,11 @@ KINDS: dict[str, FindingKind] = {
         "SD3 and Flux scripts one of 32",
         "keep 64 unless your script takes another",
     ),
+    "no-resolution": FindingKind(
+        _N,
+        "no resolution was given, which kohya requires, so buckets were not compared",
+        "give --resolution, or write it into the config or the job's [training]",
+    ),
     "no-training": FindingKind(
         _N,
         "no training set was given, so every image is taken as used once",
@@ -235,6 +240,17 @@ KINDS: dict[str, FindingKind] = {
         _W,
         "buckets that hold reg images alone, so some batches are of reg images alone",
         "make the images in the sizes of the training set",
+    ),
+    "enlarged": FindingKind(
+        _W,
+        "images are enlarged to fill their bucket, and kohya trains on the blur",
+        "make reg images in the sizes of their buckets; take larger train images, a lower resolution, or "
+        "bucket_no_upscale",
+    ),
+    "enlarged-little": FindingKind(
+        _N,
+        "images are enlarged a little to fill their bucket",
+        "make reg images in the sizes of their buckets",
     ),
     "train-bucket": FindingKind(_N, "buckets of train images without a reg image", "make some in these sizes too"),
 }

@@ -42,7 +42,7 @@ class FolderReport:
     """One class folder in one entry. ``uses`` has a number for each of its images, in kohya's order.
 
     ``unused`` are the names of those that are never used, ``caption_sources`` says by name where each caption comes
-    from, ``buckets`` counts the images that are used.
+    from, ``buckets`` counts the images that are used, and ``enlargements`` are the factors by which these are enlarged.
     """
 
     subset: Subset
@@ -51,6 +51,7 @@ class FolderReport:
     unused: list[str] = field(default_factory=list)
     buckets: Counter[Size] = field(default_factory=Counter)
     caption_sources: dict[str, CaptionSource] = field(default_factory=dict)
+    enlargements: list[float] = field(default_factory=list)
 
     @property
     def images(self) -> int:
@@ -87,12 +88,13 @@ class FolderReport:
 class EntryReport:
     """One ``[[datasets]]`` entry and its train images, repeats included: their total and their buckets.
 
-    Without a training set ``total`` is None and ``buckets`` is empty.
+    Without a training set ``total`` is None and ``buckets`` is empty. ``enlargements`` has the factor of each image.
     """
 
     bucketing: Bucketing
     total: int | None
     buckets: dict[Size, int]
+    enlargements: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from reggen.errors import JobError, Problem
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
 from reggen.kohya.folders import folder_name
+from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 from reggen.training.dataset_config import read_config
 from reggen.training.subsets import DatasetEntry, Subset, captions_of, effective, image_names, level_hint, subsets_in
 from reggen.training.training_set import TrainingSet, read_entries, read_training
@@ -20,18 +21,20 @@ from reggen.training.training_set import TrainingSet, read_entries, read_trainin
 class DoctorOptions:
     """The set to examine, and the trainer's options.
 
-    ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing`` and ``captions``
-    are the trainer's command line. ``quick`` reads headers only. ``near_duplicates``: pictures that look like another
-    are sought, too, unless ``quick``. ``expected_folders`` are the names of the class folders of the job that makes
-    the set, where one is known. ``find_forbidden`` returns the forbidden word in a text, or None. ``redo_command``
-    has images made again when their numbers are added; empty where no job is known, or it has several classes.
+    ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing``, ``captions`` and
+    ``validation`` are the trainer's command line. ``quick`` reads headers only. ``near_duplicates``: pictures that look
+    like another are sought, too, unless ``quick``. ``expected_folders`` are the names of the class folders of the job
+    that makes the set, where one is known. ``find_forbidden`` returns the forbidden word in a text, or None.
+    ``redo_command`` has images made again when their numbers are added; empty where no job is known, or it has several
+    classes.
     """
 
     folder: Path
     train: Path | None = None
     config: Path | None = None
-    bucketing: Bucketing = field(default_factory=lambda: Bucketing((512, 512)))
+    bucketing: Bucketing = field(default_factory=lambda: Bucketing((512, 512), is_known=False))
     captions: CaptionRules = PLAIN_CAPTIONS
+    validation: ValidationSplit = NO_SPLIT
     quick: bool = False
     near_duplicates: bool = True
     expected_folders: frozenset[str] | None = None
@@ -71,13 +74,19 @@ def _by_folder(options: DoctorOptions) -> Scope:
     by_name = not reg or reg[0].folder != root  # a class folder may stand for the whole
     training, train = None, tuple[Subset, ...]()
     if options.train:
-        training = read_training(options.train, None, bucketing=options.bucketing, captions=options.captions)
+        training = read_training(
+            options.train,
+            None,
+            bucketing=options.bucketing,
+            captions=options.captions,
+            validation=options.validation,
+        )
         train = subsets_in(options.train, options.captions, is_reg=False)
     return Scope(root, (DatasetEntry(options.bucketing, effective((*train, *reg))),), training, findings, by_name)
 
 
 def _by_config(options: DoctorOptions, config: Path) -> Scope:
-    entries = read_config(config, options.bucketing, options.captions)
+    entries = read_config(config, options.bucketing, options.captions, options.validation)
     training, folder = read_entries(entries, str(config)), options.folder.resolve()
     reg_folders = [subset.folder.resolve() for entry in entries for subset in entry.reg]
     if any(folder in {named, *named.parents} for named in reg_folders):

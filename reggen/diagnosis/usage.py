@@ -10,11 +10,13 @@ from reggen.diagnosis.findings import Finding
 from reggen.diagnosis.listing import FolderListing
 from reggen.diagnosis.model import EntryReport, FolderReport
 from reggen.geometry import Size, size_text
+from reggen.kohya.buckets import enlargement
 from reggen.kohya.reg_use import reg_uses
 from reggen.training.subsets import DatasetEntry
 from reggen.training.training_set import TrainingSet
 from reggen.wording import plural
 
+_NOTED, _WARNED = 1.1, 1.5  # enlargements
 _STEPS = 64  # the bucket_reso_steps that every script of kohya takes
 
 
@@ -23,10 +25,11 @@ def entry_report(number: int, entry: DatasetEntry, training: TrainingSet | None)
     if training is None:
         return EntryReport(entry.bucketing, None, {})
     buckets: Counter[Size] = Counter()
-    for image in training.images:
-        if image.entry == number:
-            buckets[image.bucket] += image.repeats
-    return EntryReport(entry.bucketing, buckets.total(), dict(buckets))
+    images = [image for image in training.images if image.entry == number]
+    for image in images:
+        buckets[image.bucket] += image.repeats
+    factors = tuple(enlargement(image.size, image.bucket) for image in images)
+    return EntryReport(entry.bucketing, training.total_of(number), dict(buckets), factors)
 
 
 def folder_reports(
@@ -46,6 +49,11 @@ def usage_findings(entry: EntryReport, folders: Sequence[FolderReport]) -> Itera
     reports = [report for report in folders if report.images]
     if entry.bucketing.enabled and entry.bucketing.steps % _STEPS:
         yield Finding("steps", details=f"bucket_reso_steps is {entry.bucketing.steps}")
+    if not entry.bucketing.is_known:
+        yield Finding("no-resolution")
+    else:
+        yield from _enlarged("train", entry.enlargements)
+        yield from _enlarged("reg", [factor for report in reports for factor in report.enlargements])
     if not reports:
         return
     if entry.total is None:
@@ -54,7 +62,7 @@ def usage_findings(entry: EntryReport, folders: Sequence[FolderReport]) -> Itera
         yield Finding("no-train-images", tuple(report.subset.folder for report in reports))
     else:
         yield from _number_findings(entry.total, reports)
-        yield from _bucket_findings(entry, reports)
+        yield from _bucket_findings(entry, reports) if entry.bucketing.is_known else ()
 
 
 def _number_findings(total: int, reports: Sequence[FolderReport]) -> Iterator[Finding]:
@@ -83,6 +91,16 @@ def _bucket_findings(entry: EntryReport, reports: Sequence[FolderReport]) -> Ite
         yield Finding("reg-bucket", details=_bucket_list(reg_only))
     if train_only := {size: count for size, count in entry.buckets.items() if size not in reg}:
         yield Finding("train-bucket", details=_bucket_list(train_only))
+
+
+def _enlarged(which: str, factors: Sequence[float]) -> Iterator[Finding]:
+    """The images that are enlarged by more than a tenth: a warning where the worst is enlarged by more than a half."""
+    if enlarged := [factor for factor in factors if factor > _NOTED]:
+        worst = max(enlarged)
+        kind = "enlarged" if worst > _WARNED else "enlarged-little"
+        yield Finding(
+            kind, details=f"{len(enlarged):,} of {plural(len(factors), f'{which} image')}, up to {worst:.1f} times"
+        )
 
 
 def _bucket_list(buckets: Mapping[Size, int]) -> str:

@@ -25,6 +25,7 @@ def cross_check(document: Mapping[str, Any]) -> list[Problem]:
         *_without_workflow(document),
         *_sizes(document),
         *_without_training(document),
+        *_without_resolution(document),
         *_class_tokens(document),
     ]
 
@@ -76,6 +77,18 @@ def _without_training(document: Mapping[str, Any]) -> Iterator[Problem]:
     for table, key, value in _FROM_TRAINING:
         if _table(document, table).get(key) == value:
             yield Problem(f"{table}.{key}", f"{value!r} needs the training set", "add [training] with its folder")
+
+
+def _without_resolution(document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Matched sizes are buckets of the trainer's resolution; a config may have it, which is read later."""
+    training = _table(document, "training")
+    if (
+        _table(document, "sampling").get("size") == "match"
+        and training.get("folder")
+        and not training.get("resolution")
+    ):
+        hint = "write --resolution as the trainer is given it; kohya does not start without one"
+        yield Problem("training.resolution", "is missing, and sampling.size = 'match' needs it", hint)
 
 
 def _class_tokens(document: Mapping[str, Any]) -> Iterator[Problem]:

@@ -19,10 +19,12 @@ from reggen.job.section import LONGEST_PROMPT, ExpandedPath, FileNamePart, Secti
 from reggen.job.servers import Notify, Server
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import CaptionRules
+from reggen.kohya.validation import ValidationSplit
 
 Phrase = Annotated[str, Field(max_length=200)]
 Pixels = Annotated[int, Field(ge=1, le=SIDES[1])]
 _BucketSide = Annotated[int, Field(ge=1, le=65_536)]
+_NO_RESOLUTION: Size = (512, 512)  # stands where none is known; no bucket is made of it
 _CAPTION_EXTENSIONS = (".caption", ".txt")
 
 ImageSize = Size | Literal["training", "matrix", "workflow"]
@@ -91,7 +93,9 @@ class Training(Section):
     enable_wildcard: bool = Field(
         False, description="--enable_wildcard: each line of a caption file is a caption, {a|b} is one of the two."
     )
-    resolution: Pixels | tuple[Pixels, Pixels] = Field(512, description="--resolution: 512 or [512, 768].")
+    resolution: Pixels | tuple[Pixels, Pixels] | None = Field(
+        None, description="--resolution: 512 or [512, 768]; kohya requires it, here or in the config."
+    )
     enable_bucket: bool = Field(
         True, description="--enable_bucket. Left out: on with folder; with config as that says, else off, as in kohya."
     )
@@ -99,6 +103,10 @@ class Training(Section):
     max_bucket_reso: _BucketSide = Field(1024, description="--max_bucket_reso.")
     bucket_reso_steps: _BucketSide = Field(64, description="--bucket_reso_steps.")
     bucket_no_upscale: bool = Field(False, description="--bucket_no_upscale.")
+    validation_split: float = Field(
+        0.0, ge=0, le=1, description="--validation_split: the part of the images that is set aside."
+    )
+    validation_seed: int | None = Field(None, description="--validation_seed: which images these are.")
 
     @model_validator(mode="before")
     @classmethod
@@ -115,9 +123,9 @@ class Training(Section):
         return self
 
     @property
-    def pixels(self) -> Size:
-        """The resolution as width and height."""
-        return self.resolution if isinstance(self.resolution, tuple) else (self.resolution, self.resolution)
+    def pixels(self) -> Size | None:
+        """The resolution as width and height; None where the job does not say it."""
+        return (self.resolution, self.resolution) if isinstance(self.resolution, int) else self.resolution
 
     @property
     def command_line_captions(self) -> CaptionRules:
@@ -133,13 +141,19 @@ class Training(Section):
     def command_line_bucketing(self) -> Bucketing:
         """Bucket options on the trainer's command line; a config's own go over them."""
         return Bucketing(
-            self.pixels,
+            self.pixels or _NO_RESOLUTION,
             self.enable_bucket,
             self.min_bucket_reso,
             self.max_bucket_reso,
             self.bucket_reso_steps,
             self.bucket_no_upscale,
+            is_known=self.pixels is not None,
         )
+
+    @property
+    def command_line_validation(self) -> ValidationSplit:
+        """The validation split on the trainer's command line; a config's own goes over it."""
+        return ValidationSplit(self.validation_split, self.validation_seed)
 
 
 class Guarding(Section):

@@ -28,7 +28,8 @@ class Bucketing:
     """The options that decide which bucket an image goes to; the defaults are train_network.py's.
 
     ``enabled`` is --enable_bucket, which is off in kohya itself: every image is then cut to ``resolution``.
-    With ``no_upscale`` kohya ignores ``min_reso`` and ``max_reso``.
+    With ``no_upscale`` kohya ignores ``min_reso`` and ``max_reso``. ``is_known`` is false where nobody has said the
+    resolution, which kohya requires: there are no buckets to speak of then.
     """
 
     resolution: Size
@@ -37,6 +38,7 @@ class Bucketing:
     max_reso: int = 1024
     steps: int = 64
     no_upscale: bool = False
+    is_known: bool = True
 
     def problems(self) -> tuple[str, ...]:
         """The reasons for which kohya would stop before it reads an image; empty when it would not.
@@ -46,7 +48,7 @@ class Bucketing:
         """
         if min(self.resolution) < 1:
             return (f"the resolution {size_text(self.resolution)} has no pixels",)
-        if not self.enabled:
+        if not self.enabled or not self.is_known:
             return ()
         if self.steps < 1:
             return (f"bucket_reso_steps is {self.steps}; it must be at least 1",)
@@ -123,6 +125,11 @@ class Bucketing:
     def _rounded(self, length: float) -> int:
         whole = int(length + 0.5)
         return whole - whole % self.steps
+
+
+def enlargement(size: Size, bucket: Size) -> float:
+    """The factor by which kohya enlarges an image to fill its bucket; below 1 where it shrinks it."""
+    return max(bucket[0] / size[0], bucket[1] / size[1])
 
 
 @lru_cache(maxsize=64)

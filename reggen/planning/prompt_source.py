@@ -113,9 +113,9 @@ class PromptSource:
         workflow: WorkflowDefaults = NO_DEFAULTS,
     ) -> None:
         self.workflow = workflow
-        self.settings, self._examples = settings, tuple(examples)
+        self.settings, self.examples = settings, tuple(examples)
         prompts, seed = settings.prompts, settings.seed
-        self._shares = Shares(_weights(prompts, self._examples)) if examples else None
+        self._shares = Shares(_weights(prompts, self.examples)) if examples else None
         positives = () if prompts.source else prompts.positives
         self.generator = PromptGenerator(positives, wildcards, seed=seed) if positives else None
         self.matrix = Matrix(settings.axes, seed=seed)
@@ -128,7 +128,7 @@ class PromptSource:
         if self.generator:
             prompts = self.generator.combinations
         elif self.settings.prompts.source:
-            prompts = len(self._examples)
+            prompts = len(self.examples)
         return prompts * self.matrix.combinations
 
     @property
@@ -138,12 +138,12 @@ class PromptSource:
             return self.generator.is_even
         if not self._shares or not self.settings.prompts.source:
             return True
-        return self._shares.period == len(self._examples) and self.matrix.combinations == 1
+        return self._shares.period == len(self.examples) and self.matrix.combinations == 1
 
     def at(self, number: int) -> PromptSpec:
         """The specification of one prompt, counted from 0."""
         part, turn = self._shares.turn(number) if self._shares else (0, 0)
-        example = self._examples[part] if self._shares else None
+        example = self.examples[part] if self._shares else None
         positive, values, settings = self._text(number, example, turn)
         size = settings.pop("size", None) or self._size(example)
         caption = self._caption(positive, example, turn)

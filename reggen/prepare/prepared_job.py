@@ -11,10 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from reggen.dataset.ledger import Ledger
-from reggen.errors import JobError
-from reggen.geometry import Size
+from reggen.errors import JobError, Problem
+from reggen.geometry import Size, size_text
 from reggen.images.check import CheckSettings
 from reggen.job.dataset import ClassDataset, Dataset
 from reggen.job.models import Captions, Checks, Guarding, ImageSize, Job, Limits, Prompts, Training, Workflow
@@ -23,13 +24,14 @@ from reggen.job.servers import Notify, Server
 from reggen.planning.plan import CHECKED, Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample, WorkflowDefaults
 from reggen.prepare import forbidden_words, trainer_warnings, workflow_warnings
-from reggen.prepare.classes import JobClass, classes_of
+from reggen.prepare.classes import JobClass, classes_of, served_by
 from reggen.prepare.examples import training_examples
 from reggen.prepare.node_classes import NodeClasses
 from reggen.prepare.referred_paths import demand_paths, named_in_job
 from reggen.prepare.wildcard_files import WildcardFolder
 from reggen.prepare.workflow_file import read_graph
 from reggen.prompts.guard import Guard
+from reggen.training.served import ServedPart
 from reggen.training.training_set import TrainingSet, read_training
 from reggen.workflow.family_graph import FamilyFiles, family_graph, usual_files
 from reggen.workflow.graph import Graph, built_in
@@ -102,6 +104,7 @@ class _Read:
     wildcards: WildcardFolder | None
     guard: Guard
     training_set: TrainingSet | None
+    served: ServedPart | None
 
 
 def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
@@ -112,12 +115,16 @@ def prepare(job: Job, job_file: str) -> tuple[PreparedJob, ...]:
     try:
         demand_paths(job)
         training_set = _training_set(job.training) if job.training else None
-        parts = tuple(classes_of(job, training_set))
+        served = served_by(job, training_set) if training_set else None
+        if training_set and served and job.size == "training":
+            _check_resolution(training_set, served)
+        parts = tuple(classes_of(job, training_set, served))
         read = _Read(
             graph=_graph(job),
             wildcards=WildcardFolder(job.prompts.wildcards) if job.prompts.wildcards else None,
             guard=guard_of(job.guard, job.trigger),
             training_set=training_set,
+            served=served,
         )
         return tuple(_prepared(job, part, read) for part in parts)
     except JobError as error:
@@ -135,7 +142,16 @@ def _training_set(training: Training) -> TrainingSet:
         training.config,
         bucketing=training.command_line_bucketing,
         captions=training.command_line_captions,
+        validation=training.command_line_validation,
     )
+
+
+def _check_resolution(training_set: TrainingSet, served: ServedPart) -> None:
+    """Raise JobError where matched sizes have no resolution to match: neither the job nor the config says one."""
+    if not training_set.bucketings[served.sized].is_known:
+        problem = "is missing, in the config as well, and sampling.size = 'match' needs it"
+        hint = "write --resolution as the trainer is given it; kohya does not start without one"
+        raise JobError("the job", (Problem("training.resolution", problem, hint),))
 
 
 def _graph(job: Job) -> Graph:
@@ -183,7 +199,7 @@ def _prepared(job: Job, part: JobClass, read: _Read) -> PreparedJob:
         guard=read.guard,
         is_guarded=is_guarded,
         training_set=read.training_set,
-        arithmetic=(*part.arithmetic, *_buckets_made(plan, read.training_set)),
+        arithmetic=(*part.arithmetic, *_buckets_made(plan, source, read)),
         warnings=(
             *(() if is_guarded or not read.guard else (_UNREAD,)),
             *_warnings(job, part, source, read, template),
@@ -225,8 +241,13 @@ def _source(job: Job, part: JobClass, read: _Read, template: Template) -> Prompt
         captions=job.captions.write,
     )
     examples: tuple[TrainingExample, ...] = ()
-    if read.training_set and (part.prompts.source or job.size == "training" or job.captions.write == "training"):
-        examples = tuple(training_examples(read.training_set, in_config=bool(job.training and job.training.config)))
+    if (
+        read.training_set
+        and read.served
+        and (part.prompts.source or job.size == "training" or job.captions.write == "training")
+    ):
+        in_config = bool(job.training and job.training.config)
+        examples = tuple(training_examples(read.training_set, read.served, in_config=in_config))
     return PromptSource(settings, examples, read.wildcards, WorkflowDefaults(template.positive, template.negative))
 
 
@@ -278,6 +299,8 @@ def _warnings(job: Job, part: JobClass, source: PromptSource, read: _Read, templ
     yield from trainer_warnings.of_caption_affixes(job.training, read.training_set, read.guard)
     yield from trainer_warnings.of_missing_trigger(source.settings, read.training_set)
     yield from trainer_warnings.of_workflow(template, job.training)
+    yield from trainer_warnings.of_image_sizes(read.training_set, read.served)
+    yield from trainer_warnings.of_reg_alone(read.training_set)
     yield from trainer_warnings.of_several_entries(read.training_set)
 
 
@@ -288,13 +311,19 @@ def _workflow_warnings(job: Job, template: Template, negative: str | None) -> It
     yield from workflow_warnings.of_negative(template, negative)
 
 
-def _buckets_made(plan: Plan, training_set: TrainingSet | None) -> Iterator[str]:
-    """Sentences on how often each bucket comes, in training and in the plan, where sizes are matched."""
-    if plan.source.settings.size != "training" or training_set is None:
+def _buckets_made(plan: Plan, source: PromptSource, read: _Read) -> Iterator[str]:
+    """Sentences on the resolution and on the number of images in each bucket, where sizes are matched."""
+    if source.settings.size != "training" or read.training_set is None or read.served is None:
         return
-    theirs: Counter[Size] = Counter()
-    for image in training_set.images:
-        theirs[image.bucket] += image.repeats
+    bucketings = read.training_set.bucketings
+    if len({bucketings[entry].resolution for entry in read.served.entries}) > 1:
+        largest = size_text(bucketings[read.served.sized].resolution)
+        entry = read.served.sized + 1
+        yield f"sizes: of [[datasets]] {entry}, the largest at {largest}; kohya shrinks the images for the others"
+    theirs: dict[Size, Fraction] = {}
+    for example in source.examples:
+        theirs[example.bucket] = theirs.get(example.bucket, Fraction()) + example.repeats
     ours = Counter(sample.size for sample in (plan[slot] for slot in range(min(len(plan), CHECKED))))
-    for bucket, uses in theirs.most_common():
-        yield f"bucket {bucket[0]} x {bucket[1]}: {uses:,} of {training_set.total:,} in training, {ours[bucket]:,} made"
+    total = round(sum(theirs.values()))
+    for bucket, uses in sorted(theirs.items(), key=lambda one: -one[1]):
+        yield f"bucket {bucket[0]} x {bucket[1]}: {round(uses):,} of {total:,} in training, {ours[bucket]:,} made"

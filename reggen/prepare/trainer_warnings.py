@@ -7,17 +7,22 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from statistics import median
 
 from reggen.dataset.caption_files import CAPTIONS
+from reggen.geometry import size_text
 from reggen.job.dataset import Dataset
 from reggen.job.models import Captions, Training
+from reggen.kohya.buckets import enlargement
 from reggen.planning.prompt_source import PromptSettings
 from reggen.prompts.guard import Guard
 from reggen.prompts.spelling import folded, tokens
+from reggen.training.served import ServedPart, images_of
 from reggen.training.training_set import TrainingSet
 from reggen.wording import listed
 from reggen.workflow.template import Template
 
+_ENLARGED, _SHRUNK = 1.5, 0.5  # of the median training image
 _MIN_LETTERS = 3  # of a guessed trigger
 _MIN_SHARE = 0.9  # of the captions that it is in
 _MAX_GUESSES = 5
@@ -120,6 +125,34 @@ def of_workflow(template: Template, training: Training | None) -> Iterator[str]:
 def _file_name(checkpoint: str) -> str:
     """A checkpoint without its folders, which a trainer and a server seldom name alike."""
     return checkpoint.replace("\\", "/").rpartition("/")[2]
+
+
+def of_image_sizes(training_set: TrainingSet | None, served: ServedPart | None) -> Iterator[str]:
+    """Training images that are much larger or smaller than their buckets: the resolution may be another one."""
+    if training_set is None or served is None or not training_set.bucketings[served.sized].is_known:
+        return
+    factor = median(enlargement(image.size, bucket) for image, bucket in images_of(training_set, served))
+    resolution = size_text(training_set.bucketings[served.sized].resolution)
+    if factor > _ENLARGED:
+        yield (
+            f"the median training image is enlarged {factor:.1f} times to fill its bucket at a resolution of "
+            f"{resolution}: take larger images, or a lower resolution"
+        )
+    elif factor <= _SHRUNK:
+        yield (
+            f"the median training image is {1 / factor:.1f} times as large as its bucket at a resolution of "
+            f"{resolution}; if the trainer's resolution is a higher one, say so in [training]"
+        )
+
+
+def of_reg_alone(training_set: TrainingSet | None) -> Iterator[str]:
+    """Entries of a config with reg folders and no training images, of which kohya uses none."""
+    for entry in sorted({one.entry for one in training_set.reg} if training_set else ()):
+        if training_set and not training_set.total_of(entry):
+            yield (
+                f"the config's [[datasets]] {entry + 1} has reg folders and no training images, so kohya uses none of "
+                "its reg images; put the reg subset beside the subsets that are trained"
+            )
 
 
 def of_several_entries(training_set: TrainingSet | None) -> Iterator[str]:

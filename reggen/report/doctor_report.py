@@ -36,6 +36,8 @@ def format_doctor_report(report: DoctorReport, then: str = "") -> str:
 
 
 def _options(bucketing: Bucketing) -> str:
+    if not bucketing.is_known:
+        return "no resolution given"
     if not bucketing.enabled:
         return f"no buckets, all images cut to {_pixels(bucketing.resolution)}"
     low, high = bucketing.limits
@@ -137,7 +139,7 @@ def _entry_data(entry: EntryReport) -> dict[str, Any]:
     bucketing = entry.bucketing
     return {
         "train_slots": entry.total,
-        "resolution": bucketing.resolution,
+        "resolution": bucketing.resolution if bucketing.is_known else None,
         "enable_bucket": bucketing.enabled,
         "min_bucket_reso": bucketing.min_reso,
         "max_bucket_reso": bucketing.max_reso,

@@ -47,7 +47,9 @@ class TrainerInput:
         if self.training is None or self.training.folder is None:
             return {}
         resolution, buckets = self.training.resolution, self.training.enable_bucket
-        options: dict[str, Any] = {"resolution": resolution if isinstance(resolution, int) else list(resolution)}
+        options: dict[str, Any] = {}
+        if resolution is not None:
+            options["resolution"] = resolution if isinstance(resolution, int) else list(resolution)
         options["enable_bucket"] = buckets
         for name in ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale"):
             options |= {name: getattr(self.training, name)} if buckets else {}

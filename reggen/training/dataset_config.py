@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -29,6 +29,7 @@ from reggen.files import MIB, text_of
 from reggen.geometry import Size, size_text
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import CaptionRules, with_dot
+from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, effective
 from reggen.wording import did_you_mean, value_text
 
@@ -45,15 +46,17 @@ _BUCKETING = {
 """kohya's options that decide on buckets, and the fields of `Bucketing` that hold them."""
 
 
-def read_config(file: Path, bucketing: Bucketing, captions: CaptionRules) -> tuple[DatasetEntry, ...]:
+def read_config(
+    file: Path, bucketing: Bucketing, captions: CaptionRules, validation: ValidationSplit = NO_SPLIT
+) -> tuple[DatasetEntry, ...]:
     """The entries of a kohya ``--dataset_config``, TOML or JSON.
 
-    ``bucketing`` and ``captions`` are the command line's and hold where the file says nothing.
+    ``bucketing``, ``captions`` and ``validation`` are the command line's and hold where the file says nothing.
     A relative image_dir is relative to where the trainer is started, here: to the working folder.
     Raises JobError with every problem of the file.
     """
     config = _validated(file, _parsed(file))
-    entries = tuple(_entry(levels, bucketing, captions) for levels in config.levels())
+    entries = tuple(_entry(levels, bucketing, captions, validation) for levels in config.levels())
     problems = [
         Problem(f"datasets[{number}]", f"kohya does not start: {problem}")
         for number, entry in enumerate(entries)
@@ -196,12 +199,17 @@ class _DatasetLevels:
 # ---- what the levels come to
 
 
-def _entry(levels: _DatasetLevels, bucketing: Bucketing, captions: CaptionRules) -> DatasetEntry:
+def _entry(
+    levels: _DatasetLevels, bucketing: Bucketing, captions: CaptionRules, validation: ValidationSplit
+) -> DatasetEntry:
     found = {option: levels.setting(option, getattr(bucketing, field)) for option, field in _BUCKETING.items()}
     options = tuple(OptionInForce(name, _text(setting.value), setting.origin) for name, setting in found.items())
-    made = Bucketing(**{field: found[option].value for option, field in _BUCKETING.items()})
+    is_known = bucketing.is_known or found["resolution"].origin != _COMMAND_LINE
+    made = Bucketing(**{field: found[option].value for option, field in _BUCKETING.items()}, is_known=is_known)
+    share = levels.setting("validation_split", validation.share).value
+    split = ValidationSplit(share, levels.setting("validation_seed", validation.seed).value)
     return DatasetEntry(
-        made, effective(_subset(levels, subset, captions) for subset in levels.dataset.subsets), options
+        made, effective(_subset(levels, subset, captions) for subset in levels.dataset.subsets), options, split
     )
 
 
@@ -245,24 +253,10 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _validated(file: Path, document: dict[str, Any]) -> ConfigFile:
-    problems = list(_validation_splits(document))
     try:
-        config = ConfigFile.model_validate(document)
+        return ConfigFile.model_validate(document)
     except ValidationError as error:
-        problems = [*map(_problem, error.errors(include_url=False)), *problems]
-    if problems:
-        raise JobError(str(file), tuple(problems))
-    return config
-
-
-def _validation_splits(document: Mapping[str, Any]) -> Iterator[Problem]:
-    """The datasets that set images aside by chance, also in a document that is wrong elsewhere."""
-    general, datasets = document.get("general"), document.get("datasets")
-    default = general.get("validation_split") if isinstance(general, dict) else None
-    for number, dataset in enumerate(datasets if isinstance(datasets, list) else ()):
-        if isinstance(dataset, dict) and dataset.get("validation_split", default):
-            hint = "reggen cannot tell which images kohya then sets aside at random; leave it out"
-            yield Problem(f"datasets[{number}].validation_split", "is used", hint)
+        raise JobError(str(file), tuple(map(_problem, error.errors(include_url=False)))) from None
 
 
 _EXPECTED = {

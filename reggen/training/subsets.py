@@ -10,6 +10,7 @@ from typing import NamedTuple
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import CaptionRules, with_dot
 from reggen.kohya.folders import folder_name, is_image
+from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class DatasetEntry:
     bucketing: Bucketing
     subsets: tuple[Subset, ...]
     options: tuple[OptionInForce, ...] = ()
+    validation: ValidationSplit = NO_SPLIT
 
     @property
     def reg(self) -> tuple[Subset, ...]:

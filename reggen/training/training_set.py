@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from reggen.errors import JobError, Problem
 from reggen.geometry import Size, size_text
 from reggen.images.probe import ImageFlaw, ImageInfo, read_header, without_pillow_warnings
 from reggen.kohya.buckets import Bucketing, NoBucket
 from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
+from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 from reggen.training.captions import Caption, CaptionFault, read_caption
 from reggen.training.dataset_config import read_config
 from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, image_names, level_hint, subsets_in
@@ -40,32 +42,39 @@ class TrainingImage:
         return self.rules.trained(self.caption)
 
 
+class SubsetCount(NamedTuple):
+    """A folder of one ``[[datasets]]`` entry: the number of its images that are trained, and their repeats."""
+
+    entry: int
+    folder: Path
+    images: int
+    repeats: int
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
     """All train images in the trainer's order, and the options that hold for them.
 
-    ``bucketings`` and ``options`` have one item for each ``[[datasets]]`` entry, which is one for a folder;
-    ``with_reg`` are the numbers of the entries that name reg folders.
+    ``bucketings``, ``options`` and ``validation`` have one item for each ``[[datasets]]`` entry, which is one for a
+    folder. ``train`` and ``reg`` are the folders in the trainer's order. Where a validation split has no seed,
+    ``images`` are all that may be trained, and ``train`` has the true numbers.
     """
 
     images: tuple[TrainingImage, ...]
     bucketings: tuple[Bucketing, ...]
     options: tuple[tuple[OptionInForce, ...], ...] = ()
-    with_reg: tuple[int, ...] = ()
+    train: tuple[SubsetCount, ...] = ()
+    reg: tuple[SubsetCount, ...] = ()
+    validation: tuple[ValidationSplit, ...] = ()
 
     @property
     def total(self) -> int:
         """The train images times their repeats: what an epoch shows, of all entries together."""
-        return sum(image.repeats for image in self.images)
+        return sum(folder.images * folder.repeats for folder in self.train)
 
     def total_of(self, entry: int) -> int:
         """The same of one ``[[datasets]]`` entry: kohya uses as many of the entry's reg images."""
-        return sum(image.repeats for image in self.images if image.entry == entry)
-
-    @property
-    def served(self) -> int:
-        """The entry that uses the most reg images, of those that name reg folders; of all while none does."""
-        return max(self.with_reg or range(len(self.bucketings)), key=self.total_of)
+        return sum(folder.images * folder.repeats for folder in self.train if folder.entry == entry)
 
     @property
     def bucketing(self) -> Bucketing:
@@ -74,22 +83,28 @@ class TrainingSet:
 
 
 def read_training(
-    folder: Path | None, config: Path | None, *, bucketing: Bucketing, captions: CaptionRules = PLAIN_CAPTIONS
+    folder: Path | None,
+    config: Path | None,
+    *,
+    bucketing: Bucketing,
+    captions: CaptionRules = PLAIN_CAPTIONS,
+    validation: ValidationSplit = NO_SPLIT,
 ) -> TrainingSet:
     """Read a ``--train_data_dir`` or a ``--dataset_config``; exactly one of the two is given.
 
-    ``bucketing`` and ``captions`` are what the trainer's command line says; a config's own words go over
-    them. Raises JobError with every problem at once.
+    ``bucketing``, ``captions`` and ``validation`` are what the trainer's command line says; a config's own words go
+    over them. Raises JobError with every problem at once.
     """
     if (folder is None) == (config is None):
         raise JobError(str(folder or config or "training"), (Problem("", "give either a folder or a config"),))
     if config is not None:
-        return read_entries(read_config(config, bucketing, captions), str(config))
+        return read_entries(read_config(config, bucketing, captions, validation), str(config))
     assert folder is not None
     if problems := _folder_problems(folder, bucketing):
         raise JobError(str(folder), problems)
-    options = (OptionInForce("resolution", size_text(bucketing.resolution), "as given"),)
-    entry = DatasetEntry(bucketing, subsets_in(folder, captions, is_reg=False), options)
+    known = size_text(bucketing.resolution) if bucketing.is_known else "unknown"
+    options = (OptionInForce("resolution", known, "as given"),)
+    entry = DatasetEntry(bucketing, subsets_in(folder, captions, is_reg=False), options, validation)
     return read_entries((entry,), str(folder))
 
 
@@ -110,14 +125,26 @@ def read_entries(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
             image
             for number, entry in enumerate(entries)
             for subset in entry.train
-            for image in reader.images(subset, entry.bucketing, number)
+            for image in reader.images(subset, entry, number)
         )
     if not images and not reader.problems:
         reader.problems.append(Problem("", "no folder of it without is_reg holds an image"))
     if reader.problems:
         raise JobError(name, tuple(reader.first_problems()))
-    with_reg = tuple(number for number, entry in enumerate(entries) if entry.reg)
-    return TrainingSet(images, tuple(e.bucketing for e in entries), tuple(e.options for e in entries), with_reg)
+    numbered = list(enumerate(entries))
+    return TrainingSet(
+        images,
+        tuple(entry.bucketing for entry in entries),
+        tuple(entry.options for entry in entries),
+        tuple(_count(number, one, entry.validation) for number, entry in numbered for one in entry.train),
+        tuple(_count(number, one, NO_SPLIT) for number, entry in numbered for one in entry.reg),
+        tuple(entry.validation for entry in entries),
+    )
+
+
+def _count(entry: int, subset: Subset, validation: ValidationSplit) -> SubsetCount:
+    images = validation.count(len(image_names(subset.folder)))
+    return SubsetCount(entry, subset.folder, images, subset.repeats)
 
 
 @dataclass(slots=True)
@@ -127,18 +154,22 @@ class _ImageReader:
     problems: list[Problem] = field(default_factory=list)
     known: dict[Path, ImageInfo] = field(default_factory=dict)  # a folder may be named by several entries
 
-    def images(self, subset: Subset, bucketing: Bucketing, entry: int) -> Iterator[TrainingImage]:
+    def images(self, subset: Subset, entry: DatasetEntry, number: int) -> Iterator[TrainingImage]:
         if not subset.folder.is_dir():
             hint = "a relative image_dir is relative to the folder where the trainer is started"
             self.problems.append(Problem(str(subset.folder), "there is no such folder", hint))
             return
-        for name in image_names(subset.folder):
+        names = image_names(subset.folder)
+        if not names and entry.validation.share > 0:
+            problem = "holds no image, and with a validation_split kohya stops on it: ValueError"
+            self.problems.append(Problem(str(subset.folder), problem))
+        for name in entry.validation.trained(names):
             path = subset.folder / name
             info = self.known.get(path) or self.known.setdefault(path, read_header(path))
             caption = self._caption(read_caption(path, subset.caption_rules), path)
-            bucket = self._bucket(info, bucketing, path)
+            bucket = self._bucket(info, entry.bucketing, path)
             if info.size and bucket:
-                yield TrainingImage(path, info.size, subset.repeats, caption, bucket, entry, subset.caption_rules)
+                yield TrainingImage(path, info.size, subset.repeats, caption, bucket, number, subset.caption_rules)
 
     def first_problems(self) -> Iterator[Problem]:
         """The problems that are named, and the number of the others."""
@@ -151,6 +182,8 @@ class _ImageReader:
             what = "is empty" if ImageFlaw.EMPTY in info.flaws else "is not an image"
             self.problems.append(Problem(str(path), what, info.details))
             return None
+        if not bucketing.is_known:
+            return info.kohya_size
         try:
             return bucketing.bucket(*info.kohya_size)
         except NoBucket as error:

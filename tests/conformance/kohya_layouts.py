@@ -12,6 +12,7 @@ from reggen.diagnosis.scope import DoctorOptions
 from reggen.geometry import Size
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
+from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 from tests.pictures import paint, plain, tear, write
 
 
@@ -26,6 +27,7 @@ class Layout:
     reg: str = "reg"
     config: str = ""
     captions: CaptionRules = PLAIN_CAPTIONS
+    validation: ValidationSplit = NO_SPLIT
 
     def options(self, root: Path) -> list[str]:
         """The command line of train_network.py."""
@@ -33,6 +35,8 @@ class Layout:
         said = ["--resolution", f"{at.resolution[0]},{at.resolution[1]}", "--caption_extension", self.ending]
         said += ["--min_bucket_reso", str(at.min_reso), "--max_bucket_reso", str(at.max_reso)]
         said += ["--bucket_reso_steps", str(at.steps)]
+        if self.validation.share:
+            said += ["--validation_split", str(self.validation.share), "--validation_seed", str(self.validation.seed)]
         said += ["--enable_wildcard"] * self.captions.wildcard
         for name in ("prefix", "suffix"):
             said += [f"--caption_{name}", text] if (text := getattr(self.captions, name)) else []
@@ -50,6 +54,7 @@ class Layout:
             config,
             self.bucketing,
             replace(self.captions, ending=self.ending),
+            self.validation,
         )
 
     def made(self, root: Path) -> Path:
@@ -284,6 +289,70 @@ secondary_separator = ";;;"
 """
 
 
+SPLIT = """
+[general]
+validation_split = 0.3
+validation_seed = 5
+[[datasets]]
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/4_spyke girl"
+  num_repeats = 2
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/2_more"
+  num_repeats = 3
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  is_reg = true
+[[datasets]]
+validation_split = VALUE
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/2_more"
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  is_reg = true
+"""
+
+SEVERAL = """
+[general]
+enable_bucket = true
+[[datasets]]
+resolution = 256
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/4_spyke girl"
+  num_repeats = 4
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_old"
+  is_reg = true
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  num_repeats = 2
+  is_reg = true
+[[datasets]]
+resolution = [384, 256]
+  [[datasets.subsets]]
+  image_dir = "ROOT/train/4_spyke girl"
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  is_reg = true
+[[datasets]]
+resolution = 512
+  [[datasets.subsets]]
+  image_dir = "ROOT/reg/1_girl"
+  is_reg = true
+"""
+
+
+def splitting(root: Path) -> None:
+    for n in range(11):
+        paint(root / "train" / "2_more" / f"{n}.png", (256, 320))
+    reg(root, "1_girl", 40)
+
+
+def one_after_another(root: Path) -> None:
+    reg(root, "1_old", 5)
+    reg(root, "1_girl", 9, (300, 200))
+
+
 def wild(root: Path) -> None:
     write(root / "train" / "4_spyke girl" / "0.caption", "one {a|b}\n two;;;{{b}} \n\n{c")
     write(root / "train" / "4_spyke girl" / "1.caption", "\u2985{a|b|c} {} {d|e\u2986 }")
@@ -295,6 +364,18 @@ def wild(root: Path) -> None:
 
 
 LAYOUTS = (
+    *(
+        Layout(f"a split of {share}", splitting, config=SPLIT.replace("VALUE", share))
+        for share in ("0.0", "0.5", "0.09", "1.0", "1.5", "-0.5")
+    ),
+    Layout("a split of the command line", splitting, validation=ValidationSplit(0.25, 3)),
+    Layout("a split that leaves nothing aside", splitting, validation=ValidationSplit(0.01, 3)),
+    Layout(
+        "a split of an empty folder",
+        lambda root: (root / "train" / "1_empty").mkdir(),
+        validation=ValidationSplit(0.25, 3),
+    ),
+    Layout("several resolutions, other reg folders, a reg subset alone", one_after_another, config=SEVERAL),
     Layout("prefixes at every level", wild, config=PREFIXED),
     Layout("prefixes of the command line", wild, captions=CaptionRules(prefix="spyke,", suffix="in a field")),
     Layout("wildcards", wild, config=WILD),

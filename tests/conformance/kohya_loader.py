@@ -24,6 +24,8 @@ def parser(tu: Any, cu: Any) -> argparse.ArgumentParser:
     tu.add_training_arguments(made, True)
     tu.add_masked_loss_arguments(made)
     cu.add_config_arguments(made)
+    made.add_argument("--validation_seed", type=int)  # these two as in train_network.py
+    made.add_argument("--validation_split", type=float, default=0.0)
     return made
 
 

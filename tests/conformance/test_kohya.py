@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from reggen.diagnosis.doctor import examine
 from reggen.diagnosis.findings import Severity
 from reggen.diagnosis.model import DoctorReport, ImageUse, TrainingStop
+from reggen.diagnosis.scope import DoctorOptions
 from reggen.errors import JobError
 from reggen.geometry import Size
 from reggen.job.models import Training
@@ -30,14 +31,17 @@ from reggen.kohya.buckets import Bucketing, NoBucket
 from reggen.report.trainer_input import ClassFolder, TrainerInput
 from reggen.report.trainers import trainer_settings
 from reggen.training.dataset_config import ConfigFile, DatasetTable, SubsetTable
-from reggen.training.training_set import read_training
+from reggen.training.training_set import TrainingSet, read_training
 from tests.conformance.kohya_layouts import LAYOUTS, Layout
 from tests.pictures import paint, write
 
 SCRIPTS, PYTHON = os.environ.get("REGGEN_SD_SCRIPTS", ""), os.environ.get("REGGEN_SD_PYTHON", "")
-pytestmark = pytest.mark.skipif(
-    not (SCRIPTS and PYTHON), reason="REGGEN_SD_SCRIPTS and REGGEN_SD_PYTHON do not name kohya's sd-scripts"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (SCRIPTS and PYTHON), reason="REGGEN_SD_SCRIPTS and REGGEN_SD_PYTHON do not name kohya's sd-scripts"
+    ),
+    pytest.mark.timeout(600),
+]
 Answer = dict[str, Any]
 GIRLS_FIRST = (("girl's [1]", 1), ("girl's [1]", 2), ("girl's [1]", 3), ("boy # 2", 1))
 
@@ -106,6 +110,16 @@ def examined(layout: Layout, root: Path) -> tuple[DoctorReport | JobError, list[
         return error, []
 
 
+def training(options: DoctorOptions) -> TrainingSet:
+    return read_training(
+        options.train,
+        options.config,
+        bucketing=options.bucketing,
+        captions=options.captions,
+        validation=options.validation,
+    )
+
+
 def told(found: DoctorReport | JobError) -> str:
     """Every error that was found, in its words."""
     if isinstance(found, JobError):
@@ -149,7 +163,7 @@ def test_the_training_set_is_what_kohya_trains(layout: Layout, roots: dict[str, 
     if answer["start"]:
         return
     options = layout.doctor_options(roots[layout.name])
-    found = read_training(options.train, options.config, bucketing=options.bucketing, captions=options.captions)
+    found = training(options)
     mine = [[str(one.path), one.entry, False, one.repeats, one.caption, list(one.bucket)] for one in found.images]
     assert mine == [image for image in answer["images"] if not image[2]]
 
@@ -161,7 +175,7 @@ def test_captions_are_what_kohya_trains(layout: Layout, roots: dict[str, Path], 
     if answer["start"]:
         return
     options, judged = layout.doctor_options(roots[layout.name]), list[ImageUse]()
-    found = read_training(options.train, options.config, bucketing=options.bucketing, captions=options.captions)
+    found = training(options)
     examine(options, on_image=judged.append)
     mine = {(str(image.path), image.entry): image.trained for image in found.images}
     mine |= {(str(one.path), one.entry): one.trained for one in judged}

@@ -27,6 +27,7 @@ from reggen.sim import Settings, serve
 from reggen.workflow.graph import built_in
 from tests.conftest import JobMaker, filled
 from tests.invariants import assert_sound
+from tests.pictures import paint
 from tests.preparing import plan_of, prepared_of
 
 SIZES = [(512, 512)] * 3 + [(512, 768)] * 2 + [(768, 512)]
@@ -107,6 +108,79 @@ def test_sizes_are_kohyas_buckets_in_the_same_proportion(matched: Matched) -> No
     """512 x 768 at 512 is the bucket 384 x 640."""
     plan = prepared_of(matched()).plan
     assert Counter(sample.size for sample in plan) == {(512, 512): 30, (384, 640): 20, (640, 384): 10}
+
+
+def _config(root: Path, text: str, train: Path) -> dict[str, str | None]:
+    """A dataset config, as the job's [training]."""
+    (root / "set.toml").write_text(
+        text.replace("TRAIN", (train / "10_sks boy").as_posix()).replace("ROOT", root.as_posix()), encoding="utf-8"
+    )
+    return {"folder": None, "config": str(root / "set.toml")}
+
+
+_ENTRY = """
+[[datasets]]
+resolution = {}
+enable_bucket = true
+  [[datasets.subsets]]
+  image_dir = "TRAIN"
+  caption_extension = ".txt"
+  num_repeats = 10
+"""
+_REG = """
+  [[datasets.subsets]]
+  image_dir = "ROOT/old"
+  is_reg = true
+"""
+
+
+def test_of_several_resolutions_the_plan_names_the_largest(matched: Matched, train: Path, tmp_path: Path) -> None:
+    """512 and 1024: the images are made for 1024, each training image in its turn."""
+    prepared = prepared_of(matched(training=_config(tmp_path, _ENTRY.format(512) + _ENTRY.format(1024), train)))
+    assert prepared.arithmetic[1].startswith("sizes: of [[datasets]] 2, the largest at 1024x1024; kohya shrinks")
+    assert {sample.size for sample in prepared.plan} == {(1024, 1024), (704, 1024), (1024, 704)}
+    assert any("is enlarged 1.7 times" in warning for warning in prepared.warnings)
+
+
+def test_images_much_larger_than_their_buckets_are_warned_of(matched: Matched) -> None:
+    """The commonest mistake since SDXL: a resolution that is not the trainer's."""
+    (said,) = prepared_of(matched(training={"resolution": 256})).warnings
+    assert said.startswith("the median training image is 2.0 times as large as its bucket at a resolution of 256x256")
+
+
+def test_matched_sizes_without_a_resolution_are_a_sentence(matched: Matched, train: Path, tmp_path: Path) -> None:
+    """Neither the job nor the config says one: 512 is not assumed."""
+    training = _config(tmp_path, _ENTRY.format(0).replace("resolution = 0", ""), train) | {"resolution": None}
+    with pytest.raises(JobError, match=r"training\.resolution: is missing, in the config as well"):
+        prepared_of(matched(training=training))
+    assert len(prepared_of(matched(training=training, sampling={"size": None})).plan) == 60
+
+
+def test_other_reg_folders_of_the_config_come_first(matched: Matched, train: Path, tmp_path: Path) -> None:
+    """Twenty images of an older set fill twenty of sixty places; enough of them leave none."""
+    for number in range(20):
+        paint(tmp_path / "old" / f"{number}.png")
+    training = _config(tmp_path, _ENTRY.format(512) + _REG, train)
+    prepared = prepared_of(matched(training=training))
+    assert len(prepared.plan) == 40
+    assert f"the reg folder {tmp_path / 'old'} takes 20 first" in prepared.arithmetic[0]
+    for number in range(20, 60):
+        paint(tmp_path / "old" / f"{number}.png")
+    with pytest.raises(JobError, match="already fill every place"):
+        prepared_of(matched(training=training))
+
+
+def test_a_reg_subset_of_an_entry_of_its_own_is_a_sentence(matched: Matched, train: Path, tmp_path: Path) -> None:
+    """kohya uses none of its images."""
+    training = _config(tmp_path, _ENTRY.format(512) + "[[datasets]]\nresolution = 512\n" + _REG, train)
+    with pytest.raises(JobError, match="have no training images, so kohya uses no reg image"):
+        prepared_of(matched(training=training))
+    (said,) = [
+        warning
+        for warning in prepared_of(matched(training=training, dataset={"count": 5})).warnings
+        if "reg image" in warning
+    ]
+    assert "[[datasets]] 2 has reg folders and no training images" in said
 
 
 def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) -> None:

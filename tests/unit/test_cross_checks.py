@@ -66,7 +66,7 @@ def test_width_and_height_come_together(side: str) -> None:
 
 def test_sizes_come_from_one_place() -> None:
     """The training set's buckets or the matrix: not both."""
-    sampling, training = {"checkpoint": "base", "size": "match"}, {"folder": "train"}
+    sampling, training = {"checkpoint": "base", "size": "match"}, {"folder": "train", "resolution": 512}
     (problem,) = told(sampling=sampling, training=training, matrix={"size": [[512, 512]]})
     assert problem.startswith("matrix.size: stands beside sampling.size = 'match'")
     assert told(sampling=sampling, training=training, matrix={"sampler": ["euler"]}) == []
@@ -86,7 +86,7 @@ def test_what_is_taken_from_the_training_set_needs_one(table: str, values: dict[
     (problem,) = told(**{table: values})
     key = list(values)[-1]
     assert problem == f"{table}.{key}: {values[key]!r} needs the training set (add [training] with its folder)"
-    assert told(**{table: values, "training": {"folder": "train"}}) == []
+    assert told(**{table: values, "training": {"folder": "train", "resolution": 512}}) == []
 
 
 @pytest.mark.parametrize(
@@ -113,3 +113,11 @@ def test_the_class_is_named_once(dataset_class: str | None, blocks: Any, problem
 def test_a_table_of_a_wrong_type_is_left_to_the_models(table: str, wrong: Any) -> None:
     """It is reported as such; here it is passed over and never raises."""
     assert all(isinstance(problem, str) for problem in told(**{table: wrong}))
+
+
+def test_matched_sizes_need_a_resolution() -> None:
+    """kohya does not start without one; a config may have it, which is read later."""
+    sampling = {"checkpoint": "base", "size": "match"}
+    (problem,) = told(sampling=sampling, training={"folder": "train"})
+    assert problem.startswith("training.resolution: is missing, and sampling.size = 'match' needs it")
+    assert told(sampling=sampling, training={"config": "train.toml"}) == []

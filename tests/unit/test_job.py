@@ -262,7 +262,7 @@ def test_with_a_workflow_checkpoint_and_prompt_may_be_its_own(tmp_path: Path):
             + SAMPLING
             + 'size = "match"\n'
             + PROMPTS
-            + "[matrix]\nsize = [[512, 512]]\n[training]\nfolder = 't'\n",
+            + "[matrix]\nsize = [[512, 512]]\n[training]\nfolder = 't'\nresolution = 512\n",
             "matrix.size: stands beside sampling.size = 'match'; sizes come from one place (leave one of the two out)",
         ),
         ("width = 512\n" + WHOLE, "width: is not a key of the job file (it belongs to sampling.width)"),

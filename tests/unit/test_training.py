@@ -133,7 +133,6 @@ def test_folders_that_count_for_nothing(tmp_path: Path) -> None:
         ),
         ("[[datasets]]\n[[datasets.subsets]]\nmetadata_file = 'm.json'", "it is a subset of the fine-tuning"),
         ("[[datasets]]\n[[datasets.subsets]]\nis_reg = true", "image_dir: is missing"),
-        ("[[datasets]]\nvalidation_split = 0.2", "validation_split: is used"),
         ("[[datasets]]\n[[datasets.subsets]]\nimage_dir='nowhere'", "there is no such folder"),
     ],
 )
@@ -169,7 +168,7 @@ def test_options_at_which_kohya_stops_are_reported(tmp_path: Path, level: str, o
 
 def test_all_problems_of_a_config_are_reported_at_once(tmp_path: Path) -> None:
     """Of every level, by their places."""
-    text = "[general]\nflip = 1\n[[datasets]]\nvalidation_split = 0.1\nbatch_size = 'x'\n[[datasets.subsets]]\nn = 1"
+    text = "[general]\nflip = 1\n[[datasets]]\nbatch_size = 'x'\n[[datasets.subsets]]\nn = 1"
     with pytest.raises(JobError) as error:
         of_config(tmp_path, text)
     assert {problem.key for problem in error.value.problems} == {
@@ -177,7 +176,6 @@ def test_all_problems_of_a_config_are_reported_at_once(tmp_path: Path) -> None:
         "datasets[0].batch_size",
         "datasets[0].subsets[0].image_dir",
         "datasets[0].subsets[0].n",
-        "datasets[0].validation_split",
     }
 
 

@@ -85,7 +85,7 @@ def test_sizes_no_train_image_has_are_reported(root: Path) -> None:
     for n in range(4):
         paint(root / GIRL / f"reg_00{n}.png", (64, 192))
     found = examine(options_for(root, bucketing=options))
-    assert kinds(found) == {"reg-bucket", "train-bucket"}
+    assert kinds(found) == {"reg-bucket", "train-bucket", "enlarged"}
     assert "64x192 (4, reg only)" in format_doctor_report(found)
 
 
@@ -100,3 +100,23 @@ def test_without_a_training_set_all_are_taken_as_used(root: Path) -> None:
 def test_steps_that_do_not_suit_every_model_are_a_note(root: Path) -> None:
     """kohya's own scripts check them against their model."""
     assert "steps" in kinds(examine(options_for(root, bucketing=replace(BUCKETING, steps=32))))
+
+
+def test_enlarged_images_are_reported(root: Path) -> None:
+    """A warning above one and a half times, a note above a tenth; of reg images and train images."""
+    found = examine(options_for(root, bucketing=Bucketing((128, 128), min_reso=64)))
+    said = [finding.details for finding in found.findings if finding.kind == "enlarged"]
+    assert said == ["2 of 2 train images, up to 2.0 times", "4 of 4 reg images, up to 2.0 times"]
+    for n in range(4):
+        paint(root / GIRL / f"reg_00{n}.png", (100, 100))
+    found = examine(options_for(root, bucketing=Bucketing((128, 128), min_reso=64)))
+    assert [one.details for one in found.findings if one.kind == "enlarged-little"] == [
+        "4 of 4 reg images, up to 1.3 times"
+    ]
+
+
+def test_without_a_resolution_buckets_are_not_compared(root: Path) -> None:
+    """kohya requires one; nothing is assumed."""
+    found = examine(options_for(root, bucketing=Bucketing((512, 512), is_known=False)))
+    assert kinds(found) == {"no-resolution"}
+    assert found.well

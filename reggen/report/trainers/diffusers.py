@@ -23,7 +23,7 @@ def _words(one: ClassFolder, data: TrainerInput) -> list[str]:
     words = ["--with_prior_preservation", "--class_data_dir", shell_word(str(one.folder), windows=data.windows)]
     words += ["--class_prompt", shell_word(one.class_tokens, windows=data.windows)]
     words += ["--num_class_images", str(one.images)]
-    if data.training and data.bucket_options and len(set(data.training.pixels)) == 1:
+    if data.training and data.square_side and len(set(data.training.pixels or ())) == 1:
         words += ["--resolution", str(data.square_side)]
     return words
 

@@ -21,7 +21,7 @@ def _entry(seed: int, one: ClassFolder, data: TrainerInput) -> dict[str, Any]:
     entry |= {"enabled": True, "type": "PRIOR_PREDICTION", "include_subdirectories": False}
     entry |= {"balancing": float(one.repeats), "balancing_strategy": "REPEATS"}
     entry |= {"text": {"prompt_source": "sample"}}
-    if data.training and data.square_side:
+    if data.training and data.training.pixels and data.square_side:
         exact = "x".join(map(str, data.training.pixels))
         resolution = str(data.square_side) if data.training.enable_bucket else exact
         entry |= {"image": {"enable_resolution_override": True, "resolution_override": resolution}}
