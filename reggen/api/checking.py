@@ -12,7 +12,7 @@ from reggen.api.readable import Readable
 from reggen.dataset.folder import Folder
 from reggen.engine.clients import connected
 from reggen.engine.preflight import ServerCheck, examine, unfit
-from reggen.engine.supervisor import in_the_way
+from reggen.engine.supervisor import launch_problems
 from reggen.engine.threads import Threads
 from reggen.errors import BAD_JOB, COMPLETE, NO_SERVER, STORAGE
 from reggen.job.models import Job
@@ -47,7 +47,7 @@ async def check(job: Job) -> CheckReport:
         first = classes[0]
         async with connected(first.servers, first.limits, job.source) as clients:
             servers = await examine(clients, first.template)
-            unstartable = await in_the_way(first.servers, Folder(first.dataset))
+            unstartable = await launch_problems(first.servers, Folder(first.dataset))
         local = await threads.do(partial(check_locally, classes))
     finally:
         await threads.close()

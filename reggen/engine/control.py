@@ -13,7 +13,7 @@ from reggen.progress import Progress, RunEvent
 
 Answer = TypeVar("Answer")
 
-_FIRMLY = 2  # interrupts after which the run ends by itself, and a third one leaves it where it is
+_GRACEFUL = 2  # interrupts after which a run still ends by itself; a third one leaves behind what it waits for
 
 
 def _ignore(_: object) -> None:
@@ -67,9 +67,9 @@ class RunControl:
         return self._asked
 
     @property
-    def cuts(self) -> bool:
+    def cuts_short(self) -> bool:
         """True when a cancellation only cuts short what the run waits for, and does not end the program around it."""
-        return self._run is not None and self._asked > _FIRMLY
+        return self._run is not None and self._asked > _GRACEFUL
 
     def steer(self, run: RunState) -> None:
         """Take charge of a run that begins; stop it at once if `interrupt` was called before."""
@@ -84,7 +84,7 @@ class RunControl:
         that does not answer.
         """
         self._asked += 1
-        if self._task is not None and (self._run is None or self._asked > _FIRMLY):
+        if self._task is not None and (self._run is None or self._asked > _GRACEFUL):
             self._task.cancel()
         elif self._run is not None and self._asked == 1:
             self._run.stop(BY_USER)

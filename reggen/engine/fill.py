@@ -111,7 +111,7 @@ class _Filling:
             try:
                 self.control.reached = summary = await self._filled()
             except asyncio.CancelledError:
-                self.control.reached = self.known() if self.control.cuts else None
+                self.control.reached = self.known() if self.control.cuts_short else None
                 raise
         return summary
 
@@ -201,7 +201,7 @@ class _Filling:
             except ReggenError as error:
                 ended_by = error
             except asyncio.CancelledError:  # its prompts stay on the servers, for the next run to find
-                if not self.control.cuts:
+                if not self.control.cuts_short:
                     raise
         with suppress(StorageError):  # a full disk may be what ended it, and has been told
             await composition.note_end(str(ended_by or self.progress.stopping or "finished"))

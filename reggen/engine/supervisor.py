@@ -59,7 +59,7 @@ async def started(
                 group.create_task(one.stop())
 
 
-async def in_the_way(servers: Sequence[Server], folder: Folder) -> dict[str, str]:
+async def launch_problems(servers: Sequence[Server], folder: Folder) -> dict[str, str]:
     """Reasons that `started` could not start a server, by server name. Starts nothing."""
     found: dict[str, str] = {}
     for server in servers:
