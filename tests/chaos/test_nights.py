@@ -10,15 +10,14 @@ from tests.chaos.campaign import Work, nights
 from tests.chaos.nights import EXCLUDED, night
 
 NIGHTS: list[Work] = [*((seed, "cli") for seed in range(1, 9)), *((seed, "inprocess") for seed in range(1, 151))]
-SHARES = 4  # each in a process of its own, which has some twenty nights at once
-pytestmark = [
-    pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process"),
-    pytest.mark.xdist_group("nights"),  # one share at a time: each is as much as a core can do
-]
+SHARES = 8  # each in a process of its own, which has some twenty nights at once
+IN_PAIRS = [pytest.param(share, marks=pytest.mark.xdist_group(f"nights {share % 2}")) for share in range(SHARES)]
+"""The shares, of which two run at a time: each keeps a core busy."""
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("share", IN_PAIRS)
 def test_no_night_is_lost(share: int) -> None:
     """Each image that could be made is there, whole and once, and what could not be made is named."""
     lost = [outcome for outcome in nights(NIGHTS[share::SHARES], jobs=1) if outcome.failure]
