@@ -84,7 +84,7 @@ class MorningFacts:
 
 @dataclass(slots=True)
 class _Gathered:
-    """What is gathered while the ledger is walked."""
+    """Facts gathered while the ledger is walked."""
 
     rows: list[Row] = field(default_factory=list)  # those that are shown
     sizes: Counter[str] = field(default_factory=Counter)
