@@ -177,7 +177,9 @@ def _of_job(job: Job, train: Path | None, config: Path | None) -> DoctorOptions:
     options = replace(options, validation=training.command_line_validation)
     if (train and not training.folder) or (config and not training.config):  # whether it has buckets is another matter
         return replace(options, bucketing=replace(options.bucketing, enabled=config is None))
-    return options if train or config else replace(options, train=training.folder, config=training.config)
+    if train or config:
+        return options
+    return replace(options, train=training.folder, config=training.config, repeats=training.repeats)
 
 
 def _buckets(config: Path | None) -> Bucketing:

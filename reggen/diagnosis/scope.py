@@ -13,7 +13,16 @@ from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
 from reggen.kohya.folders import folder_name
 from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 from reggen.training.dataset_config import read_config
-from reggen.training.subsets import DatasetEntry, Subset, captions_of, effective, image_names, level_hint, subsets_in
+from reggen.training.subsets import (
+    DatasetEntry,
+    Subset,
+    captions_of,
+    effective,
+    image_names,
+    level_hint,
+    subsets_in,
+    train_subsets,
+)
 from reggen.training.training_set import TrainingSet, read_entries, read_training
 
 
@@ -22,7 +31,8 @@ class DoctorOptions:
     """The set to examine, and the trainer's options.
 
     ``folder`` is the reg set; of ``train`` and ``config`` at most one is given. ``bucketing``, ``captions`` and
-    ``validation`` are the trainer's command line. ``quick`` reads headers only. ``near_duplicates``: pictures that look
+    ``validation`` are the trainer's command line; with ``repeats`` the train images are in ``train`` itself. ``quick``
+    reads headers only. ``near_duplicates``: pictures that look
     like another are sought, too, unless ``quick``. ``expected_folders`` are the names of the class folders of the job
     that makes the set, where one is known. ``find_forbidden`` returns the forbidden word in a text, or None.
     ``redo_command`` has images made again when their numbers are added; empty where no job is known, or it has several
@@ -35,6 +45,7 @@ class DoctorOptions:
     bucketing: Bucketing = field(default_factory=lambda: Bucketing((512, 512), is_known=False))
     captions: CaptionRules = PLAIN_CAPTIONS
     validation: ValidationSplit = NO_SPLIT
+    repeats: int | None = None
     quick: bool = False
     near_duplicates: bool = True
     expected_folders: frozenset[str] | None = None
@@ -80,8 +91,9 @@ def _by_folder(options: DoctorOptions) -> Scope:
             bucketing=options.bucketing,
             captions=options.captions,
             validation=options.validation,
+            repeats=options.repeats,
         )
-        train = subsets_in(options.train, options.captions, is_reg=False)
+        train = train_subsets(options.train, options.captions, options.repeats)
     return Scope(root, (DatasetEntry(options.bucketing, effective((*train, *reg))),), training, findings, by_name)
 
 

@@ -83,6 +83,9 @@ class Training(Section):
 
     folder: ExpandedPath | None = Field(None, description="The folder given to the trainer as --train_data_dir.")
     config: ExpandedPath | None = Field(None, description="Instead of it: the file given as --dataset_config.")
+    repeats: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="With folder: the images are in the folder itself, each repeated so often."
+    )
     trigger: tuple[Phrase, ...] = Field(
         (), description="The subject's trigger words. None may be in a prompt or caption."
     )
@@ -120,6 +123,8 @@ class Training(Section):
     def _is_a_folder_or_a_config(self) -> Self:
         if (self.folder is None) == (self.config is None):
             raise ValueError("give the training set either as folder or as config")
+        if self.config is not None and self.repeats is not None:
+            raise ValueError("leave repeats out: a config has num_repeats for each of its folders")
         return self
 
     @property

@@ -143,6 +143,7 @@ def _training_set(training: Training) -> TrainingSet:
         bucketing=training.command_line_bucketing,
         captions=training.command_line_captions,
         validation=training.command_line_validation,
+        repeats=training.repeats,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from reggen.job.models import Training
 from reggen.prepare.prepared_job import PreparedJob
-from reggen.training.subsets import effective, subsets_in
+from reggen.training.subsets import effective, train_subsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,6 @@ def trainer_input(prepared_jobs: Sequence[PreparedJob]) -> TrainerInput:
 
 def _training_folders(training: Training) -> Iterator[ClassFolder]:
     if training.folder is not None:
-        found = effective(subsets_in(training.folder.absolute(), training.command_line_captions, is_reg=False))
+        found = effective(train_subsets(training.folder.absolute(), training.command_line_captions, training.repeats))
         for subset in sorted(found, key=lambda one: one.folder):
             yield ClassFolder(subset.folder, subset.caption_rules.class_tokens or "", subset.repeats, 0)

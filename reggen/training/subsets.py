@@ -70,6 +70,16 @@ def subsets_in(data_dir: Path, captions: CaptionRules, *, is_reg: bool) -> tuple
     return tuple(found)
 
 
+def train_subsets(folder: Path, captions: CaptionRules, repeats: int | None = None) -> tuple[Subset, ...]:
+    """The train folders of a job: the folder itself with these ``repeats``, or its sub-folders as kohya reads them.
+
+    Many trainers take a flat folder and have the repeats in their settings.
+    """
+    if repeats is None:
+        return subsets_in(folder, captions, is_reg=False)
+    return (Subset(folder, repeats, False, replace(captions, ending=with_dot(captions.ending))),)
+
+
 def captions_of(rules: CaptionRules, class_tokens: str) -> CaptionRules:
     """The command line's rules for the captions of a folder with these class tokens."""
     return replace(rules, ending=with_dot(rules.ending), class_tokens=class_tokens)

@@ -15,7 +15,7 @@ from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
 from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 from reggen.training.captions import Caption, CaptionFault, read_caption
 from reggen.training.dataset_config import read_config
-from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, image_names, level_hint, subsets_in
+from reggen.training.subsets import DatasetEntry, OptionInForce, Subset, image_names, level_hint, train_subsets
 
 _NAMED = 20  # problems that are named; of more, the count
 
@@ -89,32 +89,40 @@ def read_training(
     bucketing: Bucketing,
     captions: CaptionRules = PLAIN_CAPTIONS,
     validation: ValidationSplit = NO_SPLIT,
+    repeats: int | None = None,
 ) -> TrainingSet:
     """Read a ``--train_data_dir`` or a ``--dataset_config``; exactly one of the two is given.
 
     ``bucketing``, ``captions`` and ``validation`` are what the trainer's command line says; a config's own words go
-    over them. Raises JobError with every problem at once.
+    over them. With ``repeats`` the images are in the folder itself. Raises JobError with every problem at once.
     """
     if (folder is None) == (config is None):
         raise JobError(str(folder or config or "training"), (Problem("", "give either a folder or a config"),))
     if config is not None:
         return read_entries(read_config(config, bucketing, captions, validation), str(config))
     assert folder is not None
-    if problems := _folder_problems(folder, bucketing):
+    if problems := _folder_problems(folder, bucketing, repeats):
         raise JobError(str(folder), problems)
     known = size_text(bucketing.resolution) if bucketing.is_known else "unknown"
     options = (OptionInForce("resolution", known, "as given"),)
-    entry = DatasetEntry(bucketing, subsets_in(folder, captions, is_reg=False), options, validation)
+    entry = DatasetEntry(bucketing, train_subsets(folder, captions, repeats), options, validation)
     return read_entries((entry,), str(folder))
 
 
-def _folder_problems(folder: Path, bucketing: Bucketing) -> tuple[Problem, ...]:
+def _folder_problems(folder: Path, bucketing: Bucketing, repeats: int | None) -> tuple[Problem, ...]:
     problems = [Problem("", f"kohya does not start: {problem}") for problem in bucketing.problems()]
     if not folder.is_dir():
         problems.append(Problem("", "there is no such folder"))
-    elif not any(image_names(subset.folder) for subset in subsets_in(folder, PLAIN_CAPTIONS, is_reg=False)):
-        problems.append(Problem("", "kohya finds no images in it", level_hint(folder)))
+    elif not any(image_names(subset.folder) for subset in train_subsets(folder, PLAIN_CAPTIONS, repeats)):
+        problems.append(Problem("", "kohya finds no images in it", _level_hint(folder, repeats)))
     return tuple(problems)
+
+
+def _level_hint(folder: Path, repeats: int | None) -> str:
+    if repeats is not None:
+        return "leave training.repeats out where the images are in sub-folders named N_words"
+    flat = "; for a flat folder write training.repeats, and it is read itself" if image_names(folder) else ""
+    return level_hint(folder) + flat
 
 
 def read_entries(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:

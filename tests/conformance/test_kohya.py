@@ -85,7 +85,7 @@ def answered(asked: Answer, folder: Path) -> Answer:
     (folder / "questions.json").write_text(json.dumps(asked), encoding="utf-8")
     loader = Path(__file__).with_name("kohya_loader.py")
     command = [PYTHON, str(loader), SCRIPTS, str(folder / "questions.json"), str(folder / "answers.json")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr[-3000:]
     answers: Answer = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
     return answers

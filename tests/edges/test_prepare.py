@@ -23,6 +23,8 @@ from reggen.kohya.reg_use import reg_uses
 from reggen.planning.plan import choice_counts
 from reggen.prepare.prepared_job import prepare
 from reggen.report.plan_preview import format_plan
+from reggen.report.trainer_input import trainer_input
+from reggen.report.trainers import trainer_settings
 from reggen.sim import Settings, serve
 from reggen.workflow.graph import built_in
 from tests.conftest import JobMaker, filled
@@ -181,6 +183,14 @@ def test_a_reg_subset_of_an_entry_of_its_own_is_a_sentence(matched: Matched, tra
         if "reg image" in warning
     ]
     assert "[[datasets]] 2 has reg folders and no training images" in said
+
+
+def test_a_flat_folder_has_its_repeats_in_the_job(matched: Matched, train: Path) -> None:
+    """The images are in training.folder itself."""
+    made = matched(training={"folder": str(train / "10_sks boy"), "repeats": 4})
+    assert prepared_of(made).arithmetic[0].startswith("6 x 4 repeats = 24 training images an epoch")
+    text = trainer_settings("kohya-toml", trainer_input(prepare(made, "job.toml"))).text
+    assert f'image_dir = "{train}/10_sks boy"\nnum_repeats = 4' in text
 
 
 def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) -> None:

@@ -44,6 +44,20 @@ def test_a_folder_is_read_as_the_trainer_reads_it(tmp_path: Path) -> None:
     assert found.bucketing == AT_512
 
 
+def test_a_flat_folder_is_read_with_its_repeats(tmp_path: Path) -> None:
+    """As other trainers take it; without them the remedy names the key."""
+    for number in range(3):
+        paint(tmp_path / f"{number}.png", (512, 512))
+    write(tmp_path / "1.caption", "sks")
+    found = read_training(tmp_path, None, bucketing=AT_512, repeats=10)
+    assert found.total == 30
+    assert [image.caption for image in found.images] == ["", "sks", ""]
+    with pytest.raises(JobError, match=r"for a flat folder write training\.repeats"):
+        of_folder(tmp_path)
+    with pytest.raises(JobError, match=r"leave training\.repeats out"):
+        read_training(tmp_path.parent, None, bucketing=AT_512, repeats=10)
+
+
 def test_a_config_s_options_go_from_the_inside_out(tmp_path: Path) -> None:
     """Subset before dataset before general before the command line; the origin of each is kept."""
     paint(tmp_path / "a" / "1.png", (512, 768))
