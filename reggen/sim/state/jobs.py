@@ -16,14 +16,14 @@ _ENDINGS = {
     "execution_interrupted": "cancelled",
 }
 
-Job = dict[str, Any]
+JobEntry = dict[str, Any]
 
 
 class BadQueryError(ValueError):
     """A query that is answered with 400; the message is the answer."""
 
 
-def find(world: World, prompt_id: str) -> Job | None:
+def find(world: World, prompt_id: str) -> JobEntry | None:
     """One job with all its details; None if the server knows no such prompt."""
     if prompt_id in world.history:
         entry = world.history[prompt_id]
@@ -88,26 +88,26 @@ def _sorting(query: Mapping[str, str]) -> tuple[Any, bool]:
     return (_duration if field == "execution_duration" else _created), direction == "desc"
 
 
-def _created(job: Job) -> int:
+def _created(job: JobEntry) -> int:
     return int(job.get("create_time", 0))
 
 
-def _duration(job: Job) -> int:
+def _duration(job: JobEntry) -> int:
     return int(job.get("execution_end_time", 0)) - int(job.get("execution_start_time", 0))
 
 
-def _waiting(world: World) -> list[Job]:
+def _waiting(world: World) -> list[JobEntry]:
     running = [_queued(world.running, "in_progress")] if world.running is not None else []
     return [_queued(item, "pending") for item in world.pending] + running
 
 
-def _queued(item: QueuedPrompt, status: str) -> Job:
+def _queued(item: QueuedPrompt, status: str) -> JobEntry:
     job = _base(item.prompt_id, status, item.number, item.extra)
     job |= {"outputs_count": 0, "previewable_outputs_count": 0}
     return job | _workflow(item.extra)
 
 
-def _finished(prompt_id: str, entry: dict[str, Any]) -> Job:
+def _finished(prompt_id: str, entry: dict[str, Any]) -> JobEntry:
     number, _, _, extra, _ = entry["prompt"]
     messages = dict(entry["status"]["messages"])
     ending = next((name for name in _ENDINGS if name in messages), "execution_success")
@@ -128,12 +128,12 @@ def _finished(prompt_id: str, entry: dict[str, Any]) -> Job:
     return job | _workflow(extra)
 
 
-def _base(prompt_id: str, status: str, number: float, extra: dict[str, Any]) -> Job:
+def _base(prompt_id: str, status: str, number: float, extra: dict[str, Any]) -> JobEntry:
     job = {"id": prompt_id, "status": status, "priority": number}
     return job | ({"create_time": extra["create_time"]} if "create_time" in extra else {})
 
 
-def _workflow(extra: dict[str, Any]) -> Job:
+def _workflow(extra: dict[str, Any]) -> JobEntry:
     # Raises on an extra_pnginfo that is no object of objects, as the server does: such a prompt
     # spoils this page for everybody until it has left the history.
     workflow_id = extra.get("extra_pnginfo", {}).get("workflow", {}).get("id")
