@@ -54,7 +54,9 @@ def _hints(data: TrainerInput) -> Iterator[str]:
             f'"{training.caption_extension}" in the job, or use --for kohya-toml, where each folder has its own.'
         )
     if training and training.repeats is not None:
-        yield "kohya's --train_data_dir reads sub-folders named N_words only, and this one is flat: use --for kohya-toml."
+        yield (
+            "kohya's --train_data_dir reads sub-folders named N_words only, and this one is flat: use --for kohya-toml."
+        )
     if training and training.config:
         yield "With a --dataset_config kohya ignores --reg_data_dir: use --for kohya-toml."
 
