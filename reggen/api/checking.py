@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from reggen.api.commands import run_again
 from reggen.api.from_sync import wait_for
 from reggen.api.readable import Readable
 from reggen.dataset.folder import Folder
@@ -20,6 +21,7 @@ from reggen.job.servers import Server
 from reggen.prepare.prepared_job import PreparedJob, prepare
 from reggen.report.check_report import check_locally, format_check
 from reggen.report.notify import Notices
+from reggen.report.verdict import format_verdict
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ async def check(job: Job) -> CheckReport:
         local = await threads.do(partial(check_locally, classes))
     finally:
         await threads.close()
-    text = format_check(first, job.source, local, servers, unstartable)
     code = _servers_code(first.servers, servers, unstartable) or (COMPLETE if local.passed else STORAGE)
-    return CheckReport(tuple(servers), code, text)
+    found = format_check(first, job.source, local, servers, unstartable)
+    then = run_again(job, rehearsal=False)
+    verdict = format_verdict(local, servers, unstartable, can_run=code == COMPLETE, then=then)
+    return CheckReport(tuple(servers), code, f"{found}\n{verdict}")
 
 
 def check_sync(job: Job) -> CheckReport:

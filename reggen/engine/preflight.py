@@ -155,7 +155,8 @@ class _Findings:
             if not _is_closed_list(spec) or isinstance(got, list) or str(got) in choices:
                 continue
             if one not in template.usual_files:
-                yield _not_listed(f"{template.label(node_id)}: {name}", got, choices)
+                key = template.job_key(one)
+                yield _not_listed(f"{key}:" if key else f"{template.label(node_id)}: {name}", got, choices)
             elif len(found := fitting(str(got), choices)) == 1:
                 self.files[one] = found[0]
             else:

@@ -113,6 +113,14 @@ class Template:
                     inputs.pop(binding.input, None)
         return inputs
 
+    def job_key(self, binding: Binding) -> str:
+        """The key of the job file that sets an input in all prompts, or in turn; "" where none does."""
+        for table, names in (("sampling", self.fixed), ("matrix", self.axes)):
+            for name in names:
+                if binding in self.bindings.get(name, ()):
+                    return f"{table}.{name}"
+        return ""
+
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The checkpoints that images are made with, as far as the job or the graph names them."""
