@@ -39,7 +39,7 @@ class CheckReport(Readable):
 
 
 async def check(job: Job) -> CheckReport:
-    """Ask whether a job can run: job file, servers, nodes, checkpoint, sampler, disk. Makes nothing.
+    """Check that a job can run: servers, node classes, models, samplers, notifications, disk. Makes nothing.
 
     Raises JobError where the job itself is at fault, and StorageError.
     """
@@ -61,7 +61,7 @@ async def check(job: Job) -> CheckReport:
 
 
 def check_sync(job: Job) -> CheckReport:
-    """Check a job; for callers that are not asynchronous, also in a notebook, whose event loop is running."""
+    """Check a job, from code that is not asynchronous; in a notebook too, whose event loop is running."""
     return wait_for(partial(check, job), interrupt=lambda: None)
 
 

@@ -75,7 +75,7 @@ def doctor(  # wide: kohya's own options, by their names
 ) -> Examination:
     """Examine a regularization set: any folder given as --reg_data_dir, or the one that a job fills. Blocking.
 
-    A job says what its trainer is told; options given here go over it, and ``forbid`` adds to its guard. ``quick``
+    A job knows the options of its trainer; options given here replace them, and ``forbid`` adds to its guard. ``quick``
     reads headers only. ``fix`` fixes what can be fixed without a loss, then examines again. ``on_progress`` gets the
     images done and in all; ``on_fix`` gets each sentence of ``fixed`` at once. Raises JobError and StorageError.
     """

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -39,18 +38,18 @@ def run(  # wide: the choices of `reggen run`, by name
     rehearse: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> JobRun:
-    """A run that makes what is missing of a job's datasets; it begins when it is entered.
+    """A run that makes the images that a job's datasets lack; it begins when its block is entered.
 
         async with reggen.run(job) as running:
             async for event in running:
                 ...
             summary = await running.summary()
 
-    ``wait`` for a first server instead of raising NoUsableServer. The run ends by itself at ``until`` (local time,
-    where no zone is given) or ``within`` a time, and posts no prompt that would end later. ``rehearse`` with built-in
-    stand-ins for the servers, which paint marked pictures; into a dataset of their own, since a rehearsal and a real
-    run share none. ``on_event`` is called with each event at once, on the event loop, and must not block; the iterator
-    then gives none.
+    ``wait``: wait for a first server instead of raising NoUsableServer. The run stops at ``until`` (local time if it
+    has no zone) or ``within`` this long, whichever is earlier, and posts no prompt that would end later.
+    ``rehearse``: built-in stand-ins take the servers' places and paint marked pictures; load the job with another
+    ``output`` for it, since a rehearsal and a real run never share a dataset. ``on_event`` is called with each event at
+    once, on the event loop, and must not block; iterating then gives none.
     """
     return JobRun(job, RunOptions(wait, seconds_left(until, within), rehearse), on_event)
 
@@ -64,10 +63,10 @@ def run_sync(  # wide: the choices of `run`
     rehearse: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> JobSummary:
-    """Run a job to its end; for callers that are not asynchronous, also in a notebook, whose event loop is running.
+    """Run a job to its end, from code that is not asynchronous; in a notebook too, whose event loop is running.
 
-    It runs in a thread of its own, where ``on_event`` is called, too. Ctrl-C once finishes what is in flight, twice
-    leaves at once; then KeyboardInterrupt is raised. Raises what `run` raises.
+    The arguments are those of `run`. The run has a thread of its own, where ``on_event`` is called. Ctrl-C once
+    finishes what is in flight, twice leaves at once; then KeyboardInterrupt is raised. Raises what `run` raises.
     """
     running = run(job, wait=wait, until=until, within=within, rehearse=rehearse, on_event=on_event)
 
@@ -78,20 +77,13 @@ def run_sync(  # wide: the choices of `run`
     return wait_for(whole, running.stop)
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """The parts of a job that a run needs before it begins."""
-
-    classes: tuple[PreparedJob, ...]
-    notices: Notices
-
-
 class JobRun:
-    """A run that goes on while its ``async with`` block does; iterating gives its events.
+    """A run in progress for as long as its ``async with`` block lasts; iterating over it gives its events.
 
-    Leaving the block early is Ctrl-C once: what is in flight is finished, and the same job goes on later. So is a
-    cancellation; a second one leaves at once, resumable. Entering raises JobError; iteration, `summary` and leaving
-    raise what ends the run before it could make anything: JobError, DatasetLocked, NoUsableServer, StorageError.
+    Leaving the block early is Ctrl-C once: what is in flight is finished, and a later run of the same job continues.
+    Cancelling the block does the same; a second cancellation leaves at once. Entering raises JobError; iteration,
+    `summary` and leaving raise what ends the run before it could make anything: JobError, DatasetLocked,
+    NoUsableServer, StorageError.
     """
 
     def __init__(self, job: Job, options: RunOptions, on_event: Callable[[Event], None] | None = None) -> None:
@@ -103,7 +95,7 @@ class JobRun:
         self._execution: JobExecution | None = None
         self._task: asyncio.Task[JobSummary] | None = None
         self._fault: Exception | None = None
-        self._is_told = False
+        self._is_delivered = False
 
     @property
     def progress(self) -> Progress:
@@ -116,7 +108,7 @@ class JobRun:
         return self._control.asked
 
     def stop(self) -> None:
-        """End the run: once finishes what is in flight, twice leaves at once, resumable. From any thread."""
+        """End the run; call it from any thread. Once: finish what is in flight. Twice: leave at once."""
         try:
             here = asyncio.get_running_loop()
         except RuntimeError:
@@ -142,7 +134,7 @@ class JobRun:
         return self._task
 
     def _result(self) -> JobSummary:
-        self._is_told = True
+        self._is_delivered = True
         if self._fault:
             raise self._fault
         return self._begun().result()
@@ -153,18 +145,18 @@ class JobRun:
         self._loop = asyncio.get_running_loop()
         threads = Threads(1, "reggen-prepare", self._job.dataset.root)
         try:
-            prepared = await threads.do(partial(_prepare, self._job, self._options))
+            classes, notices = await threads.do(partial(_prepare, self._job, self._options))
         finally:
             await threads.close()
         parts = RunParts(
             self._job.source,
-            prepared.notices,
+            notices,
             self._options,
             self._control,
             self._emit,
             next_steps(self._job),
         )
-        self._execution = JobExecution(prepared.classes, parts)
+        self._execution = JobExecution(classes, parts)
         self._task = asyncio.create_task(self._execution.run(), name="reggen-run")
         self._task.add_done_callback(lambda _: self._arrived.set())
         return self
@@ -183,7 +175,7 @@ class JobRun:
                 self.stop()
         if is_cancelled:
             raise asyncio.CancelledError
-        if error is None and not self._is_told:
+        if error is None and not self._is_delivered:
             self._result()
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -211,7 +203,7 @@ class JobRun:
                 self.stop()
 
 
-def _prepare(job: Job, options: RunOptions) -> _Prepared:
+def _prepare(job: Job, options: RunOptions) -> tuple[tuple[PreparedJob, ...], Notices]:
     """Read what the job refers to. Blocking. Raises JobError."""
     notify = Notify() if options.rehearsal else job.notify
-    return _Prepared(prepare(job, job.source), Notices(notify, job.source, os.environ))
+    return prepare(job, job.source), Notices(notify, job.source, os.environ)

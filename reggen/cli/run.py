@@ -72,7 +72,7 @@ async def _run(job: reggen.Job, end: Deadline, *, rehearse: bool, wait: bool, pl
 
 
 class _Faces:
-    """Displays of a run, one for each class, entitled ``name: CLASS WORDS`` and a remark."""
+    """The displays of a run, one for each class; the title has a name, the class tokens and a remark."""
 
     def __init__(self, console: Console, name: str, remark: str) -> None:
         self._console, self._name, self._remark = console, name, remark
@@ -129,7 +129,7 @@ class _Faces:
 
 
 def _heeded() -> Collection[int]:
-    """The signals that mean something here: those the system has, but for a hangup that nohup has had ignored."""
+    """The signals that a run handles: those that the system has, but not a hangup that nohup ignores."""
     names = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return [one for one in known if one.name != "SIGHUP" or signal.getsignal(one) != signal.SIG_IGN]
@@ -137,7 +137,7 @@ def _heeded() -> Collection[int]:
 
 @contextmanager
 def _signals(running: reggen.JobRun, hung_up: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C asks nicely, then firmly; a termination is firm at once; a closed terminal ends only the display.
+    """Handle signals while the block runs: Ctrl-C stops once, SIGTERM twice, a closed terminal ends only the display.
 
     SIGUSR1 is Ctrl-C once, however often it comes: a batch system sends it some time before it kills, to a process
     and to those that started it.
@@ -168,5 +168,5 @@ def _signals(running: reggen.JobRun, hung_up: Callable[[], None]) -> Iterator[No
     try:
         yield
     finally:
-        for number in heeded:  # all is said and done: nothing that comes now may change the exit code
+        for number in heeded:  # the run is over: no signal may change its exit code
             signal.signal(number, signal.SIG_IGN)

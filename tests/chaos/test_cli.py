@@ -86,7 +86,7 @@ def name_servers(job_file: Path, servers: str) -> None:
 
 
 def unused_port() -> int:
-    """One at which nobody listens just now."""
+    """A port that is free just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -191,7 +191,7 @@ def test_what_cannot_be_printed_is_no_fault_of_the_program() -> None:
     assert "cannot write to standard output: No space left" in result.stderr
 
 
-def test_check_finds_out_that_nobody_could_be_told(job_file: Path) -> None:
+def test_check_finds_notification_addresses_that_cannot_be_used(job_file: Path) -> None:
     """An address for notices that the run would refuse is refused by check, in the same words."""
     words = job_file.read_text(encoding="utf-8")
     job_file.write_text(words + '\n[notify]\nurls = ["ntfy://${REGGEN_TEST_TOPIC}"]\n', encoding="utf-8")
@@ -281,15 +281,15 @@ def test_a_stand_in_that_cannot_start_says_why_in_words(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        told = reggen("sim", "--port", str(taken.getsockname()[1]))
-    assert (told.returncode, "something listens there already" in told.stderr) == (2, True), told.stderr
-    told = reggen("sim", "--faults", str(tmp_path / "nothere.toml"))
-    assert (told.returncode, "there is no such file" in told.stderr) == (2, True), told.stderr
+        done = reggen("sim", "--port", str(taken.getsockname()[1]))
+    assert (done.returncode, "something listens there already" in done.stderr) == (2, True), done.stderr
+    done = reggen("sim", "--faults", str(tmp_path / "nothere.toml"))
+    assert (done.returncode, "there is no such file" in done.stderr) == (2, True), done.stderr
     for seconds in ("inf", "nan"):
-        told = reggen("sim", "--port", "0", "--seconds", seconds)
-        assert told.returncode == 2, told.stdout
-        assert "Traceback" not in told.stderr
-        assert "Errno" not in told.stderr
+        done = reggen("sim", "--port", "0", "--seconds", seconds)
+        assert done.returncode == 2, done.stdout
+        assert "Traceback" not in done.stderr
+        assert "Errno" not in done.stderr
 
 
 async def test_beside_another_server_one_that_cannot_be_started_is_told_of(job_file: Path, tmp_path: Path) -> None:
@@ -529,8 +529,8 @@ async def test_a_reader_that_goes_away_does_not_end_the_run(job_file: Path, read
         assert b"Traceback" not in errors
 
 
-def test_the_version_is_told() -> None:
-    """For whoever writes an issue."""
+def test_the_version_is_printed() -> None:
+    """For people who write an issue."""
     result = reggen("--version")
     assert result.returncode == 0
     assert result.stdout.startswith("reggen 0.")

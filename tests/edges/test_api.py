@@ -161,9 +161,9 @@ def test_the_doctor_fixes_and_says_how_to_replace_what_was_taken_out(tables: Tab
     reggen.run_sync(job, rehearse=True)
     broken = job.dataset.root / "1_thing" / "reg_003.png"
     broken.write_bytes(broken.read_bytes()[:100])
-    told: list[str] = []
-    examined = reggen.doctor(job, resolution=(64, 64), min_bucket_reso=64, fix=True, on_fix=told.append)
-    assert (examined.taken_out, examined.well, examined.fixed) == (1, False, tuple(told))
+    fixes: list[str] = []
+    examined = reggen.doctor(job, resolution=(64, 64), min_bucket_reso=64, fix=True, on_fix=fixes.append)
+    assert (examined.taken_out, examined.well, examined.fixed) == (1, False, tuple(fixes))
     assert examined.then.endswith("Next: reggen.run(job, rehearse=True)")
     assert examined.as_json()["taken_out"] == 1
 
@@ -298,7 +298,7 @@ async def test_a_run_that_is_stopped_before_it_begins_makes_nothing(tables: Tabl
 
 @pytest.mark.parametrize("asks", ["events", "summary", "nothing"])
 async def test_what_ends_a_run_before_it_makes_anything_is_raised_once(tables: Tables, asks: str) -> None:
-    """To whoever reads the events or waits for the summary; else to the one who leaves."""
+    """By iteration or by the summary where one of them is awaited; else on leaving."""
     raised: list[BaseException] = []
 
     async def use(running: reggen.JobRun) -> None:
@@ -359,9 +359,7 @@ async def test_a_listener_that_raises_ends_the_run_in_order(tables: Tables) -> N
         assert_sound(job, complete=False)
 
 
-async def test_events_that_nobody_reads_cost_no_memory_for_ever(
-    tables: Tables, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unread_events_are_bounded(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are dropped; the progress has them all."""
     monkeypatch.setattr("reggen.api.running._KEPT", 3)
     async with reggen.run(reggen.load(tables()), rehearse=True) as running:

@@ -22,7 +22,7 @@ print(soft > 200 or hard == 200, after == hard)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sockets are no files there")
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes() -> None:
-    """A thousand servers need five thousand; the hard limit, which nobody gets back, stays as it is."""
+    """A thousand servers need five thousand; the hard limit, which cannot be raised again, stays as it is."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
 

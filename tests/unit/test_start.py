@@ -66,9 +66,9 @@ def test_it_asks_for_what_the_project_asks_for() -> None:
 
 def test_an_old_python_is_told_so() -> None:
     """With what it is, and how to make an environment with a newer one."""
-    told = said(sys.executable, "-c", AS_IF_OLD)
-    assert f"it needs Python 3.11 or newer; {sys.executable} is 3.10.13." in told
-    assert "python3.11 -m venv .venv" in told
+    text = said(sys.executable, "-c", AS_IF_OLD)
+    assert f"it needs Python 3.11 or newer; {sys.executable} is 3.10.13." in text
+    assert "python3.11 -m venv .venv" in text
 
 
 @pytest.mark.parametrize("python", ["python3.8", "python3.9", "python3.10"])
