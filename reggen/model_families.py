@@ -5,6 +5,7 @@ Sources: the page templates of ComfyUI 0.33.0, its blueprints and comfy/supporte
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,3 +144,39 @@ FAMILIES: dict[str, Family] = {
     ),
 }  # fmt: skip
 """The families by the name that a job gives them."""
+
+_SIGNS = (  # of a file's name, or of modelspec.architecture in its header; the first that is found counts
+    (r"flux[-._ ]?2.*klein.*base", "flux2-klein"),
+    (r"flux[-._ ]?2.*klein", "flux2-klein-distilled"),
+    (r"flux[-._ ]?2", "flux2"),
+    (r"flux.*schnell", "flux-schnell"),
+    (r"flux", "flux"),
+    (r"qwen[-_ ]?image(?!.*edit)", "qwen-image"),
+    (r"z[-_ ]?image.*turbo", "z-image-turbo"),
+    (r"z[-_ ]?image", "z-image"),
+    (r"chroma(?!.*radiance)", "chroma"),
+    (r"hidream.*(dev|fast)", "hidream-dev"),
+    (r"hidream", "hidream"),
+    (r"lumina|netayume", "lumina2"),
+    (r"aura[-_ ]?flow|pony.?v7", "auraflow"),
+    (r"(^|[-_ ])anima([-_. \d]|$)", "anima"),
+    (r"cosmos.*predict2", "cosmos-predict2"),
+    (r"wan[-_ ]?2[._]?1.*t2v", "wan2.1"),
+    (r"hunyuan[-_ ]?image", "hunyuan-image"),
+    (r"krea[-_ ]?2", "krea2-turbo"),
+    (r"ernie", "ernie-image"),
+    (r"omnigen2", "omnigen2"),
+    (r"sd3|stable-diffusion-(v?3)", "sd3.5"),
+    (r"xl.*v[-_]?pred|noobai.*vpred", "sdxl-vpred"),
+    (r"xl|pony|illustrious|noobai", "sdxl"),
+    (r"v1-5|sd[-_ ]?1[._]?5|stable-diffusion-v1", "sd15"),
+)
+
+
+def family_of(file: str, architecture: str = "") -> str:
+    """The family of a model by its header's architecture, else by its file's name; "" where neither tells."""
+    for text in (architecture, re.split(r"[\\/]+", file)[-1]):
+        for sign, family in _SIGNS if text else ():
+            if re.search(sign, text, re.IGNORECASE):
+                return family
+    return ""

@@ -10,8 +10,10 @@ from functools import partial
 from reggen.api.commands import run_again
 from reggen.api.from_sync import wait_for
 from reggen.api.readable import Readable
+from reggen.comfy.client import Client
 from reggen.dataset.folder import Folder
 from reggen.engine.clients import connected
+from reggen.engine.model_proposals import proposals
 from reggen.engine.preflight import ServerCheck, examine, unfit
 from reggen.engine.supervisor import launch_problems
 from reggen.engine.threads import Threads
@@ -22,6 +24,7 @@ from reggen.prepare.prepared_job import PreparedJob, prepare
 from reggen.report.check_report import check_locally, format_check
 from reggen.report.notify import Notices
 from reggen.report.verdict import format_verdict
+from reggen.workflow.template import Template
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ async def check(job: Job) -> CheckReport:
         first = classes[0]
         async with connected(first.servers, first.limits, job.source) as clients:
             servers = await examine(clients, first.template)
+            proposed = await _proposed(job, clients, servers, first.template)
             unstartable = await launch_problems(first.servers, Folder(first.dataset))
         local = await threads.do(partial(check_locally, classes))
     finally:
         await threads.close()
     code = _servers_code(first.servers, servers, unstartable) or (COMPLETE if local.passed else STORAGE)
-    found = format_check(first, job.source, local, servers, unstartable)
+    found = format_check(first, job.source, local, servers, unstartable, proposed=proposed)
     then = run_again(job, rehearsal=False)
     verdict = format_verdict(local, servers, unstartable, can_run=code == COMPLETE, then=then)
     return CheckReport(tuple(servers), code, f"{found}\n{verdict}")
@@ -63,6 +67,16 @@ async def check(job: Job) -> CheckReport:
 def check_sync(job: Job) -> CheckReport:
     """Check a job, from code that is not asynchronous; in a notebook too, whose event loop is running."""
     return wait_for(partial(check, job), interrupt=lambda: None)
+
+
+async def _proposed(
+    job: Job, clients: Sequence[Client], servers: Sequence[ServerCheck], template: Template
+) -> dict[str, tuple[str, ...]]:
+    """Lines for the job file from the models of each server that answers, by server name."""
+    answering = [client for client, one in zip(clients, servers, strict=True) if not one.away]
+    if job.workflow:
+        return {}
+    return {one.name: await proposals(one, template.checkpoints, job.sampling.family) for one in answering}
 
 
 def _prepare(job: Job) -> tuple[PreparedJob, ...]:

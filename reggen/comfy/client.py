@@ -27,7 +27,7 @@ from reggen.comfy.listings import (
     slim_item,
 )
 from reggen.comfy.node_classes import read_node_class
-from reggen.comfy.server_info import read_free_memory, read_queue_depth, read_version
+from reggen.comfy.server_info import read_architecture, read_free_memory, read_models, read_queue_depth, read_version
 from reggen.comfy.submission import QUEUEING, PostAccepted, read_partly_queued, read_submission
 from reggen.comfy.transport import Timeouts, Transport
 from reggen.comfy.websocket import EventSocket, open_socket
@@ -196,6 +196,22 @@ class Client:  # methods: one for each request that reggen makes
         path, largest = f"/object_info/{quote(name, safe='')}", sanitize.LARGEST_NODE_CLASS
         _, body = await self._transport.json("GET", path, "asking for its nodes", largest=largest)
         return read_node_class(self.name, body, name)
+
+    async def models(self, folder: str) -> list[str]:
+        """The files in a folder of models, such as checkpoints; [] where the server does not say."""
+        path, largest = f"/models/{quote(folder, safe='')}", sanitize.LARGEST_NODE_CLASS
+        status, body = await self._transport.json(
+            "GET", path, "asking for its models", allowed=(200, *_NO_ROUTE), largest=largest
+        )
+        return read_models(body) if status == 200 else []
+
+    async def architecture(self, folder: str, file: str) -> str:
+        """The architecture that a model's header names, or ""."""
+        path = f"/view_metadata/{quote(folder, safe='')}?filename={quote(file, safe='')}"
+        try:
+            return read_architecture((await self._transport.json("GET", path, "asking for a model's header"))[1])
+        except ServerError:  # it has no header, or the server no such route
+            return ""
 
     # ---- pictures and frames
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reggen.comfy.sanitize import LINE, cleaned, is_number
+from reggen.comfy.sanitize import LINE, cleaned, is_choice, is_number
 from reggen.errors import InvalidResponse
 
 
@@ -35,3 +35,14 @@ def read_free_memory(body: Any) -> float | None:
         and device["vram_total"] > 0
     ]
     return min(found, default=None)
+
+
+def read_models(body: Any) -> list[str]:
+    """The names of the files in a folder of models, from GET /models/{folder}; [] for another answer."""
+    return [name for name in body if isinstance(name, str) and is_choice(name)] if isinstance(body, list) else []
+
+
+def read_architecture(body: Any) -> str:
+    """The architecture in a model's header, from GET /view_metadata; "" where it has none."""
+    architecture = body.get("modelspec.architecture", "") if isinstance(body, dict) else ""
+    return cleaned(architecture, LINE) if isinstance(architecture, str) else ""

@@ -64,10 +64,13 @@ def format_check(
     local: LocalCheck,
     servers: Sequence[ServerCheck],
     unstartable: Mapping[str, str],
+    *,
+    proposed: Mapping[str, Sequence[str]],
 ) -> str:
     """The result of all checks, several lines; ``prepared`` is the first class of the job.
 
-    ``unstartable`` has the reason for each server that reggen is to start and cannot.
+    ``unstartable`` has the reason for each server that reggen is to start and cannot, ``proposed`` what may be written
+    into the job from the models of a server.
     """
     only = servers[0].server if len(servers) == 1 else ""
     blockers = (*local.blockers, *(why for server, why in unstartable.items() if server == only))
@@ -86,6 +89,7 @@ def format_check(
         lines.extend(f"      {line}" for line in why_not.splitlines() if not only)
         lines.extend(f"      {problem}" for problem in check.problems)
         lines.extend(f"      {one.input} {name!r} is used there" for one, name in check.files.items())
+        lines.extend(f"      {line}" for one in proposed.get(check.server, ()) for line in one.splitlines())
     return "\n".join(lines)
 
 
