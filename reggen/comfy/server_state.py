@@ -34,7 +34,7 @@ class ServerState:
         """Note that the server cannot be used."""
         self.why = why
         self.worker.lost_contact(self.clock())
-        if self.up or self.away_since is None:
+        if self.up:
             self.up, self.away_since = False, self.clock()
             self.alarm.ring()
             self.changed()

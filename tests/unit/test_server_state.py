@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
 import pytest
 
 from reggen.backoff import Backoff
@@ -9,7 +12,7 @@ from reggen.comfy.server_state import ServerState
 from reggen.comfy.timings import Timings
 from reggen.comfy.watchdog import WorkerVerdict
 from reggen.errors import HttpStatusError
-from tests.unit.test_watchdog import WAITING
+from tests.unit.test_watchdog import RUNNING, WAITING
 
 FORBIDDEN = HttpStatusError("here", "reading the queue", 403, "")
 
@@ -40,6 +43,23 @@ def test_an_absence_is_reported_once_and_keeps_its_beginning(reported: Reported)
     reported.state.went_away("connection refused")
     assert reported.changes == [(True, ""), (False, "no answer in time")]
     assert (reported.state.away_since, reported.state.why) == (5.0, "connection refused")
+
+
+async def test_an_absence_wakes_the_poller(reported: Reported) -> None:
+    """It may be the only one that notices when the server is back."""
+    reported.state.came_up()
+    reported.state.went_away("no answer in time")
+    async with asyncio.timeout(5):
+        await reported.state.alarm.sleep_until(math.inf)
+
+
+def test_an_absence_excuses_the_silence_of_a_worker(reported: Reported) -> None:
+    """Nobody could hear it."""
+    reported.state.came_up()
+    reported.state.worker.judge(RUNNING, 0.0, 1.0)
+    reported.now = 10.0
+    reported.state.went_away("no answer in time")
+    assert reported.state.worker.judge(RUNNING, 0.0, 10_000.0) is WorkerVerdict.FINE
 
 
 def test_an_answer_brings_it_back(reported: Reported) -> None:
