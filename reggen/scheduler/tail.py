@@ -28,36 +28,35 @@ class TailAssignment:
 
     def leaves(self, server: ServerLoad, images: int | None) -> bool:
         """True when the others make the rest sooner; ``images`` are left, None where that is not known."""
-        until = -math.inf if images is None else self._until(server, images)
-        if until <= self._now:
+        until = None if images is None else self._until(server, images)
+        if until is None:
             return False
         self.left_until = min(self.left_until, until)
         return True
 
-    def _until(self, server: ServerLoad, images: int) -> float:
-        """The time until which the others are believed to make all of the images sooner; minus infinity if they do not.
+    def _until(self, server: ServerLoad, images: int) -> float | None:
+        """The time until which the others are believed to make all of the images sooner; None if they do not.
 
         They do where all of them could be made by the time at which this server would end one more prompt. A server
-        that is late then is counted on only until it is.
+        that is late is not counted on, and the others only until they are.
         """
         if server.seconds is None or images > self._rate * (end := (server.in_flight + 1) * server.seconds):
-            return -math.inf  # nearly always: all of them together have more to do
+            return None  # nearly always: all of them together have more to do
         made, until = 0, math.inf
-        for other in self._counted_on:
-            seconds = other.seconds or math.inf
+        for other, seconds in self._counted_on:
             prompts = math.ceil(end / seconds - _ROUNDED) - other.in_flight - 1
             if prompts > 0:
                 made += prompts * other.batch
                 until = min(until, other.late_at())
-                if made >= max(1, images):
+                if made >= images:
                     return until
-        return -math.inf
+        return None
 
     @cached_property
-    def _counted_on(self) -> list[ServerLoad]:
-        """The servers that can be given prompts and whose times are known, but for those that are late."""
+    def _counted_on(self) -> list[tuple[ServerLoad, float]]:
+        """The servers that can be given prompts, but for those that are late, and the seconds of a prompt of each."""
         return [
-            server
+            (server, seconds)
             for server in self._servers
-            if server.seconds and server.is_open(self._now) and self._now < server.late_at()
+            if (seconds := server.seconds) and server.is_open(self._now) and self._now < server.late_at()
         ]
