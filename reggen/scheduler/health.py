@@ -29,8 +29,7 @@ class ServerHealth:
     rejections: int = 0  # prompts in a row that it rejected
     refused_posts: list[str] = field(default_factory=list)  # the texts of posts in a row that were refused for good
     raised: list[str] = field(default_factory=list)  # the texts of prompts in a row over which a node raised
-    images: int = 0
-    images_of_others: int = 0  # before the first prompt in ``raised``
+    images_before: int = 0  # images of all servers before the first prompt in ``raised``
 
     @property
     def is_usable(self) -> bool:
@@ -145,9 +144,8 @@ class FleetHealth:
         """Note a good image."""
         server = self.servers[name]
         server.breaker.image_made()
-        server.images += 1
-        self._images += 1
         server.raised.clear()
+        self._images += 1
 
     def prompt_rejected(self, name: str) -> bool:
         """Note that a server rejected a prompt that others might take. True when it is left out from here on."""
@@ -183,7 +181,7 @@ class FleetHealth:
                 del self.servers[other].raised[-1:]
             return False
         if not server.raised:
-            server.images_of_others = self._images - server.images
+            server.images_before = self._images
         server.raised.append(text)
         if not self._is_ailing(server):
             return False
@@ -193,7 +191,7 @@ class FleetHealth:
 
     def _is_ailing(self, server: ServerHealth) -> bool:
         fewest = _RAISED_ALIKE if self._is_one_of_several(server.raised) else _RAISED
-        return len(server.raised) >= fewest and self._images - server.images > server.images_of_others
+        return len(server.raised) >= fewest and self._images > server.images_before  # by others: its own ends the row
 
     def _is_one_of_several(self, texts: list[str]) -> bool:
         """True when they are all the same text, and the job has others."""

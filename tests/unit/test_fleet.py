@@ -13,7 +13,7 @@ from reggen.comfy.history import Success
 from reggen.comfy.listings import OrphanedPrompt
 from reggen.planning.plan import PromptRequest
 from reggen.scheduler.fleet import Fleet
-from reggen.scheduler.order_queue import NEAR
+from reggen.scheduler.order_queue import FAR, NEAR
 from reggen.scheduler.retry import AttemptCounts
 from reggen.scheduler.work_item import Completed, WorkItem
 from tests.scheduling import batch_of, fleet, request, windows
@@ -401,6 +401,25 @@ def test_a_server_is_given_other_texts_than_those_it_refused() -> None:
             one.health.post_refused("a", "bird")
         ended(one, "a")
     assert given == [0, 3, 4, 1, 2]
+
+
+def test_each_server_takes_the_checkpoint_that_nobody_has_loaded() -> None:
+    """And keeps it: there is one switch where there could be a hundred."""
+    pair = fleet({"a": 1, "b": 1}, windows((request(n, checkpoint="xy"[n % 2]) for n in range(100)), FAR))
+    assert indices(pair.assign(0)) == [("a", 0), ("b", 1)]
+    for _ in range(5):
+        for name in ("a", "b"):
+            ended(pair, name)
+        assert [(name, index % 2) for name, index in indices(pair.assign(0))] == [("a", 0), ("b", 1)]
+
+
+def test_what_all_servers_have_failed_goes_to_the_emptiest() -> None:
+    """It must be tried somewhere."""
+    trio = fleet({"a": 4, "b": 4, "c": 4}, 0)
+    for name in ("a", "a", "b", "c", "c", "c"):
+        trio.loads[name].give(request(0), 0.0)
+    trio.again(WorkItem(request(9), AttemptCounts(avoid=frozenset({"a", "b", "c"}))), 0)
+    assert indices(trio.assign(0)) == [("b", 9)]
 
 
 # ---- prompts of an earlier run

@@ -132,6 +132,15 @@ def test_a_server_on_which_every_text_raises_rests_when_another_makes_images() -
     assert not pair.servers["a"].is_open(0.0)
 
 
+def test_a_good_image_ends_a_server_s_trial() -> None:
+    """Whatever was held against it."""
+    one = healthy("a")
+    one.failed("a", now=0.0)
+    assert not one.any_well
+    one.image_made("a")
+    assert one.any_well
+
+
 def test_images_that_others_made_before_say_nothing() -> None:
     """They must make one while prompts raise here."""
     pair = healthy("a", "b")
