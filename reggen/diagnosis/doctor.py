@@ -131,7 +131,9 @@ class _Examination:
         usage = [
             finding
             for number, entry in enumerate(self._entries)
-            for finding in usage_findings(entry, [report for report in self._folders if report.entry == number])
+            for finding in usage_findings(
+                entry, [report for report in self._folders if report.entry == number], by_name=self._scope.by_name
+            )
         ]
         findings = worst_first([*self._scope.findings, *usage, *map(self._with_redo, self._log.findings())])
         stop = min(self._stops, key=list(TrainingStop).index, default=None)

@@ -161,7 +161,7 @@ KINDS: dict[str, FindingKind] = {
     "forbidden": FindingKind(
         _E,
         "captions or class tokens with words that must not be in a regularization set",
-        "take the words out of the captions; for class tokens, rename the folder",
+        "take the words out of the captions; for class tokens, rename the folder, or change class_tokens in the config",
     ),
     "forbidden-around": FindingKind(
         _E,

@@ -44,8 +44,10 @@ def folder_reports(
         yield FolderReport(subset, number, uses, unused)
 
 
-def usage_findings(entry: EntryReport, folders: Sequence[FolderReport]) -> Iterator[Finding]:
-    """Findings about the number and the sizes of an entry's images; after their buckets are known."""
+def usage_findings(entry: EntryReport, folders: Sequence[FolderReport], *, by_name: bool = True) -> Iterator[Finding]:
+    """Findings about the number and the sizes of an entry's images; after their buckets are known.
+
+    ``by_name``: folder names carry repeats and class tokens, which a config says itself."""
     reports = [report for report in folders if report.images]
     if entry.bucketing.enabled and entry.bucketing.steps % _STEPS:
         yield Finding("steps", details=f"bucket_reso_steps is {entry.bucketing.steps}")
@@ -61,27 +63,29 @@ def usage_findings(entry: EntryReport, folders: Sequence[FolderReport]) -> Itera
     elif not entry.total:
         yield Finding("no-train-images", tuple(report.subset.folder for report in reports))
     else:
-        yield from _number_findings(entry.total, reports)
+        yield from _number_findings(entry.total, reports, by_name=by_name)
         yield from _bucket_findings(entry, reports) if entry.bucketing.is_known else ()
 
 
-def _number_findings(total: int, reports: Sequence[FolderReport]) -> Iterator[Finding]:
+def _number_findings(total: int, reports: Sequence[FolderReport], *, by_name: bool) -> Iterator[Finding]:
     images = sum(report.images for report in reports)
     if sum(report.used for report in reports) < images:
-        yield _unused(total, images, reports)
+        yield _unused(total, images, reports, by_name=by_name)
     elif (total - sum(report.images * report.subset.repeats for report in reports)) % images > 0:
         yield Finding("uneven", details=f"{plural(images, 'image')} for {plural(total, 'slot')}")
 
 
-def _unused(total: int, images: int, reports: Sequence[FolderReport]) -> Finding:
+def _unused(total: int, images: int, reports: Sequence[FolderReport], *, by_name: bool) -> Finding:
     used = sum(report.used for report in reports)
     details = f"{images - used} of {images}: the train images and their repeats make {plural(total, 'slot')}"
     if used < min(images, total):
         details += f"; with repeats of 1 {min(images, total)} would be used"
     if len(reports) > 1:
-        details += "; which ones depends on the order in which the file system lists the folders"
+        order = "the order in which the file system lists the folders" if by_name else "the order of the config"
+        details += f"; which ones depends on {order}"
     files = tuple(report.subset.folder / name for report in reports for name in report.unused)
-    remedy = f"{plural(total, 'image')} in all {'is' if total == 1 else 'are'} enough, in folders named 1_words"
+    where = "in folders named 1_words" if by_name else "with num_repeats = 1"
+    remedy = f"{plural(total, 'image')} in all {'is' if total == 1 else 'are'} enough, {where}"
     return Finding("unused", files, details, own_remedy=remedy)
 
 

@@ -111,13 +111,17 @@ class Training(Section):
     )
     validation_seed: int | None = Field(None, description="--validation_seed: which images these are.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_buckets_unless_enabled(cls, values: Any) -> Any:
+    @model_validator(mode="after")
+    def _without_buckets_unless_enabled(self) -> Self:
         """With a config that is silent on buckets there are none, unless kohya's command line enables them."""
-        if isinstance(values, dict) and values.get("config") is not None:
-            return {"enable_bucket": False, **values}
-        return values
+        if self.config is not None and not self.says_buckets:
+            self.__dict__["enable_bucket"] = False  # not among the fields that were set
+        return self
+
+    @property
+    def says_buckets(self) -> bool:
+        """True where the job itself names enable_bucket."""
+        return "enable_bucket" in self.model_fields_set
 
     @model_validator(mode="after")
     def _is_a_folder_or_a_config(self) -> Self:

@@ -145,6 +145,35 @@ def of_image_sizes(training_set: TrainingSet | None, served: ServedPart | None) 
         )
 
 
+def of_missing_folders(training_set: TrainingSet | None) -> Iterator[str]:
+    """Train folders that kohya passes over: they do not exist, or hold no image."""
+    for folder in training_set.missing if training_set else ():
+        if folder.is_dir():
+            yield f"the training folder {folder} holds no image, so kohya passes over it"
+        else:
+            yield (
+                f"there is no training folder {folder}, so kohya passes over it; a relative image_dir is relative to "
+                "the folder where the trainer is started"
+            )
+
+
+def of_silence_on_buckets(training: Training | None, training_set: TrainingSet | None) -> Iterator[str]:
+    """A config that does not name enable_bucket, with images of several shapes: kohya has no buckets then."""
+    if training is None or training_set is None or training.config is None or training.says_buckets:
+        return
+    silent = {
+        entry
+        for entry, options in enumerate(training_set.options)
+        if any(one.name == "enable_bucket" and one.is_default for one in options)
+    }
+    shapes = {image.size for image in training_set.images if image.entry in silent}
+    if len(shapes) > 1:
+        yield (
+            "the config does not name enable_bucket, so kohya cuts all images to one size; if its command line has "
+            "--enable_bucket, set training.enable_bucket = true, else false"
+        )
+
+
 def of_reg_alone(training_set: TrainingSet | None) -> Iterator[str]:
     """Entries of a config with reg folders and no training images, of which kohya uses none."""
     for entry in sorted({one.entry for one in training_set.reg} if training_set else ()):

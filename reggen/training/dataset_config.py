@@ -203,7 +203,10 @@ def _entry(
     levels: _DatasetLevels, bucketing: Bucketing, captions: CaptionRules, validation: ValidationSplit
 ) -> DatasetEntry:
     found = {option: levels.setting(option, getattr(bucketing, field)) for option, field in _BUCKETING.items()}
-    options = tuple(OptionInForce(name, _text(setting.value), setting.origin) for name, setting in found.items())
+    options = tuple(
+        OptionInForce(name, _text(setting.value), setting.origin, setting.origin == _COMMAND_LINE)
+        for name, setting in found.items()
+    )
     is_known = bucketing.is_known or found["resolution"].origin != _COMMAND_LINE
     made = Bucketing(**{field: found[option].value for option, field in _BUCKETING.items()}, is_known=is_known)
     share = levels.setting("validation_split", validation.share).value

@@ -33,6 +33,7 @@ class OptionInForce(NamedTuple):
     name: str
     value: str
     origin: str
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ class TrainingSet:
 
     ``bucketings``, ``options`` and ``validation`` have one item for each ``[[datasets]]`` entry, which is one for a
     folder. ``train`` and ``reg`` are the folders in the trainer's order. Where a validation split has no seed,
-    ``images`` are all that may be trained, and ``train`` has the true numbers.
+    ``images`` are all that may be trained, and ``train`` has the true numbers. ``missing`` are train folders that do
+    not exist or hold no image; kohya passes over them.
     """
 
     images: tuple[TrainingImage, ...]
@@ -66,6 +67,7 @@ class TrainingSet:
     train: tuple[SubsetCount, ...] = ()
     reg: tuple[SubsetCount, ...] = ()
     validation: tuple[ValidationSplit, ...] = ()
+    missing: tuple[Path, ...] = ()
 
     @property
     def total(self) -> int:
@@ -136,6 +138,7 @@ def read_entries(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
             for image in reader.images(subset, entry, number)
         )
     if not images and not reader.problems:
+        reader.problems += [_missing(folder) for folder in dict.fromkeys(reader.missing)]
         reader.problems.append(Problem("", "no folder of it without is_reg holds an image"))
     if reader.problems:
         raise JobError(name, tuple(reader.first_problems()))
@@ -147,7 +150,13 @@ def read_entries(entries: tuple[DatasetEntry, ...], name: str) -> TrainingSet:
         tuple(_count(number, one, entry.validation) for number, entry in numbered for one in entry.train),
         tuple(_count(number, one, NO_SPLIT) for number, entry in numbered for one in entry.reg),
         tuple(entry.validation for entry in entries),
+        tuple(dict.fromkeys(reader.missing)),
     )
+
+
+def _missing(folder: Path) -> Problem:
+    hint = "a relative image_dir is relative to the folder where the trainer is started"
+    return Problem(str(folder), "holds no image" if folder.is_dir() else "there is no such folder", hint)
 
 
 def _count(entry: int, subset: Subset, validation: ValidationSplit) -> SubsetCount:
@@ -160,14 +169,13 @@ class _ImageReader:
     """Reads folders one after another, each file once, and keeps their problems."""
 
     problems: list[Problem] = field(default_factory=list)
+    missing: list[Path] = field(default_factory=list)
     known: dict[Path, ImageInfo] = field(default_factory=dict)  # a folder may be named by several entries
 
     def images(self, subset: Subset, entry: DatasetEntry, number: int) -> Iterator[TrainingImage]:
-        if not subset.folder.is_dir():
-            hint = "a relative image_dir is relative to the folder where the trainer is started"
-            self.problems.append(Problem(str(subset.folder), "there is no such folder", hint))
-            return
         names = image_names(subset.folder)
+        if not names:
+            self.missing.append(subset.folder)
         if not names and entry.validation.share > 0:
             problem = "holds no image, and with a validation_split kohya stops on it: ValueError"
             self.problems.append(Problem(str(subset.folder), problem))

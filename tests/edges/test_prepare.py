@@ -193,6 +193,22 @@ def test_a_flat_folder_has_its_repeats_in_the_job(matched: Matched, train: Path)
     assert f'image_dir = "{train}/10_sks boy"\nnum_repeats = 4' in text
 
 
+def test_a_config_that_does_not_name_buckets_is_warned_of(matched: Matched, train: Path, tmp_path: Path) -> None:
+    """Images of several shapes are all cut to one; with the key in the job there is nothing to ask."""
+    training = _config(tmp_path, _ENTRY.format(512).replace("enable_bucket = true", ""), train)
+    (said,) = prepared_of(matched(training=training)).warnings
+    assert said.startswith("the config does not name enable_bucket, so kohya cuts all images to one size")
+    for enabled in (True, False):
+        assert prepared_of(matched(training=training | {"enable_bucket": enabled})).warnings == ()
+
+
+def test_a_training_folder_that_is_passed_over_is_warned_of(matched: Matched, train: Path, tmp_path: Path) -> None:
+    """As kohya passes over it."""
+    gone = "  [[datasets.subsets]]\n  image_dir = 'ROOT/gone'\n"
+    (said,) = prepared_of(matched(training=_config(tmp_path, _ENTRY.format(512) + gone, train))).warnings
+    assert said.startswith(f"there is no training folder {tmp_path / 'gone'}, so kohya passes over it")
+
+
 def test_no_trigger_is_in_any_prompt_and_no_tag_comes_twice(matched: Matched) -> None:
     """The class tokens stand in its place."""
     for sample in prepared_of(matched()).plan:

@@ -58,6 +58,18 @@ def test_a_flat_folder_is_read_with_its_repeats(tmp_path: Path) -> None:
         read_training(tmp_path.parent, None, bucketing=AT_512, repeats=10)
 
 
+def test_a_folder_that_is_not_there_is_passed_over_where_others_hold_images(tmp_path: Path) -> None:
+    """kohya warns and goes on; alone it is a problem."""
+    paint(tmp_path / "a" / "1.png")
+    (tmp_path / "empty").mkdir()
+    subset = '[[datasets.subsets]]\nimage_dir = "ROOT/{}"\n'
+    found = of_config(tmp_path, "[[datasets]]\n" + "".join(map(subset.format, ("a", "gone", "empty"))))
+    assert found.total == 1
+    assert [folder.name for folder in found.missing] == ["gone", "empty"]
+    with pytest.raises(JobError, match="empty: holds no image"):
+        of_config(tmp_path, "[[datasets]]\n" + subset.format("empty"))
+
+
 def test_a_config_s_options_go_from_the_inside_out(tmp_path: Path) -> None:
     """Subset before dataset before general before the command line; the origin of each is kept."""
     paint(tmp_path / "a" / "1.png", (512, 768))
@@ -147,7 +159,7 @@ def test_folders_that_count_for_nothing(tmp_path: Path) -> None:
         ),
         ("[[datasets]]\n[[datasets.subsets]]\nmetadata_file = 'm.json'", "it is a subset of the fine-tuning"),
         ("[[datasets]]\n[[datasets.subsets]]\nis_reg = true", "image_dir: is missing"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir='nowhere'", "there is no such folder"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir='nowhere'", "nowhere: there is no such folder (a relative"),
     ],
 )
 def test_a_wrong_config_is_reported_in_words(tmp_path: Path, text: str, word: str) -> None:
