@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 from reggen.errors import Problem
+from reggen.wording import plural
 from reggen.workflow.graph import Graph, title
-from reggen.workflow.latents import is_sampling, picture_links
+from reggen.workflow.latents import is_sampling, picture_links, scalers
 from reggen.workflow.walk import label, live_links, upstream
 
 SAVERS = ("SaveImage", "SaveImageAdvanced")
@@ -78,8 +79,8 @@ def _passes(graph: Graph, saver: str) -> int:
 def _described(graph: Graph, saver: str) -> str:
     passes = _passes(graph, saver)
     called = title(graph[saver])
-    shown = f"{called!r}, " if called else ""
-    return f"{shown}after {passes} samplers" if passes != 1 else f"{shown}after 1 sampler"
+    sizes = [how_much for _, how_much in scalers(graph, saver, []) if how_much]
+    return ", ".join([*([repr(called)] if called else []), f"after {plural(passes, 'sampler')}", *reversed(sizes)])
 
 
 def others_that_save(graph: Graph, output: str, nodes: list[str]) -> Iterator[str]:

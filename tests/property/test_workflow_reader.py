@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from reggen.workflow.graph import Graph
 from reggen.workflow.reader import Reading, read_workflow
 
+GUIDED = ("conditioning", "positive", "negative", "empty_conditioning")
 WANTED = ("positive", "negative", "seed", "width", "height")
 
 
@@ -97,6 +98,21 @@ class Build:
     def number(self, value: int) -> Any:
         return self.of(value, [self.add("PrimitiveInt", value=value), 0])
 
+    def passed_on(self, positive: list[Any], negative: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Both sides through a node that passes them on, by its own numbers of outputs."""
+        sides = {"positive": positive, "negative": negative}
+        match self.of("", "", "context", "controlnet", "crossed"):
+            case "context":
+                made = self.add("Context (rgthree)", **sides)
+                return [made, 4], [made, 5]
+            case "controlnet":
+                made = self.add("ControlNetApplyAdvanced", **sides, strength=1.0)
+                return [made, 0], [made, 1]
+            case "crossed":
+                made = self.add("ControlNetApplyAdvanced", positive=negative, negative=positive, strength=1.0)
+                return [made, 1], [made, 0]
+        return positive, negative
+
     def sampler(self, model: list[Any], clip: list[Any], latent: list[Any]) -> list[Any]:
         positive = self.conditioning(clip)
         negative = self.of("text", "zeroed")
@@ -105,6 +121,7 @@ class Build:
             if negative == "text"
             else [self.add("ConditioningZeroOut", conditioning=positive), 0]
         )
+        positive, other = self.passed_on(positive, other)
         seed = self.number(self.draw(st.integers(0, 99)))
         settings = {"sampler_name": "euler", "scheduler": "normal"}
         if self.of(True, False):
@@ -116,6 +133,15 @@ class Build:
         guider = self.of(
             lambda: self.add("BasicGuider", model=model, conditioning=positive),
             lambda: self.add("CFGGuider", model=model, positive=positive, negative=other, cfg=7),
+            lambda: self.add(
+                "PerpNegGuider",
+                model=model,
+                positive=positive,
+                negative=other,
+                cfg=7,
+                neg_scale=1.0,
+                empty_conditioning=self.conditioning(clip),
+            ),
         )()
         links = {
             "noise": [self.add("RandomNoise", noise_seed=seed), 0],
@@ -181,6 +207,8 @@ def texts_of(graph: Graph, link: list[Any]) -> list[str]:
     node = graph[link[0]]
     if node["class_type"] == "ConditioningZeroOut":
         return []
+    if {"positive", "negative"} <= node["inputs"].keys():
+        return texts_of(graph, node["inputs"]["positive" if link[1] in {0, 4} else "negative"])
     keys = [key for key in ("text", "text_g", "text_l", "clip_l", "t5xxl") if key in node["inputs"]]
     if keys:
         return [text_of(graph, node["inputs"][key]) for key in keys]
@@ -197,7 +225,7 @@ def sampled(graph: Graph) -> list[tuple[list[str], int]]:
             found.append((texts, constant(graph, inputs["seed"])))
         elif node["class_type"] == "SamplerCustomAdvanced":
             guider = graph[inputs["guider"][0]]["inputs"]
-            sides = [guider[key] for key in ("conditioning", "positive", "negative") if key in guider]
+            sides = [guider[key] for key in GUIDED if key in guider]
             seed = constant(graph, graph[inputs["noise"][0]]["inputs"]["noise_seed"])
             found.append(([text for side in sides for text in texts_of(graph, side)], seed))
     return found

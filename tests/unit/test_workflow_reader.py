@@ -446,7 +446,7 @@ SAVERS = {
             "42": node("VAEDecode", samples=["41", 0], vae=["4", 2]),
             "43": node("SaveImage", title="Hires", images=["42", 0], filename_prefix="x"),
         },
-        "output = '43' ('Hires', after 2 samplers); output = '9'",
+        "output = '43' ('Hires', after 2 samplers, to 128 x 128); output = '9'",
     ),
     "another saver": (CLASSIC | {"9": node("Image Saver", images=["8", 0], filename="x")}, "output = '9'"),
     "a socket": (CLASSIC | {"9": node("SaveImageWebsocket", images=["8", 0])}, "use a SaveImage or PreviewImage"),
