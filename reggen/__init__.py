@@ -31,6 +31,7 @@ __all__ = [
     "JobSummary",
     "NoUsableServer",
     "Note",
+    "NoticesTried",
     "Problem",
     "Progress",
     "PromptLeft",
@@ -45,6 +46,7 @@ __all__ = [
     "Scanning",
     "ServerChanged",
     "ServerCheck",
+    "ServerModels",
     "ServersAwaited",
     "SlotGivenUp",
     "SlotsReopened",
@@ -58,7 +60,9 @@ __all__ = [
     "check_sync",
     "doctor",
     "load",
+    "models",
     "morning_report",
+    "notify",
     "plan",
     "purge",
     "read_workflow",
@@ -78,7 +82,9 @@ if TYPE_CHECKING:
     from reggen.api.events import ClassFinished, ClassStarted, Event, Note
     from reggen.api.jobs import load, schema
     from reggen.api.judging import purge, recaption, reject
+    from reggen.api.models import ServerModels, models
     from reggen.api.morning import morning_report
+    from reggen.api.notices import NoticesTried, notify
     from reggen.api.planning import JobPlan, plan
     from reggen.api.running import JobRun, run, run_sync
     from reggen.api.status import JobStatus, status
@@ -124,6 +130,8 @@ else:
         "reggen.api.status": ("JobStatus", "status"),
         "reggen.api.summary": ("JobSummary",),
         "reggen.api.trainer": ("trainer_settings",),
+        "reggen.api.models": ("ServerModels", "models"),
+        "reggen.api.notices": ("NoticesTried", "notify"),
         "reggen.api.workflows": ("WorkflowReading", "read_workflow"),
         "reggen.dataset.captioning": ("CaptionChanges",),
         "reggen.dataset.reject": ("RejectResult",),

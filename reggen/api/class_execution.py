@@ -61,6 +61,7 @@ class ClassExecution:
     async def run(self) -> ClassFinished | None:
         """Fill the dataset; None when it was stopped before it had begun. Raises what `fill_dataset` raises."""
         threads = Threads(1, "reggen-report", self.prepared.dataset.state)
+        self.parts.notices.on_failure = self.note
         try:
             later = await self._unless_stopped(threads.do(partial(_lacking, self.following)))
             if later is None or (summary := await self._fill(later)) is None:

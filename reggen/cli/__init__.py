@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import reggen
-from reggen.cli import inspect, report, review, run, standin, workflow
+from reggen.cli import inspect, report, review, run, servers, standin, workflow
 from reggen.errors import STOPPED, STORAGE, ReggenError
 
 _UNWRITTEN = {errno.ENOSPC, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}  # of standard output, which has no name
@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Regularization images for LoRA and DreamBooth, made overnight on ComfyUI servers.",
 )
 
@@ -68,6 +69,8 @@ app.command()(review.reject)
 app.command()(review.redo)
 app.command()(review.recaption)
 app.command()(review.doctor)
+app.command()(servers.models)
+app.command()(servers.notify)
 app.command()(inspect.config)
 app.command()(inspect.schema)
 app.command(name="sim")(standin.stand_in)

@@ -213,6 +213,12 @@ class Client:  # methods: one for each request that reggen makes
         except ServerError:  # it has no header, or the server no such route
             return ""
 
+    async def model_details(self, folder: str) -> Any:
+        """GET /experiment/models/{folder}, for newer servers: the files of a folder with their sizes, unread."""
+        path = f"/experiment/models/{quote(folder, safe='')}"
+        _, body = await self._transport.json("GET", path, "asking for its models", largest=sanitize.LARGEST_NODE_CLASS)
+        return body
+
     # ---- pictures and frames
 
     @asynccontextmanager

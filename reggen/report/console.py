@@ -46,7 +46,7 @@ class Display:
         self._console, self._title, self._progress, self._later, self._log = console, title, progress, later, log
         self._narrator = Narrator(progress, later)
         self._notes: list[str] = []
-        self._live = console.is_terminal
+        self._live = console.is_terminal and not console.is_dumb_terminal
         self._is_over = False
 
     def tell(self, event: RunEvent) -> None:

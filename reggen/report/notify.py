@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ from reggen.errors import JobError, Problem, ReggenError
 from reggen.job.servers import Notify
 from reggen.progress import RunEvent, RunPaused, ServersAwaited
 from reggen.report.lines import format_duration
-from reggen.wording import plural
+from reggen.wording import cut, plural
 
 _LIMIT = 30.0  # seconds for one notice
 
@@ -22,7 +22,7 @@ _LIMIT = 30.0  # seconds for one notice
 class Notices:
     """Sends a notice when a run pauses, has no server for ``stuck_after`` seconds, fails or ends.
 
-    Raises JobError for unusable addresses.
+    ``on_failure`` gets a sentence for a notice that could not be sent. Raises JobError for unusable addresses.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Notices:
     ) -> None:
         self._title, self._stuck_after = f"reggen: {job_file}", stuck_after
         self._apprise = _apprise(notify, job_file, environ)
+        self.on_failure: Callable[[str], object] = lambda _: None
         self._stuck: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -80,9 +81,20 @@ class Notices:
         task.add_done_callback(self._sending.discard)
 
     async def _deliver(self, text: str) -> None:
+        taken = False
         with suppress(Exception):  # whatever the service does, the run continues
             async with asyncio.timeout(_LIMIT):
-                await asyncio.to_thread(self._apprise.notify, title=self._title, body=text)
+                taken = await asyncio.to_thread(self._apprise.notify, title=self._title, body=text)
+        if not taken:
+            told = cut(text.partition("\n")[0])
+            self.on_failure(f"a notice could not be sent ({told}); `python -m reggen notify JOB` tries the addresses")
+
+
+def try_addresses(notify: Notify, job_file: str, environ: Mapping[str, str]) -> tuple[bool, ...]:
+    """Send a trial notice to each address, and tell which services took it. Blocking. Raises JobError."""
+    service = _apprise(notify, job_file, environ)
+    title, body = f"reggen: {job_file}", "a trial notice: this is where reggen's notices arrive"
+    return tuple(bool(one.notify(title=title, body=body)) for one in service or ())
 
 
 def _apprise(notify: Notify, job_file: str, environ: Mapping[str, str]) -> Any:

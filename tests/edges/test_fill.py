@@ -331,7 +331,7 @@ async def test_an_unknown_checkpoint_stops_the_run_before_it_starts(job: JobMake
         with pytest.raises(JobError) as caught:
             await filled(job(sim.url, sampling={"checkpoint": "AnythingXL_inkBas.safetensors"}))
         assert "did you mean 'AnythingXL_inkBase.safetensors'?" in str(caught.value)
-        assert "CheckpointLoaderSimple (node 4)" in str(caught.value)
+        assert "sampling.checkpoint" in str(caught.value)
         assert caught.value.exit_code == 2
         assert sim.count("POST", "/prompt") == 0
 

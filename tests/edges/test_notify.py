@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import reggen
 from reggen.engine.summary import EmptySlot, Summary
 from reggen.errors import JobError, NoUsableServer
 from reggen.job.servers import Notify
 from reggen.progress import RunPaused, ServersAwaited
 from reggen.report.notify import Notices
 from tests.answering import answering
-from tests.conftest import eventually
+from tests.conftest import JobMaker, eventually
 
 
 @asynccontextmanager
@@ -102,3 +104,31 @@ def test_wrong_addresses_are_reported_before_the_run() -> None:
     assert "not an address that Apprise understands" in str(caught.value)
     assert "the environment has no UNSET" in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+async def test_a_notice_that_fails_leaves_a_line() -> None:
+    """With the words that were lost, and the command that tries the addresses; never the address itself."""
+    said: list[str] = []
+    async with mailbox(status=500) as (url, _):
+        one = notices(url)
+        one.on_failure = said.append
+        await one.finished(summary())
+    assert said == [
+        "a notice could not be sent (finished: 10 of 10 images); `python -m reggen notify JOB` tries the addresses"
+    ]
+
+
+async def test_the_addresses_of_a_job_are_tried_one_by_one(job: JobMaker) -> None:
+    """`reggen notify`: which service took the trial notice, without the address, and exit code 1 where one did not."""
+    async with mailbox() as (good, received), mailbox(status=500) as (bad, _):
+        tried = await asyncio.to_thread(reggen.notify, job(notify={"urls": [good, bad]}))
+    assert (tried.taken, tried.exit_code) == ((True, False), 1)
+    assert str(tried).startswith("notify.urls[0]: sent\nnotify.urls[1]: NOT sent: ")
+    assert "s3cret" not in str(tried)
+    assert len(received) == 1
+
+
+def test_a_job_without_addresses_has_nothing_to_try(job: JobMaker) -> None:
+    """The key is named."""
+    with pytest.raises(JobError, match=r"notify\.urls: is missing"):
+        reggen.notify(job())

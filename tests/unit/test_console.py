@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from reggen.engine.control import Observers
@@ -77,3 +78,13 @@ def test_the_end_is_estimated_once_and_for_all_classes() -> None:
     head = screen.drawn(200.0).splitlines()[0]
     assert "8 min 10 s left, ready at" in head
     assert "all classes at" in head
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor's shell cannot draw over what it has shown."""
+    out = io.StringIO()
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(file=out, force_terminal=True)
+    display = Display(console, "a: girl", progress := Progress())
+    Observers(display.tell, progress=progress).tell(BEGAN)
+    assert out.getvalue().strip()

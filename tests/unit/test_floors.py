@@ -93,6 +93,7 @@ KNOWS = {
         "cli.report",
         "cli.review",
         "cli.run",
+        "cli.servers",
         "cli.standin",
         "cli.workflow",
     },
