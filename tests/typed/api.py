@@ -29,6 +29,8 @@ def look(job_file: Path) -> None:
     assert_type(reggen.purge(job), int)
     assert_type(reggen.recaption(job).written.count, int)
     assert_type(reggen.trainer_settings(job, "kohya-toml").text, str)
+    assert_type(reggen.models("http://a:1"), reggen.ServerModels)
+    assert_type(reggen.notify(job).taken, tuple[bool, ...])
     assert_type(reggen.schema(), dict[str, Any])
     assert_type(reggen.__version__, str)
 
