@@ -142,7 +142,7 @@ def problems(made: Any) -> Any:
     def find(graph: Any, **options: Any) -> list[str]:
         with pytest.raises(WorkflowError) as caught:
             made(graph, **options)
-        assert caught.value.file.endswith("graph.json")
+        assert "graph.json (workflow.file of test.toml)" in caught.value.file
         return [str(problem) for problem in caught.value.problems]
 
     return find
