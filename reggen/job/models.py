@@ -54,8 +54,15 @@ class Prompts(Section):
     )
     prefix: str = Field("", max_length=LONGEST_PROMPT, description="With from: tags put before each caption.")
     suffix: str = Field("", max_length=LONGEST_PROMPT, description="With from: tags put after each caption.")
-    replace: bool = Field(
-        True, description="With from: the class tokens take the trigger's place; false: it is taken out."
+    replace: bool | Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        True,
+        description="With from: the class tokens take the trigger's place; false: it is taken out; a text: that does.",
+    )
+    remove: tuple[Phrase, ...] = Field(
+        (), description="With from: tags and phrases that are taken out of each caption: ['red bandana']."
+    )
+    escape: bool = Field(
+        True, description="With from: bare parentheses in a tag, 'saber (fate)', are escaped, as a weight is not meant."
     )
     weights: dict[str, Annotated[float, Field(ge=0, le=1_000)]] = Field(
         default_factory=dict,

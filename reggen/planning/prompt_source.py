@@ -21,7 +21,7 @@ from reggen.errors import JobError, Problem
 from reggen.geometry import Size
 from reggen.job.models import ImageSize, Prompts
 from reggen.kohya.captions import PLAIN_CAPTIONS, CaptionRules
-from reggen.prompts.from_caption import as_tags, prompt_from
+from reggen.prompts.from_caption import as_tags, escaped, prompt_from, without_phrases
 from reggen.prompts.generator import PromptGenerator
 from reggen.prompts.matrix import Matrix
 from reggen.prompts.permute import Shares, smallest_integers
@@ -159,7 +159,8 @@ class PromptSource:
         if not example or not prompts.source:
             return None, (), self.matrix.at(number)
         text = as_tags(example.chosen(turn))
-        return self._rewritten(text, prompts.prefix, prompts.suffix), (), self.matrix.at(number)
+        made = self._rewritten(text, prompts.prefix, prompts.suffix)
+        return escaped(made) if prompts.escape else made, (), self.matrix.at(number)
 
     def _size(self, example: TrainingExample | None) -> Size | None:
         size = self.settings.size
@@ -182,6 +183,9 @@ class PromptSource:
     def _rewrite(self, caption: str, prefix: str, suffix: str) -> str:
         settings = self.settings
         tokens, replace = settings.class_tokens.replace("_", " "), settings.prompts.replace
+        if isinstance(replace, str):
+            tokens, replace = replace, True
+        caption = without_phrases(caption, settings.prompts.remove)
         return prompt_from(caption, settings.trigger, tokens, replace=replace, prefix=prefix, suffix=suffix)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 
@@ -62,5 +63,5 @@ def _offending(where: str, text: str, offence: Offence, example: TrainingExample
     hint = ""
     if example and offence.forbidden in {found.forbidden for found in guard.find_all(example.caption)}:
         where += f", from the caption of {example.name}"
-        hint = f"to have it removed, add {offence.forbidden!r} to training.trigger"
+        hint = f"to have it taken out, write prompts.remove = [{json.dumps(offence.forbidden, ensure_ascii=False)}]"
     return Problem(where, f"{offence} is forbidden: {text[:120]!r}", hint)

@@ -25,6 +25,7 @@ _MAX_REPLACED = 50  # triggers: class tokens may form new ones with their neighb
 
 _COMMA = re.compile(r"[,\uff0c](?!\d{3}(?!\w))|(?<!\d)[,\uff0c]")  # not the one in 10,000
 _SEPARATOR = re.compile(r"\s*(?:\|\|\||;;;)")  # the ones that kohya's documentation recommends
+_NAMED = re.compile(r"(?<=[^\s,(\[\\])([ _])\(([^()\[\]:,\\]+)\)")  # after a word, without a weight
 _BRACKET = re.compile(r"(?<![\\:;=])[()\[\]]")  # neither escaped nor a face such as :(
 _WEIGHT = r":\s*[+-]?[\d.]+\s*(?=[)\]])"
 _EMPTY = re.compile(
@@ -76,6 +77,26 @@ def prompt_from(
         caption = clean
     text = _without(guard, ", ".join((prefix, caption, suffix)), instead)
     return text or ", ".join(_once(_tags(_tidy(class_tokens)))) or class_tokens
+
+
+def without_phrases(caption: str, phrases: Sequence[str]) -> str:
+    """The caption without these tags or phrases, found as triggers are."""
+    return _without(_guard(tuple(phrases)), caption, "") if phrases else caption
+
+
+def escaped(prompt: str) -> str:
+    """The prompt with its bare parentheses escaped: ``saber (fate)`` is a name, and ComfyUI would weigh its brackets.
+
+    Parentheses with a weight, ``(smile:1.2)``, around a whole tag, ``((smile))``, and those of a face are meant.
+    """
+    depths = _depths(prompt)
+
+    def plain(found: re.Match[str]) -> str:
+        if depths and depths[found.start()]:
+            return found[0]
+        return f"{found[1]}\\({found[2]}\\)"
+
+    return _NAMED.sub(plain, prompt)
 
 
 def _without(guard: Guard, text: str, instead: str) -> str:
@@ -142,9 +163,20 @@ def _cut(text: str, offence: Offence, instead: str) -> str:
     if whole or not instead:
         left, right, kept = _unwrapped(left, right, kept)
         return _joined(*_closed(left, right, kept), kept)
-    if _adjoins(left, right, instead):
+    article, noun = _with_article(instead)
+    if _adjoins(left, right, noun):
+        if article and not kept and right.strip() and not _ARTICLE.search(left) and not _adjoins(left, "", noun):
+            return left + article + right.lstrip()
         return _joined(left, right, kept)
+    if article and _ARTICLE.search(left):
+        return _fitted(left, noun) + noun + kept + right
     return _fitted(left, instead) + instead + kept + right
+
+
+def _with_article(instead: str) -> tuple[str, str]:
+    """The article at the start of a text, with its space, and the rest: ``a`` and ``woman`` of "a woman"."""
+    found = re.match(r"(?:an?|the)\s+(?=\S)", instead, re.IGNORECASE)
+    return (found[0], instead[found.end() :]) if found else ("", instead)
 
 
 def _extent(text: str, offence: Offence) -> tuple[int, int, bool]:

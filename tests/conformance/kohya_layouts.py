@@ -348,6 +348,11 @@ def splitting(root: Path) -> None:
     reg(root, "1_girl", 40)
 
 
+def split_of_nothing(root: Path) -> None:
+    (root / "train" / "1_empty").mkdir()
+    reg(root, "1_girl", 3)
+
+
 def one_after_another(root: Path) -> None:
     reg(root, "1_old", 5)
     reg(root, "1_girl", 9, (300, 200))
@@ -372,7 +377,7 @@ LAYOUTS = (
     Layout("a split that leaves nothing aside", splitting, validation=ValidationSplit(0.01, 3)),
     Layout(
         "a split of an empty folder",
-        lambda root: (root / "train" / "1_empty").mkdir(),
+        split_of_nothing,
         validation=ValidationSplit(0.25, 3),
     ),
     Layout("several resolutions, other reg folders, a reg subset alone", one_after_another, config=SEVERAL),

@@ -699,7 +699,7 @@ def test_a_forbidden_word_of_a_training_caption_is_traced_to_its_image(matched: 
     with pytest.raises(JobError) as caught:
         prepare(matched(guard={"forbid": ["tag3"]}), "test.toml")
     assert caught.value.problems[0].key == "the prompt of reg_004, from the caption of img_3.png"
-    assert caught.value.problems[0].hint == "to have it removed, add 'tag3' to training.trigger"
+    assert caught.value.problems[0].hint == 'to have it taken out, write prompts.remove = ["tag3"]'
     with pytest.raises(JobError) as caught:
         prepare(matched(guard={"forbid": ["red hat"]}, prompts={"prefix": "red hat"}), "test.toml")
     assert caught.value.problems[0].key == "the prompt of reg_001"

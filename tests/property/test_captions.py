@@ -21,7 +21,7 @@ pieces = st.sampled_from([*PIECES, " ", "  ", ", ", "\n"])
 captions = (
     st.lists(pieces, max_size=14).map("".join) | st.lists(pieces, max_size=14).map(" ".join) | st.text(max_size=30)
 )
-class_tokens = st.sampled_from(["dog", "anime_character", "b", "bandana", "plasma v1", "dog, animal"])
+class_tokens = st.sampled_from(["dog", "a dog", "anime_character", "b", "bandana", "plasma v1", "dog, animal"])
 
 
 @settings(deadline=None, max_examples=500)

@@ -3,7 +3,7 @@
 import pytest
 
 from reggen.errors import JobError
-from reggen.prompts.from_caption import prompt_from
+from reggen.prompts.from_caption import escaped, prompt_from, without_phrases
 
 TRIGGER = ["spyke_plasma_v1", "sks"]
 
@@ -95,3 +95,45 @@ def test_a_trigger_that_can_never_be_found_is_a_problem():
     """It would stay in every prompt, in silence."""
     with pytest.raises(JobError, match=r"trigger\[0\]: '!' has neither letters nor digits"):
         prompt_from("a", ["!"], "dog", replace=True)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "made"),
+    [
+        ("saber (fate), smile", r"saber \(fate\), smile"),
+        ("artoria_pendragon_(fate)", r"artoria_pendragon_\(fate\)"),
+        (r"saber \(fate\)", r"saber \(fate\)"),
+        ("(smile:1.2), ((red hair)), (a, b)", "(smile:1.2), ((red hair)), (a, b)"),
+        ("a dog (red:1.2) hat", "a dog (red:1.2) hat"),
+        (":(, smile, :)", ":(, smile, :)"),
+        ("a (b (c))", "a (b (c))"),
+    ],
+)
+def test_parentheses_of_a_name_are_escaped(prompt, made):
+    """ComfyUI reads them as a weight of 1.1; weights that are meant stay, and a second call changes nothing."""
+    assert escaped(prompt) == made
+    assert escaped(made) == made
+
+
+def test_tags_and_phrases_are_removed_whole():
+    """As triggers are, with the words that only led to them."""
+    caption = "sks, 1girl, red bandana, smile"
+    assert without_phrases(caption, ["red bandana"]) == "sks, 1girl, smile"
+    assert without_phrases("a girl with a red bandana, smiling", ["red bandana"]) == "a girl, smiling"
+    assert without_phrases(caption, []) == caption
+
+
+@pytest.mark.parametrize(
+    ("caption", "made"),
+    [
+        ("sks standing in a field.", "a woman standing in a field."),
+        ("sks woman standing", "a woman standing"),
+        ("photo of a sks woman", "photo of a woman"),
+        ("photo of an sks", "photo of a woman"),
+        ("the sks smiles", "the woman smiles"),
+        ("In this image we see sks.", "In this image we see a woman."),
+    ],
+)
+def test_a_text_with_its_article_fits_a_sentence(caption, made):
+    """No article and no class comes twice beside the other."""
+    assert prompt_from(caption, TRIGGER, "a woman", replace=True) == made

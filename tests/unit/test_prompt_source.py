@@ -136,3 +136,16 @@ def test_choices_of_a_caption_come_in_turn() -> None:
     assert second.positive == "1boy person, a blue hat, {x}"
     assert third.positive == first.positive
     assert second.caption == "1boy person ||| a blue hat;;;{x}"
+
+
+def test_a_text_takes_the_triggers_place() -> None:
+    """Natural captions need the class with its article, and no class doubled beside itself."""
+    examples = [
+        TrainingExample("a.png", "sks standing in a field, wearing a red bandana", (512, 512), 1),
+        TrainingExample("b.png", "photo of a sks woman (fate)", (512, 512), 1),
+    ]
+    source = a_source(examples, {"replace": "a woman", "remove": ["wearing a red bandana"]})
+    assert source.at(0).positive == "a woman standing in a field"
+    assert source.at(1).positive == "photo of a woman \\(fate\\)"
+    plain = a_source(examples, {"replace": "a woman", "escape": False}, captions="training")
+    assert plain.at(1).positive == plain.at(1).caption == "photo of a woman (fate)"
