@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from reggen.dataset.ledger import Ledger
 from reggen.errors import JobError, Problem
@@ -20,6 +21,7 @@ from reggen.images.check import CheckSettings
 from reggen.job.dataset import ClassDataset, Dataset
 from reggen.job.models import Captions, Checks, Guarding, ImageSize, Job, Limits, Prompts, Training, Workflow
 from reggen.job.sampling import Sampling
+from reggen.job.section import Section
 from reggen.job.servers import Notify, Server
 from reggen.planning.plan import CHECKED, Plan
 from reggen.planning.prompt_source import PromptSettings, PromptSource, TrainingExample, WorkflowDefaults
@@ -40,6 +42,10 @@ from reggen.workflow.template import Template, build_template
 BATCH = "batch"
 """The fact under which a dataset's ledger keeps the batch that was found to be fastest."""
 
+_LATER = {"caption_prefix", "caption_suffix", "enable_wildcard", "escape", "remove", "repeats"}
+_LATER |= {"validation_seed", "validation_split"}
+"""Keys of [prompts] and [training] that the first recipes did not have."""
+_FIRST_RESOLUTION = 512  # which these wrote where the job had none
 _BYTES_PER_PIXEL = 1.6  # of a PNG of a painted picture; the true figure lies between 0.6 and 2.2
 _GUESSED_SIZE: Size = (1024, 1024)  # where the workflow or something else decides on the size
 _UNREAD = "the workflow's own prompt was not found, so the guard has not read it"
@@ -284,11 +290,20 @@ def _recipe(job: Job, prompts: Prompts, template: Template, negative: str | None
         {name: str(bound) for name, bound in template.bindings.items()},
         template.output,
         dict(template.fixed),
-        [section and section.model_dump(mode="json") for section in (prompts, job.matrix, training)],
+        [section and _dumped(section) for section in (prompts, job.matrix, training)],
         negative,
         _one_size(job),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _dumped(section: Section) -> dict[str, Any]:
+    """A section as the first versions wrote it into recipes: keys that came later count where they are used."""
+    fields = type(section).model_fields
+    dumped = section.model_dump(mode="json")
+    unused = {key for key in _LATER & fields.keys() if getattr(section, key) == fields[key].default}
+    kept = {key: value for key, value in dumped.items() if key not in unused}
+    return kept | ({"resolution": _FIRST_RESOLUTION} if kept.get("resolution", 0) is None else {})
 
 
 def _warnings(job: Job, part: JobClass, source: PromptSource, read: _Read, template: Template) -> Iterator[str]:

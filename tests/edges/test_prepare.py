@@ -17,11 +17,11 @@ from reggen.diagnosis.scope import DoctorOptions
 from reggen.engine.control import Observers
 from reggen.engine.fill import fill_dataset
 from reggen.errors import JobError
-from reggen.job.models import Job
+from reggen.job.models import Job, Prompts, Training
 from reggen.kohya.captions import CaptionRules
 from reggen.kohya.reg_use import reg_uses
 from reggen.planning.plan import choice_counts
-from reggen.prepare.prepared_job import prepare
+from reggen.prepare.prepared_job import _dumped, prepare
 from reggen.report.plan_preview import format_plan
 from reggen.report.trainer_input import trainer_input
 from reggen.report.trainers import trainer_settings
@@ -508,6 +508,18 @@ async def test_the_workflow_file_is_read_once(job: JobMaker, workflow: Workflows
         assert "images       <- SaveImage (node 9)" in format_plan(prepared, "test.toml")
         summary = await fill_dataset(prepared, "test.toml", Observers())
     assert (summary.made, summary.exit_code) == (1, 0)
+
+
+def test_a_recipe_of_training_captions_is_the_same_in_every_version() -> None:
+    """Keys that came later count where they are used; 512 was written where no resolution was."""
+    keys = "base bucket_no_upscale bucket_reso_steps caption_extension config enable_bucket folder max_bucket_reso "
+    keys += "min_bucket_reso resolution trigger"
+    training, prompts = Training(folder=Path("a")), Prompts()
+    assert sorted(_dumped(training)) == keys.split()
+    assert _dumped(training)["resolution"] == 512
+    first = "negative positive prefix replace source suffix weights wildcards"
+    assert sorted(_dumped(prompts)) == first.split()
+    assert _dumped(Prompts(remove=("hat",)))["remove"] == ["hat"]
 
 
 def test_a_recipe_is_the_same_in_every_version(job: JobMaker) -> None:
