@@ -68,6 +68,7 @@ __all__ = [
     "read_workflow",
     "recaption",
     "reject",
+    "reject_outdated",
     "run",
     "run_sync",
     "schema",
@@ -81,7 +82,7 @@ if TYPE_CHECKING:
     from reggen.api.doctor import Examination, doctor
     from reggen.api.events import ClassFinished, ClassStarted, Event, Note
     from reggen.api.jobs import load, schema
-    from reggen.api.judging import purge, recaption, reject
+    from reggen.api.judging import purge, recaption, reject, reject_outdated
     from reggen.api.models import ServerModels, models
     from reggen.api.morning import morning_report
     from reggen.api.notices import NoticesTried, notify
@@ -123,7 +124,7 @@ else:
         "reggen.api.doctor": ("Examination", "doctor"),
         "reggen.api.events": ("ClassFinished", "ClassStarted", "Event", "Note"),
         "reggen.api.jobs": ("load", "schema"),
-        "reggen.api.judging": ("purge", "recaption", "reject"),
+        "reggen.api.judging": ("purge", "recaption", "reject", "reject_outdated"),
         "reggen.api.morning": ("morning_report",),
         "reggen.api.planning": ("JobPlan", "plan"),
         "reggen.api.running": ("JobRun", "run", "run_sync"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reggen.dataset import captioning
 from reggen.dataset import reject as rejecting
 from reggen.dataset.captioning import CaptionChanges
+from reggen.dataset.ledger import Ledger
 from reggen.dataset.reject import RejectResult
 from reggen.errors import JobError, Problem
 from reggen.job.models import Job
@@ -24,6 +25,17 @@ def reject(
     prepared = _one_class(job, class_tokens)
     indices = rejecting.parse_slots([str(one) for one in numbers], len(prepared.plan))
     return rejecting.reject(prepared.dataset, prepared.plan, indices, why)
+
+
+def reject_outdated(job: Job, *, class_tokens: str | None = None, why: str = "outdated") -> RejectResult:
+    """Reject the images that were made with other settings than the job has now, as `reject` does."""
+    prepared = _one_class(job, class_tokens)
+    indices: list[int] = []
+    if ledger := Ledger.read(prepared.dataset.state):
+        with ledger:
+            found = ledger.slots.other_recipes(prepared.recipe, len(prepared.plan))
+            indices = [index for numbers in found for index in numbers]
+    return rejecting.reject(prepared.dataset, prepared.plan, indices, why) if indices else RejectResult((), ())
 
 
 def purge(job: Job, *, class_tokens: str | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from reggen.api.commands import redo_outdated
 from reggen.api.readable import Readable, pre, table
 from reggen.job.dataset import ClassDataset
 from reggen.job.models import Job
@@ -73,7 +74,9 @@ def plan(job: Job) -> JobPlan:
     Raises JobError where something that the job refers to cannot be used, and StorageError.
     """
     classes = prepare(job, job.source)
-    return JobPlan(job.source, classes, "\n".join(format_plan(one, job.source) for one in classes))
+    redo = redo_outdated(job, classes)
+    texts = (format_plan(one, job.source, words) for one, words in zip(classes, redo, strict=True))
+    return JobPlan(job.source, classes, "\n".join(texts))
 
 
 def _size(sample: Sample) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reggen.api.commands import redo_outdated
 from reggen.api.readable import Readable
 from reggen.job.models import Job
 from reggen.prepare.prepared_job import prepare
@@ -35,5 +36,7 @@ class JobStatus(Readable):
 
 def status(job: Job) -> JobStatus:
     """The progress of a job: done, missing, given up, rejected. Blocking. Raises JobError and StorageError."""
-    classes = tuple(read_status(one.dataset) for one in prepare(job, job.source))
-    return JobStatus(classes, "\n".join(map(format_status, classes)))
+    prepared = prepare(job, job.source)
+    classes = tuple(read_status(one.dataset, one.recipe) for one in prepared)
+    words = redo_outdated(job, prepared)
+    return JobStatus(classes, "\n".join(map(format_status, classes, words)))

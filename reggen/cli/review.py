@@ -43,11 +43,28 @@ def reject(  # wide: typer reads the options of a command from its parameters
         print(f"{plural(reggen.purge(job, class_tokens=of_class), 'file')} deleted for good")
 
 
-def redo(job_file: JobFile, numbers: Numbers = None, output: Output = None, of_class: OfClass = None) -> None:
-    """Have images made again: the same prompt, another seed.
+def redo(
+    job_file: JobFile,
+    numbers: Numbers = None,
+    output: Output = None,
+    of_class: OfClass = None,
+    outdated: Annotated[bool, typer.Option("--outdated", help="Those made with other settings than now.")] = False,
+) -> None:
+    """Have images made again as the job says now, with other seeds.
 
-    The same as `reject`, with another reason in the ledger.
+    The same as `reject`, with another reason in the ledger: the next run makes them. --outdated takes the images that
+    were made with another prompt, size or setting.
     """
+    if outdated:
+        stoppable()
+        job = load(job_file, None, output, None)
+        done = reggen.reject_outdated(job, class_tokens=of_class)
+        if done.set_aside or done.empty:
+            _tell(job, done)
+        else:
+            print("no image was made with other settings")
+        if not numbers:
+            return
     reject(job_file, numbers, output, of_class, "to be made again", purge=False)
 
 
@@ -60,7 +77,7 @@ def _tell(job: reggen.Job, done: reggen.RejectResult) -> None:
     if done.empty:
         remark = "" if done.set_aside else ", so nothing was set aside"
         print(f"{len(done.empty)} had no image{remark}: {', '.join(done.empty)}")
-    others = "others, with the same prompts and other seeds" if done.set_aside else "what is missing"
+    others = "others, as the job says now, with other seeds" if done.set_aside else "what is missing"
     print(f"The next run makes {others}:\n  {run_again(job, rehearsal=done.rehearsal)}")
 
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from reggen.dataset.folder import Folder
 from reggen.engine.requirements import mib
-from reggen.job.dataset import ClassDataset
 from reggen.job.models import ImageSize
 from reggen.job.servers import Server
 from reggen.planning.plan import CHECKED, Plan, Sample, choice_counts
 from reggen.prepare.prepared_job import PreparedJob
-from reggen.report.status import read_status
+from reggen.report.status import outdated_lines, read_status
 from reggen.report.workflow_report import format_account, format_bindings
 from reggen.wording import plural
 from reggen.workflow.template import Template
@@ -22,17 +21,20 @@ _READABLE = 10**15  # larger numbers are written as powers of ten
 _CHOICES = 12  # values of templates and of the matrix that are listed with their counts
 
 
-def format_plan(prepared: PreparedJob, job_file: str) -> str:
-    """The plan of one class of a job, several lines. Raises LedgerDamaged."""
-    return "\n".join(_lines(prepared, job_file))
+def format_plan(prepared: PreparedJob, job_file: str, redo: str = "") -> str:
+    """The plan of one class of a job, several lines; ``redo`` is the command that has outdated images made again.
+
+    Raises LedgerDamaged.
+    """
+    return "\n".join(_lines(prepared, job_file, redo))
 
 
-def _lines(prepared: PreparedJob, job_file: str) -> Iterator[str]:
+def _lines(prepared: PreparedJob, job_file: str, redo: str) -> Iterator[str]:
     dataset, plan = prepared.dataset, prepared.plan
     yield f"{job_file}: {plural(len(plan), 'image')}"
     yield from (f"  why          {line}" for line in prepared.arithmetic)
     yield f"  folder       {dataset.folder.absolute()}  (repeats {dataset.repeats}, class {dataset.class_tokens!r})"
-    yield from _present(dataset)
+    yield from _present(prepared, redo)
     yield from _images(prepared)
     yield from _variety(plan)
     yield from _prompts(prepared)
@@ -48,10 +50,11 @@ def _lines(prepared: PreparedJob, job_file: str) -> Iterator[str]:
     yield from (_sample(plan[index], prepared.size) for index in range(first))
 
 
-def _present(dataset: ClassDataset) -> Iterator[str]:
-    status = read_status(dataset)
+def _present(prepared: PreparedJob, redo: str) -> Iterator[str]:
+    status = read_status(prepared.dataset, prepared.recipe)
     if status.done:
         yield f"  present      {status.done:,}; to be made: {status.missing:,}"
+    yield from outdated_lines(status, redo)
 
 
 def _images(prepared: PreparedJob) -> Iterator[str]:

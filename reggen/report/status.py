@@ -23,6 +23,7 @@ _QUICKLY_VERIFIED = 32 << 20  # bytes of a ledger of some 40,000 images, which t
 class DatasetStatus:
     """The state of a dataset: counts of slots, names with reasons, and the process that is filling it, if one is.
 
+    ``outdated`` images were made with other settings than the job has now; they count as done.
     ``given_up`` and ``rejected`` map names to reasons; ``deleted`` are names of images that are gone from the folder.
     """
 
@@ -34,10 +35,11 @@ class DatasetStatus:
     rejected: Mapping[str, str | None] = field(default_factory=dict)
     deleted: tuple[str, ...] = ()
     filled_by: str | None = None
+    outdated: int = 0
 
 
-def read_status(dataset: ClassDataset) -> DatasetStatus:
-    """Read the state of a dataset. Raises LedgerDamaged."""
+def read_status(dataset: ClassDataset, recipe: str = "") -> DatasetStatus:
+    """Read the state of a dataset; images of another ``recipe`` are counted as outdated. Raises LedgerDamaged."""
     folder, count = Folder(dataset), dataset.count
     filled_by = lock_holder(folder.state)
     if not filled_by:
@@ -57,6 +59,7 @@ def read_status(dataset: ClassDataset) -> DatasetStatus:
             rejected={row.name: row.reason for row in ledger.slots.walk("rejected", stop=count)},
             deleted=tuple(ledger.slots.names(compared.deleted)),
             filled_by=filled_by,
+            outdated=sum(map(len, ledger.slots.other_recipes(recipe, count))) if recipe else 0,
         )
 
 
@@ -86,10 +89,21 @@ def read_conflicts(state: Path, facts: Mapping[str, object]) -> tuple[Problem, .
         return ledger.facts.conflicts(facts)
 
 
-def format_status(status: DatasetStatus) -> str:
-    """The state of a dataset, several lines."""
+def outdated_lines(status: DatasetStatus, redo: str) -> Iterator[str]:
+    """Lines on images that were made with other settings, with the command that has them made again, if any."""
+    if status.outdated:
+        were = "image was" if status.outdated == 1 else "images were"
+        yield f"  outdated     {status.outdated:,} {were} made with other settings (prompt, size, ...) and kept" + (
+            "; to have new ones made:" if redo else ""
+        )
+        if redo:
+            yield f"    {redo}"
+
+
+def format_status(status: DatasetStatus, redo: str = "") -> str:
+    """The state of a dataset, several lines; ``redo`` is the command that has outdated images made again."""
     head = f"{status.dataset}: {status.done:,} of {status.wanted:,} done, {status.missing:,} missing"
-    return "\n".join([head, *_lines(status)])
+    return "\n".join([head, *outdated_lines(status, redo), *_lines(status)])
 
 
 def _lines(status: DatasetStatus) -> Iterator[str]:

@@ -26,6 +26,7 @@ def look(job_file: Path) -> None:
     assert_type(reggen.doctor("reg", train="train", resolution=(512, 768), forbid=["spyke"]), reggen.Examination)
     assert_type(reggen.doctor(job, fix=True).report, reggen.DoctorReport)
     assert_type(reggen.reject(job, [17, "42-45"]).set_aside, tuple[str, ...])
+    assert_type(reggen.reject_outdated(job).empty, tuple[str, ...])
     assert_type(reggen.purge(job), int)
     assert_type(reggen.recaption(job).written.count, int)
     assert_type(reggen.trainer_settings(job, "kohya-toml").text, str)
