@@ -20,11 +20,20 @@ from reggen.dataset.rows import Row
 from reggen.engine.attempt import AttemptResult, AttemptRunner, SavedImage
 from reggen.engine.threads import Threads
 from reggen.engine.writer import DatasetWriter
-from reggen.errors import BadImage, ExecutionError, ForbiddenWord, HttpStatusError, NotDownloaded, StorageError
+from reggen.errors import (
+    BadImage,
+    ExecutionError,
+    ForbiddenWord,
+    HttpStatusError,
+    NotDownloaded,
+    PromptRejected,
+    StorageError,
+)
 from reggen.planning.plan import PromptRequest
 from reggen.prompts.guard import Guard
 from reggen.scheduler.work_item import WorkItem
 from reggen.sim import Fault, Script, Settings, Sim, serve
+from reggen.workflow.walk import Binding
 from tests.conftest import SESSION_TIMINGS, JobMaker, eventually
 from tests.preparing import prepared_of
 
@@ -228,3 +237,14 @@ async def test_an_attempt_that_is_cancelled_while_its_prompt_runs_has_left(job: 
         attempt.cancel()
         await asyncio.wait([attempt])
         assert (one.left, one.saved) == (1, [])
+
+
+async def test_a_server_with_other_file_names_is_sent_these(job: JobMaker) -> None:
+    """Its own template is bound, and no other server's."""
+    async with bench(job) as one:
+        files = {Binding("3", "sampler_name"): "its_own"}  # which this server does not have, and says so
+        one.runner.templates = {"elsewhere": one.runner.template.with_files(files)}
+        assert (await one.attempt()).failures == ()
+        one.runner.templates = {"here": one.runner.template.with_files(files)}
+        with pytest.raises(PromptRejected, match="its_own"):
+            await one.attempt()
