@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from reggen.errors import JobError, Problem
 from reggen.files import MIB, text_of
 from reggen.wording import nearest
 
+_COMMENT = re.compile(r"^\s*#.*|\s#\s.*")  # a value may begin with a colour: red #f00
 _KEY = "prompts.wildcards"
 _MAX_ENTRIES = 100_000  # files and folders below it
 _MAX_BYTES = 64 * MIB  # of a file
@@ -19,7 +21,8 @@ class WildcardFolder(Mapping[str, tuple[str, ...]]):
     """The lines of every ``.txt`` file below a folder, by its name: ``clothes/hats`` for clothes/hats.txt.
 
     Names are sorted, so that they do not depend on the file system. A file is read once, when its lines are asked
-    for. Empty lines and those that begin with ``#`` are left out, and so are hidden files and folders.
+    for. Comments are left out: lines that begin with ``#``, and what follows a ``#``
+    between spaces. So are empty lines, hidden files and folders.
     Raises JobError for a folder that does not exist or holds more than ``max_entries`` files and folders, and for a
     file that cannot be read.
     """
@@ -66,8 +69,8 @@ def _read(file: Path) -> tuple[str, ...]:
         raise JobError("the job", (problem,)) from None
     except OSError as error:
         raise JobError("the job", (Problem(_KEY, f"{file} cannot be read: {error.strerror}"),)) from None
-    stripped = (line.strip() for line in lines)
-    return tuple(line for line in stripped if line and not line.startswith("#"))
+    values = (_COMMENT.sub("", line).strip() for line in lines)
+    return tuple(value for value in values if value)
 
 
 def _near_folder(folder: Path) -> str:

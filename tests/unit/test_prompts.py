@@ -337,6 +337,12 @@ def test_the_wildcards_folder_is_read_by_name(tmp_path):
     ]
 
 
+def test_a_comment_behind_a_value_is_cut(tmp_path):
+    """As sd-dynamic-prompts cuts it; a colour is none."""
+    (tmp_path / "hats.txt").write_text("cap # the red one\nhat #f00\n", encoding="utf-8")
+    assert dict(WildcardFolder(tmp_path)) == {"hats": ("cap", "hat #f00")}
+
+
 def test_a_file_that_is_not_named_is_not_read(tmp_path):
     """A folder of thousands of files costs its listing only."""
     (tmp_path / "good.txt").write_text("fine", encoding="utf-8")
