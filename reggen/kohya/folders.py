@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+_MEANT = re.compile(r"(\d{1,4})(?:\s*[-.x_]\s*|\s+(?:x\s+)?)(\S.*)")
 _LISTED = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IMAGE_ENDINGS = frozenset(_LISTED) | {ending.upper() for ending in _LISTED}
 """The endings that kohya lists as images without plug-ins (train_util.py, IMAGE_EXTENSIONS); mixed case is not one."""
@@ -19,6 +22,13 @@ def folder_name(name: str) -> tuple[int, str] | None:
     except ValueError:
         return None
     return (repeats, class_tokens) if repeats >= 1 else None
+
+
+def suggested_name(name: str) -> str:
+    """The name N_words that a folder which kohya passes over is meant to have: ``10-sks woman`` is 10_sks woman."""
+    if match := _MEANT.fullmatch(name):
+        return f"{max(1, int(match[1]))}_{match[2]}"
+    return f"1_{name}"
 
 
 def is_image(name: str) -> bool:

@@ -317,6 +317,7 @@ def _warnings(job: Job, part: JobClass, source: PromptSource, read: _Read, templ
     yield from trainer_warnings.of_workflow(template, job.training)
     yield from trainer_warnings.of_image_sizes(read.training_set, read.served)
     yield from trainer_warnings.of_missing_folders(read.training_set)
+    yield from trainer_warnings.of_skipped_folders(job.training)
     yield from trainer_warnings.of_silence_on_buckets(job.training, read.training_set)
     yield from trainer_warnings.of_reg_alone(read.training_set)
     yield from trainer_warnings.of_several_entries(read.training_set)

@@ -14,12 +14,14 @@ from reggen.geometry import size_text
 from reggen.job.dataset import Dataset
 from reggen.job.models import Captions, Training
 from reggen.kohya.buckets import enlargement
+from reggen.kohya.folders import suggested_name
 from reggen.planning.prompt_source import PromptSettings
 from reggen.prompts.guard import Guard
 from reggen.prompts.spelling import folded, tokens
 from reggen.training.served import ServedPart, images_of
+from reggen.training.subsets import image_names, skipped_folders
 from reggen.training.training_set import TrainingSet
-from reggen.wording import listed
+from reggen.wording import listed, plural
 from reggen.workflow.template import Template
 
 _ENLARGED, _SHRUNK = 1.5, 0.5  # of the median training image
@@ -155,6 +157,15 @@ def of_missing_folders(training_set: TrainingSet | None) -> Iterator[str]:
                 f"there is no training folder {folder}, so kohya passes over it; a relative image_dir is relative to "
                 "the folder where the trainer is started"
             )
+
+
+def of_skipped_folders(training: Training | None) -> Iterator[str]:
+    """Sub-folders of the training folder that are not named N_words, so kohya passes over their images."""
+    if training is None or training.folder is None or training.repeats is not None:
+        return
+    for folder in skipped_folders(training.folder):
+        images = plural(len(image_names(folder)), "image")
+        yield f"kohya passes over {folder} and its {images}; name it {suggested_name(folder.name)}"
 
 
 def of_silence_on_buckets(training: Training | None, training_set: TrainingSet | None) -> Iterator[str]:

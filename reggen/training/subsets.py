@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import CaptionRules, with_dot
-from reggen.kohya.folders import folder_name, is_image
+from reggen.kohya.folders import folder_name, is_image, suggested_name
 from reggen.kohya.validation import NO_SPLIT, ValidationSplit
 
 
@@ -110,11 +110,16 @@ def level_hint(data_dir: Path) -> str:
         if below:
             return f"give {below[0]}: it holds the folders named N_words"
         loose = [folder for folder in _folders(data_dir) if image_names(folder)]
-        example = f"such as {loose[0].name} to 1_{loose[0].name}" if loose else "such as 1_words"
+        example = f"such as {loose[0].name} to {suggested_name(loose[0].name)}" if loose else "such as 1_words"
         return f"images are read from sub-folders named N_words only; {'rename' if loose else 'make'} one, {example}"
     if folder_name(data_dir.name):
         return f"the images lie in it themselves; give the folder above it: {data_dir.resolve().parent}"
     return f"the images lie in it themselves; move them into a sub-folder such as {data_dir / '1_words'}"
+
+
+def skipped_folders(data_dir: Path) -> tuple[Path, ...]:
+    """Sub-folders with images that kohya passes over because of their names."""
+    return tuple(one for one in _folders(data_dir) if not folder_name(one.name) and image_names(one))
 
 
 def _folders(parent: Path) -> list[Path]:

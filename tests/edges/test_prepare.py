@@ -185,6 +185,13 @@ def test_a_reg_subset_of_an_entry_of_its_own_is_a_sentence(matched: Matched, tra
     assert "[[datasets]] 2 has reg folders and no training images" in said
 
 
+def test_a_training_folder_with_another_name_is_warned_of(matched: Matched, train: Path) -> None:
+    """Its images are not trained; the name it is meant to have is said."""
+    paint(train / "5-sks hat" / "1.png", (512, 512))
+    (said,) = prepared_of(matched()).warnings
+    assert said == f"kohya passes over {train / '5-sks hat'} and its 1 image; name it 5_sks hat"
+
+
 def test_a_flat_folder_has_its_repeats_in_the_job(matched: Matched, train: Path) -> None:
     """The images are in training.folder itself."""
     made = matched(training={"folder": str(train / "10_sks boy"), "repeats": 4})

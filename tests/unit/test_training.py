@@ -10,6 +10,7 @@ from PIL import Image
 from reggen.errors import JobError
 from reggen.kohya.buckets import Bucketing
 from reggen.kohya.captions import CaptionRules
+from reggen.kohya.folders import folder_name, suggested_name
 from reggen.training.training_set import TrainingSet, read_training
 from tests.pictures import paint, tear, write
 
@@ -294,3 +295,20 @@ def test_options_the_trainer_would_not_start_with(tmp_path: Path) -> None:
     paint(tmp_path / "1_thing" / "a.png")
     with pytest.raises(JobError, match="min_bucket_reso 256 is above"):
         of_folder(tmp_path, Bucketing((128, 128)))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("10-sksw woman", "10_sksw woman"),
+        ("10.x", "10_x"),
+        ("10 x", "10_x"),
+        ("10x sks", "10_sks"),
+        ("0_x", "1_x"),
+        ("girls", "1_girls"),
+    ],
+)
+def test_a_folder_that_kohya_passes_over_gets_the_name_it_is_meant_to_have(name: str, meant: str) -> None:
+    """The number in it is the repeats."""
+    assert suggested_name(name) == meant
+    assert folder_name(suggested_name(name))
