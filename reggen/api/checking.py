@@ -34,6 +34,7 @@ class CheckReport(Readable):
     servers: tuple[ServerCheck, ...]
     exit_code: int
     text: str
+    verdict: str = ""
 
     @property
     def ready(self) -> bool:
@@ -61,7 +62,7 @@ async def check(job: Job) -> CheckReport:
     found = format_check(first, job.source, local, servers, unstartable, proposed=proposed)
     then = run_again(job, rehearsal=False)
     verdict = format_verdict(local, servers, unstartable, can_run=code == COMPLETE, then=then)
-    return CheckReport(tuple(servers), code, f"{found}\n{verdict}")
+    return CheckReport(tuple(servers), code, f"{found}\n{verdict}", verdict)
 
 
 def check_sync(job: Job) -> CheckReport:

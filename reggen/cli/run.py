@@ -34,6 +34,7 @@ def run(  # wide: typer reads the options of a command from its parameters
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a server if none answers.")] = False,
     until: Annotated[str | None, typer.Option(metavar="HH:MM", help="Stop at this time of day.")] = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="8h30m", help="Stop after this long.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of the live display.")] = False,
 ) -> None:
     """Make the images that a dataset still lacks.
@@ -49,18 +50,24 @@ def run(  # wide: typer reads the options of a command from its parameters
         output = Path("rehearsal") / Path(job_file).stem
     end = deadline(job_file, until, for_)
     job = load(job_file, count, output, server)
-    summary = asyncio.run(_run(job, end, rehearse=rehearse, wait=wait, plain=plain))
-    if summary.rest:
+    console = _console(plain=plain, quiet=quiet)
+    summary = asyncio.run(_run(job, end, console, rehearse=rehearse, wait=wait))
+    if summary.rest and not quiet:
         print(summary.rest)
     raise typer.Exit(summary.exit_code)
 
 
-async def _run(job: reggen.Job, end: Deadline, *, rehearse: bool, wait: bool, plain: bool) -> reggen.JobSummary:
-    """Run a job beside its display, heeding signals and keeping the computer awake."""
+def _console(*, plain: bool, quiet: bool) -> Console:
+    """The console that a run is shown on: live where it can be, or lines, or nothing at all."""
     from rich.console import Console
+
+    return Console(force_terminal=False if plain or quiet else None, quiet=quiet)
+
+
+async def _run(job: reggen.Job, end: Deadline, console: Console, *, rehearse: bool, wait: bool) -> reggen.JobSummary:
+    """Run a job beside its display, heeding signals and keeping the computer awake."""
     from wakepy import keep
 
-    console = Console(force_terminal=False) if plain else Console()
     faces = _Faces(console, Path(job.source).stem, " (rehearsal)" if rehearse else "")
     running = reggen.run(job, wait=wait, until=end.until, within=end.within, rehearse=rehearse, on_event=faces.tell)
     faces.watch(running)
