@@ -88,6 +88,7 @@ class PromptTracker:
         self.canary = Canary(self._timings)
         self._socket = 0
         self._depth = 0
+        self._empty_at = -math.inf  # the last time at which the queue was empty
 
     @property
     def in_flight(self) -> tuple[str, ...]:
@@ -167,6 +168,7 @@ class PromptTracker:
     def _queue_is(self, remaining: int, now: float) -> None:
         older = [prompt for prompt in self._prompts.values() if prompt.socket != self._socket]
         if remaining == 0:
+            self._empty_at = now
             self.poll_all_by(now + self._timings.grace)
         elif older and remaining < self._depth:
             older[0].doubt(now)
@@ -175,9 +177,9 @@ class PromptTracker:
         self._depth = remaining
 
     def _take_back_doubts(self) -> None:
-        """Drop the doubts that an empty queue raised: it is not empty any more."""
+        """Drop the doubts that an empty queue raised, of prompts not polled since: it is not empty any more."""
         for prompt in self._prompts.values():
-            if not prompt.ended and prompt.socket == self._socket and prompt.polled_at < self.canary.frame_at:
+            if not prompt.ended and prompt.socket == self._socket and prompt.polled_at < self._empty_at:
                 prompt.due_at = _NEVER
 
     # ---- the polls

@@ -105,6 +105,71 @@ def test_an_empty_queue_just_before_our_post_is_no_reason_to_poll() -> None:
     assert not tracker.due(6.0)
 
 
+def test_a_poll_that_failed_on_an_empty_queue_is_repeated() -> None:
+    """Somebody's prompt that arrives meanwhile does not take that doubt back."""
+    tracker = hearing("a")
+    tracker.frame(QueueDepth(0), 5.0)
+    assert tracker.due(5.1) == DuePolls(full=("a",))
+    tracker.poll_failed("a", 5.1)
+    tracker.frame(QueueDepth(1), 5.2)
+    assert tracker.due(7.1) == DuePolls(full=("a",))
+
+
+def test_an_announced_end_is_not_taken_back() -> None:
+    """The queue may be empty and fill again before it is polled."""
+    tracker = hearing("a")
+    tracker.frame(Ended("a", EndSignal.OVER), 1.0)
+    tracker.frame(QueueDepth(0), 1.1)
+    tracker.frame(QueueDepth(1), 1.2)
+    assert tracker.due(1.2) == DuePolls(quick=("a",))
+
+
+def test_the_doubt_of_a_reconnect_is_not_taken_back() -> None:
+    """Frames of that prompt are lost, whatever the queue does."""
+    tracker = hearing("a")
+    tracker.disconnected()
+    tracker.connected(5.0)
+    tracker.frame(QueueDepth(0), 5.1)
+    tracker.frame(QueueDepth(1), 5.2)
+    assert tracker.due(5.2) == DuePolls(full=("a",))
+
+
+def test_a_prompt_that_was_taken_over_is_polled_at_once() -> None:
+    """It is on a list that the server gave: nobody has to accept it."""
+    tracker = hearing()
+    tracker.took_over("theirs", 5.0)
+    assert tracker.in_flight == ("theirs",)
+    assert tracker.due(5.0) == DuePolls(full=("theirs",))
+
+
+def test_a_start_is_a_sign_of_life() -> None:
+    """Patience counts from it, and a prompt that is lost later was running."""
+    tracker = hearing("a")
+    tracker.frame(Started("a"), 100.0)
+    assert tracker.heard_at("a") == 100.0
+    ending = tracker.polled("a", None, False, 200.0)
+    assert isinstance(ending, PromptLost)
+    assert ending.running
+
+
+def test_a_queue_that_shrinks_says_nothing_of_prompts_of_this_socket() -> None:
+    """Their own frames do."""
+    tracker = hearing("a")
+    for remaining in (3, 2):
+        tracker.frame(QueueDepth(remaining), 1.0)
+    assert not tracker.due(2.0)
+
+
+def test_the_timings_are_those_handed_in() -> None:
+    """A job may be more patient than the default."""
+    tracker = PromptTracker("here", Timings(silence=90.0))
+    tracker.connected(0.0)
+    tracker.posting("a", 0.0)
+    tracker.accepted("a", "a", 0.0)
+    tracker.frame(QueueDepth(1), 0.0)
+    assert tracker.wake_at() == 90.0
+
+
 def test_silence_leads_to_a_full_poll_and_a_queued_prompt_is_left_alone_again() -> None:
     """Model loading may be silent for minutes: judged by polling, at a gentle pace."""
     tracker = hearing("a")
