@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -27,7 +27,8 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _only_flags_are_booleans(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in {annotation, *get_args(annotation)}:
             raise ValueError(f"{str(value).lower()} is not allowed here")
         return value
 

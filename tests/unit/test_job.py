@@ -665,3 +665,11 @@ def test_true_is_shown_as_toml_writes_it(tmp_path: Path):
     """Python writes it with a capital."""
     (problem,) = problems(tmp_path, WHOLE + "[guard]\nforbid = [true]")
     assert problem.startswith("guard.forbid[0]: true: ")
+
+
+def test_replace_takes_a_truth_value_or_a_text() -> None:
+    """`replace = true` is the class tokens, as before there was a text; a number is neither."""
+    for value in (True, False, "a woman"):
+        assert a_job(prompts={"positive": "x", "replace": value}).prompts.replace == value
+    with pytest.raises(ValidationError):
+        a_job(prompts={"positive": "x", "replace": 1.5})
