@@ -48,6 +48,14 @@ def test_questions_change_nothing() -> None:
     assert made.start_probes(1000.0) == ["a"], "none of it was a probe"
 
 
+def test_the_next_change_is_the_first_rest_or_absence_to_end() -> None:
+    """What has ended already changes nothing any more."""
+    made = healthy("a", "b", "c", patience=30.0)
+    made.failed("a", now=0.0, at_least=50.0)
+    made.server_changed("b", up=False, now=5.0)
+    assert [made.wake_at(now) for now in (5.0, 35.0, 50.0)] == [35.0, 50.0, math.inf]
+
+
 def test_a_server_that_is_away_is_not_probed() -> None:
     """Its return says that it answers."""
     made = healthy("a")
