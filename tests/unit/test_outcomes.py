@@ -153,6 +153,25 @@ def test_a_saved_image_is_told_counted_and_forgives_its_server(job: JobMaker) ->
     assert not night.fleet.health.servers["a"].breaker.on_trial
 
 
+async def test_an_image_ends_the_row_of_those_that_were_given_up(job: JobMaker) -> None:
+    """And its prompt's time tells how late the next may be posted."""
+    night = Night(job, attempts=1, give_ups_in_a_row=2)
+    for _ in range(5):
+        await night.fail(ExecutionError("a", "KSampler", "RuntimeError", "boom"))
+        night.handler.saved("a", SavedImage(request(0).samples[0], "id", 2.0, 3.0))
+    assert night.stopped == []
+
+
+async def test_a_saved_image_ends_what_was_said_of_its_server(job: JobMaker) -> None:
+    """Why it cannot be used is its last failure, until something goes well."""
+    night = Night(job)
+    await night.fail(ExecutionError("a", "KSampler", "RuntimeError", "boom"))
+    said = [night.faults.reasons({})]
+    night.handler.saved("a", SavedImage(request(0).samples[0], "id", 2.0, 3.0))
+    assert [*said, night.faults.reasons({})] == [{"a": "KSampler raised RuntimeError on a: boom"}, {}]
+    assert night.faults.reasons({"a": "connecting"}) == {"a": "connecting"}
+
+
 async def test_memory_is_freed_after_as_many_images_as_the_job_says(job: JobMaker) -> None:
     """When the prompt has ended that made the last of them; then the count begins again."""
     night, one = Night(job, free_every=2), request(0)
@@ -259,6 +278,7 @@ async def test_a_bad_image_is_asked_for_again_with_the_next_seed(job: JobMaker) 
     """It stands in the ledger as rejected, in its take; the slot goes on with the next."""
     night, one = Night(job), request(0)
     await night.succeed(WorkItem(one), failures(one, BadImage("reg_001", "is black")))
+    assert not night.fleet.health.took_none, "its prompt was taken"
     assert [(rejection.idx, rejection.take, rejection.reason) for rejection in night.runner.rejections] == [
         (0, 0, "is black")
     ]

@@ -69,3 +69,23 @@ def test_what_would_end_too_late_is_known_from_what_prompts_took() -> None:
         one.made("a", 31.0)
     assert one.is_late("a")
     assert not one.is_late("b")
+
+
+def test_wrong_sizes_from_the_first_image_on_end_the_run() -> None:
+    """The workflow makes them so, and no seed helps; after one good image it is the seed's doing."""
+    one = stop_rules()
+    assert [one.wrong_size(1, "is 64 x 64") for _ in range(3)] == ["", "", "every image is 64 x 64"]
+    assert stop_rules().wrong_size(3, "is 64 x 64") == "every image is 64 x 64"
+    good = stop_rules()
+    good.made("a", 1.0)
+    assert good.wrong_size(9, "is 64 x 64") == ""
+
+
+def test_only_the_last_five_prompts_tell_how_long_the_next_one_takes() -> None:
+    """A server that has become fast is given work till shortly before the end."""
+    one = stop_rules(left=30.0)
+    for waited in (90.0, 90.0, 90.0, 10.0, 10.0):
+        one.made("a", waited)
+    late = [one.is_late("a")]
+    one.made("a", 10.0)
+    assert [*late, one.is_late("a")] == [True, False]
