@@ -40,7 +40,8 @@ def _set_aside(path: Path) -> Path:
     with storage_errors("setting aside", path):
         name = next((one for one in names if not any(path.with_name(one + ending).exists() for ending in FILES)), "")
         if not name:
-            raise StorageError(str(path), "setting aside", "there are too many of its name")
+            what = f"{_MOST - 1:,} damaged ledgers are there already"
+            raise StorageError(str(path), "setting aside", what, remedy="delete some, then run the same command again")
         for ending in FILES:
             with suppress(FileNotFoundError):
                 path.with_name(path.name + ending).replace(path.with_name(name + ending))
