@@ -3,7 +3,7 @@
     python -m tests.bench [--quick]
 
 About a quarter of an hour; with ``--quick`` smaller ones for a first look, in a few minutes. REGGEN_LIVE_URL adds a
-live ComfyUI to *busy*. The others: `flood`, `gates`, `nights`, `soak`.
+live ComfyUI to *busy*. The others: `flood`, `gates`, `nights`, `soak`, `writes`.
 """
 
 from __future__ import annotations
