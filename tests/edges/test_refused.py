@@ -164,7 +164,7 @@ async def test_a_server_on_which_every_prompt_raises_is_named_and_rests(job: Job
         told = await filled(wanted)
         assert told.summary.exit_code == 0
         assert "every prompt raises there while others make images" in troubles(told)
-        assert bad.executed + bad.count("POST", "/prompt") < 30, "it rests"
+        assert bad.count("POST", "/prompt") < good.count("POST", "/prompt"), "it rests, though it raises at once"
         assert_sound(wanted)
 
 
