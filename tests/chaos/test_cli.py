@@ -481,7 +481,9 @@ async def test_a_closed_terminal_does_not_end_the_run(job_file: Path) -> None:
     """The connection to the machine broke at three: the images go on, and the log has it all."""
     job = load(job_file)
     async with serve(Settings(seconds=0.1)) as sim:
+        inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the suite itself may run under nohup
         async with running("run", str(job_file), "--count", "12", "--server", sim.url) as process:
+            signal.signal(signal.SIGHUP, inherited)
             await eventually(lambda: len(images(job)) >= 2)
             process.send_signal(signal.SIGHUP)
             assert await asyncio.wait_for(process.wait(), 30) == 0
