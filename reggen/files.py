@@ -54,7 +54,7 @@ def replacing(file: Path, *, part: Path | None = None, durable: bool = False) ->
                 stream.flush()
                 os.fsync(stream.fileno())
         part.replace(file)
-    except BaseException:
+    except BaseException:  # a Ctrl-C as well: no part of a file is left
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise

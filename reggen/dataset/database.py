@@ -80,7 +80,7 @@ class Database:
             return database  # the first query raises it
         try:
             database._refuse_newer()
-        except BaseException:
+        except BaseException:  # an open file can be neither renamed nor set aside on Windows
             database.close()
             raise
         return database

@@ -48,7 +48,7 @@ class Downloads:
             await self._receive(name, chunks, file)
             await file.close()
             return await asyncio.get_running_loop().run_in_executor(self._checks, _accepted, path, accept)
-        except BaseException:
+        except BaseException:  # cancelled as well: no part file and no descriptor is left
             await asyncio.wait([asyncio.ensure_future(file.discard())], timeout=self._limit)
             raise
 
